@@ -1,0 +1,5 @@
+"""`python -m palenka`."""
+
+from palenka.cli import main
+
+main()

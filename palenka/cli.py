@@ -1,0 +1,119 @@
+"""The commands: `python -m palenka …`, and what `train.py` and `distill.py` share."""
+
+import argparse
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from palenka.config import UserError
+from palenka.paths import ROOT
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """A command line's main(): bad input ends it with a message and exit code 2, without a traceback."""
+
+    @functools.wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+        except UserError as error:
+            if os.environ.get("RANK", "0") == "0":
+                print(f"error: {error}", file=sys.stderr)
+            sys.exit(EXIT_BAD_INPUT)
+        except KeyboardInterrupt:
+            print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+            sys.exit(EXIT_INTERRUPTED)
+
+    return guarded
+
+
+def read_arguments(description: str | None, default_config: str | None = None) -> argparse.Namespace:
+    """--config FILE [key.path=value …] [--dry-run]"""
+    parser = _parser(description)
+    parser.add_argument(
+        "--config", type=Path, required=default_config is None,
+        default=ROOT / default_config if default_config else None,
+        help=f"the run's YAML file{f' (default: {default_config})' if default_config else ''}",
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="print the resolved config and the plan, train nothing")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="override a key of the config")
+    return parser.parse_intermixed_args()
+
+
+def _parser(description: str | None, **options: Any) -> argparse.ArgumentParser:
+    formatter = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=description, formatter_class=formatter, **options)
+
+
+@command
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one of the subcommands."""
+    parser = _parser("A laboratory for training small language models from scratch and distilling them.", prog="palenka")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_prepare, _add_demo_text, _add_evaluate, _add_report):
+        add(commands)
+    parsed = parser.parse_args(arguments)
+    parsed.run(parsed)
+
+
+def _add_prepare(commands: Any) -> None:
+    parser = commands.add_parser("prepare", help="clean text, train a tokenizer, write memory-mapped tokens")
+    parser.add_argument("--train", type=Path, required=True, metavar="DIR", help="folder of <domain>.train files")
+    parser.add_argument("--dev", type=Path, required=True, metavar="DIR", help="folder of <domain>.dev files")
+    parser.add_argument("--test", type=Path, metavar="DIR", help="folder of <domain>.test files")
+    parser.add_argument("--name", required=True, help="the prepared data's name; a config's data.name")
+    parser.add_argument("--vocab-size", type=int, default=16_000, help="entries of the tokenizer (default 16000)")
+
+    def run(parsed: argparse.Namespace) -> None:
+        from palenka.prepare import prepare
+
+        prepare(parsed.train, parsed.dev, parsed.test, parsed.name, parsed.vocab_size)
+
+    parser.set_defaults(run=run)
+
+
+def _add_demo_text(commands: Any) -> None:
+    parser = commands.add_parser("demo-text", help="write the demo's corpus and minimal pairs")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for train/, dev/ and test/")
+    parser.add_argument("--pairs", type=Path, required=True, metavar="DIR", help="folder for the minimal pairs")
+
+    def run(parsed: argparse.Namespace) -> None:
+        from palenka.corpus.grammar import write_demo
+
+        write_demo(parsed.out, parsed.pairs)
+
+    parser.set_defaults(run=run)
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = commands.add_parser("evaluate", help="score runs or any Hugging Face model folder on minimal pairs")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's name, or a model folder")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="evaluation data (default: PALENKA_EVAL)")
+    parser.add_argument("--tasks", metavar="TASK,…", help="tasks (default: BLiMP, its supplement, EWoK, cross_entropy)")
+    parser.add_argument("--convention", default="2024", help="how items become token sequences (default 2024)")
+
+    def run(parsed: argparse.Namespace) -> None:
+        from palenka.evaluation import evaluate
+
+        evaluate(parsed.runs, parsed.data, parsed.tasks.split(",") if parsed.tasks else None, parsed.convention)
+
+    parser.set_defaults(run=run)
+
+
+def _add_report(commands: Any) -> None:
+    parser = commands.add_parser("report", help="one page with the study's table, curves and phenomena")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="runs, or a folder of runs")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the HTML page to write")
+
+    def run(parsed: argparse.Namespace) -> None:
+        from palenka.report import report
+
+        report(parsed.runs, parsed.out)
+
+    parser.set_defaults(run=run)

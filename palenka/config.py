@@ -1,0 +1,209 @@
+"""Run configurations: YAML files composed over base files, overridden from the command line, checked all at once.
+
+Generic: this module knows no field of ours. Precedence, lowest first: field defaults, `base:` files left to right,
+the file itself, `key.path=value` arguments. Mappings merge; lists and scalars are replaced whole.
+"""
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+COMMAND_LINE = "command line"
+
+
+class UserError(Exception):
+    """Bad input: its message is shown without a traceback, and the exit code is 2."""
+
+
+class Layers:
+    """Nested mappings merged one over the other, remembering where each key was last set."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.sources: dict[tuple[str, ...], str] = {}
+
+    def merge(self, values: dict[str, Any], source: str) -> None:
+        self._merge_into(self.values, values, source, ())
+
+    def _merge_into(self, target: dict[str, Any], values: dict[str, Any], source: str, at: tuple[str, ...]) -> None:
+        for key, value in values.items():
+            self.sources[(*at, str(key))] = source
+            if isinstance(value, dict) and isinstance(target.get(key), dict):
+                self._merge_into(target[key], value, source, (*at, str(key)))
+            else:
+                target[key] = value
+                self._claim(value, source, (*at, str(key)))
+
+    def _claim(self, value: Any, source: str, at: tuple[str, ...]) -> None:
+        if isinstance(value, dict):
+            for key, child in value.items():
+                self.sources[(*at, str(key))] = source
+                self._claim(child, source, (*at, str(key)))
+
+    def source(self, location: tuple[Any, ...]) -> str:
+        """The file (or the command line) that set the key at `location`, or the nearest key above it."""
+        parts = tuple(str(part) for part in location)
+        for length in range(len(parts), 0, -1):
+            if parts[:length] in self.sources:
+                return self.sources[parts[:length]]
+        return ""
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice in one mapping, which YAML would silently resolve to the last."""
+
+
+def _mapping_with_unique_keys(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        if key in seen:
+            raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_with_unique_keys)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; raises UserError naming file and line where it is not one."""
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder, not a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected a mapping of keys to values, found {type(values).__name__}")
+    return values
+
+
+def _add_file(layers: Layers, path: Path, chain: tuple[Path, ...] = ()) -> None:
+    path = path.resolve()
+    if path in chain:
+        raise UserError(f"{path}: base files go in a circle: " + " -> ".join(p.name for p in (*chain, path)))
+    values = read_yaml(path)
+    bases = values.pop("base", [])
+    for base in [bases] if isinstance(bases, str) else bases:
+        if not (path.parent / base).exists():
+            raise UserError(f"{path}: base: no such file: {base} (meant from {path.parent})")
+        _add_file(layers, path.parent / base, (*chain, path))
+    layers.merge(values, _short(path))
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _add_override(layers: Layers, override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise UserError(f"{override!r}: expected key.path=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"{override!r}: the value is not valid YAML") from None
+    *parents, last = key.split(".")
+    target: Any = layers.values
+    for depth, part in enumerate(parents):
+        if isinstance(target, list):
+            target = _element(target, part, override)
+            continue
+        if not isinstance(target.get(part), dict | list):
+            target[part] = {}
+        layers.sources.setdefault(tuple(parents[: depth + 1]), COMMAND_LINE)
+        target = target[part]
+    if isinstance(target, list):
+        _element(target, last, override)
+        target[int(last)] = value
+    else:
+        target[last] = value
+    layers.sources[(*parents, last)] = COMMAND_LINE
+
+
+def _element(values: list[Any], index: str, override: str) -> Any:
+    if not index.isdigit() or int(index) >= len(values):
+        raise UserError(f"{override!r}: {index!r} is not an index into a list of {len(values)}")
+    return values[int(index)]
+
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+def load(path: Path, overrides: Sequence[str], schema: type[Schema]) -> Schema:
+    """Read, compose, override and validate one configuration.
+
+    Raises:
+        UserError: naming every problem found, each with key, value, file, and what would be right.
+    """
+    layers = Layers()
+    _add_file(layers, path)
+    for override in overrides:
+        _add_override(layers, override)
+    try:
+        return schema.model_validate(layers.values)
+    except ValidationError as error:
+        raise problems_error(_short(path), (_describe(item, layers, schema) for item in error.errors())) from None
+
+
+def problems_error(where: str, problems: Iterator[str] | list[str]) -> UserError:
+    """One UserError that lists all problems of `where`."""
+    lines = list(problems)
+    count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
+    return UserError("\n".join([f"{where}: {count}", *(f"  {line}" for line in lines)]))
+
+
+def _describe(error: Any, layers: Layers, schema: type[BaseModel]) -> str:
+    location = error["loc"]
+    key = ".".join(str(part) for part in location) or "(whole file)"
+    source = layers.source(location)
+    place = f"{key} ({source})" if source else key
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(schema, location[:-1])
+        return f"{place}: unknown key{did_you_mean(str(location[-1]), known)}"
+    if error["type"] == "missing":
+        return f"{place}: required, but not given"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{place}: {message}"
+    return f"{place}: {message[0].lower()}{message[1:]} (got {error['input']!r})"
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """A suffix for an 'unknown …' message: the nearest known name, or all of them."""
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(sorted(known))}" if known else ""
+
+
+def _fields_at(schema: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
+    model: type[BaseModel] | None = schema
+    for part in location:
+        if model is None:
+            return []
+        if isinstance(part, str) and part in model.model_fields:
+            model = next(_models_in(model.model_fields[part].annotation), None)
+    return list(model.model_fields) if model else []
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif typing.get_origin(annotation) is not None or isinstance(annotation, types.UnionType):
+        for argument in typing.get_args(annotation):
+            yield from _models_in(argument)

@@ -1,0 +1,38 @@
+"""What this machine is good at: device, precision, and its measured matrix rate."""
+
+import os
+import time
+from typing import Literal
+
+import torch
+
+Precision = Literal["bf16", "fp16", "fp32"]
+DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def local_device() -> torch.device:
+    """The device this process computes on: its own GPU where there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
+
+
+def fast_precision(device: torch.device) -> Precision:
+    """bf16 where the hardware multiplies it fast, fp16 on older GPUs, else fp32; never fp16 on a CPU."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    fast_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if fast_bf16 else "fp32"
+
+
+def matrix_rate(device: torch.device, precision: Precision) -> float:
+    """Measured rate of matrix products in FLOP/s: the best of three, a fraction of a second in all."""
+    size = 8192 if device.type == "cuda" else 1024
+    a, b = (torch.randn(size, size, device=device, dtype=DTYPES[precision]) for _ in range(2))
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        product = a @ b
+        product[0, 0].item()  # waits for the device
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / min(times[1:])

@@ -1,0 +1,163 @@
+"""Models: keys checked against Hugging Face's own config classes, built from a seed, loaded from a run."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, model_validator
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.utils import logging as transformers_logging
+
+from palenka.config import UserError, did_you_mean
+from palenka.objectives import ModelShape
+from palenka.seeds import seeded
+
+Architecture = Literal["gpt2", "gptj", "llama"]
+PUBLISHED_POSITIONS = 256
+FROM_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
+NO_TOKEN_IDS: dict[str, Any] = dict.fromkeys(FROM_TOKENIZER[1:])  # the classes' defaults belong to other tokenizers
+
+
+class ModelConfig(BaseModel):
+    """`architecture` and Hugging Face's own config keys; a key the architecture does not have is an error."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    architecture: Architecture
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """The keys as the architecture's config class takes them (`intermediate_size` is GPT-2's `n_inner`)."""
+        keys = {"max_position_embeddings": PUBLISHED_POSITIONS, **(self.model_extra or {})}
+        if "intermediate_size" in keys and "n_inner" in _known_keys(self.architecture):
+            keys["n_inner"] = keys.pop("intermediate_size")
+        return keys
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> "ModelConfig":
+        known = _known_keys(self.architecture)
+        problems = [
+            f"{key} comes from the tokenizer; leave it out" for key in self.keys if key in FROM_TOKENIZER
+        ] + [
+            f"unknown key {key!r} for architecture {self.architecture!r}{did_you_mean(key, known)}"
+            for key in self.keys
+            if key not in known
+        ]
+        if problems:
+            raise ValueError("; ".join(problems))
+        try:
+            self.hugging_face({})
+        except Exception as error:  # the library's own checks raise several unrelated types
+            message = " ".join(str(error).split())
+            raise ValueError(f"{self.architecture}: {message}") from None
+        return self
+
+    def hugging_face(self, token_ids: dict[str, int]) -> PretrainedConfig:
+        """The architecture's config object.
+
+        Args:
+            token_ids: `vocab_size`, `bos_token_id`, `eos_token_id`, `pad_token_id`.
+
+        Raises:
+            ValueError or a library error: values that do not fit together.
+        """
+        config = AutoConfig.for_model(self.architecture, **NO_TOKEN_IDS | self.keys | token_ids)
+        if config.hidden_size % config.num_attention_heads:
+            raise ValueError(
+                f"hidden_size {config.hidden_size} is not a multiple of num_attention_heads {config.num_attention_heads}"
+            )
+        return config
+
+
+def _known_keys(architecture: str) -> list[str]:
+    config_class = CONFIG_MAPPING[architecture]
+    own = [field.name for field in dataclasses.fields(config_class)]
+    general = {field.name for field in dataclasses.fields(PretrainedConfig)}
+    keys = {*own} - general | {"tie_word_embeddings"} | set(config_class.attribute_map)
+    if "n_inner" in keys:
+        keys.add("intermediate_size")
+    return sorted(keys)
+
+
+def build_model(config: PretrainedConfig, seed: int, device: torch.device) -> PreTrainedModel:
+    """A float32 model with initial weights from the stream named `model`: equal for equal shapes, whatever else a run has."""
+    with seeded(seed, "model"):
+        model = AutoModelForCausalLM.from_config(
+            config, dtype=torch.float32, attn_implementation=attention_implementation(device)
+        )
+    return model.to(device)
+
+
+def load_frozen(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """A trained model for inference only: no gradients, no dropout."""
+    with quiet_transformers():
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation=attention_implementation(device), local_files_only=True
+        )
+    return model.to(device).eval().requires_grad_(False)
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Loading or saving a small model needs no progress bar of its own."""
+    was_enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            transformers_logging.enable_progress_bar()
+
+
+def attention_implementation(device: torch.device) -> str:
+    """Plain matrix products on a CPU, where they run three times as fast as the fused kernel; fused elsewhere."""
+    return "eager" if device.type == "cpu" else "sdpa"
+
+
+def read_model_config(folder: Path) -> PretrainedConfig:
+    """The config of a model folder, without its weights."""
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: holds no readable model config ({error})") from None
+
+
+def weights_sha256(folder: Path) -> str:
+    """Fingerprint of a model folder's weights."""
+    digest = hashlib.sha256()
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise UserError(f"{folder}: holds no *.safetensors weights")
+    for path in files:
+        with path.open("rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def model_shape(config: PretrainedConfig) -> ModelShape:
+    """The sizes that objectives need."""
+    return ModelShape(hidden_size=config.hidden_size, num_hidden_layers=config.num_hidden_layers)
+
+
+def count_parameters(model: nn.Module) -> dict[str, int]:
+    """True parameter counts: `total`, and `non_embedding` (without token embeddings and an untied head)."""
+    total = sum(parameter.numel() for parameter in model.parameters())
+    vocabulary = {
+        id(layer.weight): layer.weight.numel()
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings())  # type: ignore[operator]
+    }
+    return {"total": total, "non_embedding": total - sum(vocabulary.values())}
+
+
+def count_parameters_of(config: PretrainedConfig) -> dict[str, int]:
+    """Parameter counts of a shape, without memory for its weights."""
+    with torch.device("meta"):
+        return count_parameters(AutoModelForCausalLM.from_config(config))
+
+

@@ -1,0 +1,109 @@
+"""What a distillation objective is: one term of the loss, in a file of its own.
+
+A new objective is one file here: `my_term.py` defines `class MyTerm(TokenObjective)` or `(StateObjective)`, and the YAML key
+`objective.my_term` finds it by the file's name. Its knobs are its own `Config`, beside its equation.
+
+Every objective returns its *unweighted* value. It never runs a model, never logs, and knows nothing of weights of other
+terms, devices or processes. Parameters it owns are trained with the student and left out of the exported model.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from palenka.config import UserError, did_you_mean
+
+
+class ObjectiveConfig(BaseModel):
+    """Knobs every objective has; each file adds its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    weight: float = Field(ge=0)
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Sizes of a model that objectives need to know."""
+
+    hidden_size: int
+    num_hidden_layers: int
+
+
+@dataclass(frozen=True)
+class TeacherShape(ModelShape):
+    """A teacher as objectives see it: its share among the teachers (shares sum to 1) and its layer pairs."""
+
+    share: float
+    layer_pairs: tuple[tuple[int, int], ...]  # (teacher layer, student layer), 0 = embeddings
+
+
+class Objective(nn.Module):
+    """Base of all objectives."""
+
+    Config: type[ObjectiveConfig] = ObjectiveConfig
+
+    def __init__(self, config: ObjectiveConfig, student: ModelShape, teachers: Sequence[TeacherShape]) -> None:
+        super().__init__()
+        self.config = config
+
+
+class TokenObjective(Objective):
+    """A term that depends on logits, given chunk by chunk; it owns no parameters."""
+
+    reduction: Literal["token", "sequence_sum"] = "token"
+    needs_teachers: bool = False
+
+    def forward(self, student: Tensor, teachers: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """Loss of each token.
+
+        Args:
+            student: float32 logits (tokens, vocabulary).
+            teachers: float32 logits of each teacher (tokens, vocabulary); empty unless `needs_teachers`.
+            labels: the token that follows each position (tokens,).
+
+        Returns:
+            (tokens,), in nats.
+        """
+        raise NotImplementedError
+
+
+class StateObjective(Objective):
+    """A term that depends on hidden states."""
+
+    def forward(self, student: Sequence[Tensor], teachers: Sequence[Sequence[Tensor]], mask: Tensor) -> Tensor:
+        """Mean of the term over the positions that count.
+
+        Args:
+            student: hidden states, numbered as Hugging Face does (0 = embeddings, last = after the final norm), each
+                (batch, time, student width).
+            teachers: the same of each teacher, each (batch, time, teacher width).
+            mask: bool (batch, time), False where there is nothing to predict.
+
+        Returns:
+            A scalar: the mean over the True positions.
+        """
+        raise NotImplementedError
+
+
+def available() -> list[str]:
+    """Names of all objectives: the files in this folder."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def find(name: str) -> type[Objective]:
+    """The objective class of file `<name>.py`.
+
+    Raises:
+        UserError: no such file.
+    """
+    if name not in available():
+        raise UserError(f"unknown objective {name!r}{did_you_mean(name, available())}")
+    module = importlib.import_module(f"{__name__}.{name}")
+    class_name = "".join(word.capitalize() for word in name.split("_"))
+    objective: type[Objective] = getattr(module, class_name)
+    return objective

@@ -1,0 +1,64 @@
+r"""Hidden-state distillation: chosen layers of the student match layers of each teacher through learned projections.
+
+    L = sum_k s_k  1/|M_k| sum_{(i,j) in M_k}  1/N sum_t  D( W_kij h^S_j(t), h^k_i(t) )
+
+    distance: normalized   D(a, b) = 1/d ||LN(a) - LN(b)||^2      LN: layer norm without gain and bias
+    distance: plain        D(a, b) = 1/d ||a - b||^2
+    distance: cosine       D(a, b) = 1 - cos(a, b)
+
+for teachers k of width d with shares s_k and layer pairs M_k of (teacher layer i, student layer j); every pair has a projection of its own,
+student to teacher, so that the target cannot be shrunk. Unnormalised states of language models have a few outlier
+dimensions that dominate the plain distance, hence the default.
+
+FitNets (arXiv 1412.6550) at every mapped depth: deep supervision without auxiliary classifiers (arXiv 2202.07846).
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, TeacherShape
+
+
+class HiddenState(StateObjective):
+    """Distance between projected student states and teacher states, averaged over pairs, weighted over teachers."""
+
+    class Config(ObjectiveConfig):
+        distance: Literal["normalized", "plain", "cosine"] = "normalized"
+
+    config: Config
+
+    def __init__(self, config: Config, student: ModelShape, teachers: Sequence[TeacherShape]) -> None:
+        super().__init__(config, student, teachers)
+        self.shares = [teacher.share for teacher in teachers]
+        self.layer_pairs = [teacher.layer_pairs for teacher in teachers]
+        self.projections = nn.ModuleList(
+            nn.ModuleList(
+                nn.Linear(student.hidden_size, teacher.hidden_size, bias=False) for _ in teacher.layer_pairs
+            )
+            for teacher in teachers
+        )
+
+    def forward(self, student: Sequence[Tensor], teachers: Sequence[Sequence[Tensor]], mask: Tensor) -> Tensor:
+        losses = []
+        for share, pairs, projections, states in zip(
+            self.shares, self.layer_pairs, self.projections, teachers, strict=True
+        ):
+            distances = [
+                self._distance(project(student[j][mask]), states[i][mask])
+                for (i, j), project in zip(pairs, projections, strict=True)  # type: ignore[arg-type]
+            ]
+            losses.append(share * torch.stack(distances).mean())
+        return torch.stack(losses).sum()
+
+    def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+        student, teacher = student.float(), teacher.float()
+        if self.config.distance == "cosine":
+            return (1 - F.cosine_similarity(student, teacher, dim=-1)).mean()
+        if self.config.distance == "normalized":
+            width = (teacher.shape[-1],)
+            student, teacher = F.layer_norm(student, width), F.layer_norm(teacher, width)
+        return F.mse_loss(student, teacher)

@@ -1,0 +1,21 @@
+"""Where things lie: the repository, prepared data, runs and evaluation data."""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def data_root() -> Path:
+    """Prepared data: `PALENKA_DATA`, by default `data/` in the repository."""
+    return Path(os.environ.get("PALENKA_DATA", ROOT / "data")).absolute()
+
+
+def runs_root() -> Path:
+    """Run directories: `PALENKA_RUNS`, by default `runs/` in the repository."""
+    return Path(os.environ.get("PALENKA_RUNS", ROOT / "runs")).absolute()
+
+
+def evaluation_root() -> Path:
+    """Evaluation items: `PALENKA_EVAL`, by default `evaluation_data/` in the repository."""
+    return Path(os.environ.get("PALENKA_EVAL", ROOT / "evaluation_data")).absolute()

@@ -1,0 +1,439 @@
+"""The schema of a run, the checks across its parts, and what it will cost; all of it before any model is built."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from transformers import PretrainedConfig
+
+from palenka import objectives
+from palenka.config import UserError, load, problems_error
+from palenka.hardware import Precision, fast_precision, local_device, matrix_rate
+from palenka.models import (
+    ModelConfig, count_parameters_of, model_shape, read_model_config, weights_sha256,
+)  # fmt: skip
+from palenka.objectives import ModelShape, ObjectiveConfig, TeacherShape
+from palenka.paths import data_root, runs_root
+from palenka.runs import find_run, read_json
+from palenka.tokenizer import load_tokenizer, tokenizer_sha256
+from palenka.tokens import DevWindows, TokenSplit, TrainWindows, WindowConfig
+
+EVALUATIONS_OF_A_RUN = 10
+ACHIEVED_SHARE_OF_MATRIX_RATE = 0.4  # typical of small models; the estimate of time says that it is one
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Section):
+    """What text a run sees, and how it is cut into windows."""
+
+    name: str
+    seq_length: int = Field(default=128, ge=8)
+    dev_samples: int = Field(default=8192, ge=1)
+    fraction: float = Field(default=1.0, gt=0, le=1)
+    bos: Literal["window", "document", "none"] = "window"
+    crop: Literal["epoch_offset", "random"] = "epoch_offset"
+    window_start: Literal["line", "anywhere"] = "line"
+    seed: int | None = None
+
+    @property
+    def windows(self) -> WindowConfig:
+        return WindowConfig(self.seq_length, self.bos, self.crop, self.window_start, self.fraction)
+
+
+class TrainingConfig(_Section):
+    """Optimisation. `batch_size` is sequences per optimizer step over all processes."""
+
+    lr: float = Field(gt=0)
+    batch_size: int = Field(ge=1)
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    num_epochs: float | None = Field(default=None, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
+    warmup_steps: int = Field(default=0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
+    adam_beta2: float = Field(default=0.999, ge=0, lt=1)
+    adam_epsilon: float = Field(default=1e-8, gt=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    eval_steps: int | None = Field(default=None, ge=1)
+    checkpoint_steps: int | None = Field(default=None, ge=1)
+    logging_steps: int = Field(default=20, ge=1)
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainingConfig":
+        if (self.num_epochs is None) == (self.max_steps is None):
+            raise ValueError("give either num_epochs or max_steps")
+        return self
+
+
+LayerMapping = Literal["uniform", "last"] | list[tuple[int, int]] | dict[int, int]
+
+
+class TeacherConfig(_Section):
+    """A finished run to learn from."""
+
+    run: str
+    weight: float = Field(default=1.0, gt=0)
+    layer_mapping: LayerMapping = "uniform"
+
+
+class PathsConfig(_Section):
+    """Folders in place of the defaults and of PALENKA_DATA, PALENKA_RUNS, PALENKA_EVAL."""
+
+    data: str | None = None
+    runs: str | None = None
+    evaluation: str | None = None
+
+
+def _objective_schema() -> type[BaseModel]:
+    terms: dict[str, Any] = {
+        name: (objectives.find(name).Config | None, None) for name in objectives.available()
+    }
+    return create_model("ObjectiveTerms", __base__=_Section, **terms)
+
+
+ObjectiveTerms = _objective_schema()
+
+
+class RunConfig(_Section):
+    """What every run has."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$")
+    data: DataConfig
+    training: TrainingConfig
+    seed: int = 42
+    paths: PathsConfig = PathsConfig()
+
+    @property
+    def terms(self) -> dict[str, ObjectiveConfig]:
+        """Objectives with a weight above 0; the others cost nothing."""
+        raise NotImplementedError
+
+    @property
+    def trained_model(self) -> ModelConfig:
+        raise NotImplementedError
+
+    @property
+    def teacher_list(self) -> list[TeacherConfig]:
+        return []
+
+
+class TrainConfig(RunConfig):
+    """A teacher or an undistilled baseline: cross-entropy alone."""
+
+    model: ModelConfig
+
+    @property
+    def terms(self) -> dict[str, ObjectiveConfig]:
+        return {"hard_target": ObjectiveConfig(weight=1.0)}
+
+    @property
+    def trained_model(self) -> ModelConfig:
+        return self.model
+
+
+class DistillConfig(RunConfig):
+    """A student with its teachers and objectives."""
+
+    student: ModelConfig
+    teachers: list[TeacherConfig] = Field(min_length=1)
+    objective: ObjectiveTerms  # type: ignore[valid-type]
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> "DistillConfig":
+        if not self.terms:
+            raise ValueError("objective: no term has a weight above 0, so there is nothing to learn")
+        return self
+
+    @property
+    def terms(self) -> dict[str, ObjectiveConfig]:
+        given = cast(BaseModel, self.objective)
+        terms = {name: getattr(given, name) for name in type(given).model_fields}
+        return {name: config for name, config in terms.items() if config is not None and config.weight > 0}
+
+    @property
+    def trained_model(self) -> ModelConfig:
+        return self.student
+
+    @property
+    def teacher_list(self) -> list[TeacherConfig]:
+        return self.teachers
+
+
+@dataclass(frozen=True)
+class TeacherPlan:
+    """A teacher that was found and fits."""
+
+    name: str
+    folder: Path
+    shape: TeacherShape
+    parameters: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked run, ready to start."""
+
+    config: RunConfig
+    runs: Path
+    data_folder: Path
+    model: PretrainedConfig
+    teachers: list[TeacherPlan]
+    windows: TrainWindows
+    dev_windows: DevWindows
+    total_steps: int
+    processes: int
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        return count_parameters_of(self.model)
+
+    @property
+    def eval_steps(self) -> int:
+        return self.config.training.eval_steps or max(1, self.total_steps // EVALUATIONS_OF_A_RUN)
+
+    @property
+    def checkpoint_steps(self) -> int:
+        return self.config.training.checkpoint_steps or self.eval_steps
+
+    @property
+    def micro_batch_size(self) -> int:
+        training = self.config.training
+        return training.micro_batch_size or training.batch_size // self.processes
+
+    @property
+    def precision(self) -> Precision:
+        chosen = self.config.training.precision
+        return fast_precision(local_device()) if chosen == "auto" else chosen
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """The configuration with all defaults, as plain values."""
+        return self.config.model_dump(mode="json", exclude_none=True)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the outcome: the configuration (but for folders), the data, the teachers' weights."""
+        config = {key: value for key, value in self.resolved.items() if key not in ("name", "paths")}
+        return {
+            "config": config,
+            "data": read_prepared(self.data_folder)["key"],
+            "teachers": {teacher.name: weights_sha256(teacher.folder) for teacher in self.teachers},
+        }
+
+    def describe(self) -> str:
+        """The resolved configuration and what the run will cost, for people."""
+        return f"{yaml.safe_dump(self.resolved, sort_keys=False)}\n{describe_cost(self)}"
+
+
+def read_prepared(folder: Path) -> dict[str, Any]:
+    """prepared.json of a prepared data folder. Raises UserError where there is none."""
+    if not (folder / "prepared.json").exists():
+        raise UserError(
+            f"{folder}: no prepared data there; make it with: "
+            f"python -m palenka prepare --train DIR --dev DIR --name {folder.name}"
+        )
+    return cast(dict[str, Any], read_json(folder / "prepared.json"))
+
+
+def load_plan(path: Path, overrides: Sequence[str], schema: type[RunConfig]) -> Plan:
+    """Read a configuration and check it against data, teachers and this machine.
+
+    Raises:
+        UserError: naming every problem.
+    """
+    return make_plan(load(path, overrides, schema), str(path))
+
+
+def make_plan(config: RunConfig, where: str) -> Plan:
+    """Check a valid configuration against what it names."""
+    runs = Path(config.paths.runs).absolute() if config.paths.runs else runs_root()
+    data_folder = (Path(config.paths.data).absolute() if config.paths.data else data_root()) / config.data.name
+    prepared = read_prepared(data_folder)
+    tokenizer_folder = data_folder / "tokenizer"
+    tokenizer = load_tokenizer(tokenizer_folder)
+    token_ids = {
+        "vocab_size": prepared["vocab_size"], "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
+    }  # fmt: skip
+    model = config.trained_model.hugging_face(token_ids)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    teachers: list[TeacherPlan] = []
+    problems = [*_length_problems(config, model), *_batch_problems(config.training, processes)]
+    shares = [teacher.weight for teacher in config.teacher_list]
+    for index, teacher in enumerate(config.teacher_list):
+        share = teacher.weight / sum(shares)
+        try:
+            teachers.append(_find_teacher(teacher, share, runs, config, tokenizer_sha256(tokenizer_folder), model))
+        except UserError as error:
+            problems.append(f"teachers.{index}: {error}")
+    if problems:
+        raise problems_error(where, problems)
+    windows = TrainWindows(
+        TokenSplit.open(data_folder / "train"), config.data.windows,
+        seed=config.seed if config.data.seed is None else config.data.seed,
+        bos_id=tokenizer.bos_token_id, pad_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    dev_windows = DevWindows(
+        TokenSplit.open(data_folder / "dev"), config.data.windows, samples=config.data.dev_samples,
+        bos_id=tokenizer.bos_token_id, pad_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    return Plan(
+        config, runs, data_folder, model, teachers, windows, dev_windows, _total_steps(config.training, windows, where),
+        processes,
+    )  # fmt: skip
+
+
+def _length_problems(config: RunConfig, model: PretrainedConfig) -> Iterator[str]:
+    if config.data.seq_length > model.max_position_embeddings:
+        yield (
+            f"data.seq_length: {config.data.seq_length} tokens do not fit into the model's "
+            f"max_position_embeddings {model.max_position_embeddings}"
+        )
+
+
+def _batch_problems(training: TrainingConfig, processes: int) -> Iterator[str]:
+    portion = (training.micro_batch_size or 1) * processes
+    if training.batch_size % portion:
+        yield (
+            f"training.batch_size: {training.batch_size} sequences cannot be shared evenly by {processes} process(es) "
+            f"in micro-batches of {training.micro_batch_size or 'any size'}; make it a multiple of {portion}"
+        )
+    if training.precision == "fp16" and local_device().type == "cpu":
+        yield "training.precision: fp16 is not for CPUs; use auto, bf16 or fp32"
+
+
+def _find_teacher(
+    teacher: TeacherConfig, share: float, runs: Path, config: RunConfig, tokenizer_sha: str, student: PretrainedConfig
+) -> TeacherPlan:
+    try:
+        folder = find_run(teacher.run, runs)
+    except UserError as error:
+        raise UserError(f"{error}; train it first: python train.py --config … name={teacher.run}") from None
+    if (folder / "identity.json").exists() and not (folder / "result.json").exists():
+        raise UserError(f"the run {teacher.run!r} is not finished; start it again, it goes on where it stopped")
+    model = read_model_config(folder)
+    if tokenizer_sha256(folder) != tokenizer_sha:
+        raise UserError(
+            f"the teacher {teacher.run!r} has another vocabulary ({model.vocab_size} tokens) than the data "
+            f"{config.data.name!r} ({student.vocab_size} tokens); train the teacher on this data"
+        )
+    if config.data.seq_length > model.max_position_embeddings:
+        raise UserError(
+            f"the teacher {teacher.run!r} reads at most {model.max_position_embeddings} tokens, "
+            f"data.seq_length is {config.data.seq_length}"
+        )
+    pairs = layer_pairs(teacher.layer_mapping, model_shape(student), model_shape(model), teacher.run)
+    shape = TeacherShape(model.hidden_size, model.num_hidden_layers, share, pairs)
+    return TeacherPlan(teacher.run, folder, shape, count_parameters_of(model))
+
+
+def layer_pairs(
+    mapping: LayerMapping, student: ModelShape, teacher: ModelShape, name: str
+) -> tuple[tuple[int, int], ...]:
+    """The (teacher layer, student layer) pairs of a mapping; 0 is the embeddings.
+
+    `uniform`: student layer j learns from teacher layer round(j · L_T / L_S), j = 1…L_S. `last`: the last from the last.
+
+    Raises:
+        UserError: a layer beyond a model's depth.
+    """
+    deepest = (teacher.num_hidden_layers, student.num_hidden_layers)
+    if mapping == "uniform":
+        ratio = deepest[0] / deepest[1]
+        return tuple((round(layer * ratio), layer) for layer in range(1, deepest[1] + 1))
+    if mapping == "last":
+        return (deepest,)
+    pairs = tuple(mapping.items()) if isinstance(mapping, dict) else tuple(cast(list[tuple[int, int]], mapping))
+    if not pairs:
+        raise UserError(f"layer_mapping of {name!r} is empty; give pairs of [teacher layer, student layer], 'uniform' or 'last'")
+    for pair in pairs:
+        for layer, depth, owner in zip(pair, deepest, (f"teacher {name!r}", "student"), strict=True):
+            if not 0 <= layer <= depth:
+                raise UserError(
+                    f"layer_mapping {list(pair)}: the {owner} has layers 0 (embeddings) to {depth}, there is no {layer}"
+                )
+    return pairs
+
+
+def _total_steps(training: TrainingConfig, windows: TrainWindows, where: str) -> int:
+    if training.max_steps is not None:
+        return training.max_steps
+    assert training.num_epochs is not None
+    whole, rest = divmod(training.num_epochs, 1)
+    count = sum(windows.epoch_size(epoch) for epoch in range(int(whole)))
+    count += int(rest * windows.epoch_size(int(whole))) if rest else 0
+    if count < training.batch_size:
+        raise UserError(f"{where}: {count} windows of text do not fill one batch of {training.batch_size}")
+    return count // training.batch_size
+
+
+def flops_per_token(plan: Plan) -> float:
+    """Matrix-product FLOPs of one training token: 6 per weight of the student, 2 per weight of a teacher.
+
+    Attention scores add 12 · layers · width · context per token of training, 4 of inference (Kaplan et al. 2020, arXiv
+    2001.08361, appendix); an untied embedding table is looked up, not multiplied.
+    """
+    context = plan.config.data.seq_length
+
+    def weights(parameters: dict[str, int], config: PretrainedConfig) -> int:
+        return parameters["non_embedding"] + config.vocab_size * config.hidden_size
+
+    student = 6 * weights(plan.parameters, plan.model)
+    student += 12 * plan.model.num_hidden_layers * plan.model.hidden_size * context
+    teachers = sum(
+        2 * weights(teacher.parameters, read_model_config(teacher.folder))
+        + 4 * teacher.shape.num_hidden_layers * teacher.shape.hidden_size * context
+        for teacher in plan.teachers
+    )
+    return student + teachers
+
+
+def describe_cost(plan: Plan) -> str:
+    """Parameters, steps, FLOPs, and rough memory and time on this machine."""
+    data, training = plan.config.data, plan.config.training
+    device = local_device()
+    tokens = plan.total_steps * training.batch_size * data.seq_length
+    flops = flops_per_token(plan) * tokens
+    rate = matrix_rate(device, plan.precision) * plan.processes
+    seconds = flops / (rate * ACHIEVED_SHARE_OF_MATRIX_RATE)
+    lines = [
+        f"{plan.config.name}: {plan.model.model_type}, {_millions(plan.parameters)}",
+        *(
+            f"  teacher {teacher.name}: {_millions(teacher.parameters)}, layers (teacher, student) {list(teacher.shape.layer_pairs)}"
+            for teacher in plan.teachers
+        ),
+        f"  data {data.name}: {plan.windows.epoch_size(0):,} windows of {data.seq_length} tokens an epoch, "
+        f"{len(plan.dev_windows):,} dev windows",
+        f"  {plan.total_steps:,} steps of {training.batch_size} sequences "
+        f"({plan.processes} process(es), micro-batches of {plan.micro_batch_size}); "
+        f"dev evaluation every {plan.eval_steps}, checkpoint every {plan.checkpoint_steps}",
+        f"  {plan.precision} on {device}: {flops:.3g} FLOPs, about {_memory(plan) / 2**30:.1f} GiB, "
+        f"roughly {_duration(seconds)} at {ACHIEVED_SHARE_OF_MATRIX_RATE:.0%} of {rate / 1e12:.2f} TFLOP/s measured just now",
+    ]
+    return "\n".join(lines)
+
+
+def _memory(plan: Plan) -> float:
+    """Bytes: weights, gradients and Adam's two moments in float32, teachers' weights, and activations of one micro-batch."""
+    width, layers = plan.model.hidden_size, plan.model.num_hidden_layers
+    tokens = plan.micro_batch_size * plan.config.data.seq_length
+    size = 4 if plan.precision == "fp32" else 2
+    state = 16 * plan.parameters["total"] + size * sum(t.parameters["total"] for t in plan.teachers)
+    return state + size * tokens * width * layers * 34
+
+
+def _millions(parameters: dict[str, int]) -> str:
+    return f"{parameters['total']:,} parameters ({parameters['non_embedding']:,} outside the embeddings)"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 3600:
+        return f"{max(1, round(seconds / 60))} min"
+    return f"{seconds / 3600:.1f} h"

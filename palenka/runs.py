@@ -1,0 +1,216 @@
+"""Run directories: identity, lock, checkpoints, resume, records.
+
+    runs/<name>/   config.yaml  identity.json  environment.json  metrics.jsonl  checkpoint-<step>/  model files  result.json
+
+`result.json` is written last and marks completion. Everything is written under a temporary name and then renamed, so that
+what exists is whole.
+"""
+
+import fcntl
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from palenka.config import UserError
+from palenka.paths import ROOT, runs_root
+
+CHECKPOINT = "checkpoint-"
+
+
+def find_run(name_or_path: str, runs: Path | None = None) -> Path:
+    """The folder of a run given by name or by path.
+
+    Raises:
+        UserError: there is none, with what lies nearby.
+    """
+    runs = runs or runs_root()
+    for folder in (runs / name_or_path, Path(name_or_path)):
+        if folder.is_dir():
+            return folder
+    known = sorted(str(path.parent.relative_to(runs)) for path in runs.glob("**/identity.json"))
+    hint = f"; runs there: {', '.join(known)}" if known else "; there are no runs yet"
+    raise UserError(f"no run {name_or_path!r} in {runs}{hint}")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is either whole or not there."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that the file is either whole or not there."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file of ours."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+class Run:
+    """One run directory, held by one process at a time."""
+
+    def __init__(self, name: str, runs: Path) -> None:
+        self.name = name
+        self.path = runs / name
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / "result.json").exists()
+
+    def check_identity(self, identity: dict[str, Any]) -> None:
+        """Refuse another experiment under a name that is taken.
+
+        Args:
+            identity: what decides the outcome: nested mappings of plain values.
+
+        Raises:
+            UserError: with every difference.
+        """
+        path = self.path / "identity.json"
+        if not path.exists():
+            self._check_free()
+            return
+        differences = list(_differences(read_json(path), json.loads(json.dumps(identity))))
+        if differences:
+            listed = "\n".join(f"  {line}" for line in differences)
+            raise UserError(
+                f"{self.path}: this name holds another run; nothing was changed. It differs in\n{listed}\n"
+                "Choose another name (name=…), or move that folder away."
+            )
+
+    def _check_free(self) -> None:
+        foreign = [path.name for path in self.path.glob("*") if path.is_file() and not path.name.startswith(".")]
+        if foreign:
+            raise UserError(f"{self.path}: not a run, but holds files ({', '.join(sorted(foreign)[:5])}); choose another name")
+
+    def open(self, identity: dict[str, Any], config: dict[str, Any]) -> None:
+        """Take the lock and write what the run is. Call `check_identity` before."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock()
+        for leftover in self.path.glob(".*.tmp"):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        write_json(self.path / "identity.json", identity)
+        write_text(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+        write_json(self.path / "environment.json", environment())
+
+    def _lock(self) -> None:
+        self._lock_file = (self.path / ".lock").open("a+")
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock_file.seek(0)
+            holder = self._lock_file.read().strip()
+            raise UserError(f"{self.path}: another process is training this run ({holder})") from None
+        self._lock_file.truncate(0)
+        self._lock_file.write(f"process {os.getpid()} on {platform.node()}")
+        self._lock_file.flush()
+
+    def checkpoint_path(self, step: int) -> Path:
+        return self.path / f"{CHECKPOINT}{step}"
+
+    def latest_checkpoint(self) -> int | None:
+        """Step of the newest checkpoint."""
+        steps = [int(path.name.removeprefix(CHECKPOINT)) for path in self.path.glob(f"{CHECKPOINT}*")]
+        return max(steps, default=None)
+
+    def save_checkpoint(self, step: int, write: Callable[[Path], None], keep: set[int]) -> None:
+        """Write a checkpoint folder, whole or not at all, then drop those that are not in `keep`."""
+        temporary = self.path / f".{CHECKPOINT}{step}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        write(temporary)
+        _sync(temporary)
+        final = self.checkpoint_path(step)
+        if final.exists():
+            shutil.rmtree(final)
+        temporary.replace(final)
+        self.drop_checkpoints(keep | {step})
+
+    def drop_checkpoints(self, keep: set[int]) -> None:
+        for path in self.path.glob(f"{CHECKPOINT}*"):
+            if int(path.name.removeprefix(CHECKPOINT)) not in keep:
+                # Renamed first: a folder that is half removed must not look like a checkpoint.
+                doomed = path.with_name(f".{path.name}.tmp")
+                path.replace(doomed)
+                shutil.rmtree(doomed)
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def drop_records_after(self, step: int) -> None:
+        """Forget what was logged after a checkpoint; it will be logged again."""
+        kept = [line for line in self._record_lines() if json.loads(line)["step"] <= step]
+        write_text(self.path / "metrics.jsonl", "".join(kept))
+
+    def _record_lines(self) -> Iterator[str]:
+        path = self.path / "metrics.jsonl"
+        if path.exists():
+            with path.open(encoding="utf-8") as file:
+                yield from (line for line in file if line.endswith("\n"))
+
+    def place(self, folder: Path) -> None:
+        """Move the files of a finished export into the run directory."""
+        for path in sorted(folder.iterdir()):
+            path.replace(self.path / path.name)
+        folder.rmdir()
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Mark the run complete; checkpoints are no longer needed."""
+        write_json(self.path / "result.json", result)
+        self.drop_checkpoints(keep=set())
+
+
+def _sync(folder: Path) -> None:
+    """Have a folder's files on the disk before the folder gets its name."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*old, *(name for name in new if name not in old)]:
+            below = f"{key}.{name}" if key else str(name)
+            yield from _differences(old.get(name), new.get(name), below)
+    elif old != new:
+        yield f"{key}: {_brief(old)} there, {_brief(new)} here"
+
+
+def _brief(value: Any) -> str:
+    return f"{value[:12]}…" if isinstance(value, str) and len(value) == 64 else repr(value)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit and machine: for the record, never part of a run's identity."""
+    packages = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
+    return {
+        "command": " ".join(sys.argv),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in packages},
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+    }
+
+
+def _commit() -> str | None:
+    try:
+        git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,399 @@
+"""The training loop: warm-up and cosine, clipping, accumulation, dev evaluation, checkpoints, records, resume.
+
+It knows no objective by name. Everything random in a step is drawn from a stream named by (seed, step, micro-batch,
+process), and windows are a function of their position, so a checkpoint needs no generator states, and a resumed run
+repeats the unbroken one bit by bit on a CPU.
+"""
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+
+from palenka import objectives
+from palenka.config import UserError
+from palenka.display import Display
+from palenka.distiller import IGNORED, Distiller, StepSize, token_cross_entropy
+from palenka.hardware import DTYPES
+from palenka.models import build_model, load_frozen, model_shape, quiet_transformers
+from palenka.objectives import Objective
+from palenka.plan import Plan
+from palenka.runs import Run, read_json, write_json
+from palenka.seeds import named_seed, seeded
+from palenka.tokenizer import load_tokenizer, save_tokenizer
+from palenka.tokens import Domain
+
+EVALUATION_BATCH = 64
+
+
+@dataclass
+class Progress:
+    """Where a run is; saved with each checkpoint."""
+
+    step: int = 0
+    tokens: int = 0
+    words: int = 0
+    seconds: float = 0.0
+    best_step: int | None = None
+    best_dev: dict[str, Any] = field(default_factory=dict)
+
+    def is_better(self, dev: dict[str, Any]) -> bool:
+        return self.best_step is None or dev["cross_entropy"] < self.best_dev["cross_entropy"]
+
+
+class Meter:
+    """Sums of loss, terms and gradient norm since the last record, kept on the device: reading them waits for it."""
+
+    def __init__(self, names: list[str], device: torch.device) -> None:
+        self.names = ["loss", *names, "grad_norm"]
+        self.sums = torch.zeros(len(self.names), device=device)
+        self.restart()
+
+    def restart(self) -> None:
+        self.sums.zero_()
+        self.steps = self.tokens = 0
+        self.started = time.monotonic()
+
+    def add(self, losses: Tensor, grad_norm: Tensor, tokens: int) -> None:
+        """One step: this process's shares [loss, *terms], the gradient's norm, tokens over all processes."""
+        self.sums += torch.cat([losses, grad_norm.reshape(1)])
+        self.steps += 1
+        self.tokens += tokens
+
+    def totals(self, accelerator: Accelerator) -> Tensor:
+        """The sums over all processes."""
+        totals = accelerator.reduce(self.sums.clone(), reduction="sum")
+        totals[-1] /= accelerator.num_processes  # every process has the same norm
+        return totals
+
+    def tokens_per_second(self) -> float:
+        return self.tokens / max(time.monotonic() - self.started, 1e-9)
+
+
+def learning_rate(step: int, peak: float, warmup_steps: int, total_steps: int) -> float:
+    """Linear warm-up to `peak`, then half a cosine down to 0 at `total_steps`. `step` counts from 0."""
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    done = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return peak * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices decay; biases and norm gains do not."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+
+
+def train(plan: Plan) -> Path:
+    """Train as planned, from the last checkpoint if there is one, and leave a finished run directory.
+
+    Raises:
+        UserError: the name holds another run, or another process is training it.
+    """
+    run = Run(plan.config.name, plan.runs)
+    identity = plan.identity()
+    run.check_identity(identity)
+    if run.finished:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{plan.config.name}: finished already, in {run.path}")
+        return run.path
+    return Trainer(plan, run, identity).run_to_end()
+
+
+class Trainer:
+    """One run in training, as one of its processes sees it."""
+
+    def __init__(self, plan: Plan, run: Run, identity: dict[str, Any]) -> None:
+        self.plan, self.run, self.config = plan, run, plan.config.training
+        mixed_precision = "no" if plan.precision == "fp32" else plan.precision
+        self.accelerator = Accelerator(mixed_precision=mixed_precision, cpu=not torch.cuda.is_available())
+        self.device = self.accelerator.device
+        self._take_run(identity)
+        self.progress = Progress()
+        self.distiller = self._build()
+        optimizer = torch.optim.AdamW(
+            parameter_groups(self.distiller, self.config.weight_decay), lr=self.config.lr,
+            betas=(self.config.adam_beta1, self.config.adam_beta2), eps=self.config.adam_epsilon, fused=True,
+        )  # fmt: skip
+        self.model, self.optimizer = self.accelerator.prepare(self.distiller, optimizer)
+        self.meter = Meter(self.distiller.term_names, self.device)
+        self.display = Display(plan.config.name, plan.total_steps, self.accelerator.is_main_process)
+
+    def _take_run(self, identity: dict[str, Any]) -> None:
+        """Open the run directory in the main process; what fails there ends all processes."""
+        failure: list[str | None] = [None]
+        if self.accelerator.is_main_process:
+            try:
+                self.run.open(identity, self.plan.resolved)
+            except UserError as error:
+                failure = [str(error)]
+        broadcast_object_list(failure)
+        if failure[0]:
+            raise UserError(failure[0])
+
+    def _build(self) -> Distiller:
+        plan = self.plan
+        student = build_model(plan.model, plan.config.seed, self.device)
+        teachers = [load_frozen(teacher.folder, DTYPES[plan.precision], self.device) for teacher in plan.teachers]
+        terms = {name: self._build_objective(name, config) for name, config in plan.config.terms.items()}
+        return Distiller(student, teachers, terms).to(self.device).train()
+
+    def _build_objective(self, name: str, config: objectives.ObjectiveConfig) -> Objective:
+        shapes = [teacher.shape for teacher in self.plan.teachers]
+        with seeded(self.plan.config.seed, "objective", name):
+            return objectives.find(name)(config, model_shape(self.plan.model), shapes)
+
+    def run_to_end(self) -> Path:
+        """Train, evaluate and checkpoint from where the run stands; export the best student."""
+        self._resume()
+        started = time.monotonic() - self.progress.seconds
+        self.meter.started = time.monotonic()
+        for step in range(self.progress.step, self.plan.total_steps):
+            self._step(step)
+            self.progress.seconds = time.monotonic() - started
+            self._after_step(step + 1)
+        self._finish()
+        self.accelerator.end_training()
+        return self.run.path
+
+    def _step(self, step: int) -> None:
+        positions = range(step * self.config.batch_size, (step + 1) * self.config.batch_size)
+        input_ids, labels = (torch.from_numpy(array) for array in self.plan.windows.batch(positions))
+        size = StepSize(tokens=int((labels != IGNORED).sum()), sequences=len(positions))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate(step)
+        losses = self._backward(step, input_ids, labels, size)
+        self.meter.add(losses, self._clip(), size.tokens)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.progress.step = step + 1
+        self.progress.tokens += size.tokens
+        self.progress.words += self.plan.windows.words(positions)
+        self.display.advance()
+
+    def _learning_rate(self, step: int) -> float:
+        return learning_rate(step, self.config.lr, self.config.warmup_steps, self.plan.total_steps)
+
+    def _backward(self, step: int, input_ids: Tensor, labels: Tensor, size: StepSize) -> Tensor:
+        """Gradients of the whole step, in micro-batches; returns this process's shares of [loss, *terms]."""
+        accelerator = self.accelerator
+        losses = torch.zeros(1 + len(self.distiller.term_names), device=self.device)
+        micro_batches = list(self._my_rows(len(labels)))
+        for micro, rows in enumerate(micro_batches):
+            torch.manual_seed(named_seed(self.plan.config.seed, "step", step, micro, accelerator.process_index))
+            with self._synchronised(micro == len(micro_batches) - 1):
+                loss, terms = self.model(input_ids[rows].to(self.device), labels[rows].to(self.device), size)
+                # Every process holds its share of a sum, and gradients will be averaged over processes.
+                accelerator.backward(loss * accelerator.num_processes)
+            losses += torch.cat([loss.detach().reshape(1), terms])
+        return losses
+
+    def _my_rows(self, batch_size: int) -> Iterator[slice]:
+        """The micro-batches of this process: every n-th of the batch for n processes."""
+        portion = self.plan.micro_batch_size
+        stride = portion * self.accelerator.num_processes
+        for first in range(self.accelerator.process_index * portion, batch_size, stride):
+            yield slice(first, first + portion)
+
+    def _synchronised(self, is_last: bool) -> AbstractContextManager[None]:
+        """Processes exchange gradients in the last micro-batch only."""
+        context: AbstractContextManager[None] = nullcontext() if is_last else self.accelerator.no_sync(self.model)
+        return context
+
+    def _clip(self) -> Tensor:
+        """Clip the student and the objectives apart, so that neither drowns the other; the student's gradient norm."""
+        self.accelerator.unscale_gradients(self.optimizer)
+        owned = list(self.distiller.objectives.parameters())
+        if owned:
+            nn.utils.clip_grad_norm_(owned, self.config.max_grad_norm)
+        return nn.utils.clip_grad_norm_(self.distiller.student.parameters(), self.config.max_grad_norm)
+
+    def _after_step(self, done: int) -> None:
+        """Record, evaluate and checkpoint where it is time to."""
+        is_last = done == self.plan.total_steps
+        improved = False
+        if done % self.config.logging_steps == 0 or is_last:
+            self._log_training()
+        if done % self.plan.eval_steps == 0 or is_last:
+            improved = self._evaluate()
+        if improved or (done % self.plan.checkpoint_steps == 0 and not is_last):
+            self._checkpoint()
+
+    def _log_training(self) -> None:
+        """One record: means over the steps since the last one."""
+        means = dict(zip(self.meter.names, (self.meter.totals(self.accelerator) / self.meter.steps).tolist(), strict=True))
+        self._check_finite(means["loss"])
+        grad_norm = means.pop("grad_norm")
+        record = self._position() | {"split": "train"} | means
+        record |= {
+            "lr": self._learning_rate(self.progress.step - 1),
+            "grad_norm": grad_norm,
+            "tokens_per_second": round(self.meter.tokens_per_second()),
+        }
+        self._record(record)
+        left = (self.plan.total_steps - self.progress.step) * self.progress.seconds / self.progress.step
+        self.display.training(record, left)
+        self.meter.restart()
+
+    def _check_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise SystemExit(
+                f"{self.run.path}: the loss is {loss} at step {self.progress.step}. Its last checkpoint is kept; "
+                "a lower training.lr or a longer training.warmup_steps under another name may hold."
+            )
+
+    def _position(self) -> dict[str, Any]:
+        epoch, index = self.plan.windows.locate(self.progress.step * self.config.batch_size)
+        return {
+            "step": self.progress.step,
+            "epoch": round(epoch + index / self.plan.windows.epoch_size(epoch), 4),
+            "tokens": self.progress.tokens,
+            "words": self.progress.words,
+        }
+
+    def _record(self, record: dict[str, Any]) -> None:
+        if self.accelerator.is_main_process:
+            self.run.log(record)
+
+    def _evaluate(self) -> bool:
+        """Record the dev cross-entropy; True if it is the best so far."""
+        dev = self._dev_cross_entropy()
+        self._check_finite(dev["cross_entropy"])
+        figures = {key: dev[key] for key in ("bits_per_byte", "domains")}
+        self._record(self._position() | {"split": "dev", "loss": dev["cross_entropy"]} | figures)
+        improved = self.progress.is_better(dev)
+        if improved:
+            self.progress.best_step, self.progress.best_dev = self.progress.step, dev
+        self.display.dev(self.progress.step, dev, improved)
+        return improved
+
+    @torch.no_grad()
+    def _dev_cross_entropy(self) -> dict[str, Any]:
+        """Plain cross-entropy of the student on the dev windows, shared among the processes."""
+        windows, accelerator = self.plan.dev_windows, self.accelerator
+        sums = torch.zeros(len(windows.split.domains), 2, dtype=torch.float64, device=self.device)
+        student = self.distiller.student.eval()
+        first, stride = accelerator.process_index * EVALUATION_BATCH, accelerator.num_processes * EVALUATION_BATCH
+        for start in range(first, len(windows), stride):
+            indices = range(start, min(start + EVALUATION_BATCH, len(windows)))
+            input_ids, labels = (torch.from_numpy(array).to(self.device) for array in windows.batch(indices))
+            with accelerator.autocast():
+                losses, counts = token_cross_entropy(student, input_ids, labels)
+            domains = torch.tensor([windows.domain_of(index) for index in indices], device=self.device)
+            sums.index_add_(0, domains, torch.stack([losses, counts.double()], dim=1))
+        student.train()
+        return summarise_dev(accelerator.reduce(sums, reduction="sum").cpu(), windows.split.domains)
+
+    def _checkpoint(self) -> None:
+        """Save all that a resume needs. The best checkpoint is kept beside the last until the run has ended."""
+        meter = {"sums": self.meter.totals(self.accelerator).tolist(), "steps": self.meter.steps}
+        state = {"progress": asdict(self.progress), "meter": meter}
+        if self.accelerator.is_main_process:
+            best = {self.progress.best_step} if self.progress.best_step is not None else set()
+            self.run.save_checkpoint(self.progress.step, lambda folder: self._write_state(folder, state), keep=best)
+        self.accelerator.wait_for_everyone()
+
+    def _write_state(self, folder: Path, state: dict[str, Any]) -> None:
+        save_model(self.distiller, str(folder / "distiller.safetensors"))
+        torch.save(self.optimizer.state_dict(), folder / "optimizer.pt")
+        if self.accelerator.scaler is not None:
+            torch.save(self.accelerator.scaler.state_dict(), folder / "scaler.pt")
+        write_json(folder / "state.json", state)
+
+    def _resume(self) -> None:
+        """Go on from the last checkpoint, and forget what was recorded after it."""
+        step = self.run.latest_checkpoint()
+        if self.accelerator.is_main_process:
+            self.run.drop_records_after(-1 if step is None else step)
+        if step is not None:
+            self._read_state(self.run.checkpoint_path(step))
+            self.display.resumed(step)
+        self.accelerator.wait_for_everyone()
+
+    def _read_state(self, folder: Path) -> None:
+        state = read_json(folder / "state.json")
+        self.progress = Progress(**state["progress"])
+        self.meter.steps = state["meter"]["steps"]
+        if self.accelerator.is_main_process:
+            self.meter.sums.copy_(torch.tensor(state["meter"]["sums"]))
+            self.meter.sums[-1] *= self.accelerator.num_processes
+        load_model(self.distiller, str(folder / "distiller.safetensors"))
+        self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True))
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(torch.load(folder / "scaler.pt", weights_only=True))
+
+    def _finish(self) -> None:
+        """Export the best student and mark the run complete."""
+        if self.accelerator.is_main_process:
+            best = self.run.checkpoint_path(self.progress.best_step or 0)
+            load_model(self.distiller, str(best / "distiller.safetensors"))
+            self._export()
+            self.run.finish(self._result())
+        self.display.finished(
+            f"finished, dev {self.progress.best_dev['cross_entropy']:.4f} nats/token at step {self.progress.best_step}, "
+            f"in {self.run.path}"
+        )
+        self.accelerator.wait_for_everyone()
+
+    def _export(self) -> None:
+        """The student as a Hugging Face model folder, without anything the objectives own."""
+        folder = self.run.path / ".export.tmp"
+        shutil.rmtree(folder, ignore_errors=True)
+        with quiet_transformers():
+            self.distiller.student.save_pretrained(folder)
+        save_tokenizer(load_tokenizer(self.plan.data_folder / "tokenizer"), folder)
+        self.run.place(folder)
+
+    def _result(self) -> dict[str, Any]:
+        seconds = self.progress.seconds
+        return {
+            "name": self.plan.config.name,
+            "method": "distill" if self.plan.teachers else "train",
+            "architecture": self.plan.model.model_type,
+            "parameters": self.plan.parameters,
+            "steps": self.progress.step,
+            "epochs": self._position()["epoch"],
+            "tokens": self.progress.tokens,
+            "words": self.progress.words,
+            "best_step": self.progress.best_step,
+            "dev": self.progress.best_dev,
+            "seconds": round(seconds, 1),
+            "tokens_per_second": round(self.progress.tokens / max(seconds, 1e-9)),
+        }
+
+
+def summarise_dev(sums: Tensor, domains: list[Domain]) -> dict[str, Any]:
+    """Cross-entropy in nats per token and bits per UTF-8 byte, over all and by domain.
+
+    Args:
+        sums: (domains, 2): nats and number of tokens.
+        domains: their sizes; bytes per token are those of the whole domain.
+    """
+    byte_counts = [tokens * domain.bytes / max(1, domain.end - domain.start)
+                   for (_, tokens), domain in zip(sums.tolist(), domains, strict=True)]  # fmt: skip
+    rows = [(nats, tokens, size) for (nats, tokens), size in zip(sums.tolist(), byte_counts, strict=True)]
+    total = tuple(map(sum, zip(*rows, strict=True)))
+    by_domain = {domain.name: _cross_entropy(*row) for domain, row in zip(domains, rows, strict=True)}
+    return _cross_entropy(*total) | {"domains": by_domain}
+
+
+def _cross_entropy(nats: float, tokens: float, size: float) -> dict[str, Any]:
+    return {
+        "cross_entropy": nats / tokens,
+        "bits_per_byte": nats / math.log(2) / size,
+        "tokens": round(tokens),
+    }
