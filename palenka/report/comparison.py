@@ -1,0 +1,175 @@
+"""What the numbers allow one to say: differences with their standard errors, leaders, floors, seeds."""
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import mean
+from typing import Any
+
+from palenka.report.results import Evaluation, Run, Subtask
+
+FIRST_TASKS = ("supplement_filtered", "blimp_filtered", "ewok_filtered")
+FLOORS = {"chance": "chance", "zipf": "word frequency", "ngram": "5-gram"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Accuracy of one run minus that of another (0…1), with the standard error over items."""
+
+    value: float
+    stderr: float
+    paired: bool
+
+    @property
+    def clear(self) -> bool:
+        """Whether the difference exceeds twice its standard error."""
+        return abs(self.value) > 2 * self.stderr
+
+
+@dataclass(frozen=True)
+class Group:
+    """Accuracy (0…1) over the subtasks of one phenomenon."""
+
+    name: str
+    accuracy: float
+    stderr: float
+    floors: dict[str, float]
+
+
+def task_names(runs: Iterable[Run]) -> list[str]:
+    """Tasks that any run was evaluated on, the study's three first."""
+    found = {task for run in runs for task in run.evaluations}
+    return [task for task in FIRST_TASKS if task in found] + sorted(found - set(FIRST_TASKS))
+
+
+def comparable(first: Evaluation, second: Evaluation) -> bool:
+    """Whether two evaluations have the same convention and the same items."""
+
+    def shape(found: Evaluation) -> tuple[str, Any, dict[str, int]]:
+        sizes = {name: subtask.n for name, subtask in found.subtasks.items()}
+        return str(found.convention), found.identity.get("items"), sizes
+
+    return shape(first) == shape(second)
+
+
+def all_comparable(runs: list[Run], task: str) -> bool:
+    """Whether all runs that were evaluated on the task may be compared on it."""
+    found = [run.evaluations[task] for run in runs if task in run.evaluations]
+    return all(comparable(found[0], other) for other in found)
+
+
+def difference(first: Run, second: Run, task: str) -> Difference | None:
+    """Accuracy of `first` minus `second`; None where one is missing or they are not comparable.
+
+    The standard error is that of the paired difference where both runs kept their items (both saw the
+    same pairs, so their errors are correlated), else the root of the summed squares.
+    """
+    if task not in first.evaluations or task not in second.evaluations:
+        return None
+    one, other = first.evaluations[task], second.evaluations[task]
+    if not comparable(one, other):
+        return None
+    value = one.accuracy - other.accuracy
+    paired = _paired_stderr(first, second, task)
+    return Difference(value, paired if paired is not None else math.hypot(one.stderr, other.stderr), paired is not None)
+
+
+def _paired_stderr(first: Run, second: Run, task: str) -> float | None:
+    """Standard error of the difference between two unweighted means over subtasks, from the items."""
+    if task not in first.outcomes or task not in second.outcomes:
+        return None
+    one, other = first.outcomes[task], second.outcomes[task]
+    if any(len(outcomes) < 2 for outcomes in one.values()):
+        return None
+    variances = [(one[name] - other[name]).var(ddof=1) / len(one[name]) for name in one]
+    return math.sqrt(sum(variances)) / len(variances)
+
+
+def ranking(runs: list[Run], task: str) -> list[Run]:
+    """Runs evaluated on the task, best first."""
+    return sorted((run for run in runs if task in run.evaluations), key=lambda run: -run.evaluations[task].accuracy)
+
+
+def leader(runs: list[Run], task: str) -> Run | None:
+    """The best run, if it is ahead of the second by more than twice the standard error of the difference.
+
+    None also where the runs are not all comparable on this task.
+    """
+    ranked = ranking(runs, task)
+    if len(ranked) < 2 or not all_comparable(runs, task):
+        return None
+    ahead = difference(ranked[0], ranked[1], task)
+    return ranked[0] if ahead is not None and ahead.clear else None
+
+
+def differences(runs: list[Run], task: str) -> dict[tuple[str, str], Difference]:
+    """All pairwise differences on a task, keyed by the labels of (first, second)."""
+    pairs = {(a.label, b.label): difference(a, b, task) for a, b in combinations(runs, 2)}
+    return {pair: found for pair, found in pairs.items() if found is not None}
+
+
+def floors(evaluation: Evaluation) -> dict[str, float]:
+    """Chance and the floors that were measured, 0…1."""
+    known = {"chance": evaluation.chance} | evaluation.floors
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def below(evaluation: Evaluation) -> list[str]:
+    """Names of the floors that the accuracy does not reach."""
+    return [FLOORS.get(name, name) for name, value in floors(evaluation).items() if evaluation.accuracy < value]
+
+
+def phenomena(evaluation: Evaluation) -> dict[str, Group]:
+    """Accuracy per phenomenon: the unweighted mean over its subtasks (a subtask without one stands for itself)."""
+    members: dict[str, list[Subtask]] = defaultdict(list)
+    for name, subtask in evaluation.subtasks.items():
+        members[subtask.phenomenon or name].append(subtask)
+    return {name: _group(name, subtasks) for name, subtasks in members.items()}
+
+
+def _group(name: str, subtasks: list[Subtask]) -> Group:
+    known = set.intersection(*({k for k, v in sub.floors.items() if v is not None} for sub in subtasks))
+    return Group(
+        name=name,
+        accuracy=mean(sub.accuracy for sub in subtasks),
+        stderr=math.sqrt(sum(sub.stderr**2 for sub in subtasks)) / len(subtasks),
+        floors={floor: mean(sub.floors[floor] or 0.0 for sub in subtasks) for floor in sorted(known)},
+    )
+
+
+def control_of(run: Run, runs: list[Run]) -> Run | None:
+    """The undistilled run of the same architecture, size and data; of several, one that does not teach it."""
+    if not run.distilled or run.result is None:
+        return None
+    alike = [
+        other
+        for other in runs
+        if not other.distilled
+        and other.result is not None
+        and (other.architecture, other.result.parameters, other.data_name)
+        == (run.architecture, run.result.parameters, run.data_name)
+    ]
+    return min(alike, key=lambda other: (other.is_among(run.teachers), other.seed != run.seed), default=None)
+
+
+def seed_groups(runs: list[Run]) -> list[list[Run]]:
+    """Groups of at least two runs whose configs differ in nothing but name and seed."""
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[_without_seed(run)].append(run)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _without_seed(run: Run) -> str:
+    kept = {key: value for key, value in run.config.items() if key not in ("name", "seed", "paths")}
+    if isinstance(kept.get("data"), dict):
+        kept["data"] = {key: value for key, value in kept["data"].items() if key != "seed"}
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
+def same_dev_text(runs: list[Run]) -> bool:
+    """Whether nats per token may be compared: same data and as many dev tokens in each finished run."""
+    return len({(run.data_name, run.result.dev.tokens) for run in runs if run.result}) <= 1

@@ -1,0 +1,315 @@
+"""Figures as inline SVG: colours are the page's CSS variables, letters are the page's fonts."""
+
+import re
+from collections.abc import Callable, Iterable
+from io import StringIO
+from typing import Any
+
+import matplotlib
+import matplotlib.ticker
+import numpy as np
+from markupsafe import escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from palenka.report import comparison
+from palenka.report.comparison import Group
+from palenka.report.results import Run
+
+# Drawn in these placeholders, which become var(--…) so that the page decides about light and dark.
+INK, MUTED, RULE, BAND, PAPER = "#010a01", "#010a02", "#010a03", "#010a04", "#010a05"
+SERIES = tuple(f"#010b0{number}" for number in range(7))
+VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", BAND: "band", PAPER: "paper"} | {
+    colour: f"series-{number}" for number, colour in enumerate(SERIES)
+}
+# Matplotlib's name of a marker, the size at which all look alike, and the same shape as an SVG path in a box of ±5.
+MARKERS = (
+    ("o", 1.0, "M-3.6 0a3.6 3.6 0 1 0 7.2 0a3.6 3.6 0 1 0 -7.2 0z"),
+    ("s", 0.9, "M-3.2 -3.2h6.4v6.4h-6.4z"),
+    ("^", 1.2, "M0 -4L4 3.4H-4z"),
+    ("D", 0.9, "M0 -4.4L4.4 0L0 4.4L-4.4 0z"),
+    ("v", 1.2, "M0 4L4 -3.4H-4z"),
+    ("P", 1.3, "M-1.5 -4.3h3v2.8h2.8v3h-2.8v2.8h-3v-2.8h-2.8v-3h2.8z"),
+    ("X", 1.3, "M-3.9 -1.9l2 -2l1.9 1.9l1.9 -1.9l2 2l-1.9 1.9l1.9 1.9l-2 2l-1.9 -1.9l-1.9 1.9l-2 -2l1.9 -1.9z"),
+    ("<", 1.2, "M-4 0L3.4 -4V4z"),
+)
+DASHES = ("solid", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
+SETTINGS: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "palenka",
+    "text.parse_math": False,
+    "font.size": 11,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 10.5,
+    "ytick.labelsize": 10.5,
+    "axes.labelsize": 10.5,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "text.color": INK,
+}
+MOST_POINTS = 240
+BEGINNING = 0.12
+FLOOR_DASHES = {"zipf": (0, (1, 1.2)), "ngram": (0, (4, 1.5))}
+
+
+def colour(number: int) -> str:
+    """CSS variable of the run of that number."""
+    return f"var(--series-{number % len(SERIES)})"
+
+
+def marker_path(number: int) -> str:
+    """The run's marker as an SVG path."""
+    return MARKERS[number % len(MARKERS)][2]
+
+
+def _style(number: int, size: float) -> dict[str, Any]:
+    marker, factor, _ = MARKERS[number % len(MARKERS)]
+    return {"color": SERIES[number % len(SERIES)], "marker": marker, "markersize": size * factor}
+
+
+def _canvas(width: float, height: float, left: float, right: float, top: float, bottom: float) -> tuple[Figure, Axes]:
+    """A figure of so many CSS pixels with margins in the same unit."""
+    figure = Figure(figsize=(width / 72, height / 72), facecolor="none")
+    axes = figure.add_axes(
+        (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
+    )
+    axes.set_facecolor("none")
+    return figure, axes
+
+
+def _svg(name: str, label: str, width: float, height: float, draw: Callable[[], Figure]) -> str:
+    """Draws under our settings; returns an <svg> element whose ids begin with `name`."""
+    with matplotlib.rc_context(SETTINGS):
+        buffer = StringIO()
+        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        draw().savefig(buffer, format="svg", facecolor="none", metadata=metadata)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    name = re.sub(r"\W", "-", name)
+    text = re.sub(r'id="|url\(#|href="#', lambda found: f"{found[0]}{name}-", text)
+    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
+    text = re.sub("|".join(VARIABLES), lambda found: f"var(--{VARIABLES[found[0]]})", text)
+    head = f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}" '
+    return re.sub(r"<svg [^>]*>", f'{head}xmlns:xlink="http://www.w3.org/1999/xlink">', text, count=1).strip()
+
+
+def x_key(runs: Iterable[Run]) -> str:
+    """What curves are drawn against: words, else tokens, else steps, the first that every record has."""
+    records = [record for run in runs for record in run.metrics]
+    return next((key for key in ("words", "tokens") if all(key in record for record in records)), "step")
+
+
+def _series(run: Run, split: str, term: str, key: str) -> NDArray[np.float64]:
+    """(points, 2) array of x and the term."""
+    points = [(r[key], r[term]) for r in run.metrics if r.get("split") == split and r.get(term) is not None]
+    return np.array(points, dtype=float).reshape(-1, 2)
+
+
+def _binned(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """At most MOST_POINTS points, each the mean of its neighbours."""
+    if len(points) <= MOST_POINTS:
+        return points
+    return np.array([part.mean(axis=0) for part in np.array_split(points, MOST_POINTS)])
+
+
+def train_term(run: Run) -> str:
+    """Where a run's training cross-entropy stands: `hard_target`, or `loss` where no term is named."""
+    named = run.weights or any("hard_target" in record for record in run.metrics)
+    return "hard_target" if named else "loss"
+
+
+def terms(runs: list[Run]) -> list[str]:
+    """Objective terms besides the cross-entropy that any run has logged."""
+    named = [term for run in runs for term in run.weights if term != "hard_target"]
+    return [term for term in dict.fromkeys(named) if any(term in r for run in runs for r in run.metrics)]
+
+
+def comparison_figure(runs: list[Run]) -> str:
+    """Dev cross-entropy of all runs; empty where none has a dev record."""
+    key = x_key(runs)
+    curves = [(number, _series(run, "dev", "loss", key)) for number, run in enumerate(runs)]
+    curves = [(number, points) for number, points in curves if len(points)]
+    if not curves:
+        return ""
+
+    def draw() -> Figure:
+        figure, axes = _canvas(760, 300, 52, 12, 10, 40)
+        for place, (number, points) in enumerate(curves):
+            every = max(1, len(points) // 10)
+            axes.plot(
+                *points.T,
+                **_style(number, 5.5),
+                linewidth=1.5,
+                linestyle=DASHES[number // len(SERIES) % len(DASHES)],
+                markevery=(place % every, every),
+            )
+        axes.set_ylim(*_limits([points for _, points in curves]))
+        _x_axis(axes, key)
+        axes.set_ylabel("dev cross-entropy, nats/token")
+        axes.grid(axis="y", color=RULE, linewidth=0.7)
+        return figure
+
+    return _svg("dev", "Dev cross-entropy of all runs during training", 760, 300, draw)
+
+
+def _limits(curves: list[NDArray[np.float64]]) -> tuple[float | None, float | None]:
+    """Bounds that show all but the beginning, where every model falls from the uniform guess."""
+    start = BEGINNING * max(float(points[:, 0].max()) for points in curves)
+    values = np.concatenate([points[points[:, 0] >= min(start, points[-1, 0]), 1] for points in curves])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return None, None
+    low, high = float(values.min()), float(values.max())
+    room = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    return low - room, high + room
+
+
+def _x_axis(axes: Axes, key: str) -> None:
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
+    axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
+    axes.set_xlabel(f"{key}s" if key == "step" else f"{key} seen")
+
+
+def term_panels(runs: list[Run], term: str | None) -> list[tuple[int, str]]:
+    """One panel per run that has the term (None: cross-entropy, train and dev), axes shared: (run number, svg)."""
+    key = x_key(runs)
+    drawn = []
+    for number, run in enumerate(runs):
+        train = _series(run, "train", term or train_term(run), key)
+        dev = _series(run, "dev", "loss", key) if term is None else np.empty((0, 2))
+        if len(train) or len(dev):
+            drawn.append((number, _binned(train), dev))
+    if not drawn:
+        return []
+    curves = [points for _, train, dev in drawn for points in (train, dev) if len(points)]
+    right = max(float(points[:, 0].max()) for points in curves)
+    limits, log = _limits(curves), _wants_log(curves)
+    name = term or "cross_entropy"
+
+    def panel(number: int, train: NDArray[np.float64], dev: NDArray[np.float64]) -> str:
+        def draw() -> Figure:
+            figure, axes = _canvas(330, 190, 42, 10, 8, 36)
+            axes.plot(*train.T, color=SERIES[number % len(SERIES)], linewidth=1.1, alpha=0.55)
+            axes.plot(*dev.T, **_style(number, 4.5), linewidth=1.4, markevery=max(1, len(dev) // 8))
+            _mark_best(axes, runs[number], dev, key)
+            if log:
+                axes.set_yscale("log")
+                axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            else:
+                axes.set_ylim(*limits)
+            _x_axis(axes, key)
+            axes.set_xlim(0, right * 1.02)
+            axes.grid(axis="y", color=RULE, linewidth=0.7)
+            return figure
+
+        return _svg(f"{name}-{number}", f"Training curve: {name}", 330, 190, draw)
+
+    return [(number, panel(number, train, dev)) for number, train, dev in drawn]
+
+
+def _wants_log(curves: list[NDArray[np.float64]]) -> bool:
+    """A term that spans more than a factor of 30 is drawn on a logarithmic axis."""
+    values = np.concatenate([points[:, 1] for points in curves])
+    return bool(np.isfinite(values).all() and values.min() > 0 and values.max() / values.min() > 30)
+
+
+def _mark_best(axes: Axes, run: Run, dev: NDArray[np.float64], key: str) -> None:
+    """A ring around the step whose weights were kept."""
+    if run.result is None:
+        return
+    found = [r for r in run.metrics if r.get("split") == "dev" and r.get("step") == run.result.best_step]
+    for record in found[:1]:
+        axes.plot(record[key], record["loss"], "o", markersize=9, markerfacecolor="none", markeredgecolor=INK)
+
+
+def phenomena_figure(runs: list[Run], task: str, name: str) -> str:
+    """Dot plot of accuracy per phenomenon: one row each, best on top, and the mean of the task last."""
+    groups = {
+        number: comparison.phenomena(run.evaluations[task])
+        for number, run in enumerate(runs)
+        if task in run.evaluations
+    }
+    evaluations = {number: runs[number].evaluations[task] for number in groups}
+    rows = sorted({key for found in groups.values() for key in found}, key=lambda key: (-_level(groups, key), key))
+    overall = {
+        number: Group("mean over subtasks", found.accuracy, found.stderr, comparison.floors(found))
+        for number, found in evaluations.items()
+    }
+    lines = [{n: found[key] for n, found in groups.items() if key in found} for key in rows] + [overall]
+    labels = [_short(key) for key in rows] + ["mean over subtasks"]
+    step = 9 if len(groups) <= 6 else 7
+    row = max(24, step * len(groups) + 10)
+    left = 14 + 6.0 * max(len(label) for label in labels)
+    width, height = 760, row * len(lines) + 46
+
+    def draw() -> Figure:
+        figure, axes = _canvas(width, height, left, 14, 4, 42)
+        for place, line in enumerate(lines):
+            if place % 2 == 0:
+                axes.axhspan(place - 0.5, place + 0.5, color=BAND, linewidth=0, zorder=0)
+            _row(axes, place, line, list(groups), step / row)
+        axes.axhline(len(lines) - 1.5, color=MUTED, linewidth=0.7)
+        for chance in sorted({100 * found.chance for found in evaluations.values()}):
+            axes.axvline(chance, color=MUTED, linewidth=1, zorder=1)
+        axes.set_ylim(len(lines) - 0.5, -0.5)
+        axes.set_yticks(range(len(lines)), labels, color=INK)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(low, -1), min(high, 101))
+        axes.set_xlabel("accuracy, %")
+        axes.grid(axis="x", color=RULE, linewidth=0.7, zorder=0)
+        axes.set_axisbelow(True)
+        return figure
+
+    return _svg(f"phenomena-{name}", f"Accuracy per phenomenon, {task}", width, height, draw)
+
+
+def _row(axes: Axes, place: int, line: dict[int, Group], numbers: list[int], step: float) -> None:
+    """One phenomenon: its floors as strokes across the row, then each run on its own height."""
+    span = [place - 0.42, place + 0.42]
+    for floor, dashes in FLOOR_DASHES.items():
+        known = [100 * group.floors[floor] for group in line.values() if floor in group.floors]
+        for value in sorted(set(known)):
+            axes.plot([value, value], span, color=INK, linewidth=1.4, linestyle=dashes, zorder=2)
+    for rank, number in enumerate(numbers):
+        if number not in line:
+            continue
+        group = line[number]
+        axes.errorbar(
+            100 * group.accuracy,
+            place + (rank - (len(numbers) - 1) / 2) * step,
+            xerr=200 * group.stderr,
+            fmt="none",
+            ecolor=SERIES[number % len(SERIES)],
+            elinewidth=1.2,
+            zorder=3,
+        )
+        axes.plot(
+            100 * group.accuracy,
+            place + (rank - (len(numbers) - 1) / 2) * step,
+            **_style(number, 7),
+            markeredgecolor=PAPER,
+            markeredgewidth=0.7,
+            zorder=4,
+        )
+
+
+def _level(groups: dict[int, dict[str, Group]], key: str) -> float:
+    return float(np.mean([found[key].accuracy for found in groups.values() if key in found]))
+
+
+def _short(name: str) -> str:
+    words = name.replace("_", " ")
+    return words if len(words) <= 34 else f"{words[:33]}…"

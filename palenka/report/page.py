@@ -1,0 +1,109 @@
+"""Sets the tables and figures of a study on one self-contained HTML page."""
+
+import json
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from palenka.report import comparison, figures, tables
+from palenka.report.results import Run, common_folder
+
+HASH_LENGTH = 12
+
+
+def render(runs: list[Run]) -> str:
+    """The page; the same bytes for the same result files."""
+    environment = Environment(
+        loader=PackageLoader("palenka.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["nothing"] = tables.Cell()
+    environment.filters["breakable"] = _breakable
+    return environment.get_template("page.html.jinja").render(_content(runs)) + "\n"
+
+
+def _content(runs: list[Run]) -> dict[str, Any]:
+    tasks = comparison.task_names(runs)
+    return {
+        "title": common_folder([run.name for run in runs]) or tables.listed([run.label for run in runs]),
+        "facts": _facts(runs),
+        "findings": tables.findings(runs),
+        "legend": [
+            {"label": run.label, "colour": figures.colour(n), "path": figures.marker_path(n)}
+            for n, run in enumerate(runs)
+        ],
+        "study": tables.study_table(runs),
+        "caption": tables.caption(runs),
+        "control": tables.control_table(runs),
+        "seeds": tables.seed_table(runs),
+        "differences": tables.difference_tables(runs),
+        "curves": Markup(figures.comparison_figure(runs)),
+        "x": figures.x_key(runs),
+        "panels": _panels(runs),
+        "phenomena": [
+            {
+                "task": task,
+                "svg": Markup(figures.phenomena_figure(runs, task, str(number))),
+                "table": tables.subtask_table(runs, task),
+            }
+            for number, task in enumerate(tasks)
+        ],
+        "domains": tables.domain_tables(runs),
+        "made": [_made(run, runs) for run in runs],
+    }
+
+
+def _facts(runs: list[Run]) -> list[str]:
+    data = sorted({run.data_name for run in runs})
+    conventions = sorted({str(found.convention) for run in runs for found in run.evaluations.values()})
+    facts = [tables.count(len(runs), "run"), f"data {tables.listed(data)}"]
+    if conventions:
+        facts.append(f"evaluation convention {tables.listed(conventions)}")
+    return facts
+
+
+def _panels(runs: list[Run]) -> list[dict[str, Any]]:
+    """Panels of training curves, grouped by term."""
+    groups = []
+    for term in (None, *figures.terms(runs)):
+        drawn = figures.term_panels(runs, term)
+        if drawn:
+            panels = [{"run": number, "svg": Markup(svg)} for number, svg in drawn]
+            groups.append({"term": term, "panels": panels})
+    return groups
+
+
+def _made(run: Run, runs: list[Run]) -> dict[str, Any]:
+    result = run.result
+    facts: dict[str, str] = {"name": run.name, "data": run.data_name, "architecture": run.architecture}
+    if result is not None:
+        facts |= {
+            "parameters": f"{result.parameters.total:,} ({result.parameters.non_embedding:,} without embeddings)",
+            "trained": f"{result.steps:,} steps, {result.epochs:g} epochs, {result.tokens:,} tokens, "
+            f"{result.words:,} words in {tables.duration(result.seconds)} ({result.tokens_per_second:,.0f} tokens/s)",
+            "kept": f"step {result.best_step}, the best by dev cross-entropy",
+        }
+    facts["objective"] = tables.objective_text(run)
+    if run.teachers:
+        facts["teachers"] = tables.listed(tables.teacher_labels(run, runs))
+    facts["seed"] = str(run.seed)
+    records = {
+        "identity": {key: value for key, value in run.identity.items() if key != "config"},
+        "environment": run.environment,
+    }
+    return {
+        "facts": facts,
+        "identity": run.identity_hash[:HASH_LENGTH],
+        "config": run.config_text.strip(),
+        "records": {name: json.dumps(found, indent=2, ensure_ascii=False) for name, found in records.items() if found},
+    }
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may be broken after underscores and slashes."""
+    escaped = str(Markup.escape(name))
+    return Markup(escaped.replace("_", "_<wbr>").replace("/", "/<wbr>"))

@@ -1,0 +1,305 @@
+"""Reads what a run left behind: result, metrics, evaluations and config, as typed records."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+
+from palenka.config import UserError
+from palenka.runs import find_run
+
+Outcomes = dict[str, NDArray[np.float64]]
+Stored = TypeVar("Stored", bound=BaseModel)
+
+
+class CrossEntropy(BaseModel):
+    """Cross-entropy of a text: nats per token, and bits per UTF-8 byte of the raw text."""
+
+    cross_entropy: float
+    bits_per_byte: float
+    tokens: int
+    domains: dict[str, "CrossEntropy"] = {}
+
+
+class Parameters(BaseModel):
+    """True parameter counts."""
+
+    total: int
+    non_embedding: int
+
+
+class Result(BaseModel):
+    """result.json: present when the run is complete."""
+
+    architecture: str
+    parameters: Parameters
+    steps: int
+    epochs: float
+    tokens: int
+    words: int
+    best_step: int | None
+    dev: CrossEntropy
+    seconds: float
+    tokens_per_second: float
+
+
+class Subtask(BaseModel):
+    """Accuracy (0…1) on one file of pairs; `floors` where they were measured for that file."""
+
+    accuracy: float
+    stderr: float
+    n: int
+    ties: int = 0
+    phenomenon: str | None = None
+    floors: dict[str, float | None] = {}
+
+
+class Evaluation(BaseModel):
+    """evaluation/<task>.json: accuracy is the unweighted mean over subtasks, stderr that mean's."""
+
+    task: str
+    convention: str | int
+    accuracy: float
+    stderr: float
+    n: int
+    ties: int = 0
+    chance: float = 0.5
+    floors: dict[str, float | None] = {}
+    subtasks: dict[str, Subtask]
+    tie_items: dict[str, list[int]] = {}
+    identity: dict[str, Any] = {}
+
+
+class CrossEntropyFile(BaseModel):
+    """evaluation/cross_entropy.json."""
+
+    splits: dict[str, CrossEntropy]
+
+
+@dataclass
+class Run:
+    """One run directory, read."""
+
+    folder: Path
+    name: str
+    config: dict[str, Any]
+    config_text: str
+    identity: dict[str, Any]
+    environment: dict[str, Any]
+    result: Result | None
+    metrics: list[dict[str, Any]]
+    evaluations: dict[str, Evaluation]
+    cross_entropy: dict[str, CrossEntropy]
+    label: str = ""
+
+    @property
+    def distilled(self) -> bool:
+        return bool(self.config.get("teachers"))
+
+    @property
+    def data_name(self) -> str:
+        return str((self.config.get("data") or {}).get("name", "unknown data"))
+
+    @property
+    def seed(self) -> Any:
+        return self.config.get("seed")
+
+    @property
+    def architecture(self) -> str:
+        shape = self.config.get("student") or self.config.get("model") or {}
+        return self.result.architecture if self.result else str(shape.get("architecture", "unknown"))
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each objective term; empty where the config names none."""
+        objective = self.config.get("objective") or {}
+        return {term: float((knobs or {}).get("weight", 1.0)) for term, knobs in objective.items()}
+
+    @property
+    def identity_hash(self) -> str:
+        """sha256 of identity.json's content; empty where there is none."""
+        content = json.dumps(self.identity, sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest() if self.identity else ""
+
+    @property
+    def teachers(self) -> list[str]:
+        return [str(teacher["run"]) for teacher in self.config.get("teachers") or []]
+
+    def is_among(self, names: Iterable[str]) -> bool:
+        """Whether one of these names or paths means this run."""
+        return not {self.name, str(self.folder)}.isdisjoint(names)
+
+    @cached_property
+    def outcomes(self) -> dict[str, Outcomes]:
+        """Outcome of every item, by task and subtask, for the tasks that kept their items."""
+        read = {task: _read_outcomes(self.folder, found) for task, found in self.evaluations.items()}
+        return {task: outcomes for task, outcomes in read.items() if outcomes is not None}
+
+
+def read_runs(names: list[str]) -> list[Run]:
+    """The runs of those names (a folder stands for all runs below it), labelled for display.
+
+    Raises:
+        UserError: a name is no run, or a result file cannot be read.
+    """
+    runs = [run for name in names for run in _in_order(read_run(folder) for folder in _folders(name))]
+    runs = list({run.folder: run for run in runs}.values())
+    _label(runs)
+    return runs
+
+
+def read_run(folder: Path) -> Run:
+    """Reads a run directory; what is not there yet is None or empty.
+
+    Raises:
+        UserError: a file that is there cannot be read; the message names it.
+    """
+    config_text, config = _read_yaml(folder / "config.yaml")
+    evaluations = [
+        _read_model(path, Evaluation)
+        for path in sorted((folder / "evaluation").glob("*.json"))
+        if path.name != "cross_entropy.json"
+    ]
+    losses = _read_optional(folder / "evaluation" / "cross_entropy.json", CrossEntropyFile)
+    return Run(
+        folder=folder,
+        name=str(config.get("name") or folder.name),
+        config=config,
+        config_text=config_text,
+        identity=_read_object(folder / "identity.json"),
+        environment=_read_object(folder / "environment.json"),
+        result=_read_optional(folder / "result.json", Result),
+        metrics=_read_metrics(folder / "metrics.jsonl"),
+        evaluations={evaluation.task: evaluation for evaluation in evaluations},
+        cross_entropy=losses.splits if losses else {},
+    )
+
+
+def _folders(name: str) -> list[Path]:
+    folder = find_run(name).resolve()
+    if (folder / "config.yaml").exists():
+        return [folder]
+    below = sorted(path.parent for path in folder.rglob("config.yaml"))
+    if not below:
+        raise UserError(f"{folder}: neither a run (there is no config.yaml) nor a folder with runs below it")
+    return below
+
+
+def _in_order(found: Iterable[Run]) -> list[Run]:
+    """Teachers, then undistilled runs, then students, those with fewer terms first."""
+    runs = list(found)
+    teachers = {teacher for run in runs for teacher in run.teachers}
+    return sorted(runs, key=lambda run: (run.distilled, not run.is_among(teachers), len(run.weights)))
+
+
+def _label(runs: list[Run]) -> None:
+    """Short names: without the folder that all of them share."""
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        names = [str(run.folder) for run in runs]
+    shared = common_folder(names)
+    for run, name in zip(runs, names, strict=True):
+        run.label = name.removeprefix(f"{shared}/") if shared else name
+
+
+def common_folder(names: list[str]) -> str:
+    """The folder that all of these nested names lie in ("" where there is none)."""
+    parents = [name.split("/")[:-1] for name in names]
+    shared: list[str] = []
+    for parts in zip(*parents, strict=False):
+        if len(set(parts)) > 1:
+            break
+        shared.append(parts[0])
+    return "/".join(shared)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing, so {path.parent} is not a run directory") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+
+
+def _read_yaml(path: Path) -> tuple[str, dict[str, Any]]:
+    text = _read_text(path)
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML ({error})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds no mapping; expected the resolved config of a run")
+    return text, content
+
+
+def _read_model(path: Path, schema: type[Stored]) -> Stored:
+    try:
+        return schema.model_validate_json(_read_text(path))
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+        raise UserError(f"{path}: {problems}") from error
+
+
+def _read_optional(path: Path, schema: type[Stored]) -> Stored | None:
+    return _read_model(path, schema) if path.exists() else None
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(_read_text(path))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object")
+    return content
+
+
+def _read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Records in order; a last line cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    lines = _read_text(path).splitlines()
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise UserError(f"{path}, line {number}: not valid JSON ({error})") from error
+    return records
+
+
+def _read_outcomes(folder: Path, evaluation: Evaluation) -> Outcomes | None:
+    """Outcome of each item (1 right, ½ tie, 0 wrong) in line order, by subtask.
+
+    None where the items were not kept, or do not give the accuracies that stand in the task's file.
+    """
+    path = folder / "evaluation" / f"{evaluation.task}.items.jsonl"
+    if not path.exists():
+        return None
+    ties = {(subtask, item) for subtask, items in evaluation.tie_items.items() for item in items}
+    found: dict[str, list[tuple[int, float]]] = {name: [] for name in evaluation.subtasks}
+    for record in _read_metrics(path):
+        name, item = record["subtask"], record["item"]
+        outcome = 0.5 if (name, item) in ties else float(record["good"] > record["bad"])
+        found.setdefault(name, []).append((item, outcome))
+    outcomes = {name: np.array([outcome for _, outcome in sorted(items)]) for name, items in found.items()}
+    return outcomes if _agree(outcomes, evaluation) else None
+
+
+def _agree(outcomes: Outcomes, evaluation: Evaluation) -> bool:
+    return outcomes.keys() == evaluation.subtasks.keys() and all(
+        len(outcomes[name]) == subtask.n and abs(outcomes[name].mean() - subtask.accuracy) < 1e-6
+        for name, subtask in evaluation.subtasks.items()
+    )

@@ -1,0 +1,481 @@
+"""The tables of a study as cells of text, for the page and for the terminal, and what they let one say."""
+
+import textwrap
+from collections import defaultdict
+from dataclasses import dataclass, field
+from statistics import mean, stdev
+
+from palenka.report import comparison
+from palenka.report.comparison import FLOORS, Difference
+from palenka.report.results import CrossEntropy, Run
+
+NOTHING = "–"
+TERMINAL_WIDTH = 120
+HEAD_WIDTH = 12
+BEST, BELOW = "*", "▽"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One entry: its text, its ± and what is to be said about it."""
+
+    text: str = NOTHING
+    spread: str = ""
+    second: str = ""
+    best: bool = False
+    below: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Column:
+    key: str
+    head: str
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row; `run` is the number of the run it tells of, None for a floor."""
+
+    head: str
+    cells: dict[str, Cell]
+    run: int | None = None
+    detail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    columns: list[Column]
+    rows: list[Row]
+    name: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def with_spread(self) -> set[str]:
+        """Columns where some entry has a ±, so that the others leave room for it."""
+        return {key for row in self.rows for key, cell in row.cells.items() if cell.spread}
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def points(found: Difference) -> str:
+    """A difference in percentage points with its standard error: `+1.20 ± 0.31`."""
+    return f"{100 * found.value:+.2f} ± {percent(found.stderr)}".replace("-", "−")
+
+
+def compact(number: int) -> str:
+    """Four digits of a large number: `58344960` → `58.34M`."""
+    for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:#.4g}{letter}".replace(".k", "k").replace(".M", "M")
+    return str(number)
+
+
+def duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def listed(names: list[str]) -> str:
+    """`a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def objective_text(run: Run) -> str:
+    """`1 × hard_target + 0.5 × logit`."""
+    return " + ".join(f"{weight:g} × {term}" for term, weight in run.weights.items()) or "next-token cross-entropy"
+
+
+def teacher_labels(run: Run, runs: list[Run]) -> list[str]:
+    """Teachers as the study calls them."""
+    known = {key: other.label for other in runs for key in (other.name, str(other.folder))}
+    return [known.get(teacher, teacher) for teacher in run.teachers]
+
+
+def study_table(runs: list[Run]) -> Table:
+    """The table of the study: one row per run, then the floors."""
+    tasks = comparison.task_names(runs)
+    columns = [Column(task, task, "%") for task in tasks] + [
+        Column("cross_entropy", "dev cross-entropy", "nats/token, bits/byte"),
+        Column("parameters", "parameters", "all, without embeddings"),
+        Column("words", "words seen"),
+        Column("seconds", "time"),
+    ]
+    leaders = {task: comparison.leader(runs, task) for task in tasks}
+    rows = [
+        Row(
+            head=run.label,
+            cells={task: _accuracy(run, task, leaders[task]) for task in tasks} | _training(run),
+            run=index,
+            detail=_how(run, runs),
+        )
+        for index, run in enumerate(runs)
+    ]
+    return Table(columns, rows + _floor_rows(runs, columns), notes=_notes(runs, tasks))
+
+
+def _accuracy(run: Run, task: str, leader: Run | None) -> Cell:
+    found = run.evaluations.get(task)
+    if found is None:
+        return Cell()
+    return Cell(
+        percent(found.accuracy),
+        spread=percent(found.stderr),
+        best=run is leader,
+        below=tuple(comparison.below(found)),
+    )
+
+
+def _training(run: Run) -> dict[str, Cell]:
+    result = run.result
+    if result is None:
+        return {}
+    return {
+        "cross_entropy": _loss(result.dev),
+        "parameters": Cell(compact(result.parameters.total), second=compact(result.parameters.non_embedding)),
+        "words": Cell(compact(result.words)),
+        "seconds": Cell(duration(result.seconds)),
+    }
+
+
+def _how(run: Run, runs: list[Run]) -> tuple[str, ...]:
+    teachers = teacher_labels(run, runs)
+    lines = [f"{run.architecture} · {objective_text(run)}"]
+    if teachers:
+        lines.append(f"from {listed(teachers)}")
+    if run.result is None:
+        lines.append(f"not finished: {_reached(run)}")
+    absent = [task for task in comparison.task_names(runs) if task not in run.evaluations]
+    if absent:
+        lines.append(f"not evaluated on {listed(absent)}")
+    return tuple(lines)
+
+
+def _reached(run: Run) -> str:
+    if not run.metrics:
+        return "nothing logged yet"
+    last = run.metrics[-1]
+    return f"last record at step {last.get('step', '?')}"
+
+
+def _floor_rows(runs: list[Run], columns: list[Column]) -> list[Row]:
+    values: dict[str, dict[str, set[float]]] = defaultdict(lambda: defaultdict(set))
+    for run in runs:
+        for task, evaluation in run.evaluations.items():
+            for floor, value in comparison.floors(evaluation).items():
+                values[floor][task].add(value)
+    blank = {column.key: Cell("") for column in columns}
+    known = [floor for floor in FLOORS if floor in values] + sorted(set(values) - set(FLOORS))
+    return [
+        Row(FLOORS.get(floor, floor), blank | {task: _range(found) for task, found in values[floor].items()})
+        for floor in known
+    ]
+
+
+def _range(values: set[float]) -> Cell:
+    low, high = percent(min(values)), percent(max(values))
+    return Cell(low if low == high else f"{low}–{high}")
+
+
+def _notes(runs: list[Run], tasks: list[str]) -> list[str]:
+    notes = [*_missing(runs, tasks), *_mixed(runs, tasks), *_ties(runs, tasks)]
+    if not comparison.same_dev_text(runs):
+        notes.append("The dev sets differ between runs: nats per token are not comparable, bits per byte are.")
+    if "ewok_filtered" in tasks:
+        notes.append(
+            "EWoK holds each item twice, with the targets swapped; the two are not independent: its ± is a rough guide."
+        )
+    return notes
+
+
+def _missing(runs: list[Run], tasks: list[str]) -> list[str]:
+    notes = [f"{run.label} is not finished ({_reached(run)})." for run in runs if run.result is None]
+    if not tasks:
+        notes.append("No run has been evaluated on minimal pairs yet.")
+    return notes
+
+
+def _mixed(runs: list[Run], tasks: list[str]) -> list[str]:
+    notes = []
+    for task in tasks:
+        found = [run.evaluations[task] for run in runs if task in run.evaluations]
+        if not comparison.all_comparable(runs, task):
+            conventions = sorted({str(evaluation.convention) for evaluation in found})
+            reason = f"conventions {listed(conventions)}" if len(conventions) > 1 else "not the same items"
+            notes.append(f"{task}: the runs were evaluated differently ({reason}), so none is marked.")
+    return notes
+
+
+def _ties(runs: list[Run], tasks: list[str]) -> list[str]:
+    notes = []
+    for task in tasks:
+        ties = {run.label: run.evaluations[task].ties for run in runs if task in run.evaluations}
+        tied = [f"{label} {number}" for label, number in ties.items() if number]
+        if len(ties) > 1 and len(set(ties.values())) == 1 and tied:
+            tied = [f"{next(iter(ties.values()))} in every run"]
+        if tied:
+            notes.append(f"Ties on {task} (counted half): {', '.join(tied)}.")
+    return notes
+
+
+def findings(runs: list[Run]) -> list[str]:
+    """Sentences computed from the results: dev cross-entropy, leaders, clear differences, floors missed."""
+    tasks = comparison.task_names(runs)
+    sentences = [_dev_finding(runs), *(_task_finding(runs, task) for task in tasks), _below_finding(runs, tasks)]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _dev_finding(runs: list[Run]) -> str:
+    same = comparison.same_dev_text(runs)
+    losses = [(run.result.dev, run.label) for run in runs if run.result]
+    if not losses:
+        return ""
+    key, unit = ("cross_entropy", "nats") if same else ("bits_per_byte", "bits per byte")
+    losses.sort(key=lambda pair: getattr(pair[0], key))
+    best, label = losses[0]
+    sentence = f"{label} has the lowest dev cross-entropy" if len(losses) > 1 else f"Dev cross-entropy of {label}"
+    sentence += f": {best.cross_entropy:.3f} nats per token, {best.bits_per_byte:.3f} bits per byte"
+    if len(losses) > 1:
+        second, other = losses[1]
+        sentence += f", {getattr(second, key) - getattr(best, key):.3f} {unit} below {other}"
+    return f"{sentence}."
+
+
+def _task_finding(runs: list[Run], task: str) -> str:
+    ranked = comparison.ranking(runs, task)
+    pairs = comparison.differences(runs, task)
+    ahead = comparison.difference(ranked[0], ranked[1], task) if len(ranked) > 1 else None
+    if ahead is None or not comparison.all_comparable(runs, task):
+        return ""
+    clear = sum(found.clear for found in pairs.values())
+    first, second = ranked[0].label, ranked[1].label
+    if comparison.leader(runs, task):
+        lead = f"{first} leads, {points(ahead).removeprefix('+')} points ahead of {second}"
+    else:
+        lead = f"no run leads ({first} against {second}: {points(ahead)} points)"
+    exceed = "exceeds twice its" if clear == 1 else "exceed twice their"
+    return f"{task}: {lead}; {clear or 'none'} of {count(len(pairs), 'pairwise difference')} {exceed} standard error."
+
+
+def _below_finding(runs: list[Run], tasks: list[str]) -> str:
+    missed: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for task in tasks:
+        for run in runs:
+            names = comparison.below(run.evaluations[task]) if task in run.evaluations else []
+            if names:
+                missed[task, listed(names)].append(run.label)
+    parts = [f"{listed(labels)} on {task} ({names})" for (task, names), labels in missed.items()]
+    return f"Below a floor: {'; '.join(parts)}." if parts else ""
+
+
+def control_table(runs: list[Run]) -> Table | None:
+    """Each distilled run minus its undistilled control; None where no run has one."""
+    tasks = comparison.task_names(runs)
+    rows = []
+    for index, run in enumerate(runs):
+        control = comparison.control_of(run, runs)
+        if control is not None:
+            cells = {task: _difference_cell(comparison.difference(run, control, task)) for task in tasks}
+            rows.append(Row(run.label, cells | _loss_difference(run, control), index, (f"against {control.label}",)))
+    columns = [Column(task, task, "points") for task in tasks]
+    columns.append(Column("cross_entropy", "dev cross-entropy", "nats/token, bits/byte"))
+    return Table(columns, rows) if rows else None
+
+
+def _loss_difference(run: Run, control: Run) -> dict[str, Cell]:
+    if run.result is None or control.result is None:
+        return {}
+    one, other = run.result.dev, control.result.dev
+    nats = _signed(one.cross_entropy - other.cross_entropy) if comparison.same_dev_text([run, control]) else NOTHING
+    return {"cross_entropy": Cell(nats, second=_signed(one.bits_per_byte - other.bits_per_byte))}
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def _difference_cell(found: Difference | None) -> Cell:
+    if found is None:
+        return Cell()
+    value, spread = points(found).split(" ± ")
+    return Cell(value, spread=spread, best=found.clear)
+
+
+def difference_tables(runs: list[Run]) -> list[Table]:
+    """Per task: row minus column, in points, for every pair of runs; clear differences marked."""
+    return [
+        _difference_table(runs, task)
+        for task in comparison.task_names(runs)
+        if sum(task in run.evaluations for run in runs) > 1
+    ]
+
+
+def _difference_table(runs: list[Run], task: str) -> Table:
+    evaluated = [(index, run) for index, run in enumerate(runs) if task in run.evaluations]
+    columns = [Column(run.label, run.label) for _, run in evaluated[:-1]]
+    blank = {column.key: Cell("") for column in columns}
+    rows = []
+    for place, (index, run) in enumerate(evaluated[1:], start=1):
+        found = {
+            other.label: _difference_cell(comparison.difference(run, other, task)) for _, other in evaluated[:place]
+        }
+        rows.append(Row(run.label, blank | found, index))
+    return Table(columns, rows, name=task)
+
+
+def seed_table(runs: list[Run]) -> Table | None:
+    """Mean ± standard deviation over seeds, for runs that differ in nothing else."""
+    groups = comparison.seed_groups(runs)
+    if not groups:
+        return None
+    tasks = comparison.task_names(runs)
+    columns = [Column("seeds", "seeds")] + [Column(task, task, "%") for task in tasks]
+    columns.append(Column("cross_entropy", "dev cross-entropy", "nats/token"))
+    return Table(columns, [_seed_row(group, tasks) for group in groups])
+
+
+def _seed_row(group: list[Run], tasks: list[str]) -> Row:
+    cells = {"seeds": Cell(str(len(group)))}
+    for task in tasks:
+        values = [100 * run.evaluations[task].accuracy for run in group if task in run.evaluations]
+        if len(values) == len(group):
+            cells[task] = Cell(f"{mean(values):.2f}", spread=f"{stdev(values):.2f}")
+    losses = [run.result.dev.cross_entropy for run in group if run.result]
+    if len(losses) == len(group):
+        cells["cross_entropy"] = Cell(f"{mean(losses):.3f}", spread=f"{stdev(losses):.3f}")
+    return Row(", ".join(run.label for run in group), cells)
+
+
+def subtask_table(runs: list[Run], task: str) -> Table:
+    """Every subtask's accuracy, in the order of its phenomenon."""
+    evaluated = [(index, run) for index, run in enumerate(runs) if task in run.evaluations]
+    known = {}
+    for _, run in evaluated:
+        for name, subtask in run.evaluations[task].subtasks.items():
+            known[name] = (subtask.phenomenon or "", name, subtask.n)
+    columns = [Column("n", "items")] + [Column(run.label, run.label, "%") for _, run in evaluated]
+    rows = []
+    for phenomenon, name, n in sorted(known.values()):
+        cells = {"n": Cell(f"{n:,}")}
+        for _, run in evaluated:
+            found = run.evaluations[task].subtasks.get(name)
+            if found is not None:
+                second = count(found.ties, "tie") if found.ties else ""
+                cells[run.label] = Cell(percent(found.accuracy), percent(found.stderr), second)
+        rows.append(Row(name, cells, detail=(phenomenon,) if phenomenon else ()))
+    return Table(columns, rows, name=task)
+
+
+def domain_tables(runs: list[Run]) -> list[Table]:
+    """Per split: cross-entropy by domain, rows runs; empty without evaluation/cross_entropy.json."""
+    splits = sorted({split for run in runs for split in run.cross_entropy})
+    return [_domain_table(runs, split) for split in splits]
+
+
+def _domain_table(runs: list[Run], split: str) -> Table:
+    evaluated = [(index, run) for index, run in enumerate(runs) if split in run.cross_entropy]
+    domains = sorted({domain for _, run in evaluated for domain in run.cross_entropy[split].domains})
+    rows = [
+        Row(
+            run.label,
+            {"all": _loss(run.cross_entropy[split])}
+            | {name: _loss(found) for name, found in run.cross_entropy[split].domains.items()},
+            index,
+        )
+        for index, run in evaluated
+    ]
+    return Table([Column("all", "all")] + [Column(name, name) for name in domains], rows, name=split)
+
+
+def _loss(found: CrossEntropy) -> Cell:
+    return Cell(f"{found.cross_entropy:.3f}", second=f"{found.bits_per_byte:.3f}")
+
+
+def caption(runs: list[Run]) -> str:
+    """How to read the table of the study."""
+    groups = comparison.seed_groups(runs)
+    several = "; ".join(f"{', '.join(run.label for run in group)}: {len(group)} seeds" for group in groups)
+    seeds = f"Runs that differ only in their seed: {several}; every other row is one seed." if groups else ""
+    return (
+        "Accuracy in percent, the unweighted mean over subtasks; ± is one standard error over items, not over seeds. "
+        f"{seeds or 'Each row is one seed.'} "
+        "The best value of a column is marked only if it is ahead of the second by more than twice the standard error "
+        f"of their difference ({_pairing(runs)}); cross-entropies carry no standard error and are never marked. "
+        "Floors: guessing, word frequencies alone (Zipf), and a 5-gram model, both of the training text."
+    )
+
+
+def _pairing(runs: list[Run]) -> str:
+    pairs = [found for task in comparison.task_names(runs) for found in comparison.differences(runs, task).values()]
+    paired = sum(found.paired for found in pairs)
+    if paired == len(pairs):
+        return "paired over the same items"
+    return "not paired" if paired == 0 else "paired over the same items where both runs kept them"
+
+
+def terminal_text(runs: list[Run]) -> str:
+    """The table of the study as plain text, at most 120 columns wide for names of usual length."""
+    table = study_table(runs)
+    parts = [_block(table, columns) for columns in _blocks(table)]
+    notes = [caption(runs), f"{BEST} marks the best, {BELOW} what is below a floor.", *table.notes, *findings(runs)]
+    parts.append("\n".join(_wrapped(f"{row.head}: {'; '.join(row.detail)}") for row in table.rows if row.detail))
+    parts.append("\n".join(_wrapped(note) for note in notes))
+    return "\n\n".join(parts)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, TERMINAL_WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _additions(cell: Cell) -> str:
+    """What stands behind a cell's number."""
+    text = (f" ±{cell.spread}" if cell.spread else "") + (f" / {cell.second}" if cell.second else "")
+    marks = (BEST if cell.best else "") + (BELOW if cell.below else "")
+    return f"{text} {marks}" if marks else text
+
+
+def _lines(table: Table, column: Column) -> tuple[list[str], list[str]]:
+    """A column's head in short lines, and its cells, numbers below numbers."""
+    cells = [row.cells.get(column.key, Cell()) for row in table.rows]
+    behind = max(len(_additions(cell)) for cell in cells)
+    plain = [cell.text + _additions(cell).ljust(behind) for cell in cells]
+    room = max(HEAD_WIDTH, *(len(text) for text in plain))
+    head = textwrap.wrap(column.head.replace("_", "_ "), room) + textwrap.wrap(column.unit, room)
+    return [line.replace("_ ", "_") for line in head], plain
+
+
+def _blocks(table: Table) -> list[list[Column]]:
+    """Columns in groups that fit the terminal beside the names."""
+    room = TERMINAL_WIDTH - max(len(row.head) for row in table.rows)
+    blocks: list[list[Column]] = [[]]
+    used = 0
+    for column in table.columns:
+        width = 2 + max(len(text) for lines in _lines(table, column) for text in lines)
+        if blocks[-1] and used + width > room:
+            blocks.append([])
+            used = 0
+        blocks[-1].append(column)
+        used += width
+    return blocks
+
+
+def _block(table: Table, columns: list[Column]) -> str:
+    heads, cells = zip(*(_lines(table, column) for column in columns), strict=True)
+    depth = max(len(head) for head in heads)
+    stacks = [["" for _ in range(depth - len(head))] + head + plain for head, plain in zip(heads, cells, strict=True)]
+    names = [""] * depth + [row.head for row in table.rows]
+    widths = [max(len(text) for text in stack) for stack in stacks]
+    lines = [
+        "  ".join([name.ljust(max(map(len, names))), *(text.rjust(w) for text, w in zip(texts, widths, strict=True))])
+        for name, *texts in zip(names, *stacks, strict=True)
+    ]
+    rule = "-" * len(lines[0])
+    runs = depth + sum(row.run is not None for row in table.rows)
+    return "\n".join(line.rstrip() for line in [*lines[:depth], rule, *lines[depth:runs], rule, *lines[runs:]])

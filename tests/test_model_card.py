@@ -1,0 +1,89 @@
+"""The model card: front matter that the Hub's own classes read, with the values of the files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from made_runs import write_evaluation, write_run
+
+from palenka.config import UserError
+from palenka.report.model_card import write_model_card
+
+OBJECTIVE = {"hard_target": {"weight": 1.0}, "logit": {"weight": 0.5}}
+
+
+@pytest.fixture
+def student(tmp_path: Path) -> Path:
+    folder = write_run(tmp_path, "demo/student-kd", objective=OBJECTIVE)
+    write_evaluation(folder, "blimp_filtered", {"x": [1.0, 1.0, 0.0, 0.5], "y": [1.0, 0.0, 0.0, 0.0]})
+    return folder
+
+
+def front_matter(folder: Path) -> dict[str, Any]:
+    _, front, _ = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    return yaml.safe_load(front)
+
+
+def test_front_matter_says_what_it_is(student: Path) -> None:
+    write_model_card(student)
+    front = front_matter(student)
+    assert (front["language"], front["library_name"]) == ("en", "transformers")
+    assert front["pipeline_tag"] == "text-generation"
+    assert front["tags"] == ["babylm", "knowledge-distillation"]
+
+
+def test_a_run_without_teachers_is_not_tagged_as_distilled(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "teacher")
+    write_model_card(folder)
+    assert front_matter(folder)["tags"] == ["babylm"]
+
+
+def test_results_are_those_of_the_files(student: Path) -> None:
+    write_model_card(student)
+    stored = json.loads((student / "evaluation" / "blimp_filtered.json").read_text(encoding="utf-8"))
+    dev = json.loads((student / "result.json").read_text(encoding="utf-8"))["dev"]
+    (index,) = front_matter(student)["model-index"]
+    values = {(e["dataset"]["type"], m["type"]): m["value"] for e in index["results"] for m in e["metrics"]}
+    assert index["name"] == "demo/student-kd"
+    assert values == {
+        ("blimp_filtered", "accuracy"): stored["accuracy"],
+        ("demo_dev", "cross_entropy"): dev["cross_entropy"],
+        ("demo_dev", "bits_per_byte"): dev["bits_per_byte"],
+    }
+
+
+def test_the_hub_reads_the_card(student: Path) -> None:
+    write_model_card(student)
+    card = ModelCard.load(student / "README.md")
+    results = card.data.eval_results
+    assert results is not None
+    assert {(found.dataset_name, found.metric_type) for found in results} == {
+        ("blimp_filtered", "accuracy"),
+        ("demo dev", "cross_entropy"),
+        ("demo dev", "bits_per_byte"),
+    }
+
+
+def test_the_text_states_size_objective_teachers_and_floors(student: Path) -> None:
+    write_model_card(student)
+    text = (student / "README.md").read_text(encoding="utf-8")
+    assert "311,296 parameters, 180,224 without embeddings" in text
+    assert "1 × hard_target + 0.5 × logit" in text
+    assert "`demo/teacher-gpt2`, `demo/teacher-llama`" in text
+    assert "| blimp_filtered | 43.75 |" in text
+    assert "chance 50.00, word frequency 52.00, 5-gram 58.00" in text
+
+
+def test_an_unfinished_run_has_a_card_without_results(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "student", objective=OBJECTIVE, finished=False)
+    write_model_card(folder)
+    assert "model-index" not in front_matter(folder)
+    assert "not finished" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_folder_that_is_no_run_is_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        write_model_card(tmp_path)

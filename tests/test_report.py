@@ -1,0 +1,425 @@
+"""The report: its numbers are those of the files, its marks follow the rules, and its page stands alone."""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from made_runs import BLIMP, made_losses, write_evaluation, write_json, write_run, write_study
+
+from palenka.config import UserError
+from palenka.report import comparison, report, tables
+from palenka.report.page import render
+from palenka.report.results import Run, read_run, read_runs
+
+TASKS = ("supplement_filtered", "blimp_filtered", "ewok_filtered")
+
+
+class Page(HTMLParser):
+    """What the tests look at: tags, cells of each table by (row, column), ids, and the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.cells: dict[tuple[str, str, str], dict[str, str]] = {}
+        self.words: list[str] = []
+        self.table, self.inside, self.cell = "", "", None
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {key: value or "" for key, value in attrs}
+        self.tags.append(tag)
+        if "id" in given:
+            self.ids.append(given["id"])
+        if tag == "table":
+            self.table = given.get("class", "")
+        elif tag == "td":
+            self.cell = {"class": given["class"]}
+            self.cells[self.table, given["data-row"], given["data-column"]] = self.cell
+        elif tag == "span":
+            self.inside = given["class"]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "td":
+            self.cell = None
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+        if self.cell is not None:
+            self.cell[self.inside] = self.cell.get(self.inside, "") + data.strip()
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    runs = tmp_path_factory.mktemp("runs")
+    write_study(runs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PALENKA_RUNS", str(runs))
+        yield runs
+
+
+@pytest.fixture(scope="module")
+def html(study: Path) -> str:
+    return render(read_runs(["demo"]))
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PALENKA_RUNS", str(tmp_path))
+    return tmp_path
+
+
+def load(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def pair(runs: Path, first: list[float], second: list[float], items: bool = True) -> list[Run]:
+    """Two runs with these outcomes on the one subtask of a task `pairs`."""
+    for name, outcomes in (("a", first), ("b", second)):
+        write_evaluation(write_run(runs, name), "pairs", {"only": outcomes}, items=items)
+    return read_runs(["a", "b"])
+
+
+def right(count: int, n: int = 100) -> list[float]:
+    return [1.0] * count + [0.0] * (n - count)
+
+
+def test_the_numbers_of_the_table_are_those_of_the_files(study: Path, page: Page) -> None:
+    for folder in (study / "demo").iterdir():
+        for task in TASKS:
+            stored = load(folder / "evaluation" / f"{task}.json")
+            cell = page.cells["study", folder.name, task]
+            assert float(cell["value"]) == round(100 * stored["accuracy"], 2)
+            assert float(cell["spread"].removeprefix("±")) == round(100 * stored["stderr"], 2)
+        result = load(folder / "result.json")
+        loss = page.cells["study", folder.name, "cross_entropy"]
+        assert float(loss["value"]) == round(result["dev"]["cross_entropy"], 3)
+        assert float(loss["second"]) == round(result["dev"]["bits_per_byte"], 3)
+        assert f"{result['parameters']['total']:,} ({result['parameters']['non_embedding']:,}" in page.text
+
+
+def test_the_floors_stand_below_the_runs(page: Page) -> None:
+    found = {row: page.cells["study", row, "blimp_filtered"]["value"] for row in ("chance", "word frequency", "5-gram")}
+    assert found == {"chance": "50.00", "word frequency": "52.00", "5-gram": "58.00"}
+
+
+def test_every_subtask_is_in_the_full_table(study: Path, page: Page) -> None:
+    stored = load(study / "demo" / "student-kd" / "evaluation" / "blimp_filtered.json")["subtasks"]
+    assert len(stored) == sum(BLIMP.values()) == 67
+    for name, subtask in stored.items():
+        assert float(page.cells["dense", name, "student-kd"]["value"]) == round(100 * subtask["accuracy"], 2)
+
+
+def test_cross_entropy_per_domain(page: Page) -> None:
+    cell = page.cells["", "student-kd", "bnc_spoken"]
+    assert (float(cell["value"]), float(cell["second"])) == (3.56, round(3.56 / 3.1, 3))
+
+
+def test_a_folder_stands_for_its_runs_in_the_order_of_the_story(study: Path) -> None:
+    labels = [run.label for run in read_runs(["demo"])]
+    assert labels == ["teacher-gpt2", "teacher-llama", "student-control", "student-kd", "student-dskd"]
+    assert [run.label for run in read_runs(["demo/student-kd", "demo"])][0] == "student-kd"
+
+
+def test_each_logged_term_has_its_panels(html: str) -> None:
+    for term, panels in (("cross_entropy", 5), ("logit", 2), ("hidden_state", 1)):
+        assert html.count(f'aria-label="Training curve: {term}"') == panels
+
+
+def test_the_page_stands_alone(page: Page, html: str) -> None:
+    assert not {"script", "link", "img", "iframe", "image"} & set(page.tags)
+    addresses = set(re.findall(r"https?://[^\"'\s)]+", html))
+    assert addresses <= {"http://www.w3.org/1999/xlink"}
+    assert len(page.ids) == len(set(page.ids))
+    assert set(re.findall(r'(?:url\(|href=")#([^)"]+)', html)) <= set(page.ids)
+
+
+def test_all_colours_come_from_the_page(html: str) -> None:
+    figures = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
+    assert not re.findall(r"#[0-9a-f]{6}\b", figures)
+    used = set(re.findall(r"var\((--[\w-]+)\)", html))
+    assert used <= set(re.findall(r"(--[\w-]+):", html))
+
+
+def test_the_same_files_give_the_same_bytes_and_no_torch_is_loaded(study: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from palenka.report import report; "
+        "report(['demo'], Path(sys.argv[1])); assert 'torch' not in sys.modules"
+    )
+    for seed in ("1", "2"):
+        out = str(tmp_path / seed / "deep" / "report.html")
+        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONIOENCODING": "utf-8"}
+        subprocess.run([sys.executable, "-c", code, out], env=environment, check=True, stdout=subprocess.DEVNULL)
+    first, second = sorted(tmp_path.glob("*/deep/*"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_terminal_shows_the_same_table(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report(["demo"], tmp_path / "report.html")
+    text = capsys.readouterr().out
+    lines = text.splitlines()
+    assert max(len(line) for line in lines[: lines.index("")]) <= 120
+    row = next(line for line in lines if line.startswith("student-kd "))
+    for task in TASKS:
+        stored = load(study / "demo" / "student-kd" / "evaluation" / f"{task}.json")
+        assert f"{100 * stored['accuracy']:.2f} ±{100 * stored['stderr']:.2f}" in row
+    assert "3.360 / 1.084" in row
+    assert next(line for line in lines if line.startswith("5-gram")).split() == ["5-gram", "58.00", "58.00", "50.00"]
+
+
+def test_a_terminal_table_too_wide_goes_on_below(runs: Path) -> None:
+    for name in ("a-run-with-a-rather-long-name", "b"):
+        folder = write_run(runs, name)
+        for number in range(7):
+            write_evaluation(folder, f"task_number_{number}", {"only": right(60)})
+    text = tables.terminal_text(read_runs(["a-run-with-a-rather-long-name", "b"]))
+    blocks = text.split("\n\n")[:2]
+    assert all(len(line) <= 120 for block in blocks for line in block.splitlines())
+    assert all(block.count("a-run-with-a-rather-long-name") == 1 for block in blocks)
+
+
+def test_best_is_marked_only_beyond_twice_the_standard_error(runs: Path) -> None:
+    # Unpaired, n = 100: the standard error of a difference near 0.5 is about 0.07, so 0.15 is clear and 0.13 is not.
+    found = pair(runs, right(57), right(42), items=False)
+    difference = comparison.difference(*found, "pairs")
+    assert difference is not None and not difference.paired
+    assert difference.stderr == pytest.approx(math.sqrt(0.57 * 0.43 / 99 + 0.42 * 0.58 / 99))
+    assert comparison.leader(found, "pairs") is found[0]
+    write_evaluation(found[0].folder, "pairs", {"only": right(55)}, items=False)
+    assert comparison.leader(read_runs(["a", "b"]), "pairs") is None
+
+
+def test_paired_items_give_the_error_of_the_paired_difference(runs: Path) -> None:
+    # The first is right wherever the second is, and on 8 items more: of 100 differences 8 are 1, the others 0.
+    found = pair(runs, right(58), right(50))
+    difference = comparison.difference(*found, "pairs")
+    assert difference is not None and difference.paired
+    assert difference.value == pytest.approx(0.08)
+    assert difference.stderr == pytest.approx(math.sqrt(0.08 * 0.92 / 99))
+    assert comparison.leader(found, "pairs") is found[0]
+    cells = {row.head: row.cells["pairs"].best for row in tables.study_table(found).rows if row.run is not None}
+    assert cells == {"a": True, "b": False}
+
+
+def test_paired_error_over_several_subtasks(runs: Path) -> None:
+    draw = np.random.default_rng(0)
+    scores = {name: {s: draw.integers(0, 3, n) / 2 for s, n in (("x", 40), ("y", 15))} for name in ("a", "b")}
+    for name, found in scores.items():
+        outcomes = {subtask: values.tolist() for subtask, values in found.items()}
+        write_evaluation(write_run(runs, name), "pairs", outcomes)
+    difference = comparison.difference(*read_runs(["a", "b"]), "pairs")
+    errors = [np.std(scores["a"][s] - scores["b"][s], ddof=1) / math.sqrt(n) for s, n in (("x", 40), ("y", 15))]
+    assert difference is not None and difference.paired
+    assert difference.stderr == pytest.approx(math.hypot(*errors) / 2)
+
+
+def test_items_that_contradict_the_accuracy_are_not_paired(runs: Path) -> None:
+    found = pair(runs, right(58), right(50))
+    stored = load(found[0].folder / "evaluation" / "pairs.json")
+    stored["accuracy"] = stored["subtasks"]["only"]["accuracy"] = 0.60
+    write_json(found[0].folder / "evaluation" / "pairs.json", stored)
+    difference = comparison.difference(*read_runs(["a", "b"]), "pairs")
+    assert difference is not None and not difference.paired
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"convention": "2025"}, "conventions 2024 and 2025"),
+        ({"identity": {"items": "another digest"}}, "not the same items"),
+    ],
+)
+def test_what_was_evaluated_differently_is_not_compared(runs: Path, change: dict[str, Any], reason: str) -> None:
+    found = pair(runs, right(90), right(10))
+    stored = load(found[1].folder / "evaluation" / "pairs.json")
+    write_json(found[1].folder / "evaluation" / "pairs.json", stored | change)
+    found = read_runs(["a", "b"])
+    assert comparison.leader(found, "pairs") is None
+    assert not any(sentence.startswith("pairs:") for sentence in tables.findings(found))
+    assert f"evaluated differently ({reason})" in " ".join(tables.study_table(found).notes)
+
+
+def test_below_a_floor_is_marked(runs: Path) -> None:
+    folder = write_run(runs, "a")
+    write_evaluation(folder, "pairs", {"only": right(55)}, floors={"zipf": 0.56, "ngram": 0.55})
+    found = read_runs(["a"])
+    assert tables.study_table(found).rows[0].cells["pairs"].below == ("word frequency",)
+    assert "below word frequency" in Page(render(found)).cells["study", "a", "pairs"]["below"]
+    assert "Below a floor: a on pairs (word frequency)." in tables.findings(found)
+    assert "55.00 ±5.00 ▽" in tables.terminal_text(found)
+
+
+def test_ties_are_noted(runs: Path) -> None:
+    folder = write_run(runs, "a")
+    write_evaluation(folder, "pairs", {"only": [1.0, 0.5, 0.0, 0.5]})
+    found = read_runs(["a"])
+    assert "Ties on pairs (counted half): a 2." in tables.study_table(found).notes
+    assert found[0].outcomes["pairs"]["only"].tolist() == [1.0, 0.5, 0.0, 0.5]
+
+
+def test_phenomena_are_means_over_their_subtasks(runs: Path) -> None:
+    folder = write_run(runs, "a")
+    outcomes = {"x": right(50), "y": right(90), "z": right(70)}
+    phenomena = {"x": "binding", "y": "binding", "z": "ellipsis"}
+    stored = write_evaluation(folder, "pairs", outcomes, phenomena=phenomena)["subtasks"]
+    groups = comparison.phenomena(read_run(folder).evaluations["pairs"])
+    assert set(groups) == {"binding", "ellipsis"}
+    assert groups["binding"].accuracy == pytest.approx(0.7)
+    assert groups["binding"].stderr == pytest.approx(math.hypot(stored["x"]["stderr"], stored["y"]["stderr"]) / 2)
+    write_evaluation(folder, "pairs", outcomes)
+    assert set(comparison.phenomena(read_run(folder).evaluations["pairs"])) == {"x", "y", "z"}
+
+
+def test_floors_of_a_phenomenon_where_its_subtasks_have_them(runs: Path) -> None:
+    folder = write_run(runs, "a")
+    stored = write_evaluation(folder, "pairs", {"x": right(50), "y": right(90)}, phenomena={"x": "p", "y": "p"})
+    for name, floor in (("x", 0.4), ("y", 0.6)):
+        stored["subtasks"][name]["floors"] = {"zipf": floor, "ngram": None}
+    write_json(folder / "evaluation" / "pairs.json", stored)
+    assert comparison.phenomena(read_run(folder).evaluations["pairs"])["p"].floors == {"zipf": pytest.approx(0.5)}
+
+
+def test_seeds_are_told_apart_from_items(runs: Path) -> None:
+    for seed, count in ((1, 50), (2, 54), (3, 58)):
+        folder = write_run(runs, f"kd-s{seed}", objective={"logit": {"weight": 1.0}}, seed=seed, dev=3 + seed / 10)
+        write_evaluation(folder, "pairs", {"only": right(count)})
+    write_run(runs, "other", objective={"logit": {"weight": 0.5}})
+    found = read_runs(["kd-s1", "kd-s2", "kd-s3", "other"])
+    table = tables.seed_table(found)
+    assert table is not None and [row.head for row in table.rows] == ["kd-s1, kd-s2, kd-s3"]
+    cells = table.rows[0].cells
+    assert (cells["pairs"].text, cells["pairs"].spread) == ("54.00", "4.00")
+    assert (cells["cross_entropy"].text, cells["cross_entropy"].spread) == ("3.200", "0.100")
+    assert "kd-s1, kd-s2, kd-s3: 3 seeds; every other row is one seed" in tables.caption(found)
+    assert tables.seed_table(found[2:]) is None and "Each row is one seed." in tables.caption(found[2:])
+
+
+def test_students_are_held_against_their_undistilled_control(study: Path) -> None:
+    found = {run.label: run for run in read_runs(["demo"])}
+    table = tables.control_table(list(found.values()))
+    assert table is not None
+    assert [(row.head, row.detail) for row in table.rows] == [
+        ("student-kd", ("against student-control",)),
+        ("student-dskd", ("against student-control",)),
+    ]
+    kd, control = (found[name].evaluations["blimp_filtered"].accuracy for name in ("student-kd", "student-control"))
+    assert table.rows[0].cells["blimp_filtered"].text == f"{100 * (kd - control):+.2f}"
+    assert table.rows[0].cells["cross_entropy"].text == "−0.090"
+
+
+def test_pairwise_differences_are_row_minus_column(runs: Path) -> None:
+    table = tables.difference_tables(pair(runs, right(50), right(58)))[0]
+    assert (table.rows[0].head, table.columns[0].key) == ("b", "a")
+    assert (table.rows[0].cells["a"].text, table.rows[0].cells["a"].best) == ("+8.00", True)
+
+
+def test_dev_losses_on_different_text_are_compared_by_bytes(runs: Path) -> None:
+    for name, nats, bits in (("a", 3.0, 1.2), ("b", 3.5, 1.1)):
+        result = load(write_run(runs, name) / "result.json")
+        losses = made_losses(nats) | {"bits_per_byte": bits, "tokens": 1000 if name == "a" else 2000}
+        write_json(runs / name / "result.json", result | {"dev": losses})
+    found = read_runs(["a", "b"])
+    assert tables.findings(found)[0].startswith("b has the lowest dev cross-entropy")
+    assert "nats per token are not comparable" in " ".join(tables.study_table(found).notes)
+
+
+def test_what_is_missing_is_said(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done, unfinished, new = write_run(runs, "done"), write_run(runs, "unfinished", finished=False), runs / "new"
+    write_evaluation(done, "pairs", {"only": right(60)})
+    with (unfinished / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"step": 160, "spl')
+    new.mkdir()
+    (new / "config.yaml").write_text("name: new\ndata: {name: demo}\n", encoding="utf-8")
+    report(["done", "unfinished", "new"], runs / "report.html")
+    page = Page((runs / "report.html").read_text(encoding="utf-8"))
+    terminal = capsys.readouterr().out
+    for text in (page.text, " ".join(terminal.split())):
+        assert "unfinished is not finished (last record at step 150)." in text
+        assert "new is not finished (nothing logged yet)." in text
+        assert "not evaluated on pairs" in text
+    assert page.cells["study", "unfinished", "pairs"]["value"] == "–"
+    assert not list(runs.glob(".*"))
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_study_without_evaluations_is_reported(runs: Path, finished: bool) -> None:
+    write_run(runs, "a", finished=finished)
+    found = read_runs(["a"])
+    assert "No run has been evaluated on minimal pairs yet." in Page(render(found)).text
+    assert "No run has been evaluated on minimal pairs yet." in tables.terminal_text(found)
+
+
+def test_names_and_configs_are_escaped(runs: Path) -> None:
+    folder = write_run(runs, "a")
+    name = 'x<b>&"$y$'
+    config = {"name": name, "data": {"name": "<img src=x>"}, "note": "</pre><script>alert(1)</script>"}
+    (folder / "config.yaml").write_text(json.dumps(config), encoding="utf-8")
+    outcomes, phenomena = {"<i>sub</i>": right(60)}, {"<i>sub</i>": "<u>$binding$"}
+    stored = write_evaluation(folder, "pairs", outcomes, phenomena=phenomena)
+    (folder / "evaluation" / "pairs.json").unlink()
+    write_json(folder / "evaluation" / "odd.json", stored | {"task": 'p"<em>'})
+    html = render(read_runs(["a"]))
+    page = Page(html)
+    assert ">&lt;u&gt;$binding$</text>" in html
+    assert not {"script", "img", "i", "u", "em", "b"} & set(page.tags)
+    for text in (name, "<img src=x>", "</pre><script>alert(1)</script>", "<i>sub</i>", "<u>$binding$", 'p"<em>'):
+        assert text in page.text
+
+
+def test_what_is_no_run_is_a_user_error(runs: Path) -> None:
+    (runs / "empty").mkdir()
+    for name in ("absent", "empty"):
+        with pytest.raises(UserError, match=name):
+            report([name], runs / "report.html")
+    assert not (runs / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("result.json", '{"architecture": "llama"}'),
+        ("result.json", "{"),
+        ("metrics.jsonl", 'nonsense\n{"step": 1}\n'),
+        ("config.yaml", "a: [1"),
+        ("evaluation/pairs.json", '{"task": "pairs"}'),
+        ("identity.json", "[]"),
+    ],
+)
+def test_a_broken_file_is_named(runs: Path, path: str, content: str) -> None:
+    folder = write_run(runs, "a")
+    (folder / "evaluation").mkdir()
+    (folder / path).write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(path)):
+        read_runs(["a"])
+
+
+def test_many_runs_have_distinct_marks(runs: Path) -> None:
+    from palenka.report import figures
+
+    marks = {(figures.colour(number), figures.marker_path(number)) for number in range(56)}
+    assert len(marks) == 56
+
+
+def test_short_counts_and_times() -> None:
+    assert [tables.compact(n) for n in (999, 1000, 311_296, 58_344_960, 705_000_000, 1_200_000_000)] == [
+        "999", "1.000k", "311.3k", "58.34M", "705.0M", "1.200B",
+    ]  # fmt: skip
+    assert [tables.duration(s) for s in (45.2, 73.25, 7200)] == ["45 s", "1.2 min", "2.0 h"]
