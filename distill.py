@@ -10,6 +10,7 @@ anything that only training needed. Started again, an unfinished run goes on whe
 
 from palenka.cli import command, read_arguments
 from palenka.plan import DistillConfig, load_plan
+from palenka.report.model_card import write_model_card
 from palenka.training import train
 
 
@@ -20,7 +21,7 @@ def main(description: str | None = __doc__, default_config: str | None = None) -
     if arguments.dry_run:
         print(plan.describe())
     else:
-        train(plan)
+        write_model_card(train(plan))
 
 
 if __name__ == "__main__":

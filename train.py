@@ -10,6 +10,7 @@ unfinished run goes on where it stopped; a finished one does nothing.
 
 from palenka.cli import command, read_arguments
 from palenka.plan import TrainConfig, load_plan
+from palenka.report.model_card import write_model_card
 from palenka.training import train
 
 
@@ -20,7 +21,7 @@ def main() -> None:
     if arguments.dry_run:
         print(plan.describe())
     else:
-        train(plan)
+        write_model_card(train(plan))
 
 
 if __name__ == "__main__":

@@ -100,8 +100,13 @@ def _add_evaluate(commands: Any) -> None:
 
     def run(parsed: argparse.Namespace) -> None:
         from palenka.evaluation import evaluate
+        from palenka.report.model_card import write_model_card
+        from palenka.runs import find_run
 
         evaluate(parsed.runs, parsed.data, parsed.tasks.split(",") if parsed.tasks else None, parsed.convention)
+        for run in map(find_run, parsed.runs):
+            if (run / "result.json").exists():
+                write_model_card(run)
 
     parser.set_defaults(run=run)
 
