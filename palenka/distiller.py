@@ -13,8 +13,7 @@ from transformers import PreTrainedModel
 
 from palenka.heads import HeadInput, WeightedTerm, chunked_loss, token_losses
 from palenka.objectives import Objective, StateObjective, TokenObjective
-
-IGNORED = -100
+from palenka.tokens import IGNORED
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Distiller(nn.Module):
         keep_states = bool(self._state_terms)
         student = _run(self.student, input_ids, keep_states)
         teachers = self._run_teachers(input_ids, keep_states)
-        loss, terms = self._token_loss(student, teachers, labels, mask, step)
+        loss, terms = self._token_loss(student, teachers, labels, step)
         state_losses = [
             term(student.states, [teacher.states for teacher in teachers], mask) for term in self._state_terms.values()
         ]
@@ -78,7 +77,7 @@ class Distiller(nn.Module):
             return [_run(teacher, input_ids, keep_states) for teacher in self._teachers]
 
     def _token_loss(
-        self, student: "_Output", teachers: list["_Output"], labels: Tensor, mask: Tensor, step: StepSize
+        self, student: "_Output", teachers: list["_Output"], labels: Tensor, step: StepSize
     ) -> tuple[Tensor, list[Tensor]]:
         if not self._token_terms:
             return student.final.new_zeros((), dtype=torch.float32), []
@@ -87,9 +86,9 @@ class Distiller(nn.Module):
             WeightedTerm(term, term.config.weight / sizes[term.reduction]) for term in self._token_terms.values()
         ]
         loss, sums = chunked_loss(
-            student.head_input(mask),
-            [teacher.head_input(mask) for teacher in teachers] if self._teacher_logits else [],
-            labels[mask],
+            student.head_input(),
+            [teacher.head_input() for teacher in teachers] if self._teacher_logits else [],
+            labels.flatten(),
             terms,
         )
         return loss, [total / sizes[term.objective.reduction] for term, total in zip(terms, sums, strict=True)]
@@ -103,8 +102,8 @@ class _Output:
     states: tuple[Tensor, ...]
     head: nn.Linear
 
-    def head_input(self, mask: Tensor) -> HeadInput:
-        return HeadInput(self.final[mask], self.head)
+    def head_input(self) -> HeadInput:
+        return HeadInput(self.final.flatten(0, 1), self.head)
 
 
 def _run(model: PreTrainedModel, input_ids: Tensor, keep_states: bool) -> _Output:
@@ -118,9 +117,5 @@ def token_cross_entropy(model: PreTrainedModel, input_ids: Tensor, labels: Tenso
     Returns:
         Sums in nats (batch,), float64; numbers of tokens (batch,).
     """
-    mask = labels != IGNORED
-    output = _run(model, input_ids, keep_states=False)
-    losses = token_losses(output.head_input(mask), labels[mask])
-    per_token = torch.zeros(mask.shape, dtype=torch.float64, device=mask.device)
-    per_token[mask] = losses.double()
-    return per_token.sum(dim=1), mask.sum(dim=1)
+    losses = token_losses(_run(model, input_ids, keep_states=False).head_input(), labels.flatten())
+    return losses.double().reshape(labels.shape).sum(dim=1), (labels != IGNORED).sum(dim=1)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from palenka.objectives import TokenObjective
+from palenka.tokens import IGNORED
 
 # Logits of a chunk should stay in a CPU's cache; a GPU wants long chunks.
 CHUNK_TOKENS = {"cpu": 256, "cuda": 4096}
@@ -46,10 +47,13 @@ def chunked_loss(
 ) -> tuple[Tensor, Tensor]:
     """The scaled sum of all token terms, and each term's plain sum.
 
+    Positions that do not count go through the heads like the others, and their losses are dropped: products whose
+    shapes change from step to step would cost more (on a CPU each new shape is compiled, and kept for good).
+
     Args:
-        student: states (tokens, width) of the positions that count, and the student's head.
+        student: states (tokens, width), and the student's head.
         teachers: the same of each teacher; no gradient reaches them.
-        labels: (tokens,).
+        labels: (tokens,), -100 where none counts.
         terms: objectives with the scale of their sum in the loss.
         chunk_tokens: tokens whose logits exist at one time; by default what suits the device.
 
@@ -66,13 +70,13 @@ def chunked_loss(
 
 @torch.no_grad()
 def token_losses(model: HeadInput, labels: Tensor) -> Tensor:
-    """Cross-entropy of each token in nats, float32 (tokens,), without gradient."""
+    """Cross-entropy of each token in nats, float32 (tokens,), 0 where the label is -100; without gradient."""
     dtype = _product_dtype(model.states, model.head.weight)
     chunk_tokens = CHUNK_TOKENS[labels.device.type]
     chunks = [slice(start, start + chunk_tokens) for start in range(0, len(labels), chunk_tokens)]
     with torch.autocast(model.states.device.type, enabled=False):
         losses = [F.cross_entropy(model.logits(rows, dtype), labels[rows], reduction="none") for rows in chunks]
-    return torch.cat(losses) if losses else labels.new_zeros(0, dtype=torch.float32)
+    return torch.cat(losses)
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -97,9 +101,7 @@ class _ChunkedLoss(torch.autograd.Function):
                     teacher_logits = [teacher.logits(rows, dtype) for teacher in teachers]
                 with torch.set_grad_enabled(with_gradient):
                     logits.requires_grad_(with_gradient)
-                    chunk_sums = torch.stack(
-                        [term.objective(logits, teacher_logits, labels[rows]).sum() for term in terms]
-                    )
+                    chunk_sums = _sums(terms, logits, teacher_logits, labels[rows])
                 if gradients is not None:
                     (gradient,) = torch.autograd.grad(chunk_sums, logits, grad_outputs=scales * gradients.magnify)
                     gradients.add(rows, gradient, states[rows], compute_weight)
@@ -114,6 +116,13 @@ class _ChunkedLoss(torch.autograd.Function):
         scale = grad_outputs[0]
         d_states, d_weight, d_bias = ctx.saved_tensors
         return d_states * scale, d_weight * scale, None if d_bias is None else d_bias * scale, *[None] * 5
+
+
+def _sums(terms: Sequence[WeightedTerm], logits: Tensor, teacher_logits: list[Tensor], labels: Tensor) -> Tensor:
+    """Each term's sum over the tokens that count (terms,)."""
+    counts, labels = labels != IGNORED, labels.clamp(min=0)
+    losses = [term.objective(logits, teacher_logits, labels) for term in terms]
+    return torch.stack([torch.where(counts, loss, 0.0).sum() for loss in losses])
 
 
 class _Gradients:

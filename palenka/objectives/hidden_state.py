@@ -47,18 +47,20 @@ class HiddenState(StateObjective):
         for share, pairs, projections, states in zip(
             self.shares, self.layer_pairs, self.projections, teachers, strict=True
         ):
+            # All positions are projected, for products of one shape in all steps; those masked out are then dropped.
             distances = [
-                self._distance(project(student[j][mask]), states[i][mask])
-                for (i, j), project in zip(pairs, projections, strict=True)  # type: ignore[arg-type]
+                self._distance(project(student[j]), states[i])[mask].mean()
+                for (i, j), project in zip(pairs, projections, strict=True)  # type: ignore[call-overload]
             ]
             losses.append(share * torch.stack(distances).mean())
         return torch.stack(losses).sum()
 
     def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Distance of each position (batch, time) between states (batch, time, teacher width)."""
         student, teacher = student.float(), teacher.float()
         if self.config.distance == "cosine":
-            return (1 - F.cosine_similarity(student, teacher, dim=-1)).mean()
+            return 1 - F.cosine_similarity(student, teacher, dim=-1)
         if self.config.distance == "normalized":
             width = (teacher.shape[-1],)
             student, teacher = F.layer_norm(student, width), F.layer_norm(teacher, width)
-        return F.mse_loss(student, teacher)
+        return (student - teacher).square().mean(dim=-1)

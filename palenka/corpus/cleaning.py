@@ -1,0 +1,357 @@
+"""Cleaning, line by line: one function per domain takes a raw line and gives the clean one.
+
+A clean line is plain text with single spaces. It may come back as several lines (turns that stood in one), or empty:
+nothing in it was text. What cannot be told apart is left as it is; each function says what that is.
+"""
+
+import html
+import re
+from collections.abc import Callable, Iterable, Iterator
+
+VERSION = 1
+"""To be raised with every change that lets a raw text come out differently."""
+
+Cleaner = Callable[[str], str]
+
+_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]\w{1,30});")
+_INVISIBLE = re.compile(
+    "[\\x00-\\x08\\x0e-\\x1b\\x7f-\\x84\\x86-\\x9f\\xad\\u200b-\\u200f\\u202a-\\u202e\\u2060\\ufeff]"
+)
+_TAG = re.compile(r"</?[A-Za-z][^<>]*>|<!--.*?-->")
+_URL = re.compile(r"(?:\bat )?\(?\b(?:https?://|www\.)[^\s()]+\)?")
+_SPELT_ELLIPSIS = re.compile(r"\.(?: \.){2,}")
+_REPEATED_STOP = re.compile(r"([?!.]) \.(?=\s|$)")
+_SPACE_BEFORE_MARK = re.compile(r"(?<=\S) +([,;:?!]+|\.|[)\]}])(?=\s|$|[\"')\]])")
+_SPACE_IN_NUMBER = re.compile(r"(?<=\d) ,(?=\d{3})")
+_SPACE_AFTER_BRACKET = re.compile(r"(?<=[(\[]) +")
+_REPEATED_COMMA = re.compile(r",(?:\s*,)+")
+_COMMA_BEFORE_STOP = re.compile(r",(?=[.?!](?!\.))")
+_LONG_ELLIPSIS = re.compile(r"\.{4,}")
+_LEADING_MARKS = re.compile(r"^(?:[,;:]\s*|[.?!]\s+)+")
+_LABEL = re.compile(r"^([A-Z]\w{0,19}):(?:\s+|$)")
+_WORD = re.compile(r"\w")
+_LOST_APOSTROPHE = re.compile(r"(?<=[A-Za-z]) ?\ufffd ?(?=(?:s|t|m|d|ve|re|ll)\b)|(?<=[A-Za-z])[`´](?=[a-z])")
+
+
+def clean_line(domain: str, line: str) -> list[str]:
+    """The clean lines of a raw line: mostly one; none where nothing in it was text."""
+    line = _INVISIBLE.sub("", _decoded(line))
+    pieces = CLEANERS[domain](" ".join(line.split())).split("\n")
+    return [tidy for tidy in map(_tidy, pieces) if _WORD.search(_LABEL.sub("", tidy))]
+
+
+def _tidy(line: str) -> str:
+    """Single spaces, none before a punctuation mark, and no marks left over where something was taken out."""
+    line = " ".join(line.split())
+    label = _LABEL.match(line)
+    if label:
+        return f"{label[1]}: {_tidy_text(line[label.end() :])}"
+    return _tidy_text(line)
+
+
+def _tidy_text(line: str) -> str:
+    if " ." in line:
+        line = _SPELT_ELLIPSIS.sub("...", line)
+        line = _REPEATED_STOP.sub(r"\1", line)
+    line = _SPACE_BEFORE_MARK.sub(r"\1", line)
+    if "," in line:
+        line = _REPEATED_COMMA.sub(",", _SPACE_IN_NUMBER.sub(",", line))
+        line = _COMMA_BEFORE_STOP.sub("", line)
+    if "( " in line or "[ " in line:
+        line = _SPACE_AFTER_BRACKET.sub("", line)
+    line = _LONG_ELLIPSIS.sub("...", line)
+    return _LEADING_MARKS.sub("", line).strip()
+
+
+def _decoded(line: str) -> str:
+    """HTML entities as the characters they stand for, also where they were encoded twice (`&amp;lt;`)."""
+    for _ in range(2):
+        if "&" in line:
+            line = _ENTITY.sub(lambda entity: html.unescape(entity[0]), line)
+    return line
+
+
+def _without_markup(line: str) -> str:
+    """Tags and addresses taken out."""
+    if "<" in line:
+        line = _TAG.sub(" ", line)
+    return _URL.sub("", line) if "://" in line or "www." in line else line
+
+
+def bnc_spoken(line: str) -> str:
+    """Speech, one sentence a line, without speakers: only spaces and markup are repaired.
+
+    Names that the corpus' makers blanked out are simply missing, and speakers cannot be told apart.
+    """
+    return _without_markup(line)
+
+
+# --- childes: CHAT (https://talkbank.org/manuals/CHAT.pdf), or what the official preprocessing left of it
+
+_CHAT_LABEL = re.compile(r"^\*([A-Za-z0-9]{1,7}):\s*")
+_CHAT_LABEL_INSIDE = re.compile(r"\s\*([A-Z0-9]{1,4}):\s*")
+_CHAT_TIER = re.compile(r"(?:^|(?<=\s))%[a-z]{3}:.*")
+_CHAT_BRACKETS = re.compile(r"\[[^\[\]]*\]")
+_CHAT_OPEN_BRACKET = re.compile(r"\[.*")
+_CHAT_HEADER_REST = re.compile(r"\S+\.cha = = =")
+_CHAT_STUTTER = re.compile(r"↫[^↫]*↫")
+_CHAT_EVENT = re.compile(r"&[=+~*{}]\S*|\b0[a-z]\w*|\(\d*\.+\d*\)")
+_CHAT_FILLER = re.compile(r"&-(?=\w)")
+_CHAT_TERMINATOR = re.compile(r"\+(?://?|\.\.)[.?]")
+_CHAT_LINKER = re.compile(r"\+(?:[\"^,+<]|!(?=\?)|\"?/?\.(?=\s|$))")
+_CHAT_FORM = re.compile(r"(?<=\w)@[\w:$*]+")
+_CHAT_SHORTENED = re.compile(r"(?<=\w)\(([\w']+)\)|\(([\w']+)\)(?=\w)")
+_CHAT_MARKS = re.compile(r"[⌈⌉⌊⌋↑↓‡„ˈˌ≠<>]")
+_CHAT_COMPOUND = re.compile(r"(?<=\w)\+(?=\w)")
+_CHAT_LINKED = re.compile(r"(?<=[\w'])_(?=\w)")
+_CHAT_NAME = re.compile(r"\b([A-Za-z])www\b")
+_CHAT_UNHEARD = re.compile(r"\b(?:xxx?|yyy?|www?)\b(?:[\s,]*\b(?:xxx?|yyy?|www?)\b)*")
+_QUOTED_LINE = re.compile(r'^" *(.*?)[ "]*$')
+
+
+def childes(line: str) -> str:
+    """`*MOT:<tab>text` becomes `MOT: text`; annotations go, words stay.
+
+    Taken out: comments and descriptions in brackets, dependent tiers (`%add: …`), codes of events, overlap, retracing
+    and interruption. Fillers (`&-uh`) are speech and stay. What was not understood or not transcribed (`xxx`, `yyy`,
+    `www`) becomes `...`, so that the words around it are not read as neighbours; a name blanked out as `Jwww` its
+    initial. An utterance with no word left is empty. Left: lower-case starts of utterances, and words that a child says
+    in his own way.
+    """
+    line = _CHAT_TIER.sub("", line)
+    if "[" in line or "]" in line:
+        line = _CHAT_OPEN_BRACKET.sub("", _CHAT_BRACKETS.sub("", line)).replace("]", "")
+    line = _CHAT_HEADER_REST.sub("", line)
+    line = _CHAT_LABEL_INSIDE.sub(r"\n\1: ", _CHAT_LABEL.sub(r"\1: ", line))
+    return "\n".join(_chat_text(turn) for turn in line.split("\n"))
+
+
+def _chat_text(turn: str) -> str:
+    label = _LABEL.match(turn)
+    text = turn[label.end() :] if label else turn
+    if "&" in text or "+" in text or "@" in text or "(" in text or "0" in text:
+        text = _CHAT_FILLER.sub("", _CHAT_EVENT.sub("", text))
+        text = _CHAT_LINKER.sub("", _CHAT_TERMINATOR.sub("...", text))
+        text = _CHAT_SHORTENED.sub(r"\1\2", _CHAT_FORM.sub("", text))
+        text = _CHAT_COMPOUND.sub("-", text)
+    text = _CHAT_LINKED.sub(" ", _CHAT_MARKS.sub("", _CHAT_STUTTER.sub("", text)))
+    text = _CHAT_UNHEARD.sub("...", _CHAT_NAME.sub(_initial, text))
+    if text.startswith('"'):
+        text = _QUOTED_LINE.sub(r'"\1"', text.strip())
+    return f"{label[1]}: {text}" if label else text
+
+
+def _initial(name: re.Match[str]) -> str:
+    return name[1].upper() + "."
+
+
+# --- gutenberg
+
+_BOOK_CREDIT = re.compile(
+    r"(?:E-?text (?:prepared|produced)|Produced) by (?:(?!Produced by).){0,500}?"
+    r"(?:pgdp\.net[^\s)]*|Proofread(?:ing|ers)(?: Canada)? [Tt]eam)(?: at https?\S+)?\)?"
+    r"(?: \((?:This|Images?|The) [^()]*(?:\([^()]*\)[^()]*)*\))?"
+)
+_BOOK_CREDIT_LINE = re.compile(r"^(?:E-?text prepared by|Produced by|Transcribed from)\b[^\"“]{,400}$")
+_BOOK_END = re.compile(r"\**\s*END OF (?:THE |THIS )?PROJECT GUTENBERG.*", re.IGNORECASE)
+_BOOK_NOTE = re.compile(r"^\W*Transcriber['’]?s['’]? Notes?\b.*", re.IGNORECASE)
+_BOOK_ASIDE = re.compile(
+    r"\[_*(?:Illustration|Footnote|Decoration|Transcriber|Frontispiece|Blank Page|Sidenote)[^\[\]]*\]",
+    re.IGNORECASE,
+)
+_BOOK_REFERENCE = re.compile(r"\s?\[(?:\d{1,4}|[A-Z]|[*†‡§]+)\]|\s?\{[ivxlc\d]+\}")
+_BOOK_STRONG = re.compile(r"(?<![\w=])=(?=[^\s=])([^=]*[^\s=])=(?!=)")
+_BOOK_SMALL_CAPITALS = re.compile(r"(?<!\w)~(?=\S)([^~]+)~|\+(\w+)\+")
+_BOOK_RAISED = re.compile(r"\^(?:\{(\w+)\}|(?=\w))")
+_BOOK_RULE = re.compile(r"(?:\* ?){2,}|[-_=—―]{5,}|\+-{3,}|-{3,}\+|(?<!\S)\+(?!\S)")
+_BOOK_EMPHASIS = re.compile(r"(?<!_)_(?!_)|\*")
+
+
+def gutenberg(line: str) -> str:
+    """Books: emphasis marks (`_so_`, `=so=`, `*so*`), illustrations, footnotes in brackets and their numbers, rules of
+    stars or dashes, and the credits and closing lines of Project Gutenberg go.
+
+    Left: contents, indexes, advertisements and chapter headings, which nothing reliably marks; transcribers' notes and
+    credits that do not start a line; and `[stage directions]`.
+    """
+    line = _BOOK_CREDIT_LINE.sub("", _BOOK_NOTE.sub("", line))
+    line = _BOOK_END.sub("", _BOOK_CREDIT.sub("", line))
+    line = _without_markup(line).replace("\ufffd", "").replace("`", "'")
+    if "[" in line or "{" in line:
+        line = _BOOK_REFERENCE.sub("", _BOOK_ASIDE.sub(" ", line))
+    line = _BOOK_RULE.sub(" ", line)
+    if "_" in line or "*" in line:
+        line = _BOOK_EMPHASIS.sub("", line)
+    if "=" in line or "~" in line or "+" in line or "^" in line:
+        line = _BOOK_SMALL_CAPITALS.sub(r"\1\2", _BOOK_STRONG.sub(r"\1", line))
+        line = _BOOK_RAISED.sub(r"\1", line)
+    return line.replace("|", " ")
+
+
+# --- open_subtitles
+
+_CREDIT = re.compile(
+    r"\b(?:(?i:subtitle[sd]?|subtitling|sous-titrage)|Subs?|Captions?|Captioned|Captioning|Sync(?:ed|hronized)?"
+    r"|Re-?sync(?:ed)?|Translat(?:ed|ion|or)|Transcript(?:ion)?|Transcribed|Ripped|Corrected|Corrections|Timing|Timed"
+    r"|Encoded|Proofread)(?:,? (?:and |& )?(?:made|created|edited|corrected|improved|performed|provided|possible"
+    r"|sponsored|extracted|ripped|downloaded|synced))*\s*(?:\b[Bb][Yy]\b|:|from\b)"
+    r"|\b[Ss]ubtitles? (?:copyright|downloaded)|\bITFC Subtitles\b"
+    r"|(?i:\b(?:addic7ed|opensubtitles?|open subtitles|hardsub|allsubs|subscene|tvsubtitles|podnapisi|yyets)\b)"
+    r"|(?i:https?:|www ?\. ?\w|\w\.(?:com|net|org)\b)"
+)
+_CODE = re.compile(
+    r"\{\\(?:pos|move|an?|fad|fade|fs|fn|c|b|i|u|k|bord|shad)\d*(?:\([^)}]*\)?)?\}?(?:\\\w+(?:\([^)}]*\))?)*\}?"
+)
+_SHOWN = re.compile(r"\{\\([A-Za-z][^{}\\]*)\}")
+_ASIDE = re.compile(r"\[[^\[\]]*\]:?|\{[^{}]*\}|\([^()]*\):?")
+_NOTES = re.compile(r"[♪♫♩♬¶]+|(?<!\S)[#*]+(?!\S)|(?<!\S)[#*](?=[\w'\"])|(?<=[\w.,!?'\"])[#*](?!\S)")
+_MISREAD_PRONOUN = re.compile(r"(?<![\w'])l(?=(?:'(?:m|ll|ve|d|II))?(?![\w']))(?!\.\w)")
+_MISREAD_WORD = re.compile(r"(?<![\w'])l(?=(?:t|f|n|s|ts|sn|nto|tself)(?:'\w+)?\b)")
+_MISREAD_LL = re.compile(r"(?<=[a-z])II(?=[a-z]|\b)|(?<=')II\b|(?<=\bA)II\b")
+_MISREAD_L = re.compile(r"(?<=[a-z])(?<!\bMc)(?<!\bMac)(?<!\bi)(?<!\bDe)(?<!\bLe)(?<!\bDi)I(?=[a-z]*\b)")
+_MISREAD_INITIAL = re.compile(
+    r"\bI(?=(?:ike|ove|et|ook|ast|ong|ittle|ife|eave|ost|isten|ady|ight|eft)(?:s|d|ed|ing|er)?\b)"
+)
+_TURN = re.compile(r"(?<=[.?!…\"'])\s*[-–—~_]\s?(?=[\"'¿¡]?[A-Z])")
+_LABEL_INSIDE = re.compile(r"(?<=[.?!…\"]) (?=[A-Z][A-Z'.]*(?: [A-Z'.]+| #?\d){0,2}: ?\S)")
+_DASH = re.compile(r"^(?:[-–—~_]\s*)+(?=[^\s\-–—~_])")
+_CONTINUED = re.compile(r"^\.{2,}\s*(?=\w)|(?<=\.\.)\s+\.{2,}(?=\s*\w)")
+_OPENING_QUOTE = re.compile(r"^([\"']) +\1?")
+_TRAILING_OFF = re.compile(r"(?<!\.)\.\.(?!\.)|(?<=\w) \.\.\.(?!\S)")
+_SPEAKER = re.compile(r"^([A-Z][A-Z'.]*(?: [A-Z'.]+)?(?: #?\d)?): ?(?=\S)")
+_SENTENCE_START = re.compile(r"(^\W*|[.?!:]\s+[\"'(\[]*)(\w)")
+_TITLED = re.compile(r"\b(mr|mrs|ms|dr|st|prof|sgt|lt|capt)(\.? )(\w)", re.IGNORECASE)
+_PROPER = re.compile(
+    r"\b(?:monday|tuesday|wednesday|thursday|friday|saturday|sunday|january|february|april|june|july|august|september"
+    r"|october|november|december|christmas|easter|god|jesus|christ|lord|america|american|americans|english|england"
+    r"|british|french|france|paris|german|germany|london|europe|new york|chinese|china|japan|japanese|russian|russia"
+    r"|italian|italy|spanish|mexico|california|los angeles|hollywood|washington)\b"
+)
+_ACRONYM = re.compile(
+    r"\b(?:ok|tv|fbi|cia|usa|uk|u\.s\.a|u\.s|nypd|lapd|dna|ceo|dvd|cd|bbc|cbs|nbc|abc|hbo|nasa|pc|dj|ufo|er|rv|suv|vip"
+    r"|dc|d\.c|l\.a|ii|iii|iv|i(?!\.\w)|[a-z](?:-[a-z])+)\b"
+)
+
+
+def open_subtitles(line: str) -> str:
+    """Dialogue of films, one turn a line: a dash that opens a turn goes, and a turn behind one gets its own line.
+
+    Taken out: lines with credits or addresses, sounds and directions in any kind of bracket, notes of music (the lyrics
+    stay), formatting codes. Repaired: `l` for `I` and `I` for `l` where no English word is spelt so, lost apostrophes,
+    lines in capitals (sentence case, with a few well-known names), names of speakers (`TOM: Hi` becomes `Tom: Hi`).
+    Left: other names in lines that stood in capitals, words run together or spaced out, letters of wrong encodings. A
+    credit that shares its line with speech takes that along.
+    """
+    line = _TAG.sub(" ", line) if "<" in line else line
+    if _CREDIT.search(line):
+        return ""
+    if "[" in line or "(" in line or "{" in line:
+        line = _SHOWN.sub(r"\1", _CODE.sub(" ", line)).replace("\\N", " ")
+        line = _ASIDE.sub(" ", _ASIDE.sub(" ", line))
+    line = _NOTES.sub(" ", _LOST_APOSTROPHE.sub("'", line)).replace("¡¦", "...").replace("\ufffd", "")
+    line = _MISREAD_WORD.sub("I", _MISREAD_PRONOUN.sub("I", line))
+    if "I" in line:
+        line = _MISREAD_L.sub("l", _MISREAD_INITIAL.sub("l", _MISREAD_LL.sub("ll", line)))
+    turns = _TURN.sub("\n", _LABEL_INSIDE.sub("\n", " ".join(line.split()))).split("\n")
+    return "\n".join(map(_subtitle_turn, turns))
+
+
+def _subtitle_turn(turn: str) -> str:
+    turn = _CONTINUED.sub(" ", _DASH.sub("", turn.strip(" ,;:"))).lstrip()
+    turn = _OPENING_QUOTE.sub(r"\1", _TRAILING_OFF.sub("...", turn))
+    speaker = _SPEAKER.match(turn)
+    text = turn[speaker.end() :] if speaker else turn
+    if text.upper() == text:
+        text = _sentence_case(text)
+    return f"{speaker[1].title()}: {text}" if speaker else text
+
+
+def _sentence_case(text: str) -> str:
+    text = _ACRONYM.sub(lambda found: found[0].upper(), text.lower())
+    text = _SENTENCE_START.sub(lambda found: found[1] + found[2].upper(), text)
+    text = _TITLED.sub(lambda found: found[1].capitalize() + found[2] + found[3].upper(), text)
+    return _PROPER.sub(lambda found: found[0].title(), text)
+
+
+# --- simple_wiki
+
+_REFERENCE = re.compile(r"<ref\b[^<>]*?(?:/>|>.*?</ref>)|<ref\b.*|\[(?:\d{1,3}|citation needed|edit)\]", re.IGNORECASE)
+_UNCLOSED = re.compile(r"<(?:syntaxhighlight|math|code|gallery|source|div|span|br|small)\b[^<>]*$")
+_TABLE = re.compile(
+    r"(?:(?:Club|International|Career|National team) (?:career )?statistics\. *)?(?:!?[\w ]{0,12}\|\|[\d|()+–-]*\s*)+"
+)
+_CELL = re.compile(
+    r"! *(?:rowspan|colspan|style|align|scope|width)=\S+(?: *\|)?|(?:rowspan|colspan) *= *\S+ *\|?|\{\||\|\}"
+)
+_STATISTICS = re.compile(
+    r"(?:^| )(?:Club|International) career statistics\. *(?=$|(?:Club|International|Honou?rs|References))"
+)
+_LOST_SCRIPT = re.compile("\ufffd[\ufffd ,]*")
+_EMPTY_QUOTES = re.compile(r'(?<!\S)""(?!\S)|“”')
+_EMPTY_LANGUAGE = re.compile(r"\b[A-Z][a-z]+:\s*(?=[;,)]|\b(?:romanized|pinyin)\b)")
+_EMPTY_PARENTHESES = re.compile(r" \((?:[\s,;:/]|(?<=\s)(?:and|or)(?=\s))*\)")
+_PARENTHESIS_START = re.compile(r"\(\s*(?:[;,:]\s*)+")
+_PARENTHESIS_END = re.compile(r"(?:\s*[;,:])+\s*\)")
+_END_MATTER = re.compile(
+    r"(?:^|(?<=[.!?\")\]]) )"
+    r"(?:References|Other websites|Related pages|Further reading|Sources|Notes|Gallery|Footnotes)\.?$"
+)
+_CATEGORY = re.compile(r"^(?:(?:Category|File|Image):|#REDIRECT).*|=(?: =)+")
+
+
+def simple_wiki(line: str) -> str:
+    """Encyclopaedia: entities, tags, references, addresses, remains of tables, parentheses that have lost their
+    content, and empty closing sections go.
+
+    Left: holes where a template stood ("an area of , bordering …"), `formula_1`, program code, lists without marks.
+    """
+    if "<" in line or "[" in line:
+        line = _UNCLOSED.sub("", _TAG.sub(" ", _REFERENCE.sub("", line)))
+    line = _CATEGORY.sub(" ", _without_markup(line))
+    if "\ufffd" in line:
+        line = _LOST_SCRIPT.sub(" ", _LOST_APOSTROPHE.sub("'", line))
+    if "|" in line or "career statistics." in line:
+        line = _STATISTICS.sub(" ", _CELL.sub("", _TABLE.sub(" ", line))).replace("|", " ")
+    if "(" in line:
+        line = _EMPTY_PARENTHESES.sub("", _EMPTY_LANGUAGE.sub("", line))
+        line = _PARENTHESIS_END.sub(")", _PARENTHESIS_START.sub("(", line))
+    return _END_MATTER.sub("", _EMPTY_QUOTES.sub("", line).strip())
+
+
+# --- switchboard
+
+_LONGEST_TURN = 1000
+_TRANSCRIBER = re.compile(r"\*sp: ?\S+|\*.*")
+
+
+def switchboard(line: str) -> str:
+    """Telephone calls: `A:<tab>text` becomes `A: text`; transcribers' notes behind a star go.
+
+    Left: repetitions and fillers, which are speech, and letters spoken one by one (`T V`).
+    """
+    return _TRANSCRIBER.sub("", _without_markup(line))
+
+
+def join_turns(lines: Iterable[str]) -> Iterator[str]:
+    """Join a clean line to the one before where the same speaker goes on with a sentence: behind a comma, or in lower
+    case behind no full stop."""
+    held = ""
+    for line in lines:
+        label = _LABEL.match(line)
+        text = line[label.end() :] if label else line
+        goes_on = held.endswith(",") or text[:1].islower() and not held.endswith((".", "?", "!", '"'))
+        if label and held.startswith(label[0]) and goes_on and len(held) < _LONGEST_TURN:
+            held += " " + text
+            continue
+        if held:
+            yield held
+        held = line
+        if not line:
+            yield line
+    if held:
+        yield held
+
+
+CLEANERS: dict[str, Cleaner] = {
+    cleaner.__name__: cleaner for cleaner in (bnc_spoken, childes, gutenberg, open_subtitles, simple_wiki, switchboard)
+}
