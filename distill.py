@@ -4,8 +4,8 @@
     python distill.py --config config/demo/student-kd.yaml objective.logit.temperature=1 name=demo/cooler --dry-run
     torchrun --nproc_per_node=2 distill.py --config config/distillation/BabyLlama1-58M.yaml
 
-The teachers are finished runs, named in the config. The student ends up in `runs/<name>/`, a Hugging Face model folder without
-anything that only training needed. Started again, an unfinished run goes on where it stopped.
+The teachers are finished runs, named in the config. The student ends up in `runs/<name>/`, a Hugging Face model folder
+without anything that only training needed. Started again, an unfinished run goes on where it stopped.
 """
 
 from palenka.cli import command, read_arguments

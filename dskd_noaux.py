@@ -7,7 +7,7 @@ r"""PalenkaLlama: deeply supervised distillation without auxiliary classifiers.
 Each mapped student layer j is drawn, through a learned projection W, to layer i of each teacher: the supervision of
 arXiv 2202.07846 on hidden states in place of auxiliary classifiers. Every term is a mean per token.
 
-    python dskd_noaux.py                                                        # config/distillation/PalenkaLlama1-58M.yaml
+    python dskd_noaux.py                             # --config config/distillation/PalenkaLlama1-58M.yaml
     python dskd_noaux.py --config config/demo/student-dskd.yaml objective.hidden_state.weight=0.1 name=demo/gentle
     torchrun --nproc_per_node=2 dskd_noaux.py --config config/distillation/PalenkaLlama1-58M.yaml
 """

@@ -54,7 +54,8 @@ def _parser(description: str | None, **options: Any) -> argparse.ArgumentParser:
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one of the subcommands."""
-    parser = _parser("A laboratory for training small language models from scratch and distilling them.", prog="palenka")
+    description = "A laboratory for training small language models from scratch and distilling them."
+    parser = _parser(description, prog="palenka")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_add_prepare, _add_demo_text, _add_evaluate, _add_report):
         add(commands)

@@ -5,6 +5,7 @@ the file itself, `key.path=value` arguments. Mappings merge; lists and scalars a
 """
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 COMMAND_LINE = "command line"
+MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
 class UserError(Exception):
@@ -29,13 +31,14 @@ class Layers:
         self.sources: dict[tuple[str, ...], str] = {}
 
     def merge(self, values: dict[str, Any], source: str) -> None:
-        self._merge_into(self.values, values, source, ())
+        self.merge_into(self.values, values, source, ())
 
-    def _merge_into(self, target: dict[str, Any], values: dict[str, Any], source: str, at: tuple[str, ...]) -> None:
+    def merge_into(self, target: dict[str, Any], values: dict[str, Any], source: str, at: tuple[str, ...]) -> None:
+        """Merge `values` into `target`, the mapping that stands at the key path `at`."""
         for key, value in values.items():
             self.sources[(*at, str(key))] = source
             if isinstance(value, dict) and isinstance(target.get(key), dict):
-                self._merge_into(target[key], value, source, (*at, str(key)))
+                self.merge_into(target[key], value, source, (*at, str(key)))
             else:
                 target[key] = value
                 self._claim(value, source, (*at, str(key)))
@@ -55,32 +58,48 @@ class Layers:
         return ""
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key written twice in one mapping, which YAML would silently resolve to the last."""
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice in one mapping, and reads 1e-3 as a number, as YAML 1.2 does."""
 
 
-def _mapping_with_unique_keys(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+def _mapping_with_unique_keys(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == MERGE_TAG:
+            continue
+        key = loader.construct_object(key_node, deep=True)
         if key in seen:
             raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
         seen.add(key)
     return loader.construct_mapping(node, deep=True)
 
 
-_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_with_unique_keys)
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_with_unique_keys)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _parse(text: str) -> Any:
+    """The value of a YAML text, in which no two keys share one list or mapping. Raises YAMLError or ValueError."""
+    return _unshared(yaml.load(text, Loader=_Loader))
+
+
+def _unshared(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _unshared(child) for key, child in value.items()}
+    return [_unshared(child) for child in value] if isinstance(value, list) else value
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; raises UserError naming file and line where it is not one."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        values = _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder, not a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that there is not
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if values is None:
         return {}
@@ -95,7 +114,10 @@ def _add_file(layers: Layers, path: Path, chain: tuple[Path, ...] = ()) -> None:
         raise UserError(f"{path}: base files go in a circle: " + " -> ".join(p.name for p in (*chain, path)))
     values = read_yaml(path)
     bases = values.pop("base", [])
-    for base in [bases] if isinstance(bases, str) else bases:
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise UserError(f"{path}: base: expected a file or a list of files, got {bases!r}")
+    for base in bases:
         if not (path.parent / base).exists():
             raise UserError(f"{path}: base: no such file: {base} (meant from {path.parent})")
         _add_file(layers, path.parent / base, (*chain, path))
@@ -114,31 +136,32 @@ def _add_override(layers: Layers, override: str) -> None:
     if not separator or not key:
         raise UserError(f"{override!r}: expected key.path=value")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = _parse(text)
+    except (yaml.YAMLError, ValueError):
         raise UserError(f"{override!r}: the value is not valid YAML") from None
     *parents, last = key.split(".")
     target: Any = layers.values
     for depth, part in enumerate(parents):
         if isinstance(target, list):
-            target = _element(target, part, override)
-            continue
-        if not isinstance(target.get(part), dict | list):
-            target[part] = {}
-        layers.sources.setdefault(tuple(parents[: depth + 1]), COMMAND_LINE)
-        target = target[part]
+            target = target[_index(target, part, override)]
+        else:
+            if not isinstance(target.get(part), dict | list):
+                target[part] = {}
+            layers.sources.setdefault(tuple(parents[: depth + 1]), COMMAND_LINE)
+            target = target[part]
+        if not isinstance(target, dict | list):
+            raise UserError(f"{override!r}: {'.'.join(parents[: depth + 1])} is {target!r}, which has no keys")
     if isinstance(target, list):
-        _element(target, last, override)
-        target[int(last)] = value
+        target[_index(target, last, override)] = value
+        layers.sources[(*parents, last)] = COMMAND_LINE
     else:
-        target[last] = value
-    layers.sources[(*parents, last)] = COMMAND_LINE
+        layers.merge_into(target, {last: value}, COMMAND_LINE, tuple(parents))
 
 
-def _element(values: list[Any], index: str, override: str) -> Any:
-    if not index.isdigit() or int(index) >= len(values):
+def _index(values: list[Any], index: str, override: str) -> int:
+    if not index.isdecimal() or int(index) >= len(values):
         raise UserError(f"{override!r}: {index!r} is not an index into a list of {len(values)}")
-    return values[int(index)]
+    return int(index)
 
 
 Schema = TypeVar("Schema", bound=BaseModel)

@@ -1,7 +1,7 @@
 """Student + teachers + objectives → named loss terms.
 
-The Distiller is the one module that is trained, wrapped for several processes and checkpointed: its children are the student and the
-objectives. Teachers are held apart, so that no optimizer, checkpoint or gradient can reach them.
+The Distiller is the one module that is trained, wrapped for several processes and checkpointed: its children are the
+student and the objectives. Teachers are held apart, so that no optimizer, checkpoint or gradient can reach them.
 """
 
 from collections.abc import Sequence
@@ -62,9 +62,10 @@ class Distiller(nn.Module):
         student = _run(self.student, input_ids, keep_states)
         teachers = self._run_teachers(input_ids, keep_states)
         loss, terms = self._token_loss(student, teachers, labels, step)
-        state_losses = [
-            term(student.states, [teacher.states for teacher in teachers], mask) for term in self._state_terms.values()
-        ]
+        # Where nothing counts, a mean would be NaN: the terms are taken over all positions then, and their share is 0.
+        counted = mask if mask.any() else torch.ones_like(mask)
+        teacher_states = [teacher.states for teacher in teachers]
+        state_losses = [term(student.states, teacher_states, counted) for term in self._state_terms.values()]
         share = mask.sum() / step.tokens
         for term, value in zip(self._state_terms.values(), state_losses, strict=True):
             loss = loss + term.config.weight * share * value

@@ -21,6 +21,10 @@ from palenka.seeds import seeded
 Architecture = Literal["gpt2", "gptj", "llama"]
 PUBLISHED_POSITIONS = 256
 FROM_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
+SIZES = (
+    "hidden_size", "intermediate_size", "n_inner",
+    "num_hidden_layers", "num_attention_heads", "max_position_embeddings",
+)  # fmt: skip
 NO_TOKEN_IDS: dict[str, Any] = dict.fromkeys(FROM_TOKENIZER[1:])  # the classes' defaults belong to other tokenizers
 
 
@@ -32,30 +36,33 @@ class ModelConfig(BaseModel):
 
     @property
     def keys(self) -> dict[str, Any]:
-        """The keys as the architecture's config class takes them (`intermediate_size` is GPT-2's `n_inner`)."""
-        keys = {"max_position_embeddings": PUBLISHED_POSITIONS, **(self.model_extra or {})}
-        if "intermediate_size" in keys and "n_inner" in _known_keys(self.architecture):
-            keys["n_inner"] = keys.pop("intermediate_size")
-        return keys
+        """The keys under the names that the config class stores (`intermediate_size` is GPT-2's `n_inner`)."""
+        stored = _stored_names(self.architecture)
+        keys: dict[str, Any] = {"max_position_embeddings": PUBLISHED_POSITIONS} | (self.model_extra or {})
+        return {stored.get(key, key): value for key, value in keys.items()}
 
     @model_validator(mode="after")
     def _check_keys(self) -> "ModelConfig":
-        known = _known_keys(self.architecture)
-        problems = [
-            f"{key} comes from the tokenizer; leave it out" for key in self.keys if key in FROM_TOKENIZER
-        ] + [
-            f"unknown key {key!r} for architecture {self.architecture!r}{did_you_mean(key, known)}"
-            for key in self.keys
-            if key not in known
-        ]
+        problems = list(self._key_problems())
         if problems:
             raise ValueError("; ".join(problems))
         try:
-            self.hugging_face({})
-        except Exception as error:  # the library's own checks raise several unrelated types
-            message = " ".join(str(error).split())
-            raise ValueError(f"{self.architecture}: {message}") from None
+            _compute_one_layer(self.hugging_face({}))
+        except Exception as error:  # the library's own checks raise many unrelated types
+            message = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ValueError(f"no {self.architecture} model can be built of these values: {message}") from None
         return self
+
+    def _key_problems(self) -> Iterator[str]:
+        given = self.model_extra or {}
+        stored, known = _stored_names(self.architecture), _known_keys(self.architecture)
+        for key in given:
+            if key in FROM_TOKENIZER:
+                yield f"{key} comes from the tokenizer; leave it out"
+            elif key not in known:
+                yield f"unknown key {key!r} for architecture {self.architecture!r}{did_you_mean(key, known)}"
+            elif stored.get(key, key) != key and stored[key] in given:
+                yield f"{key} and {stored[key]} are two names of one value; leave one out"
 
     def hugging_face(self, token_ids: dict[str, int]) -> PretrainedConfig:
         """The architecture's config object.
@@ -67,10 +74,13 @@ class ModelConfig(BaseModel):
             ValueError or a library error: values that do not fit together.
         """
         config = AutoConfig.for_model(self.architecture, **NO_TOKEN_IDS | self.keys | token_ids)
+        for key in SIZES:
+            size = getattr(config, key, None)
+            if size is not None and size < 1:
+                raise ValueError(f"{key} is {size}, expected at least 1")
         if config.hidden_size % config.num_attention_heads:
-            raise ValueError(
-                f"hidden_size {config.hidden_size} is not a multiple of num_attention_heads {config.num_attention_heads}"
-            )
+            width, heads = config.hidden_size, config.num_attention_heads
+            raise ValueError(f"hidden_size {width} is not a multiple of num_attention_heads {heads}")
         return config
 
 
@@ -78,14 +88,28 @@ def _known_keys(architecture: str) -> list[str]:
     config_class = CONFIG_MAPPING[architecture]
     own = [field.name for field in dataclasses.fields(config_class)]
     general = {field.name for field in dataclasses.fields(PretrainedConfig)}
-    keys = {*own} - general | {"tie_word_embeddings"} | set(config_class.attribute_map)
-    if "n_inner" in keys:
-        keys.add("intermediate_size")
-    return sorted(keys)
+    keys = {*own} - general | {"tie_word_embeddings"} | set(_stored_names(architecture))
+    return sorted(keys - {*FROM_TOKENIZER})
+
+
+def _stored_names(architecture: str) -> dict[str, str]:
+    """Other names of keys → the name that the config class stores."""
+    config_class = CONFIG_MAPPING[architecture]
+    names: dict[str, str] = dict(config_class.attribute_map)
+    if "n_inner" in {field.name for field in dataclasses.fields(config_class)}:
+        names["intermediate_size"] = "n_inner"
+    return names
+
+
+def _compute_one_layer(config: PretrainedConfig) -> None:
+    """Run one layer without memory: many values that do not fit together show only there."""
+    with torch.device("meta"):
+        config.num_hidden_layers = 1
+        AutoModelForCausalLM.from_config(config)(torch.zeros(1, 2, dtype=torch.long))
 
 
 def build_model(config: PretrainedConfig, seed: int, device: torch.device) -> PreTrainedModel:
-    """A float32 model with initial weights from the stream named `model`: equal for equal shapes, whatever else a run has."""
+    """A float32 model with initial weights from the stream named `model`: equal for equal shapes and seeds."""
     with seeded(seed, "model"):
         model = AutoModelForCausalLM.from_config(
             config, dtype=torch.float32, attn_implementation=attention_implementation(device)

@@ -4,18 +4,31 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    create_model,
+    model_validator,
+)
 from transformers import PretrainedConfig
 
 from palenka import objectives
 from palenka.config import UserError, load, problems_error
 from palenka.hardware import Precision, fast_precision, local_device, matrix_rate
 from palenka.models import (
-    ModelConfig, count_parameters_of, model_shape, read_model_config, weights_sha256,
-)  # fmt: skip
+    ModelConfig,
+    count_parameters_of,
+    model_shape,
+    read_model_config,
+    weights_sha256,
+)
 from palenka.objectives import ModelShape, ObjectiveConfig, TeacherShape
 from palenka.paths import data_root, runs_root
 from palenka.runs import find_run, read_json
@@ -27,7 +40,7 @@ ACHIEVED_SHARE_OF_MATRIX_RATE = 0.4  # typical of small models; the estimate of 
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(_Section):
@@ -40,7 +53,7 @@ class DataConfig(_Section):
     bos: Literal["window", "document", "none"] = "window"
     crop: Literal["epoch_offset", "random"] = "epoch_offset"
     window_start: Literal["line", "anywhere"] = "line"
-    seed: int | None = None
+    seed: int | None = Field(default=None, ge=0)
 
     @property
     def windows(self) -> WindowConfig:
@@ -73,7 +86,20 @@ class TrainingConfig(_Section):
         return self
 
 
-LayerMapping = Literal["uniform", "last"] | list[tuple[int, int]] | dict[int, int]
+def _one_message(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    """Say what is expected once, not once for each form."""
+    try:
+        return read(value)
+    except ValidationError:
+        raise ValueError(
+            f"expected 'uniform', 'last', a list of [teacher layer, student layer] pairs, or a mapping "
+            f"{{teacher layer: student layer}}, got {value!r}"
+        ) from None
+
+
+LayerMapping = Annotated[
+    Literal["uniform", "last"] | list[tuple[int, int]] | dict[int, int], WrapValidator(_one_message)
+]
 
 
 class TeacherConfig(_Section):
@@ -105,10 +131,10 @@ ObjectiveTerms = _objective_schema()
 class RunConfig(_Section):
     """What every run has."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$")
     data: DataConfig
     training: TrainingConfig
-    seed: int = 42
+    seed: int = Field(default=42, ge=0)
     paths: PathsConfig = PathsConfig()
 
     @property
@@ -275,15 +301,11 @@ def make_plan(config: RunConfig, where: str) -> Plan:
             problems.append(f"teachers.{index}: {error}")
     if problems:
         raise problems_error(where, problems)
-    windows = TrainWindows(
-        TokenSplit.open(data_folder / "train"), config.data.windows,
-        seed=config.seed if config.data.seed is None else config.data.seed,
-        bos_id=tokenizer.bos_token_id, pad_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    dev_windows = DevWindows(
-        TokenSplit.open(data_folder / "dev"), config.data.windows, samples=config.data.dev_samples,
-        bos_id=tokenizer.bos_token_id, pad_id=tokenizer.pad_token_id,
-    )  # fmt: skip
+    special_ids = {"bos_id": tokenizer.bos_token_id, "pad_id": tokenizer.pad_token_id}
+    seed = config.seed if config.data.seed is None else config.data.seed
+    train, dev = (TokenSplit.open(data_folder / split) for split in ("train", "dev"))
+    windows = TrainWindows(train, config.data.windows, seed, **special_ids)
+    dev_windows = DevWindows(dev, config.data.windows, config.data.dev_samples, **special_ids)
     return Plan(
         config, runs, data_folder, model, teachers, windows, dev_windows, _total_steps(config.training, windows, where),
         processes,
@@ -319,7 +341,7 @@ def _find_teacher(
     if (folder / "identity.json").exists() and not (folder / "result.json").exists():
         raise UserError(f"the run {teacher.run!r} is not finished; start it again, it goes on where it stopped")
     model = read_model_config(folder)
-    if tokenizer_sha256(folder) != tokenizer_sha:
+    if not (folder / "tokenizer.json").exists() or tokenizer_sha256(folder) != tokenizer_sha:
         raise UserError(
             f"the teacher {teacher.run!r} has another vocabulary ({model.vocab_size} tokens) than the data "
             f"{config.data.name!r} ({student.vocab_size} tokens); train the teacher on this data"
@@ -339,26 +361,25 @@ def layer_pairs(
 ) -> tuple[tuple[int, int], ...]:
     """The (teacher layer, student layer) pairs of a mapping; 0 is the embeddings.
 
-    `uniform`: student layer j learns from teacher layer round(j · L_T / L_S), j = 1…L_S. `last`: the last from the last.
+    `uniform`: student layer j learns from teacher layer round(j · L_T / L_S), j = 1…L_S. `last`: last from last.
 
     Raises:
         UserError: a layer beyond a model's depth.
     """
     deepest = (teacher.num_hidden_layers, student.num_hidden_layers)
     if mapping == "uniform":
-        ratio = deepest[0] / deepest[1]
-        return tuple((round(layer * ratio), layer) for layer in range(1, deepest[1] + 1))
+        return tuple((round(layer * deepest[0] / deepest[1]), layer) for layer in range(1, deepest[1] + 1))
     if mapping == "last":
         return (deepest,)
-    pairs = tuple(mapping.items()) if isinstance(mapping, dict) else tuple(cast(list[tuple[int, int]], mapping))
+    pairs = tuple(mapping.items()) if isinstance(mapping, dict) else tuple(mapping)
     if not pairs:
-        raise UserError(f"layer_mapping of {name!r} is empty; give pairs of [teacher layer, student layer], 'uniform' or 'last'")
+        forms = "pairs of [teacher layer, student layer], 'uniform' or 'last'"
+        raise UserError(f"layer_mapping of {name!r} is empty; give {forms}")
     for pair in pairs:
         for layer, depth, owner in zip(pair, deepest, (f"teacher {name!r}", "student"), strict=True):
             if not 0 <= layer <= depth:
-                raise UserError(
-                    f"layer_mapping {list(pair)}: the {owner} has layers 0 (embeddings) to {depth}, there is no {layer}"
-                )
+                layers = f"layers 0 (embeddings) to {depth}"
+                raise UserError(f"layer_mapping {list(pair)}: the {owner} has {layers}, there is no {layer}")
     return pairs
 
 
@@ -406,7 +427,8 @@ def describe_cost(plan: Plan) -> str:
     lines = [
         f"{plan.config.name}: {plan.model.model_type}, {_millions(plan.parameters)}",
         *(
-            f"  teacher {teacher.name}: {_millions(teacher.parameters)}, layers (teacher, student) {list(teacher.shape.layer_pairs)}"
+            f"  teacher {teacher.name}: {_millions(teacher.parameters)}, "
+            f"layers (teacher, student) {list(teacher.shape.layer_pairs)}"
             for teacher in plan.teachers
         ),
         f"  data {data.name}: {plan.windows.epoch_size(0):,} windows of {data.seq_length} tokens an epoch, "
@@ -415,13 +437,14 @@ def describe_cost(plan: Plan) -> str:
         f"({plan.processes} process(es), micro-batches of {plan.micro_batch_size}); "
         f"dev evaluation every {plan.eval_steps}, checkpoint every {plan.checkpoint_steps}",
         f"  {plan.precision} on {device}: {flops:.3g} FLOPs, about {_memory(plan) / 2**30:.1f} GiB, "
-        f"roughly {_duration(seconds)} at {ACHIEVED_SHARE_OF_MATRIX_RATE:.0%} of {rate / 1e12:.2f} TFLOP/s measured just now",
+        f"roughly {_duration(seconds)} at {ACHIEVED_SHARE_OF_MATRIX_RATE:.0%} of {rate / 1e12:.2f} TFLOP/s, "
+        "measured just now",
     ]
     return "\n".join(lines)
 
 
 def _memory(plan: Plan) -> float:
-    """Bytes: weights, gradients and Adam's two moments in float32, teachers' weights, and activations of one micro-batch."""
+    """Bytes: weights, gradients and Adam's moments in float32, teachers' weights, activations of one micro-batch."""
     width, layers = plan.model.hidden_size, plan.model.num_hidden_layers
     tokens = plan.micro_batch_size * plan.config.data.seq_length
     size = 4 if plan.precision == "fp32" else 2

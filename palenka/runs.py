@@ -1,9 +1,9 @@
 """Run directories: identity, lock, checkpoints, resume, records.
 
-    runs/<name>/   config.yaml  identity.json  environment.json  metrics.jsonl  checkpoint-<step>/  model files  result.json
+    runs/<name>/   config.yaml  identity.json  environment.json  metrics.jsonl  checkpoint-<step>/  model  result.json
 
-`result.json` is written last and marks completion. Everything is written under a temporary name and then renamed, so that
-what exists is whole.
+`result.json` is written last and marks completion. Everything is written under a temporary name and then renamed, so
+that what exists is whole.
 """
 
 import fcntl
@@ -93,12 +93,20 @@ class Run:
     def _check_free(self) -> None:
         foreign = [path.name for path in self.path.glob("*") if path.is_file() and not path.name.startswith(".")]
         if foreign:
-            raise UserError(f"{self.path}: not a run, but holds files ({', '.join(sorted(foreign)[:5])}); choose another name")
+            listed = ", ".join(sorted(foreign)[:5])
+            raise UserError(f"{self.path}: not a run, but holds files ({listed}); choose another name")
 
     def open(self, identity: dict[str, Any], config: dict[str, Any]) -> None:
-        """Take the lock and write what the run is. Call `check_identity` before."""
+        """Take the lock and write what the run is.
+
+        Raises:
+            UserError: another process holds the run, has finished it meanwhile, or made it another one.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock()
+        self.check_identity(identity)
+        if self.finished:
+            raise UserError(f"{self.path}: another process has just finished this run; there is nothing left to do")
         for leftover in self.path.glob(".*.tmp"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         write_json(self.path / "identity.json", identity)
@@ -134,17 +142,20 @@ class Run:
         _sync(temporary)
         final = self.checkpoint_path(step)
         if final.exists():
-            shutil.rmtree(final)
+            self._discard(final)
         temporary.replace(final)
         self.drop_checkpoints(keep | {step})
 
     def drop_checkpoints(self, keep: set[int]) -> None:
         for path in self.path.glob(f"{CHECKPOINT}*"):
             if int(path.name.removeprefix(CHECKPOINT)) not in keep:
-                # Renamed first: a folder that is half removed must not look like a checkpoint.
-                doomed = path.with_name(f".{path.name}.tmp")
-                path.replace(doomed)
-                shutil.rmtree(doomed)
+                self._discard(path)
+
+    def _discard(self, checkpoint: Path) -> None:
+        """Remove a checkpoint. Renamed first: a folder that is half removed must not look like one."""
+        doomed = checkpoint.with_name(f".{checkpoint.name}.doomed.tmp")
+        checkpoint.replace(doomed)
+        shutil.rmtree(doomed)
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""

@@ -249,10 +249,10 @@ class Trainer:
         self.display.training(record, left)
         self.meter.restart()
 
-    def _check_finite(self, loss: float) -> None:
-        if not math.isfinite(loss):
+    def _check_finite(self, value: float, what: str = "loss") -> None:
+        if not math.isfinite(value):
             raise SystemExit(
-                f"{self.run.path}: the loss is {loss} at step {self.progress.step}. Its last checkpoint is kept; "
+                f"{self.run.path}: the {what} is {value} at step {self.progress.step}. Its last checkpoint is kept; "
                 "a lower training.lr or a longer training.warmup_steps under another name may hold."
             )
 
@@ -300,6 +300,8 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         """Save all that a resume needs. The best checkpoint is kept beside the last until the run has ended."""
+        largest = torch.stack([parameter.detach().abs().max() for parameter in self.distiller.parameters()]).max()
+        self._check_finite(largest.item(), "largest weight")
         meter = {"sums": self.meter.totals(self.accelerator).tolist(), "steps": self.meter.steps}
         state = {"progress": asdict(self.progress), "meter": meter}
         if self.accelerator.is_main_process:

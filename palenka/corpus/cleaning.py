@@ -6,6 +6,7 @@ nothing in it was text. What cannot be told apart is left as it is; each functio
 
 import html
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 
 VERSION = 1
@@ -16,6 +17,12 @@ Cleaner = Callable[[str], str]
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]\w{1,30});")
 _INVISIBLE = re.compile(
     "[\\x00-\\x08\\x0e-\\x1b\\x7f-\\x84\\x86-\\x9f\\xad\\u200b-\\u200f\\u202a-\\u202e\\u2060\\ufeff]"
+)
+# Accents that stand alone: normalisation would make a space of each, with a mark on it.
+_LONE_ACCENT = re.compile(
+    "["
+    + "".join(c for c in map(chr, range(0x80, 0x10000)) if " " in unicodedata.normalize("NFKC", c) and not c.isspace())
+    + "]"
 )
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>|<!--.*?-->")
 _URL = re.compile(r"(?:\bat )?\(?\b(?:https?://|www\.)[^\s()]+\)?")
@@ -30,12 +37,13 @@ _LONG_ELLIPSIS = re.compile(r"\.{4,}")
 _LEADING_MARKS = re.compile(r"^(?:[,;:]\s*|[.?!]\s+)+")
 _LABEL = re.compile(r"^([A-Z]\w{0,19}):(?:\s+|$)")
 _WORD = re.compile(r"\w")
-_LOST_APOSTROPHE = re.compile(r"(?<=[A-Za-z]) ?\ufffd ?(?=(?:s|t|m|d|ve|re|ll)\b)|(?<=[A-Za-z])[`´](?=[a-z])")
+_LOST_APOSTROPHE = re.compile(r"(?<=[A-Za-z]) ?\ufffd ?(?=(?:s|t|m|d|ve|re|ll)\b)|(?<=[A-Za-z])`(?=[a-z])")
 
 
 def clean_line(domain: str, line: str) -> list[str]:
     """The clean lines of a raw line: mostly one; none where nothing in it was text."""
     line = _INVISIBLE.sub("", _decoded(line))
+    line = _LONE_ACCENT.sub("", line.replace("´", "'"))
     pieces = CLEANERS[domain](" ".join(line.split())).split("\n")
     return [tidy for tidy in map(_tidy, pieces) if _WORD.search(_LABEL.sub("", tidy))]
 
@@ -152,7 +160,7 @@ _BOOK_CREDIT = re.compile(
     r"(?:pgdp\.net[^\s)]*|Proofread(?:ing|ers)(?: Canada)? [Tt]eam)(?: at https?\S+)?\)?"
     r"(?: \((?:This|Images?|The) [^()]*(?:\([^()]*\)[^()]*)*\))?"
 )
-_BOOK_CREDIT_LINE = re.compile(r"^(?:E-?text prepared by|Produced by|Transcribed from)\b[^\"“]{,400}$")
+_BOOK_CREDIT_LINE = re.compile(r"^(?:E-?text prepared by|Produced by|Transcribed from)\b[^\"“]{,150}$")
 _BOOK_END = re.compile(r"\**\s*END OF (?:THE |THIS )?PROJECT GUTENBERG.*", re.IGNORECASE)
 _BOOK_NOTE = re.compile(r"^\W*Transcriber['’]?s['’]? Notes?\b.*", re.IGNORECASE)
 _BOOK_ASIDE = re.compile(
@@ -174,8 +182,8 @@ def gutenberg(line: str) -> str:
     Left: contents, indexes, advertisements and chapter headings, which nothing reliably marks; transcribers' notes and
     credits that do not start a line; and `[stage directions]`.
     """
-    line = _BOOK_CREDIT_LINE.sub("", _BOOK_NOTE.sub("", line))
-    line = _BOOK_END.sub("", _BOOK_CREDIT.sub("", line))
+    line = _BOOK_CREDIT.sub("", _BOOK_NOTE.sub("", line)).strip()
+    line = _BOOK_END.sub("", _BOOK_CREDIT_LINE.sub("", line))
     line = _without_markup(line).replace("\ufffd", "").replace("`", "'")
     if "[" in line or "{" in line:
         line = _BOOK_REFERENCE.sub("", _BOOK_ASIDE.sub(" ", line))
@@ -218,7 +226,7 @@ _DASH = re.compile(r"^(?:[-–—~_]\s*)+(?=[^\s\-–—~_])")
 _CONTINUED = re.compile(r"^\.{2,}\s*(?=\w)|(?<=\.\.)\s+\.{2,}(?=\s*\w)")
 _OPENING_QUOTE = re.compile(r"^([\"']) +\1?")
 _TRAILING_OFF = re.compile(r"(?<!\.)\.\.(?!\.)|(?<=\w) \.\.\.(?!\S)")
-_SPEAKER = re.compile(r"^([A-Z][A-Z'.]*(?: [A-Z'.]+)?(?: #?\d)?): ?(?=\S)")
+_SPEAKER = re.compile(r"^([A-Z][\w'.]*(?: [A-Z][\w'.]*)?(?: #?\d)?): (?=\S)|^([A-Z][A-Z'.]+):(?=\S)")
 _SENTENCE_START = re.compile(r"(^\W*|[.?!:]\s+[\"'(\[]*)(\w)")
 _TITLED = re.compile(r"\b(mr|mrs|ms|dr|st|prof|sgt|lt|capt)(\.? )(\w)", re.IGNORECASE)
 _PROPER = re.compile(
@@ -263,7 +271,10 @@ def _subtitle_turn(turn: str) -> str:
     text = turn[speaker.end() :] if speaker else turn
     if text.upper() == text:
         text = _sentence_case(text)
-    return f"{speaker[1].title()}: {text}" if speaker else text
+    if not speaker:
+        return text
+    name = speaker[1] or speaker[2]
+    return f"{name.title() if name.isupper() else name}: {text}"
 
 
 def _sentence_case(text: str) -> str:

@@ -1,7 +1,7 @@
 """What a distillation objective is: one term of the loss, in a file of its own.
 
-A new objective is one file here: `my_term.py` defines `class MyTerm(TokenObjective)` or `(StateObjective)`, and the YAML key
-`objective.my_term` finds it by the file's name. Its knobs are its own `Config`, beside its equation.
+A new objective is one file here: `my_term.py` defines `class MyTerm(TokenObjective)` or `(StateObjective)`, and the
+YAML key `objective.my_term` finds it by the file's name. Its knobs are its own `Config`, beside its equation.
 
 Every objective returns its *unweighted* value. It never runs a model, never logs, and knows nothing of weights of other
 terms, devices or processes. Parameters it owns are trained with the student and left out of the exported model.
@@ -22,7 +22,7 @@ from palenka.config import UserError, did_you_mean
 class ObjectiveConfig(BaseModel):
     """Knobs every objective has; each file adds its own."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     weight: float = Field(ge=0)
 
 

@@ -6,9 +6,9 @@ r"""Hidden-state distillation: chosen layers of the student match layers of each
     distance: plain        D(a, b) = 1/d ||a - b||^2
     distance: cosine       D(a, b) = 1 - cos(a, b)
 
-for teachers k of width d with shares s_k and layer pairs M_k of (teacher layer i, student layer j); every pair has a projection of its own,
-student to teacher, so that the target cannot be shrunk. Unnormalised states of language models have a few outlier
-dimensions that dominate the plain distance, hence the default.
+for teachers k of width d with shares s_k and layer pairs M_k of (teacher layer i, student layer j); every pair has a
+projection of its own, student to teacher, so that the target cannot be shrunk. Unnormalised states of language models
+have a few outlier dimensions that dominate the plain distance, hence the default.
 
 FitNets (arXiv 1412.6550) at every mapped depth: deep supervision without auxiliary classifiers (arXiv 2202.07846).
 """

@@ -5,9 +5,10 @@ r"""Logit distillation: the student matches the softened prediction of its teach
     combine: logits          p_T = softmax( sum_k s_k z^k_t / T )      BabyLlama's ensemble, arXiv 2308.02019
     combine: probabilities   p_T = sum_k s_k softmax( z^k_t / T )
 
-with teacher shares s_k that sum to 1. T^2 keeps the gradient's size when T changes (Hinton et al. 2015, arXiv 1503.02531, section 2).
-`reduction: sequence_sum` divides by the number of sequences instead of tokens: what `KLDivLoss(reduction="batchmean")` does to
-(batch, time, vocabulary), as in BabyLlama's code; at 128 tokens a sequence it weighs up to 127 times as much.
+with teacher shares s_k that sum to 1. T^2 keeps the gradient's size when T changes (Hinton et al. 2015,
+arXiv 1503.02531, section 2). `reduction: sequence_sum` divides by the number of sequences instead of tokens: what
+`KLDivLoss(reduction="batchmean")` does to (batch, time, vocabulary), as in BabyLlama's code; at 128 tokens a sequence
+it weighs up to 127 times as much.
 """
 
 from collections.abc import Sequence
@@ -47,8 +48,10 @@ class Logit(TokenObjective):
     def _teacher_log_probs(self, teachers: Sequence[Tensor]) -> Tensor:
         temperature = self.config.temperature
         if self.config.combine == "logits":
-            logits = sum(share * logits for share, logits in zip(self.shares, teachers, strict=True))
-            return F.log_softmax(logits / temperature, dim=-1)
+            combined = torch.zeros_like(teachers[0])
+            for share, logits in zip(self.shares, teachers, strict=True):
+                combined = combined + share * logits
+            return F.log_softmax(combined / temperature, dim=-1)
         weighted = [
             F.log_softmax(logits / temperature, dim=-1) + torch.tensor(share, device=logits.device).log()
             for share, logits in zip(self.shares, teachers, strict=True)
