@@ -1,0 +1,78 @@
+"""Cross-entropy of a model on the development and test text of its own prepared data, per domain, in float32.
+
+Windows are cut as in training (`data.seq_length`, `data.bos`, `data.window_start` of the run's config), and all of
+them are used, so that every token is predicted once (with `bos: none`, all but a domain's first). In nats per token,
+and in bits per UTF-8 byte of the text, which compares models whose tokenizers differ.
+"""
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from palenka.config import UserError
+from palenka.evaluation.scoring import BATCH_TOKENS, IGNORED, Scorer, progress
+from palenka.tokens import DevWindows, TokenSplit, WindowConfig
+
+SPLITS = ("dev", "test")
+WINDOW_DEFAULTS = {"seq_length": 128, "bos": "window", "window_start": "line"}
+
+
+def window_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """What of a run's config decides the windows."""
+    data = config.get("data", {})
+    return {key: data.get(key, default) for key, default in WINDOW_DEFAULTS.items()}
+
+
+def cross_entropy(scorer: Scorer, prepared: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """{split: {"cross_entropy", "bits_per_byte", "tokens", "words", "bytes", "domains": {name: the same}}}.
+
+    Args:
+        scorer: the model.
+        prepared: a folder of prepared data; its test split may be absent.
+        settings: `window_settings` of the run.
+
+    Raises:
+        UserError: the windows are longer than the model.
+    """
+    if scorer.max_length is not None and settings["seq_length"] > scorer.max_length:
+        raise UserError(
+            f"{scorer.name}: data.seq_length is {settings['seq_length']}, "
+            f"but the model has {scorer.max_length} positions"
+        )
+    window = WindowConfig(**settings)
+    present = [name for name in SPLITS if (prepared / name / "index.json").exists()]
+    return {name: _of_split(scorer, TokenSplit.open(prepared / name), window, name) for name in present}
+
+
+def _of_split(scorer: Scorer, split: TokenSplit, window: WindowConfig, label: str) -> dict[str, Any]:
+    tokenizer = scorer.tokenizer
+    windows = DevWindows(split, window, sys.maxsize, scorer.prefix, tokenizer.pad_token_id or 0)
+    size = max(1, BATCH_TOKENS[scorer.device.type] // window.seq_length)
+    batches = [range(start, min(start + size, len(windows))) for start in range(0, len(windows), size)]
+    nats, labels = np.zeros(len(split.domains)), np.zeros(len(split.domains))
+    for batch in progress(batches, [len(batch) for batch in batches], f"cross-entropy, {label}", "windows"):
+        inputs, targets = windows.batch(batch)
+        domains = [windows.domain_of(index) for index in batch]
+        np.add.at(nats, domains, -scorer.log_probs(inputs, targets))
+        np.add.at(labels, domains, (targets != IGNORED).sum(axis=1))
+    figures = [
+        _figures(nats[i] / labels[i] if labels[i] else 0.0, domain.end - domain.start, domain.words, domain.bytes)
+        for i, domain in enumerate(split.domains)
+    ]
+    tokens, words, size_in_bytes = (sum(each[key] for each in figures) for key in ("tokens", "words", "bytes"))
+    mean = sum(each["cross_entropy"] * each["tokens"] for each in figures) / tokens
+    by_name = dict(zip((domain.name for domain in split.domains), figures, strict=True))
+    return {**_figures(mean, tokens, words, size_in_bytes), "domains": by_name}
+
+
+def _figures(nats_per_token: float, tokens: int, words: int, size_in_bytes: int) -> dict[str, Any]:
+    return {
+        "cross_entropy": float(nats_per_token),
+        "bits_per_byte": float(nats_per_token * tokens / math.log(2) / size_in_bytes) if size_in_bytes else 0.0,
+        "tokens": tokens,
+        "words": words,
+        "bytes": size_in_bytes,
+    }

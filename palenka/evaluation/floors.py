@@ -1,0 +1,137 @@
+"""Floors: what a task's items give away without a language model, measured on the run's own training text.
+
+    zipf    sum of the log relative frequencies of the words: a text is good if its words are common (and few)
+    ngram   a 5-gram model of the run's own tokens: good if its short stretches are common (`ngram.py`)
+
+Words are the lower-cased runs of letters and digits, with apostrophes inside (`don't` is one word), of the cleaned
+training text; every word, seen or not, is counted once more than it occurs. What both sentences share cannot
+decide: permutations of the same words tie, exactly, and a tie counts half.
+
+Both use the whole training split. They belong to the data, not to a run, and are kept beside it, in
+`data/<name>/floors/<task>-<hash of items and data>.json`.
+"""
+
+import hashlib
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palenka.evaluation import ngram
+from palenka.evaluation.items import Item, Task
+from palenka.evaluation.scoring import Text, encode
+from palenka.evaluation.statistics import task_accuracy
+from palenka.runs import read_json, write_json
+from palenka.tokenizer import load_tokenizer
+from palenka.tokens import TokenSplit
+
+VERSION = 1
+"""Raise it when a change here changes the numbers: floors on disk are then measured anew."""
+WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+
+
+def floors(prepared: Path, tasks: Sequence[Task]) -> dict[str, dict[str, float]]:
+    """{task: {"zipf": accuracy, "ngram": accuracy}}, read where known, else measured (all missing ones in one go).
+
+    Args:
+        prepared: a folder of prepared data, complete.
+        tasks: with the items to decide.
+    """
+    key = read_json(prepared / "prepared.json")["key"]
+    paths = {task.name: _path(prepared, task, key) for task in tasks}
+    missing = [task for task in tasks if not paths[task.name].exists()]
+    if missing:
+        for task, measured in zip(missing, _measure(prepared, missing), strict=True):
+            paths[task.name].parent.mkdir(exist_ok=True)
+            write_json(paths[task.name], {"task": task.name, "items": task.digest, "data": key, **measured})
+    known = {name: read_json(path) for name, path in paths.items()}
+    return {name: {kind: of_task[kind]["accuracy"] for kind in ("zipf", "ngram")} for name, of_task in known.items()}
+
+
+def _path(prepared: Path, task: Task, key: str) -> Path:
+    digest = hashlib.sha256(f"{VERSION} {key} {task.digest}".encode()).hexdigest()
+    return prepared / "floors" / f"{task.name}-{digest[:16]}.json"
+
+
+def _measure(prepared: Path, tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """For each task the accuracies of both floors, over all and per subtask."""
+    items = [item for task in tasks for item in task.items]
+    scores = {"zipf": word_scores(items, count_words(prepared / "text" / "train"))}
+    scores["ngram"] = ngram_scores(items, prepared)
+    measured = []
+    start = 0
+    for task in tasks:
+        end = start + len(task.items)
+        measured.append({kind: _summary(task, pairs[start:end]) for kind, pairs in scores.items()})
+        start = end
+    return measured
+
+
+def _summary(task: Task, scores: NDArray[np.float64]) -> dict[str, Any]:
+    whole, subtasks = task_accuracy(task.items, scores)
+    return {**asdict(whole), "subtasks": {name: asdict(accuracy) for name, accuracy in subtasks.items()}}
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, lower-cased."""
+    return WORD.findall(text.lower().replace("’", "'"))
+
+
+def count_words(folder: Path) -> Counter[str]:
+    """How often each word occurs in the text files of a folder."""
+    counts: Counter[str] = Counter()
+    for path in sorted(folder.glob("*.txt")):
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                counts.update(words(line))
+    return counts
+
+
+def word_scores(items: Iterable[Item], counts: Counter[str]) -> NDArray[np.float64]:
+    """Σ log frequency of the words of each item's good and bad text, in nats: (items, 2).
+
+    The sums are exact to the last bit, so that the order of the words does not matter.
+    """
+    total = math.log(counts.total() + len(counts) + 1)
+
+    def score(text: str) -> float:
+        return math.fsum(math.log(counts[word] + 1) - total for word in words(text))
+
+    return np.array([[score(item.good), score(item.bad)] for item in items])
+
+
+def ngram_scores(items: Sequence[Item], prepared: Path) -> NDArray[np.float64]:
+    """log-probability of each item's good and bad continuation under the 5-gram model, in nats: (items, 2)."""
+    tokenizer = load_tokenizer(prepared / "tokenizer")
+    split = TokenSplit.open(prepared / "train")
+    texts = encode(items, tokenizer)
+    tokens = np.array([token for text in texts for token in text.context + text.continuation], np.uint16)
+    lengths = np.array([len(text.context) + len(text.continuation) for text in texts])
+    lines = _line_starts(tokens, lengths, tokenizer)
+    log_probs = ngram.log_probs(split.tokens, np.asarray(split.lines), len(tokenizer), tokens, lines)
+    return _sums(log_probs, texts, lengths).reshape(-1, 2)
+
+
+def _line_starts(tokens: NDArray[np.uint16], lengths: NDArray[np.int64], tokenizer: Any) -> NDArray[np.int64]:
+    """Where lines start: with each text, and behind each token that holds a newline (a dialogue's turns)."""
+    newlines = [token for token in np.unique(tokens) if "\n" in tokenizer.decode([int(token)])]
+    after_newlines = np.flatnonzero(np.isin(tokens, newlines)) + 1
+    starts = np.concatenate([np.cumsum(lengths) - lengths, after_newlines[after_newlines < len(tokens)]])
+    return np.unique(starts)
+
+
+def _sums(
+    log_probs: NDArray[np.float64], texts: Sequence[Text], lengths: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Sum of each text's continuation: (texts,)."""
+    contexts = np.array([len(text.context) for text in texts])
+    owner = np.repeat(np.arange(len(texts)), lengths)
+    place = np.arange(len(log_probs)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    scored = np.where(place >= contexts[owner], log_probs, 0.0)
+    return np.bincount(owner, scored, len(texts)).astype(np.float64)

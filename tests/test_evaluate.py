@@ -1,0 +1,294 @@
+"""The whole of `evaluate`: what is read, what is written, what is shown, and what is not done twice."""
+
+import json
+import math
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+import yaml
+from transformers import AutoModelForCausalLM
+
+from palenka.config import UserError
+from palenka.evaluation import Subject, _summary, evaluate
+from palenka.evaluation.cross_entropy import cross_entropy
+from palenka.evaluation.items import Item, read_task
+from palenka.evaluation.scoring import Scorer
+from palenka.paths import ROOT
+from palenka.tokens import TokenSplit
+
+PAIRS = {
+    "agreement": [
+        ("The cat sees a dog.", "The cat see a dog."),
+        ("A boat.", "A boat."),
+        ("Every child.", "Every childs."),
+    ],
+    "order": [("One farmer likes the river.", "Farmer one likes the river.")],
+}
+EWOK = [
+    ("The cat sees a dog.", "It is a cat.", "It is a boat."),
+    ("The cat sees a dog.", "It is a boat.", "It is a cat."),
+]
+EWOK_KEYS = ("Context1", "Target1", "Target2")
+ACCURACY = {"accuracy", "accuracy_ties_good", "stderr", "n", "ties"}
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> Path:
+    """A folder of evaluation data with BLiMP and EWoK, and no supplement."""
+    root = tmp_path / "items"
+    for name, pairs in PAIRS.items():
+        labels = {"linguistics_term": name, "field": "syntax"}
+        records = [{"sentence_good": good, "sentence_bad": bad, **labels} for good, bad in pairs]
+        write(root / "blimp_filtered" / f"{name}.jsonl", records)
+    write(root / "ewok_filtered" / "social.jsonl", [dict(zip(EWOK_KEYS, item, strict=True)) for item in EWOK])
+    return root
+
+
+def write(path: Path, records: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+
+
+@pytest.fixture
+def data(prepared_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Prepared data of one's own: floors are written beside it."""
+    monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "data"))
+    return Path(shutil.copytree(prepared_once, tmp_path / "data" / "tiny"))
+
+
+@pytest.fixture
+def run(data: Path, runs_folder: Path) -> Path:
+    """A finished run `demo/student` on that data."""
+    folder = tiny.write_finished_run(runs_folder / "demo" / "student", tiny.LLAMA, data / "tokenizer")
+    (folder / "config.yaml").write_text(yaml.safe_dump({"data": {"name": "tiny", "seq_length": 16}}))
+    return folder
+
+
+def result(run: Path, task: str) -> dict[str, Any]:
+    return json.loads((run / "evaluation" / f"{task}.json").read_text())
+
+
+def test_what_is_written(run: Path, items: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate(["demo/student"], items)
+    blimp = result(run, "blimp_filtered")
+    others = {"task", "convention", "chance", "floors", "subtasks", "tie_items", "identity"}
+    assert set(blimp) == ACCURACY | others
+    assert (blimp["task"], blimp["convention"], blimp["chance"]) == ("blimp_filtered", "2024", 0.5)
+    assert (blimp["n"], blimp["ties"]) == (4, 1)
+    assert set(blimp["floors"]) == {"zipf", "ngram"} and all(0 <= floor <= 1 for floor in blimp["floors"].values())
+    assert blimp["tie_items"] == {"agreement": [2]}
+    assert set(blimp["subtasks"]["order"]) == ACCURACY | {"phenomenon", "field"}
+    assert blimp["subtasks"]["order"]["phenomenon"] == "order"
+    lines = (run / "evaluation" / "blimp_filtered.items.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert [(record["subtask"], record["item"]) for record in records] == [
+        ("agreement", 1), ("agreement", 2), ("agreement", 3), ("order", 1),
+    ]  # fmt: skip
+    right = [(record["good"] > record["bad"]) + (record["good"] == record["bad"]) / 2 for record in records]
+    assert blimp["accuracy"] == pytest.approx((np.mean(right[:3]) + right[3]) / 2)
+    assert records[0]["good_tokens"] > 0 and "The cat" not in json.dumps(records)
+    shown = capsys.readouterr().out
+    assert "supplement_filtered: skipped, there is no folder" in shown
+    for word in ("blimp_filtered", "ewok_filtered", "chance", "Zipf", "5-gram", "cross-entropy, dev"):
+        assert word in shown
+    assert "cross-entropy, test" not in shown
+
+
+def test_item_scores_are_the_models(run: Path, items: Path) -> None:
+    evaluate(["demo/student"], items, ["ewok_filtered", "blimp_filtered"])
+    subject = Scorer.load(run)
+    for task, context, text in (
+        ("blimp_filtered", [subject.tokenizer.bos_token_id], " The cat sees a dog."),
+        ("ewok_filtered", subject.tokenizer(EWOK[0][0])["input_ids"], " It is a cat."),
+    ):
+        record = json.loads((run / "evaluation" / f"{task}.items.jsonl").read_text().splitlines()[0])
+        scored = subject.tokenizer(text)["input_ids"]
+        logits = subject.model(torch.tensor([context + scored])).logits
+        steps = logits.double().log_softmax(-1)[0, len(context) - 1 : -1]
+        assert record["good"] == pytest.approx(float(steps[range(len(scored)), scored].sum()), abs=1e-4)
+        assert record["good_tokens"] == len(scored)
+
+
+def test_nothing_is_done_twice(run: Path, items: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    evaluate(["demo/student"], items)
+    first = capsys.readouterr().out
+    loads: list[Path] = []
+    load = Scorer.load
+    monkeypatch.setattr(Scorer, "load", lambda folder: loads.append(folder) or load(folder))
+    evaluate(["demo/student"], items)
+    assert capsys.readouterr().out == first
+    assert loads == []
+
+    write(items / "ewok_filtered" / "social.jsonl", [dict(zip(EWOK_KEYS, EWOK[0], strict=True))])
+    evaluate(["demo/student"], items, ["ewok_filtered"])
+    assert (len(loads), result(run, "ewok_filtered")["n"]) == (1, 1)
+
+    model = AutoModelForCausalLM.from_pretrained(run)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(2)
+    model.save_pretrained(run)
+    before = result(run, "blimp_filtered")["identity"]
+    evaluate(["demo/student"], items, ["blimp_filtered"])
+    assert len(loads) == 2
+    assert result(run, "blimp_filtered")["identity"] != before
+
+    (run / "evaluation" / "blimp_filtered.items.jsonl").unlink()
+    evaluate(["demo/student"], items, ["blimp_filtered"])
+    assert (run / "evaluation" / "blimp_filtered.items.jsonl").exists()
+
+
+def test_a_foreign_folder_has_no_floors(run: Path, items: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "config.yaml").unlink()
+    evaluate([str(run)], items)
+    assert result(run, "blimp_filtered")["floors"] == {"zipf": None, "ngram": None}
+    shown = capsys.readouterr().out
+    assert "no floors" in shown and "none" in shown
+    assert not (run / "evaluation" / "cross_entropy.json").exists()
+
+
+def test_floors_come_when_their_data_does(run: Path, items: Path, data: Path) -> None:
+    data.rename(data.parent / "elsewhere")
+    evaluate(["demo/student"], items, ["blimp_filtered"])
+    without = result(run, "blimp_filtered")
+    (data.parent / "elsewhere").rename(data)
+    evaluate(["demo/student"], items, ["blimp_filtered"])
+    now = result(run, "blimp_filtered")
+    assert without["floors"]["zipf"] is None and now["floors"]["zipf"] is not None
+    assert {**now, "floors": None} == {**without, "floors": None}
+
+
+def test_equal_scores_are_chance_and_an_oracle_is_perfect(items: Path) -> None:
+    task = read_task(items / "blimp_filtered")
+    blind = _summary(task, [record(item, 0.0, 0.0) for item in task.items])
+    assert (blind["accuracy"], blind["accuracy_ties_good"], blind["ties"]) == (0.5, 1.0, 4)
+    assert blind["tie_items"] == {"agreement": [1, 2, 3], "order": [1]}
+    oracle = _summary(task, [record(item, -1.0, -2.0) for item in task.items])
+    assert (oracle["accuracy"], oracle["accuracy_ties_good"], oracle["tie_items"]) == (1.0, 1.0, {})
+
+
+def test_a_model_blind_to_contexts_is_at_chance_on_ewok(items: Path) -> None:
+    task = read_task(items / "ewok_filtered")
+    assert _summary(task, [record(item, len(item.good), len(item.bad)) for item in task.items])["accuracy"] == 0.5
+
+
+def record(item: Item, good: float, bad: float) -> dict[str, Any]:
+    return {"subtask": item.subtask, "item": item.line, "good": good, "bad": bad}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"runs": ["absent"]}, ["absent"]),
+        ({"convention": "2025"}, ["'2025'", "2024"]),
+        ({"tasks": ["supplement_filtered"]}, ["no task 'supplement_filtered'", "looked for", "items"]),
+    ],
+)
+def test_what_is_not_there_is_said(run: Path, items: Path, arguments: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        evaluate(**{"runs": ["demo/student"], "data": items, **arguments})
+    for word in words:
+        assert word in str(error.value)
+    assert not (run / "evaluation").exists()
+
+
+def test_an_unfinished_run_and_missing_data_are_said(run: Path, items: Path, data: Path) -> None:
+    shutil.rmtree(data)
+    with pytest.raises(UserError, match="cannot measure cross_entropy: its data, 'tiny', is not prepared"):
+        evaluate(["demo/student"], items, ["cross_entropy"])
+    (run / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"no model.*safetensors.*finished"):
+        evaluate(["demo/student"], items)
+
+
+@pytest.mark.parametrize("bos", ["window", "none"])
+def test_cross_entropy_by_the_plain_formula(run: Path, data: Path, bos: str) -> None:
+    subject = Scorer.load(run)
+    split = TokenSplit.open(data / "dev")
+    # Windows far longer than each domain: all of a domain is one sequence.
+    length = 2 * int(max(domain.end - domain.start for domain in split.domains))
+    subject.model.config.max_position_embeddings = length
+    measured = cross_entropy(subject, data, {"seq_length": length, "bos": bos, "window_start": "line"})["dev"]
+    assert set(measured["domains"]) == set(tiny.DOMAINS)
+    nats = 0.0
+    for domain in split.domains:
+        tokens = split.tokens[domain.start : domain.end].astype(np.int64).tolist()
+        inputs = [subject.tokenizer.bos_token_id, *tokens] if bos == "window" else tokens
+        steps = subject.model(torch.tensor([inputs])).logits.double().log_softmax(-1)[0, :-1]
+        mean = -float(steps[range(len(inputs) - 1), inputs[1:]].mean())
+        found = measured["domains"][domain.name]
+        assert found["cross_entropy"] == pytest.approx(mean, abs=1e-5)
+        assert found["bits_per_byte"] == pytest.approx(mean * len(tokens) / math.log(2) / domain.bytes, abs=1e-5)
+        assert (found["tokens"], found["words"], found["bytes"]) == (len(tokens), domain.words, domain.bytes)
+        nats += mean * len(tokens)
+    assert measured["cross_entropy"] == pytest.approx(nats / len(split.tokens), abs=1e-5)
+    assert measured["tokens"] == len(split.tokens)
+
+
+def test_cross_entropy_of_a_uniform_model_is_the_logarithm_of_its_vocabulary(run: Path, data: Path) -> None:
+    subject = Scorer.load(run)
+    with torch.no_grad():
+        subject.model.get_output_embeddings().weight.zero_()
+    shutil.copytree(data / "dev", data / "test")
+    measured = cross_entropy(subject, data, {"seq_length": 16, "bos": "window", "window_start": "line"})
+    assert measured["test"] == measured["dev"]
+    assert measured["dev"]["cross_entropy"] == pytest.approx(math.log(subject.model.config.vocab_size))
+
+
+def test_windows_longer_than_the_model_are_refused(run: Path, items: Path) -> None:
+    (run / "config.yaml").write_text(yaml.safe_dump({"data": {"name": "tiny", "seq_length": 1024}}))
+    with pytest.raises(UserError, match="data.seq_length is 1024, but the model has 256 positions"):
+        evaluate(["demo/student"], items, ["cross_entropy"])
+
+
+def test_a_config_that_moves_its_data_is_followed(run: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "moved" / "tiny")
+    shutil.rmtree(data)
+    config = {"data": {"name": "tiny"}, "paths": {"data": str(tmp_path / "moved"), "runs": None}}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert Subject.find("demo/student").prepared == tmp_path / "moved" / "tiny"
+
+
+def stub(path: Path) -> None:
+    """Something in place of Python that says how it is called."""
+    path.parent.mkdir(parents=True)
+    path.write_text('#!/usr/bin/env bash\nprintf "%s\\n" "$0" "${PYTHONPATH%%:*}" "$@"\n')
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("with_venv", [True, False])
+@pytest.mark.parametrize(
+    ("script", "tasks"),
+    [
+        ("eval-blimp", ["--tasks", "blimp_filtered,supplement_filtered"]),
+        ("eval-ewok", ["--tasks", "ewok_filtered"]),
+        ("eval-all", []),
+    ],
+)
+def test_the_scripts_call_evaluate_from_any_folder(
+    tmp_path: Path, script: str, tasks: list[str], with_venv: bool
+) -> None:
+    repository, elsewhere = tmp_path / "a repository", tmp_path / "else where"
+    elsewhere.mkdir()
+    shutil.copytree(ROOT / "scripts", repository / "scripts")
+    python = repository / ".venv" / "bin" / "python" if with_venv else tmp_path / "bin" / "python3"
+    stub(python)
+    environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    command = [repository / "scripts" / f"{script}.sh", "my model", "--data", "a b"]
+    called = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=True)
+    expected = [str(python), str(repository), "-m", "palenka", "evaluate", *tasks, "my model", "--data", "a b"]
+    assert called.stdout.splitlines() == expected
+
+
+def test_a_script_to_its_end(run: Path, items: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "my model", ignore=shutil.ignore_patterns("result.json"))
+    environment = {**os.environ, "PALENKA_EVAL": str(items), "OMP_NUM_THREADS": "1"}
+    subprocess.run([ROOT / "scripts" / "eval-all.sh", "my model"], cwd=tmp_path, env=environment, check=True)
+    written = {file.stem for file in (tmp_path / "my model" / "evaluation").glob("*.json")}
+    assert written == {"blimp_filtered", "ewok_filtered", "cross_entropy"}

@@ -1,0 +1,95 @@
+"""Reading items: both shapes, and every way a file can be wrong."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palenka.config import UserError
+from palenka.evaluation.items import Item, read_task
+
+PAIR = {"sentence_good": "Dogs run.", "sentence_bad": "Dogs runs."}
+EWOK = {"Context1": "Ali is a boy.", "Target1": "He is male.", "Target2": "He is female.", "Context2": "unused"}
+
+
+def write(folder: Path, name: str, records: list[Any]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.jsonl"
+    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def test_a_task_is_a_folder_and_a_file_is_a_subtask(tmp_path: Path) -> None:
+    folder = tmp_path / "some_task"
+    write(folder, "b", [PAIR, {**PAIR, "sentence_good": "A: Who?\nB: Me."}])
+    write(folder, "a", [EWOK])
+    (folder / "notes.txt").write_text("not items")
+    task = read_task(folder)
+    assert task.name == "some_task"
+    assert task.items == [
+        Item("a", 1, "Ali is a boy.", "He is male.", "He is female."),
+        Item("b", 1, "", "Dogs run.", "Dogs runs."),
+        Item("b", 2, "", "A: Who?\nB: Me.", "Dogs runs."),
+    ]
+
+
+def test_labels_are_what_all_items_of_a_subtask_agree_on(tmp_path: Path) -> None:
+    named = {**PAIR, "linguistics_term": "agreement", "field": "syntax"}
+    write(tmp_path, "one", [named, {**named, "field": "semantics"}])
+    write(tmp_path, "none", [PAIR])
+    assert read_task(tmp_path).labels == {"one": {"phenomenon": "agreement"}, "none": {}}
+
+
+def test_only_newlines_end_an_item(tmp_path: Path) -> None:
+    write(tmp_path, "a", [{**PAIR, "sentence_good": "one\u2028two\x85three"}, PAIR])
+    assert [item.line for item in read_task(tmp_path).items] == [1, 2]
+    assert read_task(tmp_path).items[0].good == "one\u2028two\x85three"
+
+
+def test_the_digest_follows_the_items_alone(tmp_path: Path) -> None:
+    write(tmp_path / "x", "a", [PAIR])
+    write(tmp_path / "y", "a", [{**PAIR, "comment": "another field"}])
+    write(tmp_path / "z", "a", [{**PAIR, "sentence_bad": "Dog run."}])
+    write(tmp_path / "w", "b", [PAIR])
+    digests = [read_task(tmp_path / name).digest for name in "xyzw"]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"sentence_good": "Only one."}, ["sentence_bad", "is missing"]),
+        ({**PAIR, "sentence_bad": 3}, ["sentence_bad", "3", "expected a text"]),
+        ({**PAIR, "sentence_bad": " "}, ["sentence_bad", "expected a text"]),
+        ({**EWOK, "Target2": None}, ["Target2", "None"]),
+        ({"Context1": "c", "Target1": "t"}, ["Target2", "is missing"]),
+        ({"question": "?", "label": 1}, ["question, label", "sentence_good", "Context1"]),
+        (["a", "list"], ["expected a JSON object"]),
+    ],
+)
+def test_an_item_that_cannot_be_used_is_named(tmp_path: Path, record: Any, words: list[str]) -> None:
+    path = write(tmp_path, "broken", [PAIR, record])
+    with pytest.raises(UserError) as error:
+        read_task(tmp_path)
+    for word in [f"{path}, line 2", *words]:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("tail", [b'{"sentence_good": "Dogs r', b"\n" + json.dumps(PAIR).encode(), b'{"a": "\xff"}'])
+def test_a_line_that_is_cut_off_empty_or_not_utf8_is_named(tmp_path: Path, tail: bytes) -> None:
+    path = write(tmp_path, "broken", [PAIR])
+    path.write_bytes(path.read_bytes() + tail)
+    with pytest.raises(UserError, match="broken.jsonl, line 2: not a JSON object"):
+        read_task(tmp_path)
+
+
+def test_folders_and_files_without_items(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no task 'absent': looked for the folder .*absent"):
+        read_task(tmp_path / "absent")
+    with pytest.raises(UserError, match="no .jsonl file"):
+        read_task(tmp_path)
+    (tmp_path / "empty.jsonl").touch()
+    with pytest.raises(UserError, match="empty.jsonl: the file is empty"):
+        read_task(tmp_path)

@@ -1,0 +1,218 @@
+"""The scorer against the plain formula in float64, one text at a time."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
+
+from palenka.config import UserError
+from palenka.evaluation import scoring
+from palenka.evaluation.items import Item
+from palenka.evaluation.scoring import Scorer, Text, encode
+from palenka.tokenizer import load_tokenizer
+
+SENTENCES = [
+    "The cat sees a dog.",
+    "The cat see a dog.",
+    "A: Who likes the boat?\nB: Every farmer.",
+    "One.",
+    "Every child likes this river.",
+]
+BOS = 1
+
+
+@pytest.fixture(scope="session")
+def tokenizer(prepared_once: Path) -> Any:
+    return load_tokenizer(prepared_once / "tokenizer")
+
+
+def pair(good: str, bad: str) -> Item:
+    return Item("pairs", 1, "", good, bad)
+
+
+def scorer(keys: Any, tokenizer: Any, seed: int = 0) -> Scorer:
+    """An untrained model whose weights are large enough to have opinions."""
+    model = tiny.model(keys, seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(6 if parameter.ndim > 1 else 1)
+    return Scorer(model, tokenizer, "a model")
+
+
+def plain_log_prob(model: Any, context: list[int], continuation: list[int]) -> float:
+    """Σ log P of the continuation, in float64, one token at a time."""
+    tokens = torch.tensor([context + continuation])
+    with torch.inference_mode():
+        logits = model(tokens).logits.double().log_softmax(-1)[0]
+    return sum(float(logits[i - 1, tokens[0, i]]) for i in range(len(context), tokens.shape[1]))
+
+
+@pytest.mark.parametrize("keys", [tiny.GPT2, tiny.LLAMA], ids=["gpt2", "llama"])
+def test_pairs_equal_the_plain_formula(keys: Any, tokenizer: Any) -> None:
+    subject = scorer(keys, tokenizer)
+    items = [pair(good, bad) for good in SENTENCES for bad in SENTENCES]
+    scores = subject.score(encode(items, tokenizer), batch_tokens=64)
+    sentences = [text for item in items for text in (item.good, item.bad)]
+    expected = [
+        plain_log_prob(subject.model, [BOS], tokenizer(" " + text, add_special_tokens=False)["input_ids"])
+        for text in sentences
+    ]
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    assert scores.dtype == np.float64
+    assert np.ptp(scores) > 10
+
+
+def test_ewok_scores_the_target_alone_without_a_prefix(tokenizer: Any) -> None:
+    subject = scorer(tiny.LLAMA, tokenizer)
+    item = Item("ewok", 1, "The cat sees a dog.", "The dog likes it.", "A boat likes it.")
+    scores = subject.score(encode([item], tokenizer))
+    context = tokenizer(item.context, add_special_tokens=False)["input_ids"]
+    for score, target in zip(scores, (item.good, item.bad), strict=True):
+        whole = tokenizer(f"{item.context} {target}", add_special_tokens=False)["input_ids"]
+        assert score == pytest.approx(plain_log_prob(subject.model, context, whole[len(context) :]), abs=1e-4)
+
+
+class Letters:
+    """A tokenizer with a token for each character, and one for ". ", across whatever boundary."""
+
+    def __init__(self, bos: int | None = None, eos: int | None = None, pad: int | None = None) -> None:
+        self.bos_token_id, self.eos_token_id, self.pad_token_id = bos, eos, pad
+
+    def __call__(self, texts: list[str], add_special_tokens: bool, **_: Any) -> dict[str, list[list[int]]]:
+        assert not add_special_tokens
+        return {"input_ids": [[ord(c) for c in text.replace(". ", "\u0100")] for text in texts]}
+
+
+def test_the_boundary_is_where_the_context_alone_would_end() -> None:
+    # "ab. c" is a, b, ". ", c: behind the three tokens that "ab." has alone stands c, and "." stays the context's last.
+    texts = encode([Item("e", 1, "ab.", "c", "dd"), Item("e", 2, "ab", "c", "d")], Letters())
+    context = (ord("a"), ord("b"), ord("."))
+    assert texts[0] == Text(context, (ord("c"),))
+    assert texts[1] == Text(context, (ord("d"), ord("d")))
+    assert texts[2] == Text(context[:2], (ord(" "), ord("c")))
+
+
+def test_spaces_at_the_end_of_a_context_belong_to_the_continuation() -> None:
+    [text, _] = encode([Item("e", 1, "ab ", "c", "d")], Letters())
+    assert text == Text((ord("a"), ord("b")), (ord(" "), ord(" "), ord("c")))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "prefix"), [((5, 7, 9), 5), ((None, 7, 9), 7), ((None, None, 9), 9), ((0, 7, 9), 0)]
+)
+def test_the_prefix_is_bos_else_eos_else_pad(tokens: tuple[int | None, ...], prefix: int) -> None:
+    subject = Scorer(tiny.model(tiny.GPT2), Letters(*tokens), "a model")
+    assert subject.prefix == prefix
+    assert subject.score([Text((), (6, 8))]) == pytest.approx(plain_log_prob(subject.model, [prefix], [6, 8]), abs=1e-4)
+
+
+def test_a_tokenizer_without_any_special_token_is_reported() -> None:
+    with pytest.raises(UserError, match="no bos, eos or pad token"):
+        Scorer(tiny.model(tiny.GPT2), Letters(), "a model").score([Text((), (6, 8))])
+
+
+@pytest.mark.parametrize("keys", [tiny.GPT2, tiny.LLAMA], ids=["gpt2", "llama"])
+def test_batches_order_and_company_do_not_matter(keys: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = scorer(keys, tokenizer)
+    texts = encode([pair(good, bad) for good in SENTENCES for bad in SENTENCES], tokenizer)
+    alone = np.array([subject.score([text])[0] for text in texts])
+    for batch_tokens in (1, 40, 10_000):
+        np.testing.assert_allclose(subject.score(texts, batch_tokens), alone, atol=1e-4)
+    shuffled = np.random.default_rng(0).permutation(len(texts))
+    np.testing.assert_allclose(subject.score([texts[i] for i in shuffled]), alone[shuffled], atol=1e-4)
+    monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", 3 * tiny.VOCABULARY)
+    np.testing.assert_allclose(subject.score(texts), alone, atol=1e-4)
+
+
+def test_equal_texts_are_scored_once_and_tie_exactly(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = scorer(tiny.GPT2, tokenizer)
+    rows = []
+    log_probs = subject.log_probs
+
+    def counted(inputs: Any, labels: Any) -> Any:
+        rows.append(len(inputs))
+        return log_probs(inputs, labels)
+
+    monkeypatch.setattr(subject, "log_probs", counted)
+    scores = subject.score(encode([pair(SENTENCES[0], SENTENCES[0]), pair(SENTENCES[1], SENTENCES[0])], tokenizer))
+    assert sum(rows) == 2
+    assert scores[0] == scores[1] == scores[3]
+
+
+def test_only_scored_positions_reach_the_vocabulary_layer_in_chunks(tokenizer: Any) -> None:
+    subject = scorer(tiny.GPT2, tokenizer)
+    seen: list[int] = []
+    subject.model.get_output_embeddings().register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    texts = [Text((5,) * 20, (6, 7)), Text((), (8,))]
+    subject.score(texts)
+    assert sum(seen) == 3
+
+
+def test_a_bf16_checkpoint_is_evaluated_in_float32(prepared_once: Path, tmp_path: Path, tokenizer: Any) -> None:
+    run = tiny.write_finished_run(tmp_path / "run", tiny.LLAMA, prepared_once / "tokenizer")
+    AutoModelForCausalLM.from_pretrained(run).to(torch.bfloat16).save_pretrained(run)
+    stored = AutoModelForCausalLM.from_pretrained(run)
+    assert stored.dtype == torch.bfloat16
+    texts = encode([pair(SENTENCES[0], SENTENCES[1])], tokenizer)
+    expected = [plain_log_prob(stored.float(), [BOS], list(text.continuation)) for text in texts]
+    np.testing.assert_allclose(Scorer.load(run).score(texts), expected, atol=1e-4)
+
+
+def test_a_model_that_caps_its_logits_is_scored_with_the_cap(tokenizer: Any) -> None:
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "attn_implementation": "eager"}
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, **heads}
+    config = Gemma2Config(**shape, **tiny.TOKEN_IDS, final_logit_softcapping=0.5)
+    torch.manual_seed(0)
+    model = Gemma2ForCausalLM(config).eval()
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(50)
+    texts = encode([pair(SENTENCES[0], SENTENCES[1])], tokenizer)
+    expected = [plain_log_prob(model, [BOS], list(text.continuation)) for text in texts]
+    np.testing.assert_allclose(Scorer(model, tokenizer, "capped").score(texts), expected, atol=1e-4)
+
+
+def test_a_text_that_cannot_be_scored_is_named(tokenizer: Any) -> None:
+    subject = scorer(tiny.GPT2, tokenizer)
+    items = [pair("One.", "Two."), dataclasses.replace(pair("One.", " a" * 300), line=17, subtask="long")]
+    with pytest.raises(UserError, match=r"some_task/long, line 17: .* tokens, but a model has 256 positions"):
+        subject.check(items, encode(items, tokenizer), "some_task")
+    with pytest.raises(UserError, match="some_task/pairs, line 1: .*nothing to score"):
+        subject.check(items, [Text((5,), ())] * 4, "some_task")
+    with pytest.raises(UserError, match="ids beyond the model's 320"):
+        subject.check(items, [Text((), (tiny.VOCABULARY,))] * 4, "some_task")
+    subject.check(items[:1], encode(items[:1], tokenizer), "some_task")
+
+
+def test_the_longest_input_a_model_has_positions_for_is_scored(tokenizer: Any) -> None:
+    subject = scorer(tiny.GPT2, tokenizer)
+    items = [pair("x", "y")]
+    longest = Text((), (5,) * 256)
+    subject.check(items, [longest, longest], "task")
+    assert np.isfinite(subject.score([longest])).all()
+    with pytest.raises(UserError, match="257 tokens"):
+        subject.check(items, [longest, Text((), (5,) * 257)], "task")
+
+
+def test_broken_weights_are_reported(tokenizer: Any) -> None:
+    subject = scorer(tiny.GPT2, tokenizer)
+    with torch.no_grad():
+        subject.model.get_output_embeddings().weight[3] = float("nan")
+    with pytest.raises(UserError, match="not finite"):
+        subject.score([Text((), (5, 6))])
+
+
+def test_a_folder_without_a_model_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be loaded"):
+        Scorer.load(tmp_path)
+
+
+def test_a_log_gets_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(scoring.progress(range(100), [2] * 100, "task", "sentences")) == list(range(100))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    assert lines[-1].startswith("task: 200 of 200 sentences")
