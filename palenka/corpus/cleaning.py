@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 
-VERSION = 1
+VERSION = 2
 """To be raised with every change that lets a raw text come out differently."""
 
 Cleaner = Callable[[str], str]

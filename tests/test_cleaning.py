@@ -1,0 +1,182 @@
+"""Cleaning: what each domain's function repairs, what it leaves, and what holds for any line."""
+
+import os
+import unicodedata
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from palenka.corpus import BOUNDARY, DOMAINS, Effects, clean_text
+from palenka.corpus.cleaning import clean_line, join_turns
+
+# Raw line -> clean lines. A changed expectation here means that cleaning.VERSION has to be raised.
+EXAMPLES: dict[str, list[tuple[str, list[str]]]] = {
+    "bnc_spoken": [
+        ("Yes . ", ["Yes."]),
+        ("Well , I\tdo  n't know ,  do you ?", ["Well, I do n't know, do you?"]),
+        ("Fish &amp; chips <pause> please", ["Fish & chips please"]),
+        (".", []),
+    ],
+    "childes": [
+        ("*MOT:\twhere is the ball?", ["MOT: where is the ball?"]),
+        ("*MOT: okay.", ["MOT: okay."]),
+        ("*CHI:\t[squeals].", []),
+        ("*CHI:\txxx.", []),
+        ("[playing with blocks]", []),
+        ("%add:\tCHI", []),
+        ("*CHI:\tI want [points] that one. [MOT nods] %add: fat", ["CHI: I want that one."]),
+        ("*CHI:\twant xxx yyy ball.", ["CHI: want ... ball."]),
+        ("*CHI:\txxx the ball.", ["CHI: ... the ball."]),
+        ("*MOT:\tgive it to Jwww [friend].", ["MOT: give it to J."]),
+        ("*MOT:\tis it Jwww's hat?", ["MOT: is it J.'s hat?"]),
+        ("*CHI:\t&-uh I can('t) do it +//.", ["CHI: uh I can't do it ..."]),
+        ("*CHI:\tthe &+fr frog went &=laughs away +...", ["CHI: the frog went away ..."]),
+        ("*CHI:\tthe <big dog> [//] small dog@c barked.", ["CHI: the big dog small dog barked."]),
+        ("*CHI:\ta jack+in+the+box!", ["CHI: a jack-in-the-box!"]),
+        ("*MOT:\tlook ⌈at that⌉.", ["MOT: look at that."]),
+        ("*CHI:\tgo ↫b-b↫boat.", ["CHI: go boat."]),
+        ('*MOT:\t" come in.', ['MOT: "come in."']),
+        ('*MOT:\t" come in. "', ['MOT: "come in."']),
+        ("*JO:\tnow you! *R: me?", ["JO: now you!", "R: me?"]),
+        ("*MOT:\tcome here. [CHI runs", ["MOT: come here."]),
+        ("*MOT:\t, well,, sit down.", ["MOT: well, sit down."]),
+    ],
+    "gutenberg": [
+        ("She _did_ say =so=, and im_patient_ly.", ["She did say so, and impatiently."]),
+        ("“No,” said he.", ["“No,” said he."]),
+        ('He came. [Illustration: "THE _MAN_ CAME"] She went.', ["He came. She went."]),
+        ("The river.[12] [Footnote 12: See p. 3.] It flows {iv}.", ["The river. It flows."]),
+        ("* * * * *", []),
+        ("He slept. * * * * * Morning came.", ["He slept. Morning came."]),
+        ("*CHAPTER II* It rained.", ["CHAPTER II It rained."]),
+        ("THE END. End of the Project Gutenberg EBook of A Tale, by B. C.", ["THE END."]),
+        ("Produced by Ann Onymous", []),
+        (
+            "Produced by A. B. and the Online Distributed Proofreading Team at http://www.pgdp.net THE TALE",
+            ["THE TALE"],
+        ),
+        ("Transcriber's Note: Hyphens were kept.", []),
+        ("`Well,' said he, y^e olde ship.", ["'Well,' said he, ye olde ship."]),
+        ("and then.... . . . silence", ["and then... silence"]),
+        ("Mr. ---- was not in", ["Mr. ---- was not in"]),
+    ],
+    "open_subtitles": [
+        ("- Who is there?", ["Who is there?"]),
+        ("- Who is there? - Me. -You?", ["Who is there?", "Me.", "You?"]),
+        ("Stay. — Why? ~ Because.", ["Stay.", "Why?", "Because."]),
+        ("Not with-- You know.", ["Not with-- You know."]),
+        ("WHERE IS DR. SMITH? I AM IN LONDON, ON TV.", ["Where is Dr. Smith? I am in London, on TV."]),
+        ("OK.", ["OK."]),
+        ("I'M NOT AFRAID.", ["I'm not afraid."]),
+        ("MAN: Watch out!", ["Man: Watch out!"]),
+        ("TOM: RUN!", ["Tom: Run!"]),
+        ("McCoy: IT IS DEAD.", ["McCoy: It is dead."]),
+        ("MAN 2:Wait.", ["MAN 2:Wait."]),
+        ("Good. DOCTOR: Can you hear me?", ["Good.", "Doctor: Can you hear me?"]),
+        ("Hello. (door closes) [MUSIC] {\\pos(1,2)}Bye.", ["Hello. Bye."]),
+        ("♪ Oh, my love ♪", ["Oh, my love"]),
+        ("# Oh, my love #", ["Oh, my love"]),
+        ("We're # 1", ["We're 1"]),
+        ("Subtitles by Somebody", []),
+        ("Synced and corrected by nobody", []),
+        ("www.a-page.com", []),
+        ("Download from OpenSubtitles now", []),
+        ("They synced by accident.", ["They synced by accident."]),
+        (
+            "l think l'm late, I'II go, feeI it, lt's AII right.",
+            ["I think I'm late, I'll go, feel it, It's All right."],
+        ),
+        ("McIntyre and MacIver live in Iowa.", ["McIntyre and MacIver live in Iowa."]),
+        ("I \ufffdm sure you don \ufffdt.", ["I'm sure you don't."]),
+        ("What ? !", ["What?!"]),
+        ("That was. . . . it", ["That was... it"]),
+        ("He went.. ..and came.", ["He went... and came."]),
+        ("$1 ,000,000", ["$1,000,000"]),
+        ("Tom &amp; Ann <i>laugh</i>", ["Tom & Ann laugh"]),
+    ],
+    "simple_wiki": [
+        ("Bees (; born &amp; bred) fly () home.[1][23]", ["Bees (born & bred) fly home."]),
+        ("A town (Russian: \ufffd\ufffd\ufffd; 12 km) is here .", ["A town (12 km) is here."]),
+        ("See http://a.b/c for &lt;br&gt; more &lt;ref&gt;Book&lt;/ref&gt; on it.", ["See for more on it."]),
+        ("Club career statistics. 12||3 12||3 International career statistics. !Total||4||0", []),
+        ("He plays. Club career statistics. 12||3 15||4", ["He plays."]),
+        ("References.", []),
+        ("It is a town. Other websites.", ["It is a town."]),
+        ("Category:Towns", []),
+        ("The function f(x, y) and (or) g()", ["The function f(x, y) and (or) g()"]),
+        ("An area of , bordering it", ["An area of, bordering it"]),
+    ],
+    "switchboard": [
+        ("A:\tYou too,", ["A: You too,"]),
+        ("B:\tOh .", ["B: Oh."]),
+        ("B:\tand, uh, .", ["B: and, uh."]),
+        ("A:\tThat is so. *listen", ["A: That is so."]),
+        ("A:\twe eat *sp:gnocchis all day", ["A: we eat all day"]),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("domain", "raw", "clean"), [(domain, *example) for domain, examples in EXAMPLES.items() for example in examples]
+)
+def test_examples(domain: str, raw: str, clean: list[str]) -> None:
+    assert clean_line(domain, raw) == clean
+
+
+def test_every_domain_has_examples() -> None:
+    assert set(EXAMPLES) == set(DOMAINS)
+
+
+def test_sentences_over_several_lines_are_joined_for_the_same_speaker_only() -> None:
+    lines = ["A: You too,", "A: and thanks.", "A: Well", "B: right", "B: so I hear", "B: We go", "", "B: on"]
+    assert list(join_turns(lines)) == [
+        "A: You too, and thanks.",
+        "A: Well",
+        "B: right so I hear",
+        "B: We go",
+        "",
+        "B: on",
+    ]
+
+
+raw_text = st.one_of(
+    st.text(max_size=60),
+    st.lists(
+        st.sampled_from(
+            [*"[](){}<>&;.,:?!*_=+-~#|\"'\ufffd\t\u00a0", " ", "a", "word", "MOT", "I", "l", "xxx", "&lt;", "'"]
+        ),
+        max_size=25,
+    ).map("".join),
+)
+
+
+@settings(deadline=None)
+@given(raw=raw_text, domain=st.sampled_from(DOMAINS))
+def test_a_clean_line_is_one_line_of_single_spaced_text(raw: str, domain: str) -> None:
+    for line in clean_line(domain, raw):
+        assert line == " ".join(line.split()) and any(character.isalnum() or character == "_" for character in line)
+        assert len(unicodedata.normalize("NFKC", line).split()) == len(line.split())
+
+
+words = st.sampled_from(["the", "cat", "sat", "on", "a", "mat", "and", "slept", "until", "noon"])
+
+
+@settings(deadline=None)
+@given(lines=st.lists(st.lists(words, min_size=1, max_size=8), max_size=12), domain=st.sampled_from(DOMAINS))
+def test_plain_text_keeps_every_word_in_order(lines: list[list[str]], domain: str) -> None:
+    raw = [" ".join(line).capitalize() + " .\n" for line in lines]
+    clean = [line for line in clean_text(domain, raw, Effects()) if line != BOUNDARY]
+    assert clean == [line.replace(" .\n", ".") for line in raw]
+
+
+@pytest.mark.skipif("PALENKA_SHARED_DATA" not in os.environ, reason="PALENKA_SHARED_DATA is not set")
+@pytest.mark.parametrize("domain", sorted(set(DOMAINS) - {"bnc_spoken"}))
+def test_on_real_text_most_words_stay_and_markup_goes(domain: str) -> None:
+    effects = Effects()
+    with Path(os.environ["PALENKA_SHARED_DATA"], "babylm", "dev", f"{domain}.dev").open(encoding="utf-8") as raw:
+        clean = list(clean_text(domain, raw, effects))
+    assert 0.8 < effects.bytes_out / effects.bytes_in < 1
+    assert effects.dropped < 0.05 * effects.lines
+    assert not any(mark in line for line in clean for mark in ("&amp;", "<br", "http://", "  ", "\t", "= = =", "*MOT"))

@@ -1,0 +1,259 @@
+"""Preparation: what the prepared folder holds, when it is built, and what stands in the way of it."""
+
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from palenka import prepare as preparation
+from palenka.config import UserError
+from palenka.prepare import prepare
+from palenka.tokenizer import load_tokenizer, tokenizer_sha256
+from palenka.tokens import TokenSplit
+
+VOCABULARY = 300
+RAW = {
+    "train": {
+        "childes.train": "= = = a/b.cha = = =\n*MOT:\twhere is the ball?\n*CHI:\t[laughs].\n*CHI:\tthere it is.\n\n"
+        "= = = a/c.cha = = =\n*CHI:\tmore   ball , please .\n",
+        "simple_wiki.train.txt": "= = = Ball = = =\nA ball is round&nbsp;(). Café ½ ´x´ ¨ <s>no</s>.\n\n"
+        "= = = Cat = = =\nCats sit.\n",
+    },
+    "dev": {"childes.dev": "*MOT:\tthe ball?\n\n*CHI:\tyes.\n", "bnc_spoken.dev": "Yes .\n\nNo .\n"},
+}
+
+
+@pytest.fixture
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folders `train` and `dev` with raw text; PALENKA_DATA is an empty folder beside them."""
+    monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "data"))
+    for split, files in RAW.items():
+        (tmp_path / "raw" / split).mkdir(parents=True)
+        for name, text in files.items():
+            (tmp_path / "raw" / split / name).write_text(text, encoding="utf-8")
+    return tmp_path / "raw"
+
+
+def run(raw: Path, name: str = "small", vocab_size: int = VOCABULARY) -> Path:
+    return prepare(raw / "train", raw / "dev", None, name, vocab_size)
+
+
+def nothing_was_built(raw: Path) -> bool:
+    return not any((raw.parent / "data").rglob("*.json")) and not any((raw.parent / "data").rglob("*.partial"))
+
+
+def test_text_is_clean_with_one_blank_line_between_documents(raw: Path) -> None:
+    text = run(raw) / "text"
+    assert (text / "train" / "childes.txt").read_text(encoding="utf-8") == (
+        "MOT: where is the ball?\nCHI: there it is.\n\nCHI: more ball, please.\n"
+    )
+    assert (text / "train" / "simple_wiki.txt").read_text(encoding="utf-8").startswith("Ball\nA ball is round. Café ½")
+    assert (text / "dev" / "bnc_spoken.txt").read_text(encoding="utf-8") == "Yes.\n\nNo.\n"
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_tokens_are_those_of_the_text(raw: Path, split: str) -> None:
+    folder = run(raw)
+    tokenizer = load_tokenizer(folder / "tokenizer")
+    prepared = TokenSplit.open(folder / split)
+    tokens, documents, lines = [], [], []
+    for domain in prepared.domains:
+        assert domain.start == len(tokens)
+        text = (folder / "text" / split / f"{domain.name}.txt").read_text(encoding="utf-8").rstrip("\n")
+        for document in text.split("\n\n"):
+            documents.append(len(tokens))
+            parts = [tokenizer(line, split_special_tokens=True)["input_ids"] for line in document.split("\n")]
+            lines += [len(tokens) + sum(map(len, parts[:number])) + number for number in range(len(parts))]
+            tokens += [*tokenizer(document, split_special_tokens=True)["input_ids"], tokenizer.eos_token_id]
+        assert domain.end == len(tokens)
+        assert domain.documents == len(text.split("\n\n"))
+        assert domain.bytes == len(text.encode()) - 2 * (domain.documents - 1)
+        assert domain.words == len(text.split())
+    assert prepared.tokens.tolist() == tokens
+    assert prepared.documents.tolist() == documents and prepared.lines.tolist() == lines
+    assert len(prepared.words) == len(tokens) + 1 and (np.diff(prepared.words.astype(int)) <= 1).all()
+    assert prepared.words[-1] == sum(domain.words for domain in prepared.domains)
+
+
+def test_the_record_agrees_with_what_is_there(raw: Path) -> None:
+    folder = run(raw)
+    record = json.loads((folder / "prepared.json").read_text())
+    assert folder == raw.parent / "data" / "small" and record["name"] == "small"
+    assert record["vocab_size"] == len(load_tokenizer(folder / "tokenizer"))
+    assert record["tokenizer_sha256"] == tokenizer_sha256(folder / "tokenizer")
+    for split, sizes in record["splits"].items():
+        index = json.loads((folder / split / "index.json").read_text())
+        assert {key: sizes[key] for key in ("tokens", "words", "bytes")} == {
+            key: index[key] for key in ("tokens", "words", "bytes")
+        }
+        assert sorted(sizes["domains"]) == [domain["name"] for domain in index["domains"]]
+    childes = record["splits"]["train"]["domains"]["childes"]
+    assert childes["documents"] == 2 and [file["name"] for file in childes["files"]] == ["childes.train"]
+    assert childes["effects"]["lines"] == 7 and childes["effects"]["dropped"] == 1
+
+
+def test_the_same_content_is_prepared_once(
+    raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(raw)
+    monkeypatch.setattr(preparation, "_build", lambda *_: pytest.fail("built twice"))
+    (raw / "train").rename(raw / "moved")  # where the files lie does not matter
+    assert prepare(raw / "moved", raw / "dev", None, "small", VOCABULARY) == folder
+    assert "already prepared" in capsys.readouterr().err
+
+
+def test_the_same_content_gives_the_same_bytes(raw: Path) -> None:
+    one, two = run(raw, "one"), run(raw, "nested/two")
+    for file in ("tokenizer/tokenizer.json", "train/tokens.bin", "train/words.bin", "dev/tokens.bin"):
+        assert (one / file).read_bytes() == (two / file).read_bytes()
+    keys = [json.loads((folder / "prepared.json").read_text())["key"] for folder in (one, two)]
+    assert keys[0] == keys[1] and len(keys[0]) == 64
+
+
+def test_other_content_under_the_name_is_refused_and_named(raw: Path) -> None:
+    folder = run(raw)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="vocab_size: 300 there, 310 now"):
+        run(raw, vocab_size=310)
+    (raw / "train" / "childes.train").write_text("*MOT:\tother words.\n")
+    with pytest.raises(UserError, match="train/childes: other text"):
+        run(raw)
+    (raw / "train" / "childes.train").unlink()
+    (raw / "train" / "switchboard.train").write_text("A:\thi.\n")
+    with pytest.raises(UserError, match="(?s)train/childes: only in that folder.*train/switchboard: only in the new"):
+        run(raw)
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_changed_version_of_the_code_is_other_content(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(raw)
+    monkeypatch.setattr(preparation.cleaning, "VERSION", preparation.cleaning.VERSION + 1)
+    with pytest.raises(UserError, match="cleaning version"):
+        run(raw)
+
+
+def test_a_folder_that_is_no_prepared_data_is_left_alone(raw: Path) -> None:
+    mine = raw.parent / "data" / "small" / "mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(UserError, match="something else than prepared data"):
+        run(raw)
+    assert mine.read_text() == "mine"
+
+
+def test_a_build_that_dies_leaves_nothing_that_is_taken_for_whole(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(preparation.tokenizer, "save_tokenizer", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        run(raw)
+    left = raw.parent / "data" / ".small.partial"
+    assert left.exists() and not (raw.parent / "data" / "small").exists()
+    (left / "text" / "train" / "gutenberg.txt").write_text("from the dead\n")
+    folder = run(raw)
+    assert not left.exists() and not (folder / "text" / "train" / "gutenberg.txt").exists()
+
+
+def test_processes_that_start_together_build_once(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locks of one process' threads exclude each other as those of processes do."""
+    waiting, builds, said = threading.Event(), [], []
+    build = preparation._build
+
+    def build_when_another_waits(*arguments: object) -> dict[str, object]:
+        builds.append(1)
+        assert waiting.wait(30)
+        return build(*arguments)  # type: ignore[arg-type]
+
+    def say(message: str) -> None:
+        said.append(message)
+        if "waiting" in message:
+            waiting.set()
+
+    monkeypatch.setattr(preparation, "_build", build_when_another_waits)
+    monkeypatch.setattr(preparation, "_say", say)
+    threads = [threading.Thread(target=run, args=(raw,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert builds == [1]
+    assert sum("already prepared" in message for message in said) == 2
+    assert (raw.parent / "data" / "small" / "prepared.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("split", "name", "content", "message"),
+    [
+        ("train", "wikipedia.train", b"text\n", "known domains are .*childes.*switchboard"),
+        ("train", "notes.txt", b"text\n", "expected <domain>.train"),
+        ("dev", "gutenberg.dev", b" \n\n", "gutenberg.dev: the file holds no text"),
+        ("dev", "gutenberg.dev", b"", "gutenberg.dev: the file holds no text"),
+        ("train", "gutenberg.train", b"one\ntwo \xff\n", r"gutenberg.train, line 2 \(byte 8\): not UTF-8"),
+        ("train", "gutenberg.train", b"one\ntwo\nbl\xc3", "gutenberg.train, line 3: not UTF-8 .*cut off"),
+        ("train", "childes.train.txt", b"*MOT:\thi.\n", "childes.train holds the same domain"),
+    ],
+)
+@pytest.mark.parametrize("chunk", [1 << 20, 3])
+def test_wrong_files_are_named_before_any_work(
+    raw: Path, split: str, name: str, content: bytes, message: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "_READ_BYTES", chunk)
+    (raw / split / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        run(raw)
+    assert nothing_was_built(raw)
+
+
+def test_characters_cut_by_the_reading_buffer_are_text(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (raw / "dev" / "gutenberg.dev").write_text("é東🙂" * 5, encoding="utf-8")
+    monkeypatch.setattr(preparation, "_READ_BYTES", 2)
+    assert preparation.find_sources(raw / "dev", "dev")["gutenberg"].bytes == 45
+
+
+def test_text_of_annotations_alone_is_an_error(raw: Path) -> None:
+    (raw / "dev" / "childes.dev").write_text("*MOT:\t[laughs].\n")
+    with pytest.raises(UserError, match="childes.dev: nothing is left"):
+        run(raw)
+    assert not (raw.parent / "data" / "small").exists()
+
+
+def test_missing_and_empty_folders_are_named(raw: Path) -> None:
+    with pytest.raises(UserError, match="nowhere: no such folder .--dev"):
+        prepare(raw / "train", raw / "nowhere", None, "small", VOCABULARY)
+    (raw / "empty").mkdir()
+    (raw / "empty" / "README.md").write_text("nothing here")
+    with pytest.raises(UserError, match="empty: no files named <domain>.test"):
+        prepare(raw / "train", raw / "dev", raw / "empty", "small", VOCABULARY)
+    assert nothing_was_built(raw)
+
+
+def test_one_folder_may_hold_all_splits(raw: Path) -> None:
+    for file in (raw / "dev").iterdir():
+        file.rename(raw / "train" / file.name)
+    (raw / "train" / "childes.test.txt").write_text("*MOT:\tbye.\n")
+    folder = prepare(raw / "train", raw / "train", raw / "train", "small", VOCABULARY)
+    record = json.loads((folder / "prepared.json").read_text())
+    assert {split: sorted(sizes["domains"]) for split, sizes in record["splits"].items()} == {
+        "train": ["childes", "simple_wiki"],
+        "dev": ["bnc_spoken", "childes"],
+        "test": ["childes"],
+    }
+
+
+@pytest.mark.parametrize("name", ["", "../up", "/abs", ".hidden", "a/../b", "a b"])
+def test_names_that_lead_elsewhere_are_refused(raw: Path, name: str) -> None:
+    with pytest.raises(UserError, match="--name"):
+        run(raw, name)
+
+
+@pytest.mark.parametrize("vocab_size", [10, 70000])
+def test_impossible_vocabularies_are_refused(raw: Path, vocab_size: int) -> None:
+    with pytest.raises(UserError, match=f"--vocab-size {vocab_size}"):
+        run(raw, vocab_size=vocab_size)
+
+
+def test_a_table_and_what_is_new_in_dev_are_told(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(raw)
+    out = capsys.readouterr().out
+    assert "tokens/word" in out and "train total" in out and "dev bnc_spoken" in out
+    assert "Not in the training text: bnc_spoken" in out
