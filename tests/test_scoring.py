@@ -1,6 +1,7 @@
 """The scorer against the plain formula in float64, one text at a time."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +210,17 @@ def test_broken_weights_are_reported(tokenizer: Any) -> None:
 def test_a_folder_without_a_model_is_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be loaded"):
         Scorer.load(tmp_path)
+
+
+def test_code_that_comes_with_a_model_is_never_run(prepared_once: Path, tmp_path: Path) -> None:
+    run = tiny.write_finished_run(tmp_path / "run", tiny.GPT2, prepared_once / "tokenizer")
+    config = json.loads((run / "config.json").read_text())
+    config |= {"model_type": "unheard_of", "auto_map": {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}}
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "code.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
+    with pytest.raises(UserError, match="cannot be loaded"):
+        Scorer.load(run)
+    assert not (tmp_path / "executed").exists()
 
 
 def test_a_log_gets_few_lines(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,7 @@
 """The demo's corpus of village life, in BabyLM's layout, and its minimal pairs, in BLiMP's.
 
 Three domains in their own formats: simple_wiki (articles), childes (conversations) and gutenberg (tales). A document
-keeps to a small cast; it mixes the phenomena with sentences that tell on. Nothing but the seed decides the bytes.
+keeps to a small cast; it mixes the phenomena with sentences that only tell. Nothing but the seed decides the bytes.
 """
 
 import json
@@ -105,16 +105,11 @@ def hero(scene: Scene) -> tuple[Noun, str, str, str]:
     return noun, singular, noun.pronoun, "was"
 
 
-def mood(scene: Scene, noun: Noun) -> str:
-    """An adjective for a noun or a name."""
-    return scene.usual(lex.LOOKS if noun in lex.THINGS else lex.TEMPERS, noun).text
-
-
 def whereabouts(scene: Scene) -> str:
     """The goose was near the pond. It was very happy."""
     noun, subject, pronoun, was = hero(scene)
     very = scene.either("very", "so", "")
-    return f"{finish(f'{subject} {was} {scene.place()}.')} {finish(f'{pronoun} {was} {very} {mood(scene, noun)}.')}"
+    return f"{finish(f'{subject} {was} {scene.place()}.')} {finish(f'{pronoun} {was} {very} {scene.adjective(noun)}.')}"
 
 
 def possession(scene: Scene) -> str:
@@ -132,7 +127,7 @@ def reason(scene: Scene) -> str:
     """The bees danced because they were happy."""
     noun, subject, pronoun, was = hero(scene)
     verb, rest = scene.predicate(noun)
-    return finish(f"{subject} {verb.past} {rest} because {pronoun} {was} {mood(scene, noun)}.")
+    return finish(f"{subject} {verb.past} {rest} because {pronoun} {was} {scene.adjective(noun)}.")
 
 
 def sequel(scene: Scene) -> str:

@@ -14,6 +14,7 @@ Both use the whole training split. They belong to the data, not to a run, and ar
 import hashlib
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -47,6 +48,8 @@ def floors(prepared: Path, tasks: Sequence[Task]) -> dict[str, dict[str, float]]
     paths = {task.name: _path(prepared, task, key) for task in tasks}
     missing = [task for task in tasks if not paths[task.name].exists()]
     if missing:
+        names = ", ".join(task.name for task in missing)
+        print(f"{names}: measuring the floors on {prepared.name}, once for all runs", file=sys.stderr, flush=True)
         for task, measured in zip(missing, _measure(prepared, missing), strict=True):
             paths[task.name].parent.mkdir(exist_ok=True)
             write_json(paths[task.name], {"task": task.name, "items": task.digest, "data": key, **measured})

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palenka.config import UserError
 from palenka.evaluation.items import Item
 from palenka.hardware import local_device
-from palenka.models import load_frozen
+from palenka.models import attention_implementation, quiet_transformers
 
 IGNORED = -100
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
@@ -79,12 +79,21 @@ class Scorer:
         Raises:
             UserError: the folder is not such a model, or needs code of its own.
         """
+        device = local_device()
+        safely = {"local_files_only": True, "trust_remote_code": False}
         try:
-            model = load_frozen(folder, torch.float32, local_device())
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            with quiet_transformers():
+                model = AutoModelForCausalLM.from_pretrained(
+                    folder,
+                    dtype=torch.float32,
+                    attn_implementation=attention_implementation(device),
+                    use_safetensors=True,
+                    **safely,
+                )
+            tokenizer = AutoTokenizer.from_pretrained(folder, **safely)
         except (OSError, ValueError, ImportError) as error:
             raise UserError(f"{folder}: cannot be loaded as a causal language model: {error}") from None
-        return cls(model, tokenizer, str(folder))
+        return cls(model.to(device), tokenizer, str(folder))
 
     @property
     def max_length(self) -> int | None:

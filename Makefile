@@ -1,0 +1,38 @@
+# Everything installs into .venv; nothing else on the machine is touched.
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+PYTEST_ARGS ?=
+
+.PHONY: help setup demo test check
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make demo     a whole study in small: two teachers, a control, two students, a report (CPU, minutes)'
+	@echo 'make test     the test suite; make test PYTEST_ARGS="-k windows -x" for a part of it'
+	@echo 'make check    ruff and mypy'
+	@echo 'make setup    what the others call first: .venv with the versions of requirements.txt'
+
+setup: .venv/.installed
+	@:
+
+.venv/.installed: requirements.txt pyproject.toml | .venv/bin/pip
+	@echo 'Installing requirements.txt into .venv (once; PyTorch is large)'
+	@.venv/bin/python -m pip install --quiet -r requirements.txt
+	@.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch .venv/.installed
+
+.venv/bin/pip:
+	@[ -n '$(PYTHON)' ] || { echo 'error: Python 3.11 or newer is needed, and none was found; name one: make setup PYTHON=/path/to/python3.12' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'error: Python 3.11 or newer is needed, $(PYTHON) is not' >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+demo: setup
+	@bash scripts/demo.sh
+
+test: setup
+	@.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+check: setup
+	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m mypy

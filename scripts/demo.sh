@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# A whole study in small, on this machine's CPU: text, two teachers, an undistilled control, two students, a report.
+# Every command is printed before it runs. What is done already is not done again. `make demo` calls this.
+set -euo pipefail
+
+VOCABULARY=2000 # entries of the tokenizer: the demo's language has fewer words than English
+
+# Relative folders are meant from where the demo was called, everything else from the repository.
+for folder in PALENKA_DATA PALENKA_EVAL PALENKA_RUNS; do
+    if [ -n "${!folder:-}" ] && [[ ${!folder} != /* ]]; then
+        export "$folder=$PWD/${!folder}"
+    fi
+done
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+data=${PALENKA_DATA:-data}
+pairs=${PALENKA_EVAL:-evaluation_data}
+runs=${PALENKA_RUNS:-runs}
+
+if [ ! -x .venv/bin/python ]; then
+    echo "There is no .venv yet: run make setup, or make demo, which does." >&2
+    exit 1
+fi
+export PATH="$PWD/.venv/bin:$PATH" HF_HUB_OFFLINE=1 CUDA_VISIBLE_DEVICES=
+
+# On a CPU two small trainings side by side take less time than one after the other, each on all cores.
+cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
+at_once=$((cores > 1 ? 2 : 1))
+threads=$((cores / at_once < 4 ? cores / at_once : 4))
+
+say() { printf '\n%s\n' "$*"; }
+
+show() { # prints a command, then runs it
+    printf '$'
+    for word; do
+        [[ $word = *[[:space:]]* ]] && word="'$word'"
+        printf ' %s' "$word"
+    done
+    printf '\n'
+    "$@"
+}
+
+together() { # the same for several commands, each one word here, as many at once as pays
+    # shellcheck disable=SC2016 # $1 is the inner bash's
+    printf '%s\0' "$@" |
+        OMP_NUM_THREADS=$threads TOKENIZERS_PARALLELISM=false xargs -0 -n 1 -P "$at_once" \
+            bash -c 'echo "\$ $1"; exec $1' command 2>&1 | cat # lines instead of progress bars, which would overwrite each other
+}
+
+say "1. A little language: text to learn from, minimal pairs to be asked"
+show python -m palenka demo-text --out "$data/demo-text" --pairs "$pairs/demo_pairs"
+
+say "2. Clean it, train a tokenizer, write the tokens"
+show python -m palenka prepare --train "$data/demo-text/train" --dev "$data/demo-text/dev" --test "$data/demo-text/test" \
+    --name demo --vocab-size "$VOCABULARY"
+
+say "3. Two teachers"
+together "python train.py --config config/demo/teacher-gpt2.yaml" \
+    "python train.py --config config/demo/teacher-llama.yaml"
+
+say "4. One small model three times: by itself, with its teachers' logits (KD), with their hidden states too (DSKD)"
+together "python dskd_noaux.py --config config/demo/student-dskd.yaml" \
+    "python distill.py --config config/demo/student-kd.yaml" \
+    "python train.py --config config/demo/control.yaml"
+
+say "5. Which of two sentences is the likelier one?"
+show python -m palenka evaluate demo/teacher-gpt2 demo/teacher-llama demo/control demo/student-kd demo/student-dskd \
+    --tasks demo_pairs,cross_entropy
+
+say "6. The study on one page"
+show python -m palenka report demo --out "$runs/demo/report.html"

@@ -1,0 +1,23 @@
+"""distill.py, with each process writing its final weights into the run directory as rank-<n>.safetensors."""
+
+import os
+
+from safetensors.torch import save_model
+
+import distill
+from palenka.training import Trainer
+
+
+def main() -> None:
+    finish = Trainer._finish
+
+    def recorded(self: Trainer) -> None:
+        save_model(self.distiller, str(self.run.path / f"rank-{os.environ['RANK']}.safetensors"))
+        finish(self)
+
+    Trainer._finish = recorded  # type: ignore[method-assign]
+    distill.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""A real SLURM on this machine for a test: munge, slurmctld and one slurmd, in a folder of their own, on free ports.
+
+Nothing of an installed cluster's configuration, key or state is read or written. The daemons are this process's
+children, so that they are stopped by what started them.
+"""
+
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
+STARTING_SECONDS = 60
+Daemon = subprocess.Popen[bytes]
+UNFINISHED = ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "REQUEUE_HOLD")
+
+# cred_expire is also how long a requeued job waits; 5 s is the least that SLURM takes.
+# Processes are tracked by /proc alone: no cgroups, no systemd, no accounting.
+CONFIGURATION = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller_port}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+CredType=cred/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+MailProg=/bin/true
+MpiDefault=none
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+PropagateResourceLimits=NONE
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=1000
+SchedulerParameters=bf_interval=1,sched_interval=2,sched_min_interval=100000
+SlurmdParameters=config_overrides
+ReturnToService=2
+KillWait=5
+MinJobAge=86400
+AccountingStorageType=accounting_storage/none
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={node_port} CPUs=4 RealMemory=16000 State=UNKNOWN
+PartitionName=main Nodes=n1 Default=YES MaxTime=60 State=UP
+"""
+
+
+def missing() -> str | None:
+    """Why no cluster can be started here; None if one can."""
+    if os.geteuid() != 0:
+        return "starting a SLURM needs root"
+    absent = [program for program in PROGRAMS if not shutil.which(program, path=_path())]
+    return f"not installed: {', '.join(absent)} (Debian: slurm-wlm and munge)" if absent else None
+
+
+class Cluster:
+    """A running cluster."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def run(self, *command: str, cwd: Path | None = None, **environment: str) -> str:
+        """Output of a SLURM command, run without the caller's own SLURM settings."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("SBATCH_", "SLURM_"))}
+        settings = kept | {"PATH": _path(), "SLURM_CONF": str(self.folder / "slurm.conf")} | environment
+        done = subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+        return done.stdout
+
+    def job(self, job_id: str) -> dict[str, str]:
+        """The controller's record of a job."""
+        record = self.run("scontrol", "--oneliner", "show", "job", job_id)
+        return dict(re.findall(r"(\w+)=(\S*)", record))
+
+    def wait(self, job_id: str, seconds: float) -> dict[str, str]:
+        """The record of a job once it has ended."""
+        deadline = time.monotonic() + seconds
+        while (record := self.job(job_id))["JobState"] in UNFINISHED:
+            assert time.monotonic() < deadline, f"{record['JobState']} after {seconds} s: {record}"
+            time.sleep(0.2)
+        return record
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Cluster]:
+    """A cluster that lives in `folder` as long as the context."""
+    host = socket.gethostname().split(".")[0]
+    controller_port, node_port = _free_ports(2)
+    settings = {"folder": folder, "host": host, "controller_port": controller_port, "node_port": node_port}
+    (folder / "slurm.conf").write_text(CONFIGURATION.format(**settings))
+    (folder / "state").mkdir()
+    (folder / "spool").mkdir()
+    key = folder / "munge.key"
+    key.write_bytes(secrets.token_bytes(128))
+    key.chmod(0o600)
+    files = [f"--{name}-file={folder}/munge.{name}" for name in ("key", "pid", "log", "seed")]
+    cluster = Cluster(folder)
+    daemons: list[Daemon] = []
+    try:
+        # munged complains of a /tmp that all may write to, and starts with --force.
+        daemons.append(_start(folder, "munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *files))
+        _until(lambda: (folder / "munge.socket").exists(), daemons, folder)
+        daemons.append(_start(folder, "slurmctld", "-D", "-i"))
+        daemons.append(_start(folder, "slurmd", "-D", "-N", "n1"))
+        _until(lambda: _is_idle(cluster), daemons, folder)
+        yield cluster
+    finally:
+        if len(daemons) == 3 and daemons[1].poll() is None:
+            _cancel_all(cluster)
+        for daemon in reversed(daemons):
+            _stop(daemon)
+
+
+def _path() -> str:
+    return f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin"
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in sockets]
+    for server in sockets:
+        server.close()
+    return ports
+
+
+def _start(folder: Path, *command: str) -> Daemon:
+    environment = {"PATH": _path(), "SLURM_CONF": str(folder / "slurm.conf"), "HOME": str(folder), "LANG": "C.UTF-8"}
+    with (folder / f"{command[0]}.log").open("wb") as log:
+        return subprocess.Popen(
+            command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+
+
+def _until(ready: Callable[[], bool], daemons: list[Daemon], folder: Path) -> None:
+    deadline = time.monotonic() + STARTING_SECONDS
+    while not ready():
+        if time.monotonic() > deadline or any(daemon.poll() is not None for daemon in daemons):
+            logs = {log.name: log.read_text(errors="replace")[-2000:] for log in folder.glob("*.log")}
+            raise AssertionError("SLURM did not start\n" + "\n".join(f"{name}: {text}" for name, text in logs.items()))
+        time.sleep(0.1)
+
+
+def _is_idle(cluster: Cluster) -> bool:
+    try:
+        return "State=IDLE" in cluster.run("scontrol", "show", "node", "n1")
+    except AssertionError:
+        return False
+
+
+def _cancel_all(cluster: Cluster) -> None:
+    """Cancel what still runs: a job's own daemon would outlive the node's."""
+    cluster.run("scancel", "--user=root")
+    deadline = time.monotonic() + 20
+    while cluster.run("squeue", "--noheader").strip() and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
+def _stop(daemon: Daemon) -> None:
+    daemon.terminate()
+    try:
+        daemon.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        daemon.kill()
+        daemon.wait()

@@ -1,0 +1,300 @@
+"""Configurations: composition, overrides, and messages that name every problem."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import tiny
+from conftest import WriteConfig
+from pydantic import BaseModel, ConfigDict, Field
+
+from palenka.config import UserError, load, read_yaml
+from palenka.paths import ROOT
+from palenka.plan import DistillConfig, RunConfig, TrainConfig
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Tea(_Strict):
+    sort: Literal["green", "black"] = "green"
+    minutes: float = 3.0
+
+
+class Kitchen(_Strict):
+    """A schema with the shapes that configurations have: sections, optional sections, lists of sections."""
+
+    cups: int = Field(default=1, ge=1)
+    tea: Tea = Tea()
+    milk: Tea | None = None
+    guests: list[str] = []
+    pots: list[Tea] = []
+
+
+def test_precedence_is_bases_left_to_right_then_the_file_then_overrides(write_config: WriteConfig) -> None:
+    write_config({"cups": 1, "tea": {"minutes": 1}, "guests": ["a"]}, "first.yaml")
+    write_config({"cups": 2, "tea": {"minutes": 2}}, "second.yaml")
+    file = write_config({"base": ["first.yaml", "second.yaml"], "cups": 3})
+    assert load(file, [], Kitchen) == Kitchen(cups=3, tea=Tea(minutes=2), guests=["a"])
+    assert load(file, ["cups=4"], Kitchen).cups == 4
+    assert load(file, ["cups=4", "cups=5"], Kitchen).cups == 5
+
+
+def test_bases_have_bases_and_are_found_from_the_file_that_names_them(write_config: WriteConfig) -> None:
+    write_config({"cups": 7, "tea": {"minutes": 7}}, "far/deep/bottom.yaml")
+    write_config({"base": "deep/bottom.yaml", "cups": 8}, "far/middle.yaml")
+    config = load(write_config({"base": ["far/middle.yaml"]}), [], Kitchen)
+    assert (config.cups, config.tea.minutes) == (8, 7)
+
+
+def test_one_base_may_be_reached_twice(write_config: WriteConfig) -> None:
+    write_config({"cups": 5}, "root.yaml")
+    write_config({"base": "root.yaml", "guests": ["left"]}, "left.yaml")
+    write_config({"base": "root.yaml", "tea": {"minutes": 9}}, "right.yaml")
+    config = load(write_config({"base": ["left.yaml", "right.yaml"]}), [], Kitchen)
+    assert config == Kitchen(cups=5, guests=["left"], tea=Tea(minutes=9))
+
+
+def test_mappings_merge_and_lists_are_replaced_whole(write_config: WriteConfig) -> None:
+    write_config(
+        {"tea": {"sort": "black", "minutes": 4}, "guests": ["a", "b", "c"], "pots": [{"minutes": 1}]}, "base.yaml"
+    )
+    config = load(write_config({"base": "base.yaml", "tea": {"minutes": 5}, "guests": ["d"], "pots": []}), [], Kitchen)
+    assert config == Kitchen(tea=Tea(sort="black", minutes=5), guests=["d"], pots=[])
+
+
+def test_overrides_reach_into_mappings_and_lists(write_config: WriteConfig) -> None:
+    file = write_config({"tea": {"sort": "black"}, "guests": ["a", "b"], "pots": [{"minutes": 1}, {"minutes": 2}]})
+    config = load(
+        file, ["tea.minutes=8", "guests.1=z", "pots.1.minutes=9", "pots.0={sort: black}", "milk.minutes=1"], Kitchen
+    )
+    assert config == Kitchen(
+        tea=Tea(sort="black", minutes=8),
+        guests=["a", "z"],
+        pots=[Tea(sort="black"), Tea(minutes=9)],
+        milk=Tea(minutes=1),
+    )
+
+
+def test_an_override_that_is_a_mapping_merges_like_one_in_a_file(write_config: WriteConfig) -> None:
+    file = write_config({"tea": {"sort": "black", "minutes": 4}})
+    assert load(file, ["tea={minutes: 6}"], Kitchen).tea == Tea(sort="black", minutes=6)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-3", 1e-3), ("2.5E+2", 250.0), ("-1e1", -10.0), ("7", 7.0), (".5", 0.5), ("1_0", 10.0)],
+)
+def test_values_are_read_as_yaml(write_config: WriteConfig, text: str, value: float) -> None:
+    assert load(write_config({}), [f"tea.minutes={text}"], Kitchen).tea.minutes == value
+    path = write_config({})
+    path.write_text(f"tea: {{minutes: {text}}}\n")
+    assert read_yaml(path) == {"tea": {"minutes": value}}
+
+
+def test_null_removes_a_section(write_config: WriteConfig) -> None:
+    file = write_config({"milk": {"minutes": 2}})
+    assert load(file, [], Kitchen).milk == Tea(minutes=2)
+    assert load(file, ["milk=null"], Kitchen).milk is None
+
+
+def test_what_an_alias_repeats_can_be_changed_alone(write_config: WriteConfig) -> None:
+    path = write_config({})
+    path.write_text("tea: &t {sort: black, minutes: 4}\nmilk: *t\npots: [*t, {<<: *t, minutes: 1}]\n")
+    config = load(path, ["tea.minutes=9", "pots.0.minutes=8"], Kitchen)
+    black = {minutes: Tea(sort="black", minutes=minutes) for minutes in (9, 4, 8, 1)}
+    assert config == Kitchen(tea=black[9], milk=black[4], pots=[black[8], black[1]])
+
+
+def problems(path: Path, overrides: list[str], schema: type[BaseModel] = Kitchen) -> str:
+    with pytest.raises(UserError) as caught:
+        load(path, overrides, schema)
+    return str(caught.value)
+
+
+def test_all_problems_come_at_once_each_with_key_file_value_and_what_would_be_right(
+    write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_config({"tea": {"sort": "red"}}, "base.yaml")
+    file = write_config({"base": "base.yaml", "cupz": 3, "tea": {"minutse": 2}, "pots": [{"minutes": "long"}]})
+    message = problems(file, ["cups=0"])
+    lines = message.splitlines()
+    assert lines[0] == "run.yaml: 5 problems"
+    assert sorted(lines[1:]) == [
+        "  cups (command line): input should be greater than or equal to 1 (got 0)",
+        "  cupz (run.yaml): unknown key; did you mean 'cups'?",
+        "  pots.0.minutes (run.yaml): input should be a valid number, unable to parse string as a number (got 'long')",
+        "  tea.minutse (run.yaml): unknown key; did you mean 'minutes'?",
+        "  tea.sort (base.yaml): input should be 'green' or 'black' (got 'red')",
+    ]
+
+
+def test_an_unknown_key_unlike_any_other_lists_the_known_ones(write_config: WriteConfig) -> None:
+    assert "qqq (" in (message := problems(write_config({"milk": {"qqq": 1}}), []))
+    assert message.endswith("unknown key; known: minutes, sort")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cups: 1\ntea: {minutes: 1, minutes: 2}\n", "the key 'minutes' stands twice"),
+        ("cups: 1\ncups: 1\n", "the key 'cups' stands twice"),
+        ("cups: [1\n", "not valid YAML"),
+        ("- 1\n", "expected a mapping of keys to values, found list"),
+        ("pots: {[3, 2], [6, 4]}\n", "unhashable key"),
+        ("cups: 2024-13-45\n", "month"),
+        ("base: 5\n", "base: expected a file or a list of files, got 5"),
+        ("base: [null]\n", "base: expected a file or a list of files, got [None]"),
+        ("base: nowhere.yaml\n", "base: no such file: nowhere.yaml"),
+        ("base: [run.yaml]\n", "base files go in a circle: run.yaml -> run.yaml"),
+        ("base: .\n", "is a folder, not a YAML file"),
+        ("cups: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(write_config: WriteConfig, text: str, expected: str) -> None:
+    path = write_config({})
+    path.write_text(text, encoding="utf-8")
+    message = problems(path, [])
+    assert expected in message
+    assert str(path.parent) in message
+
+
+def test_what_yaml_finds_wrong_comes_with_the_line(write_config: WriteConfig) -> None:
+    path = write_config({})
+    path.write_text("cups: 1\ntea:\n  minutes: 1\n  minutes: 2\n")
+    assert "line 4, column 3" in problems(path, [])
+
+
+def test_no_such_file_and_no_utf8(tmp_path: Path) -> None:
+    assert problems(tmp_path / "none.yaml", []) == f"{tmp_path / 'none.yaml'}: no such file"
+    (tmp_path / "latin.yaml").write_bytes("guests: [Jos\xe9]".encode("latin-1"))
+    assert "not valid YAML" in problems(tmp_path / "latin.yaml", [])
+
+
+def test_longer_circles_name_the_way_round(write_config: WriteConfig) -> None:
+    write_config({"base": "b.yaml"}, "a.yaml")
+    write_config({"base": "c.yaml"}, "b.yaml")
+    message = problems(write_config({"base": ["a.yaml"]}, "c.yaml"), [])
+    assert message.endswith("base files go in a circle: c.yaml -> a.yaml -> b.yaml -> c.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("cups", "expected key.path=value"),
+        ("=3", "expected key.path=value"),
+        ("cups=[1", "not valid YAML"),
+        ("tea={minutes: 1, minutes: 2}", "not valid YAML"),
+        ("guests.2=x", "'2' is not an index into a list of 2"),
+        ("guests.-1=x", "'-1' is not an index into a list of 2"),
+        ("guests.first=x", "'first' is not an index into a list of 2"),
+        ("guests.0.name=x", "guests.0 is 'a', which has no keys"),
+        ("cups.x=1", "cups (command line): input should be a valid integer"),
+    ],
+)
+def test_an_override_that_makes_no_sense_is_named(write_config: WriteConfig, override: str, expected: str) -> None:
+    message = problems(write_config({"guests": ["a", "b"]}), [override])
+    assert expected in message
+
+
+def runnable_configs() -> list[Path]:
+    return sorted(path for path in (ROOT / "config").rglob("*.yaml") if "name" in read_yaml(path))
+
+
+def test_there_are_configs() -> None:
+    assert len(runnable_configs()) >= 8
+
+
+@pytest.mark.parametrize("path", runnable_configs(), ids=lambda path: str(path.relative_to(ROOT / "config")))
+def test_every_config_of_the_repository_is_valid(path: Path) -> None:
+    whole = load(path, [], AnyKeys)
+    schema: type[RunConfig] = DistillConfig if "student" in whole.model_extra else TrainConfig  # type: ignore[operator]
+    assert load(path, [], schema).name
+
+
+class AnyKeys(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+def test_no_two_configs_of_the_repository_share_a_name() -> None:
+    names = [read_yaml(path)["name"] for path in runnable_configs()]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_every_teacher_of_the_repositorys_configs_is_a_config_too() -> None:
+    known = {read_yaml(path)["name"] for path in runnable_configs()}
+    for path in runnable_configs():
+        for teacher in load(path, [], AnyKeys).model_dump().get("teachers", []):
+            assert teacher["run"] in known, f"{path}: {teacher['run']}"
+
+
+def change(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    for key, value in changes.items():
+        *parents, last = key.split(".")
+        target = values
+        for parent in parents:
+            target = target[parent]
+        target[last] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("training.lr=-1", "training.lr (command line): input should be greater than 0 (got -1)"),
+        ("training.lr=.inf", "training.lr (command line): input should be a finite number (got inf)"),
+        ("training.lr=fast", "training.lr (command line): input should be a valid number"),
+        ("training.num_epochs=2", "give either num_epochs or max_steps"),
+        ("training.max_steps=null", "give either num_epochs or max_steps"),
+        ("training.learning_rate=1", "training.learning_rate (command line): unknown key"),
+        ("data.bos=line", "data.bos (command line): input should be 'window', 'document' or 'none' (got 'line')"),
+        ("data.fraction=0", "data.fraction (command line): input should be greater than 0"),
+        ("seed=-1", "seed (command line): input should be greater than or equal to 0 (got -1)"),
+        ("name=../escape", "name (command line): string should match pattern"),
+        ("name=a/.hidden", "name (command line): string should match pattern"),
+        ("student.hiden_size=8", "unknown key 'hiden_size' for architecture 'llama'; did you mean 'hidden_size'?"),
+        ("student.architecture=lama", "student.architecture (command line): input should be 'gpt2', 'gptj' or 'llama'"),
+        ("objective.logits.weight=1", "objective.logits (command line): unknown key; did you mean 'logit'?"),
+        ("objective.logit.temperature=0", "objective.logit.temperature (command line): input should be greater than 0"),
+        (
+            "objective.logit.weight=-0.5",
+            "objective.logit.weight (command line): input should be greater than or equal to 0",
+        ),
+        ("objective.logit.weight=.inf", "objective.logit.weight (command line): input should be a finite number"),
+        ("objective.hidden_state.distance=far", "input should be 'normalized', 'plain' or 'cosine' (got 'far')"),
+        ("objective={hard_target: null, logit: null, hidden_state: null}", "no term has a weight above 0"),
+        ("teachers=[]", "teachers (command line): list should have at least 1 item"),
+        ("teachers.0.weight=0", "teachers.0.weight (command line): input should be greater than 0"),
+        (
+            "teachers.0.layer_mapping=unifrom",
+            "teachers.0.layer_mapping (command line): expected 'uniform', 'last', a list",
+        ),
+        ("teachers.0.layer_mapping=[[1, 2, 3]]", "teachers.0.layer_mapping (command line): expected 'uniform', 'last'"),
+    ],
+)
+def test_a_bad_value_of_a_run_is_one_message(write_config: WriteConfig, override: str, expected: str) -> None:
+    message = problems(write_config(tiny.distill_values()), [override], DistillConfig)
+    assert expected in message
+    assert message.splitlines()[0].endswith(": 1 problem")
+
+
+def test_a_weight_has_to_be_given(write_config: WriteConfig) -> None:
+    file = write_config(change(tiny.distill_values(), {"objective.logit": {"temperature": 2}}))
+    assert "objective.logit.weight (" in (message := problems(file, [], DistillConfig))
+    assert message.endswith("required, but not given")
+
+
+def test_null_or_weight_0_removes_an_objective(write_config: WriteConfig) -> None:
+    file = write_config(tiny.distill_values())
+    assert set(load(file, [], DistillConfig).terms) == {"hard_target", "logit", "hidden_state"}
+    assert set(load(file, ["objective.logit=null"], DistillConfig).terms) == {"hard_target", "hidden_state"}
+    assert set(load(file, ["objective.hidden_state.weight=0"], DistillConfig).terms) == {"hard_target", "logit"}
+
+
+def test_a_baseline_takes_neither_student_nor_teachers(write_config: WriteConfig) -> None:
+    message = problems(write_config(tiny.distill_values()), [], TrainConfig)
+    for key in ("student", "teachers", "objective"):
+        assert f"{key} (" in message
+    assert "model: required, but not given" in message

@@ -1,0 +1,286 @@
+"""Run directories: one experiment to a name, one process to a run, and nothing half written that counts."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from palenka.config import UserError
+from palenka.paths import ROOT
+from palenka.runs import Run, find_run, read_json, write_json, write_text
+
+IDENTITY: dict[str, Any] = {
+    "config": {"training": {"lr": 1e-3, "batch_size": 8}, "teachers": [{"run": "t", "weight": 1.0}], "seed": 42},
+    "data": "ab" * 32,
+    "teachers": {"t": "cd" * 32},
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """An open run."""
+    opened = Run("group/one", tmp_path)
+    opened.check_identity(IDENTITY)
+    opened.open(IDENTITY, {"name": "group/one", "seed": 42})
+    return opened
+
+
+def content(text: str) -> Callable[[Path], None]:
+    return lambda folder: write_text(folder / "state", text)
+
+
+def checkpoints(run: Run) -> list[str]:
+    return sorted(path.name for path in run.path.glob("*checkpoint*"))
+
+
+# Identity
+
+
+def test_an_open_run_says_what_it_is(run: Run) -> None:
+    assert run.path.parts[-2:] == ("group", "one")
+    assert read_json(run.path / "identity.json") == IDENTITY
+    assert (run.path / "config.yaml").read_text() == "name: group/one\nseed: 42\n"
+    environment = read_json(run.path / "environment.json")
+    assert {"command", "commit", "python", "torch", "transformers", "host"} <= environment.keys()
+    assert not run.finished
+
+
+def test_the_same_experiment_may_go_on(run: Run, tmp_path: Path) -> None:
+    Run("group/one", tmp_path).check_identity(json.loads(json.dumps(IDENTITY)))
+    Run("group/one", tmp_path).check_identity(IDENTITY)
+
+
+def test_another_experiment_under_the_same_name_is_refused_with_every_difference(run: Run, tmp_path: Path) -> None:
+    config = IDENTITY["config"]
+    training = {**config["training"], "lr": 2e-3, "warmup_steps": 5}
+    other = IDENTITY | {"config": config | {"training": training, "seed": 43}, "teachers": {"t": "ef" * 32}}
+    before = {path.name: path.stat().st_mtime_ns for path in run.path.iterdir()}
+    with pytest.raises(UserError) as caught:
+        Run("group/one", tmp_path).check_identity(other)
+    lines = str(caught.value).splitlines()
+    assert "this name holds another run; nothing was changed" in lines[0]
+    assert lines[1:-1] == [
+        "  config.training.lr: 0.001 there, 0.002 here",
+        "  config.training.warmup_steps: None there, 5 here",
+        "  config.seed: 42 there, 43 here",
+        "  teachers.t: cdcdcdcdcdcd… there, efefefefefef… here",
+    ]
+    assert lines[-1].startswith("Choose another name (name=…)")
+    assert {path.name: path.stat().st_mtime_ns for path in run.path.iterdir()} == before
+
+
+def test_what_is_left_out_is_a_difference_too(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="config.training.batch_size: 8 there, None here"):
+        Run("group/one", tmp_path).check_identity(
+            IDENTITY | {"config": IDENTITY["config"] | {"training": {"lr": 1e-3}}}
+        )
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    Run("thesis", tmp_path).check_identity(IDENTITY)  # an empty folder is free
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    with pytest.raises(UserError, match=r"not a run, but holds files \(chapter.tex\); choose another name"):
+        Run("thesis", tmp_path).check_identity(IDENTITY)
+
+
+def test_result_json_marks_completion_and_checkpoints_go(run: Run) -> None:
+    run.save_checkpoint(3, content("three"), keep=set())
+    assert not run.finished
+    run.finish({"dev": 1.5})
+    assert run.finished
+    assert read_json(run.path / "result.json") == {"dev": 1.5}
+    assert checkpoints(run) == []
+
+
+# Lock
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from palenka.runs import Run
+Run(sys.argv[1], Path(sys.argv[2])).open({}, {})
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_run_belongs_to_one_process_until_that_ends_however_it_ends(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, "one", str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "locked\n"
+        before = (tmp_path / "one" / "identity.json").read_text()
+        with pytest.raises(UserError, match=rf"one: another process is training this run \(process {holder.pid} on "):
+            Run("one", tmp_path).open(IDENTITY, {})
+        assert (tmp_path / "one" / "identity.json").read_text() == before
+        Run("two", tmp_path).open(IDENTITY, {})
+        holder.kill()
+    after = Run("one", tmp_path)
+    after.open(IDENTITY, {})
+    assert f"process {os.getpid()} on " in (after.path / ".lock").read_text()
+
+
+# Checkpoints
+
+
+def test_the_newest_checkpoint_is_found_by_number(run: Run) -> None:
+    assert run.latest_checkpoint() is None
+    for step in (9, 10, 100):
+        run.save_checkpoint(step, content(str(step)), keep={9, 10, 100})
+    assert run.latest_checkpoint() == 100
+    assert (run.checkpoint_path(10) / "state").read_text() == "10"
+
+
+def test_only_the_new_checkpoint_and_those_to_keep_stay(run: Run) -> None:
+    for step, keep in ((1, set()), (2, {1}), (3, {2}), (4, {2})):
+        run.save_checkpoint(step, content(str(step)), keep)
+    assert checkpoints(run) == ["checkpoint-2", "checkpoint-4"]
+
+
+def test_a_checkpoint_that_fails_leaves_nothing_that_counts(run: Run, tmp_path: Path) -> None:
+    run.save_checkpoint(1, content("whole"), keep=set())
+
+    def fail(folder: Path) -> None:
+        write_text(folder / "state", "half")
+        raise OSError("no space left on device")
+
+    with pytest.raises(OSError, match="no space left"):
+        run.save_checkpoint(2, fail, keep=set())
+    assert run.latest_checkpoint() == 1
+    assert (run.checkpoint_path(1) / "state").read_text() == "whole"
+    run.save_checkpoint(2, content("second try"), keep=set())
+    assert [path.name for path in run.checkpoint_path(2).iterdir()] == ["state"]
+    assert checkpoints(run) == ["checkpoint-2"]
+
+
+def test_a_checkpoint_has_its_name_only_when_it_is_whole(run: Run) -> None:
+    seen = []
+
+    def write(folder: Path) -> None:
+        write_text(folder / "state", "x")
+        seen.append(run.latest_checkpoint())
+
+    run.save_checkpoint(1, content("a"), keep=set())
+    run.save_checkpoint(2, write, keep=set())
+    assert seen == [1]  # while the second is written, the first is still there
+
+
+def test_a_checkpoint_replaces_one_of_the_same_step(run: Run) -> None:
+    run.save_checkpoint(5, content("old"), keep=set())
+    run.save_checkpoint(5, content("new"), keep=set())
+    assert (run.checkpoint_path(5) / "state").read_text() == "new"
+    assert checkpoints(run) == ["checkpoint-5"]
+
+
+def test_half_removed_checkpoints_do_not_count(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill while an old checkpoint is removed: what is left of it has no checkpoint's name."""
+    run.save_checkpoint(1, content("one"), keep=set())
+
+    def killed(path: Path, **options: Any) -> None:
+        if path.exists():
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("palenka.runs.shutil.rmtree", killed)
+    for step in (2, 2):  # to make room for another, and for another of the same step
+        with pytest.raises(KeyboardInterrupt):
+            run.save_checkpoint(step, content("two"), keep=set())
+    monkeypatch.undo()
+    assert not [
+        name for name in checkpoints(run) if name.startswith("checkpoint-") and not (run.path / name / "state").exists()
+    ]
+
+
+def test_opening_a_run_clears_what_a_kill_left(run: Run, tmp_path: Path) -> None:
+    (run.path / ".checkpoint-7.tmp").mkdir()
+    (run.path / ".checkpoint-7.tmp" / "state").write_text("half")
+    (run.path / ".identity.json.123.tmp").write_text("{")
+    run._lock_file.close()
+    Run("group/one", tmp_path).open(IDENTITY, {})
+    assert not list(run.path.glob(".*.tmp"))
+
+
+# Records
+
+
+def steps(run: Run) -> list[int]:
+    return [json.loads(line)["step"] for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_records_behind_a_checkpoint_are_dropped(run: Run) -> None:
+    for step in (1, 2, 2, 3, 4):
+        run.log({"step": step, "loss": 1 / step})
+    run.drop_records_after(2)
+    assert steps(run) == [1, 2, 2]
+    run.log({"step": 3})
+    assert steps(run) == [1, 2, 2, 3]
+    run.drop_records_after(-1)
+    assert steps(run) == []
+
+
+@pytest.mark.parametrize("torn", ['{"step": 2, "lo', '{"step": 2}', "", '{"step"'])
+def test_a_torn_last_line_is_dropped(run: Run, torn: str) -> None:
+    """A kill may leave any part of the last line; without its newline it does not count, and joins no later line."""
+    run.log({"step": 1, "loss": 2.5})
+    with (run.path / "metrics.jsonl").open("a") as file:
+        file.write(torn)
+    run.drop_records_after(5)
+    run.log({"step": 2, "loss": 1.5})
+    assert steps(run) == [1, 2]
+
+
+def test_there_may_be_no_records_yet(run: Run) -> None:
+    run.drop_records_after(3)
+    assert steps(run) == []
+
+
+# Files
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_json(tmp_path / "a.json", {"x": 1})
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"x": object()})
+    assert read_json(tmp_path / "a.json") == {"x": 1}
+
+    def killed(self: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_json(tmp_path / "a.json", {"x": 2})
+    assert read_json(tmp_path / "a.json") == {"x": 1}
+
+
+def test_an_export_is_placed_into_the_run(run: Run) -> None:
+    export = run.path / ".export.tmp"
+    export.mkdir()
+    for name in ("model.safetensors", "config.json"):
+        (export / name).write_text(name)
+    run.place(export)
+    assert not export.exists()
+    assert (run.path / "model.safetensors").read_text() == "model.safetensors"
+    assert (run.path / "config.json").read_text() == "config.json"
+
+
+# Finding runs
+
+
+def test_a_run_is_found_by_name_or_by_path(run: Run, tmp_path: Path, runs_folder: Path) -> None:
+    assert find_run("group/one", tmp_path) == run.path
+    assert find_run(str(run.path)) == run.path
+    (runs_folder / "mine").mkdir()
+    assert find_run("mine") == runs_folder / "mine"
+
+
+def test_a_run_that_is_not_there_is_named_with_those_that_are(run: Run, tmp_path: Path, runs_folder: Path) -> None:
+    with pytest.raises(UserError, match="no run 'group/two' in .*; runs there: group/one"):
+        find_run("group/two", tmp_path)
+    with pytest.raises(UserError, match="no run 'x' in .*; there are no runs yet"):
+        find_run("x")

@@ -1,0 +1,76 @@
+"""scripts/train.slurm on a real SLURM: a job submitted from anywhere becomes a finished run."""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import slurm_cluster
+import tiny
+from conftest import WriteConfig
+
+from palenka.paths import ROOT
+
+JOB_SECONDS = 600
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm_cluster.Cluster]:
+    """A SLURM of our own."""
+    if reason := slurm_cluster.missing():
+        pytest.skip(f"no SLURM here: {reason}")
+    with slurm_cluster.running(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository, with a space in its path and logs of its own."""
+    folder = tmp_path_factory.mktemp("home") / "a checkout"
+    ignored = shutil.ignore_patterns("__pycache__")
+    for name in ("palenka", "scripts"):
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    shutil.copy(ROOT / "train.py", folder)
+    # SLURM's job starts the checkout's own interpreter.
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    (folder / ".venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (folder / ".venv" / "bin" / "python").chmod(0o755)
+    return folder
+
+
+def test_a_job_trains_a_run_to_its_end(
+    cluster: slurm_cluster.Cluster,
+    checkout: Path,
+    prepared: Path,
+    runs_folder: Path,
+    write_config: WriteConfig,
+    tmp_path: Path,
+) -> None:
+    write_config(tiny.train_values(name="queued"), "elsewhere/run.yaml")
+    folders = {"PALENKA_DATA": str(prepared.parent), "PALENKA_RUNS": str(runs_folder)}
+    submit = ("sbatch", "--parsable", "--job-name=small", str(checkout / "scripts" / "train.slurm"))
+    job_id = cluster.run(*submit, "run.yaml", "seed=3", cwd=tmp_path / "elsewhere", **folders).strip()
+    record = cluster.wait(job_id, JOB_SECONDS)
+
+    log = checkout / "logs" / f"small-{job_id}.out"
+    text = log.read_text(encoding="utf-8") if log.exists() else "no log"
+    assert (record["JobState"], record["ExitCode"]) == ("COMPLETED", "0:0"), text
+    header = dict(line.split(maxsplit=1) for line in text.splitlines()[:5])
+    assert list(header) == ["job", "commit", "command", "node", "devices"]
+    assert header["job"].startswith(f"{job_id}, start 1")
+    assert header["command"] == "train.py --config run.yaml seed=3"
+    assert "queued: finished" in text
+    assert json.loads((runs_folder / "queued" / "result.json").read_text())["steps"] == 8
+    assert json.loads((runs_folder / "queued" / "environment.json").read_text())["slurm_job_id"] == job_id
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["run.yaml"]
+
+
+def test_a_job_without_a_config_says_what_is_missing(
+    cluster: slurm_cluster.Cluster, checkout: Path, tmp_path: Path
+) -> None:
+    job_id = cluster.run("sbatch", "--parsable", str(checkout / "scripts" / "train.slurm"), cwd=tmp_path).strip()
+    record = cluster.wait(job_id, JOB_SECONDS)
+    assert record["ExitCode"] == "2:0"
+    assert "no CONFIG was given" in (checkout / "logs" / f"train-{job_id}.out").read_text(encoding="utf-8")

@@ -1,0 +1,608 @@
+"""The training loop in one process: schedule, records, export, determinism, accumulation, and being killed anywhere."""
+
+import gc
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from accelerate.state import AcceleratorState
+from run_files import outcome, records, snapshot
+from safetensors.torch import load_file
+from torch.nn import functional as F
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+import palenka.runs
+import palenka.training
+from palenka.config import UserError
+from palenka.distiller import Distiller
+from palenka.plan import DistillConfig, Plan, TrainConfig, make_plan
+from palenka.runs import Run, read_json
+from palenka.tokenizer import load_tokenizer
+from palenka.tokens import Domain
+from palenka.training import Trainer, learning_rate, parameter_groups, summarise_dev, train
+
+RECORD = ["step", "epoch", "tokens", "words", "split", "loss"]
+# Adam divides by the root of the squared gradient: with a large epsilon, rounding of gradients near 0 stays rounding.
+EXACT = {"precision": "fp32", "adam_epsilon": 1e-3}
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator() -> Iterator[None]:
+    """accelerate keeps the first precision it was given for the life of the process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def kept_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No checkpoint is dropped."""
+    monkeypatch.setattr(Run, "drop_checkpoints", lambda self, keep: None)
+
+
+def plan_for(values: dict[str, Any], **training: Any) -> Plan:
+    """A plan in float32, with `training` changed."""
+    values = values | {"training": {**values["training"], "precision": "fp32", **training}}
+    schema = DistillConfig if "student" in values else TrainConfig
+    return make_plan(schema.model_validate(values), "test")
+
+
+def train_run(values: dict[str, Any], **training: Any) -> Path:
+    return train(plan_for(values, **training))
+
+
+def initial_student(plan: Plan) -> PreTrainedModel:
+    return palenka.training.build_model(plan.model, plan.config.seed, tiny.CPU)
+
+
+def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    assert one.keys() == other.keys()
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+# Schedule, parameter groups, dev summary
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (0, 0.5),  # a quarter of the way up
+        (3, 2.0),  # the last step of the warm-up has the peak
+        (4, 2.0),  # the cosine starts from it: cos 0
+        (6, 1.0 + math.sqrt(0.5)),  # a quarter of 8 steps: (1 + cos 45°)
+        (8, 1.0),  # half of them: cos 90°
+        (12, 0.0),  # after the last step
+    ],
+)
+def test_learning_rate_by_hand(step: int, expected: float) -> None:
+    assert learning_rate(step, peak=2.0, warmup_steps=4, total_steps=12) == pytest.approx(expected, abs=1e-12)
+
+
+def test_learning_rate_without_warmup_starts_at_the_peak() -> None:
+    assert learning_rate(0, peak=3e-4, warmup_steps=0, total_steps=10) == 3e-4
+
+
+def test_warmup_longer_than_the_run_never_ends() -> None:
+    assert [learning_rate(step, 1.0, warmup_steps=100, total_steps=2) for step in range(2)] == [0.01, 0.02]
+
+
+def test_matrices_decay_and_vectors_do_not(teacher: Path) -> None:
+    distiller = Trainer(plan := plan_for(tiny.distill_values()), Run("student", plan.runs), plan.identity()).distiller
+    decayed, plain = parameter_groups(distiller, weight_decay=0.1)
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
+    name_of = {id(parameter): name for name, parameter in distiller.named_parameters()}
+    names = [[name_of[id(parameter)] for parameter in group["params"]] for group in (decayed, plain)]
+    assert sorted(names[0] + names[1]) == sorted(name_of.values())
+    assert all("norm" in name for name in names[1])
+    assert [name for name in names[0] if "norm" in name] == []
+    assert sum("projections" in name for name in names[0]) == 2
+
+
+def test_frozen_parameters_are_in_no_group() -> None:
+    model = tiny.model(tiny.GPT2)
+    model.get_input_embeddings().weight.requires_grad_(False)
+    grouped = {id(parameter) for group in parameter_groups(model, 0.1) for parameter in group["params"]}
+    assert grouped == {id(p) for p in model.parameters()} - {id(model.get_input_embeddings().weight)}
+
+
+def test_dev_summary_by_hand() -> None:
+    domains = [
+        Domain("wiki", start=0, end=100, words=70, bytes=400, documents=2),  # 4 bytes a token
+        Domain("books", start=100, end=150, words=40, bytes=100, documents=1),  # 2 bytes a token
+    ]
+    sums = torch.tensor([[20.0, 10], [30.0, 5]], dtype=torch.float64)  # nats, tokens
+    summary = summarise_dev(sums, domains)
+    assert summary["tokens"] == 15
+    assert summary["cross_entropy"] == pytest.approx(50 / 15)
+    assert summary["bits_per_byte"] == pytest.approx(50 / 50 / math.log(2))  # 10 · 4 + 5 · 2 bytes
+    assert summary["domains"] == {
+        "wiki": {"cross_entropy": 2.0, "bits_per_byte": pytest.approx(20 / 40 / math.log(2)), "tokens": 10},
+        "books": {"cross_entropy": 6.0, "bits_per_byte": pytest.approx(30 / 10 / math.log(2)), "tokens": 5},
+    }
+
+
+# What a run leaves
+
+
+def dev_cross_entropy(model: PreTrainedModel, plan: Plan) -> float:
+    """Nats per token over the dev windows, from plain logits."""
+    inputs, labels = (torch.from_numpy(array) for array in plan.dev_windows.batch(range(len(plan.dev_windows))))
+    with torch.no_grad():
+        logits = model.eval()(inputs).logits
+    return float(F.cross_entropy(logits.flatten(0, 1).double(), labels.flatten()))
+
+
+def test_training_lowers_the_dev_loss_it_reports(prepared: Path, runs_folder: Path) -> None:
+    plan = plan_for(tiny.train_values(), lr=1e-2, max_steps=60, eval_steps=20)
+    before = dev_cross_entropy(initial_student(plan), plan)
+    run = train(plan)
+    after = dev_cross_entropy(AutoModelForCausalLM.from_pretrained(run, dtype=torch.float32), plan)
+    assert read_json(run / "result.json")["dev"]["cross_entropy"] == pytest.approx(after, abs=1e-5)
+    assert after < before - 1
+    losses = [record["loss"] for record in records(run, "dev")]
+    assert len(losses) == 3
+    assert min(losses) == read_json(run / "result.json")["dev"]["cross_entropy"]
+
+
+def test_records_have_the_documented_fields(teacher: Path) -> None:
+    run = train_run(tiny.distill_values(), logging_steps=2)
+    train_fields = [*RECORD, "hard_target", "hidden_state", "logit", "lr", "grad_norm", "tokens_per_second"]
+    for record in records(run, "train"):
+        assert sorted(record) == sorted(train_fields)
+        terms = record["hard_target"] + 0.5 * record["logit"] + 0.5 * record["hidden_state"]
+        assert record["loss"] == pytest.approx(terms, rel=1e-5)
+    for record in records(run, "dev"):
+        assert sorted(record) == sorted([*RECORD, "bits_per_byte", "domains"])
+        assert list(record["domains"]) == sorted(tiny.DOMAINS)
+    assert [(r["step"], r["split"]) for r in records(run)] == [
+        (2, "train"), (4, "train"), (4, "dev"), (6, "train"), (8, "train"), (8, "dev"),
+    ]  # fmt: skip
+
+
+def test_records_count_what_was_seen(teacher: Path) -> None:
+    plan = plan_for(tiny.distill_values())
+    run = train(plan)
+    for record in records(run):
+        seen = range(8 * record["step"])
+        starts, ends = plan.windows.bounds(seen)
+        assert record["tokens"] == int((plan.windows.batch(seen)[1] != -100).sum()) == int((ends - starts).sum())
+        assert record["words"] == plan.windows.words(seen)
+        assert record["epoch"] == pytest.approx(8 * record["step"] / plan.windows.epoch_size(0), abs=1e-4)
+    result = read_json(run / "result.json")
+    last = records(run, "dev")[-1]
+    assert [result[key] for key in ("steps", "tokens", "words", "epochs")] == [8, last["tokens"], last["words"], last["epoch"]]
+
+
+def test_first_record_is_the_loss_of_the_initial_student(prepared: Path, runs_folder: Path) -> None:
+    plan = plan_for(tiny.train_values(), max_steps=1)
+    inputs, labels = (torch.from_numpy(array) for array in plan.windows.batch(range(8)))
+    with torch.no_grad():
+        logits = initial_student(plan)(inputs).logits
+    expected = float(F.cross_entropy(logits.flatten(0, 1), labels.flatten()))
+    (record,) = records(train(plan), "train")
+    assert record["hard_target"] == pytest.approx(expected, rel=1e-6)
+    assert record["loss"] == pytest.approx(expected, rel=1e-6)
+    assert record["lr"] == 0.5e-3
+
+
+def test_log_interval_gives_means(prepared: Path, runs_folder: Path) -> None:
+    each = records(train_run(tiny.train_values(name="each"), logging_steps=1), "train")
+    pairs = records(train_run(tiny.train_values(name="pairs"), logging_steps=2), "train")
+    for pair, first, second in zip(pairs, each[::2], each[1::2], strict=True):
+        for key in ("loss", "hard_target", "grad_norm"):
+            assert pair[key] == pytest.approx((first[key] + second[key]) / 2, rel=1e-5)
+        assert pair["lr"] == second["lr"]
+
+
+def test_completion_is_marked_last(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    placed: list[str] = []
+    replace = Path.replace
+
+    def recorded(self: Path, target: Path) -> Path:
+        placed.append(Path(target).name)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", recorded)
+    run = train_run(tiny.distill_values())
+    last = placed.index("result.json")
+    assert {"model.safetensors", "config.json", "tokenizer.json", "metrics.jsonl"} <= set(placed[:last])
+    assert all(name.startswith(".checkpoint-") for name in placed[last + 1 :])
+    result = read_json(run / "result.json")
+    assert list(result) == [
+        "name", "method", "architecture", "parameters", "steps", "epochs", "tokens", "words", "best_step", "dev",
+        "seconds", "tokens_per_second",
+    ]  # fmt: skip
+    assert (result["name"], result["method"], result["architecture"]) == ("student", "distill", "llama")
+    assert result["best_step"] in (4, 8)
+
+
+def test_second_start_does_nothing(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = train_run(tiny.distill_values())
+    before = snapshot(run)
+    assert train_run(tiny.distill_values()) == run
+    assert snapshot(run) == before
+    assert "finished already" in capsys.readouterr().out
+
+
+def test_run_finished_by_another_process_meanwhile_is_left_alone(teacher: Path) -> None:
+    plan = plan_for(tiny.distill_values())
+    late = Run("student", plan.runs)
+    assert not late.finished
+    run = train(plan)
+    gc.collect()
+    before = snapshot(run)
+    with pytest.raises(UserError, match="finished"):
+        Trainer(plan, late, plan.identity())
+    assert snapshot(run) == before
+
+
+@pytest.mark.usefixtures("kept_checkpoints")
+@pytest.mark.parametrize("tied", [False, True])
+def test_export_is_the_plain_best_student(teacher: Path, tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(palenka.training, "learning_rate", lambda step, *rest: 1e-2 if step < 6 else 1.0)
+    plan = plan_for(tiny.distill_values(student={**tiny.LLAMA, "tie_word_embeddings": tied}), eval_steps=2)
+    run = train(plan)
+    best = read_json(run / "result.json")["best_step"]
+    dev = {record["step"]: record["loss"] for record in records(run, "dev")}
+    assert best == min(dev, key=dev.__getitem__)
+    assert best < 8, "the last steps' learning rate should spoil the student, so that best and last differ"
+
+    weights = load_file(run / "model.safetensors")
+    assert all(tensor.dtype == torch.float32 for tensor in weights.values())
+    initial_student(plan).save_pretrained(run / "plain")
+    assert weights.keys() == load_file(run / "plain" / "model.safetensors").keys()
+
+    trained = {
+        name.removeprefix("student."): tensor
+        for name, tensor in load_file(run / f"checkpoint-{best}" / "distiller.safetensors").items()
+        if name.startswith("student.")
+    }
+    plain = initial_student(plan)
+    assert plain.load_state_dict(trained, strict=False).unexpected_keys == []
+    exported, loading = AutoModelForCausalLM.from_pretrained(run, output_loading_info=True, dtype=torch.float32)
+    assert not any(loading.values())
+    inputs = torch.from_numpy(plan.dev_windows.batch(range(4))[0])
+    with torch.no_grad():
+        assert torch.equal(exported.eval()(inputs).logits, plain.eval()(inputs).logits)
+
+
+def test_export_has_the_datas_tokenizer(prepared: Path, runs_folder: Path) -> None:
+    run = train_run(tiny.train_values(), max_steps=1)
+    text = "The cat sees a dog.\nEvery farmer likes one river. <s>"
+    assert AutoTokenizer.from_pretrained(run)(text) == load_tokenizer(prepared / "tokenizer")(text)
+    config = read_json(run / "config.json")
+    assert [config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id", "vocab_size")] == [1, 2, 0, tiny.VOCABULARY]
+
+
+# Seeds
+
+
+def test_same_seed_same_bits(teacher: Path) -> None:
+    first, again = (train_run(tiny.distill_values(name=name)) for name in ("first", "again"))
+    assert outcome(first) == outcome(again)
+    assert outcome(first)["weights"] != outcome(train_run(tiny.distill_values(name="other", seed=8)))["weights"]
+
+
+def test_data_seed_decides_the_text_and_seed_the_rest(prepared: Path, runs_folder: Path) -> None:
+    data = {"name": "tiny", "seq_length": 16, "dev_samples": 16}
+
+    def first_step(name: str, seed: int, data_seed: int) -> dict[str, Any]:
+        return records(train_run(tiny.train_values(name=name, seed=seed, data=data | {"seed": data_seed}), max_steps=8))[0]
+
+    one, other_seed, other_data = first_step("a", 1, 1), first_step("b", 2, 1), first_step("c", 1, 2)
+    seen = ("tokens", "words")
+    assert [one[key] for key in seen] == [other_seed[key] for key in seen] != [other_data[key] for key in seen]
+    assert len({one["loss"], other_seed["loss"], other_data["loss"]}) == 3
+
+
+def test_control_and_students_start_equal(teacher: Path) -> None:
+    kd = {"hard_target": {"weight": 0.5}, "logit": {"weight": 0.5}}
+    runs = [
+        train_run(tiny.train_values(name="control"), max_steps=1),
+        train_run(tiny.distill_values(name="kd", objective=kd), max_steps=1),
+        train_run(tiny.distill_values(name="dskd"), max_steps=1),
+    ]
+    assert len({records(run, "train")[0]["hard_target"] for run in runs}) == 1
+    assert len({(run / "model.safetensors").read_bytes() for run in runs}) == 3
+
+
+# Accumulation
+
+
+@pytest.mark.parametrize("reduction", ["token", "sequence_sum"])
+def test_micro_batches_do_not_change_the_training(teacher: Path, reduction: str) -> None:
+    objective = tiny.distill_values()["objective"] | {"logit": {"weight": 0.5, "reduction": reduction}}
+
+    def student(name: str, micro_batch_size: int | None) -> Path:
+        return train_run(tiny.distill_values(name=name, objective=objective), **EXACT, micro_batch_size=micro_batch_size)
+
+    whole, parts, single = student("whole", None), student("parts", 2), student("single", 1)
+    initial = initial_student(plan_for(tiny.distill_values())).state_dict()
+    weights = load_file(whole / "model.safetensors")
+    assert largest_difference(weights, initial) > 1e-3
+    for run in (parts, single):
+        assert largest_difference(weights, load_file(run / "model.safetensors")) < 2e-7
+        for one, other in zip(records(whole, "train"), records(run, "train"), strict=True):
+            for key in ("loss", "hard_target", "logit", "hidden_state", "grad_norm"):
+                assert one[key] == pytest.approx(other[key], rel=1e-5)
+
+
+def test_gradient_is_clipped_apart_from_the_projections(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However large the projections' gradient is, the student's keeps its own norm, at most max_grad_norm."""
+    norms = []
+
+    def norm_of(parameters: Iterator[torch.nn.Parameter]) -> float:
+        return math.sqrt(sum(float(p.grad.square().sum()) for p in parameters if p.grad is not None))
+
+    clip = Trainer._clip
+
+    def watched(self: Trainer) -> torch.Tensor:
+        before = norm_of(self.distiller.student.parameters())
+        reported = clip(self)
+        norms.append((before, float(reported), *(norm_of(m.parameters()) for m in self.distiller.children())))
+        return reported
+
+    monkeypatch.setattr(Trainer, "_clip", watched)
+    train_run(tiny.distill_values(), max_grad_norm=0.01, max_steps=2)
+    for before, reported, student, projections in norms:
+        assert before > 0.01
+        assert reported == pytest.approx(before, rel=1e-4)
+        assert student == pytest.approx(0.01, rel=1e-3)
+        assert projections == pytest.approx(0.01, rel=1e-3)
+
+
+# Hidden states
+
+
+@pytest.mark.usefixtures("kept_checkpoints")
+def test_hidden_state_weight_matters_and_its_projections_learn(teacher: Path) -> None:
+    def student(name: str, weight: float) -> tuple[Path, dict[str, torch.Tensor]]:
+        objective = tiny.distill_values()["objective"] | {"hidden_state": {"weight": weight}}
+        plan = plan_for(tiny.distill_values(name=name, objective=objective))
+        trainer = Trainer(plan, Run(name, plan.runs), plan.identity())
+        owned = {k: v.clone() for k, v in trainer.distiller.state_dict().items() if not k.startswith("student.")}
+        return trainer.run_to_end(), owned
+
+    without, nothing = student("without", 0.0)
+    with_states, initial = student("with", 0.5)
+    assert nothing == {}
+    assert "hidden_state" not in records(without, "train")[0]
+    assert largest_difference(*(load_file(run / "model.safetensors") for run in (without, with_states))) > 1e-4
+
+    projections = {
+        name: tensor
+        for name, tensor in load_file(with_states / "checkpoint-8" / "distiller.safetensors").items()
+        if not name.startswith("student.")
+    }
+    assert projections.keys() == initial.keys()
+    assert len(initial) == 2, "one for each layer of the student"
+    for name, tensor in projections.items():
+        assert float((tensor - initial[name]).abs().max()) > 1e-3
+    exported = load_file(with_states / "model.safetensors")
+    assert [name for name in exported if "projection" in name or "objective" in name] == []
+    assert exported.keys() == load_file(without / "model.safetensors").keys()
+
+
+# Killed anywhere
+
+
+class Killed(BaseException):
+    """What a process killed at this point would not survive."""
+
+
+Damage = Callable[..., Any]
+
+
+def kill_at(patch: pytest.MonkeyPatch, owner: Any, name: str, call: int, damage: Damage | None = None) -> None:
+    """Let the `call`-th call of owner.name do `damage` to the disk, and nothing happen after it."""
+    original, calls = getattr(owner, name), 0
+
+    def deadly(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            if damage:
+                damage(*args, **kwargs)
+            raise Killed
+        return original(*args, **kwargs)
+
+    patch.setattr(owner, name, deadly)
+
+
+def killed_run(values: dict[str, Any], point: tuple[Any, ...]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        kill_at(patch, *point)
+        try:
+            train_run(values, checkpoint_steps=1)
+        except Killed:
+            pass
+        else:
+            pytest.fail("the run was never killed")
+    gc.collect()  # what held the lock is gone, as after a kill
+
+
+def half_a_line(run: Run, record: dict[str, Any]) -> None:
+    with (run.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record)[:40])
+
+
+def half_a_file(state: Any, path: Path) -> None:
+    path.write_bytes(b"half of the optimizer")
+
+
+def half_a_folder(path: Path, ignore_errors: bool = False) -> None:
+    (path / "optimizer.pt").unlink()
+
+
+def first_file_only(run: Run, folder: Path) -> None:
+    first = min(folder.iterdir())
+    first.replace(run.path / first.name)
+
+
+TRAINING = palenka.training
+POINTS = {
+    "before anything": (Run, "drop_records_after", 1),
+    "in the first step, without a checkpoint": (Trainer, "_clip", 1),
+    "in a step": (Trainer, "_clip", 6),
+    "while a record is appended": (Run, "log", 4, half_a_line),
+    "while a dev record is appended": (Run, "log", 5, half_a_line),
+    "after the weights of a checkpoint": (torch, "save", 3, half_a_file),
+    "before a checkpoint's last file": (TRAINING, "write_json", 3),
+    "before a checkpoint gets its name": (palenka.runs, "_sync", 3),
+    "before old checkpoints are dropped": (Run, "drop_checkpoints", 3),
+    "before the checkpoint of the best step is dropped": (Run, "drop_checkpoints", 8),
+    "while an old checkpoint is dropped": (shutil, "rmtree", 5, half_a_folder),
+    "before the export": (Trainer, "_export", 1),
+    "while the export is written": (TRAINING, "save_tokenizer", 1),
+    "while the export is moved": (Run, "place", 1, first_file_only),
+    "between export and result": (Run, "finish", 1),
+}
+
+
+@pytest.fixture
+def dropout_student(teacher: Path) -> dict[str, Any]:
+    """A student whose steps draw random numbers, which a resume must repeat."""
+    student = {**tiny.GPT2, "hidden_size": 16, "resid_pdrop": 0.2, "embd_pdrop": 0.2, "attn_pdrop": 0.2}
+    return tiny.distill_values(student=student)
+
+
+@pytest.mark.parametrize("point", POINTS.values(), ids=POINTS.keys())
+def test_killed_and_resumed_equals_unkilled(dropout_student: dict[str, Any], point: tuple[Any, ...]) -> None:
+    whole = train_run(dropout_student | {"name": "whole"}, checkpoint_steps=1)
+    killed_run(dropout_student, point)
+    run = train_run(dropout_student, checkpoint_steps=1)
+    assert outcome(run) == outcome(whole)
+
+
+def test_killed_again_while_resuming(dropout_student: dict[str, Any]) -> None:
+    whole = train_run(dropout_student | {"name": "whole"}, checkpoint_steps=1)
+    for point in (POINTS["in a step"], (Run, "drop_records_after", 1), (TRAINING, "load_model", 1), (Run, "log", 1, half_a_line)):
+        killed_run(dropout_student, point)
+    assert outcome(train_run(dropout_student, checkpoint_steps=1)) == outcome(whole)
+
+
+def test_killed_between_records_keeps_their_means(dropout_student: dict[str, Any]) -> None:
+    """A record is a mean over steps on both sides of the kill."""
+    values = dropout_student | {"training": dropout_student["training"] | {"logging_steps": 4}}
+    whole = train_run(values | {"name": "whole"}, checkpoint_steps=1)
+    killed_run(values, (Trainer, "_clip", 7))
+    assert outcome(train_run(values, checkpoint_steps=1)) == outcome(whole)
+
+
+def test_killed_after_the_result_is_finished(dropout_student: dict[str, Any], runs_folder: Path) -> None:
+    whole = train_run(dropout_student | {"name": "whole"}, checkpoint_steps=1)
+    killed_run(dropout_student, (Run, "drop_checkpoints", 9))
+    run = runs_folder / "student"
+    before = snapshot(run)
+    train_run(dropout_student, checkpoint_steps=1)
+    assert snapshot(run) == before
+    assert [outcome(run)[key] for key in ("weights", "metrics", "result")] == [
+        outcome(whole)[key] for key in ("weights", "metrics", "result")
+    ]
+
+
+def test_resume_takes_the_optimizer_and_the_projections_along(teacher: Path) -> None:
+    """With the last checkpoint far behind, all that was not in it would show."""
+    whole = train_run(tiny.distill_values(name="whole"), checkpoint_steps=3)
+    plan = plan_for(tiny.distill_values(), checkpoint_steps=3)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, Trainer, "_clip", 6)
+        train(plan)
+    gc.collect()
+    assert [path.name for path in (plan.runs / "student").glob("checkpoint-*")] == ["checkpoint-4"]
+    assert outcome(train(plan)) == outcome(whole)
+
+
+# Refusals
+
+
+def test_changed_learning_rate_under_a_taken_name(
+    teacher: Path, write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import distill
+
+    run = train_run(tiny.distill_values())
+    before = snapshot(run)
+    config = str(write_config(tiny.distill_values()))
+    monkeypatch.setattr("sys.argv", ["distill.py", "--config", config, "training.lr=0.5", "training.precision=fp32"])
+    with pytest.raises(SystemExit) as ended:
+        distill.main()
+    assert ended.value.code == 2
+    message = capsys.readouterr().err
+    assert "this name holds another run; nothing was changed" in message
+    assert "config.training.lr: 0.001 there, 0.5 here" in message
+    assert "Traceback" not in message
+    assert snapshot(run) == before
+
+
+def test_changed_teacher_under_a_taken_name(teacher: Path, prepared: Path) -> None:
+    train_run(tiny.distill_values())
+    tiny.write_finished_run(teacher, tiny.GPT2, prepared / "tokenizer", seed=2)
+    with pytest.raises(UserError, match="teachers.teacher"):
+        train_run(tiny.distill_values())
+
+
+def spoil_weights_after(step: int, patch: pytest.MonkeyPatch) -> None:
+    """An infinite learning rate in that step: its loss is still finite."""
+    original = palenka.training.learning_rate
+    patch.setattr(palenka.training, "learning_rate", lambda at, *rest: math.inf if at == step else original(at, *rest))
+
+
+@pytest.mark.parametrize("cadence", [{"checkpoint_steps": 2}, {"checkpoint_steps": 1, "eval_steps": 100, "logging_steps": 100}])
+def test_loss_that_is_not_finite_ends_the_run(
+    teacher: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch, cadence: dict[str, int]
+) -> None:
+    spoil_weights_after(4, monkeypatch)
+    with pytest.raises(SystemExit) as ended:
+        train_run(tiny.distill_values(), **cadence)
+    assert isinstance(ended.value.code, str), "which is printed, and makes the exit code 1"
+    assert "is nan at step" in ended.value.code or "is inf at step" in ended.value.code
+    assert "checkpoint is kept" in ended.value.code
+    run = runs_folder / "student"
+    assert not (run / "result.json").exists()
+    kept = [path for path in run.glob("checkpoint-*") if int(path.name.split("-")[1]) <= 4]
+    assert sorted(kept) == sorted(run.glob("checkpoint-*")) != []
+    for path in kept:
+        assert all(bool(tensor.isfinite().all()) for tensor in load_file(path / "distiller.safetensors").values())
+
+
+def test_dev_loss_falls_for_every_domain(prepared: Path, runs_folder: Path) -> None:
+    run = train_run(tiny.train_values(), lr=1e-2, max_steps=30, eval_steps=15)
+    first, last = (records(run, "dev")[index]["domains"] for index in (0, -1))
+    assert first.keys() == set(tiny.DOMAINS)
+    assert all(last[name]["cross_entropy"] < first[name]["cross_entropy"] for name in first)
+
+
+def test_teachers_are_in_no_optimizer_and_no_checkpoint(teacher: Path) -> None:
+    plan = plan_for(tiny.distill_values())
+    trainer = Trainer(plan, Run("student", plan.runs), plan.identity())
+    assert isinstance(trainer.distiller, Distiller)
+    size = sum(parameter.numel() for parameter in trainer.distiller.parameters())
+    student = sum(parameter.numel() for parameter in initial_student(plan).parameters())
+    assert size == student + 2 * tiny.LLAMA["hidden_size"] * tiny.GPT2["hidden_size"]
+    held = sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"])
+    assert held == size
+
+
+def test_windows_are_the_plans(prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step trains on the next batch_size windows, over the end of an epoch too."""
+    plan = plan_for(tiny.train_values(data={"name": "tiny", "seq_length": 16, "dev_samples": 16, "fraction": 0.05}), max_steps=10)
+    assert plan.windows.epoch_size(0) < 80, "the run should see more than one epoch"
+    seen = []
+    forward = Distiller.forward
+
+    def watched(self: Distiller, input_ids: torch.Tensor, labels: torch.Tensor, step: Any) -> Any:
+        seen.append(input_ids.numpy().copy())
+        return forward(self, input_ids, labels, step)
+
+    monkeypatch.setattr(Distiller, "forward", watched)
+    run = train(plan)
+    assert np.array_equal(np.concatenate(seen), plan.windows.batch(range(80))[0])
+    assert records(run)[-1]["epoch"] > 1
