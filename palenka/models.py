@@ -21,10 +21,7 @@ from palenka.seeds import seeded
 Architecture = Literal["gpt2", "gptj", "llama"]
 PUBLISHED_POSITIONS = 256
 FROM_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
-SIZES = (
-    "hidden_size", "intermediate_size", "n_inner",
-    "num_hidden_layers", "num_attention_heads", "max_position_embeddings",
-)  # fmt: skip
+SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 NO_TOKEN_IDS: dict[str, Any] = dict.fromkeys(FROM_TOKENIZER[1:])  # the classes' defaults belong to other tokenizers
 
 
@@ -56,6 +53,7 @@ class ModelConfig(BaseModel):
     def _key_problems(self) -> Iterator[str]:
         given = self.model_extra or {}
         stored, known = _stored_names(self.architecture), _known_keys(self.architecture)
+        sizes = {stored.get(key, key) for key in SIZES}
         for key in given:
             if key in FROM_TOKENIZER:
                 yield f"{key} comes from the tokenizer; leave it out"
@@ -63,6 +61,8 @@ class ModelConfig(BaseModel):
                 yield f"unknown key {key!r} for architecture {self.architecture!r}{did_you_mean(key, known)}"
             elif stored.get(key, key) != key and stored[key] in given:
                 yield f"{key} and {stored[key]} are two names of one value; leave one out"
+            elif stored.get(key, key) in sizes and isinstance(size := given[key], int) and size < 1:
+                yield f"{key} is {size}, expected at least 1"
 
     def hugging_face(self, token_ids: dict[str, int]) -> PretrainedConfig:
         """The architecture's config object.
@@ -74,10 +74,6 @@ class ModelConfig(BaseModel):
             ValueError or a library error: values that do not fit together.
         """
         config = AutoConfig.for_model(self.architecture, **NO_TOKEN_IDS | self.keys | token_ids)
-        for key in SIZES:
-            size = getattr(config, key, None)
-            if size is not None and size < 1:
-                raise ValueError(f"{key} is {size}, expected at least 1")
         if config.hidden_size % config.num_attention_heads:
             width, heads = config.hidden_size, config.num_attention_heads
             raise ValueError(f"hidden_size {width} is not a multiple of num_attention_heads {heads}")

@@ -24,6 +24,6 @@ def outcome(run: Path) -> dict[str, Any]:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Content and time of change of each file in a folder."""
-    paths = [path for path in folder.rglob("*") if path.is_file()]
+    """Content and time of change of each file in a folder, but for locks: to take one is no change."""
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
     return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}

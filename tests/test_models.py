@@ -95,7 +95,10 @@ def problem(**keys: Any) -> str:
         ({"bos_token_id": 1}, "bos_token_id comes from the tokenizer; leave it out"),
         ({"eos_token_id": 1}, "eos_token_id comes from the tokenizer; leave it out"),
         ({"pad_token_id": 1}, "pad_token_id comes from the tokenizer; leave it out"),
-        ({"hidden_size": 18, "num_attention_heads": 4}, "hidden_size 18 is not a multiple of num_attention_heads 4"),
+        (
+            {"hidden_size": 18, "num_attention_heads": 4},
+            "hidden size (18) is not a multiple of the number of attention heads (4)",
+        ),
         ({"hidden_size": "None"}, "'hidden_size' expected int, got str"),
         ({"hidden_size": 0}, "hidden_size is 0, expected at least 1"),
         ({"intermediate_size": -8}, "intermediate_size is -8, expected at least 1"),
@@ -114,6 +117,13 @@ def test_keys_and_values_that_make_no_model_are_refused(changes: dict[str, Any],
 def test_all_wrong_keys_are_named_at_once() -> None:
     message = problem(**tiny.LLAMA, hiden_size=3, vocab_size=5)
     assert "hiden_size" in message and "vocab_size" in message
+
+
+def test_sizes_are_checked_under_every_name_and_in_every_architecture() -> None:
+    assert "n_head is 0, expected at least 1" in problem(architecture="gpt2", n_head=0)
+    assert "intermediate_size is 0, expected at least 1" in problem(**{**tiny.GPT2, "intermediate_size": 0})
+    assert "hidden_size 25 is not a multiple of num_attention_heads 2" in problem(**{**tiny.GPT2, "hidden_size": 25})
+    assert "no gptj model can be built of these values" in problem(**{**tiny.LLAMA, "architecture": "gptj"})
 
 
 @pytest.mark.parametrize(("one", "other"), [("hidden_size", "n_embd"), ("intermediate_size", "n_inner")])

@@ -105,25 +105,26 @@ HOLDER = """
 import sys
 from pathlib import Path
 from palenka.runs import Run
-Run(sys.argv[1], Path(sys.argv[2])).open({}, {})
+run = Run("one", Path(sys.argv[1]))
+run.open({"data": "x"}, {})
 print("locked", flush=True)
 sys.stdin.read()
 """
 
 
 def test_a_run_belongs_to_one_process_until_that_ends_however_it_ends(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", HOLDER, "one", str(tmp_path)]
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "locked\n"
         before = (tmp_path / "one" / "identity.json").read_text()
         with pytest.raises(UserError, match=rf"one: another process is training this run \(process {holder.pid} on "):
-            Run("one", tmp_path).open(IDENTITY, {})
+            Run("one", tmp_path).open({"data": "x"}, {})
         assert (tmp_path / "one" / "identity.json").read_text() == before
         Run("two", tmp_path).open(IDENTITY, {})
         holder.kill()
     after = Run("one", tmp_path)
-    after.open(IDENTITY, {})
+    after.open({"data": "x"}, {})
     assert f"process {os.getpid()} on " in (after.path / ".lock").read_text()
 
 

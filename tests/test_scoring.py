@@ -126,7 +126,7 @@ def test_batches_order_and_company_do_not_matter(keys: Any, tokenizer: Any, monk
         np.testing.assert_allclose(subject.score(texts, batch_tokens), alone, atol=1e-4)
     shuffled = np.random.default_rng(0).permutation(len(texts))
     np.testing.assert_allclose(subject.score([texts[i] for i in shuffled]), alone[shuffled], atol=1e-4)
-    monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", 3 * tiny.VOCABULARY)
+    monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", {"cpu": 3 * tiny.VOCABULARY})
     np.testing.assert_allclose(subject.score(texts), alone, atol=1e-4)
 
 

@@ -22,6 +22,7 @@ import palenka.runs
 import palenka.training
 from palenka.config import UserError
 from palenka.distiller import Distiller
+from palenka.models import attention_implementation, build_model
 from palenka.plan import DistillConfig, Plan, TrainConfig, make_plan
 from palenka.runs import Run, read_json
 from palenka.tokenizer import load_tokenizer
@@ -59,7 +60,7 @@ def train_run(values: dict[str, Any], **training: Any) -> Path:
 
 
 def initial_student(plan: Plan) -> PreTrainedModel:
-    return palenka.training.build_model(plan.model, plan.config.seed, tiny.CPU)
+    return build_model(plan.model, plan.config.seed, tiny.CPU)
 
 
 def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
@@ -266,7 +267,9 @@ def test_export_is_the_plain_best_student(teacher: Path, tied: bool, monkeypatch
     }
     plain = initial_student(plan)
     assert plain.load_state_dict(trained, strict=False).unexpected_keys == []
-    exported, loading = AutoModelForCausalLM.from_pretrained(run, output_loading_info=True, dtype=torch.float32)
+    exported, loading = AutoModelForCausalLM.from_pretrained(
+        run, output_loading_info=True, dtype=torch.float32, attn_implementation=attention_implementation(tiny.CPU)
+    )
     assert not any(loading.values())
     inputs = torch.from_numpy(plan.dev_windows.batch(range(4))[0])
     with torch.no_grad():

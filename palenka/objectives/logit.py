@@ -11,6 +11,7 @@ arXiv 1503.02531, section 2). `reduction: sequence_sum` divides by the number of
 it weighs up to 127 times as much.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -53,7 +54,7 @@ class Logit(TokenObjective):
                 combined = combined + share * logits
             return F.log_softmax(combined / temperature, dim=-1)
         weighted = [
-            F.log_softmax(logits / temperature, dim=-1) + torch.tensor(share, device=logits.device).log()
+            F.log_softmax(logits / temperature, dim=-1) + math.log(share)
             for share, logits in zip(self.shares, teachers, strict=True)
         ]
         return torch.logsumexp(torch.stack(weighted), dim=0)
