@@ -77,6 +77,10 @@ class Meter:
         totals[-1] /= accelerator.num_processes  # every process has the same norm
         return totals
 
+    def means(self, accelerator: Accelerator) -> dict[str, float]:
+        """The means over the steps since the last record, by name."""
+        return dict(zip(self.names, (self.totals(accelerator) / self.steps).tolist(), strict=True))
+
     def tokens_per_second(self) -> float:
         return self.tokens / max(time.monotonic() - self.started, 1e-9)
 
@@ -235,7 +239,7 @@ class Trainer:
 
     def _log_training(self) -> None:
         """One record: means over the steps since the last one."""
-        means = dict(zip(self.meter.names, (self.meter.totals(self.accelerator) / self.meter.steps).tolist(), strict=True))
+        means = self.meter.means(self.accelerator)
         self._check_finite(means["loss"])
         grad_norm = means.pop("grad_norm")
         record = self._position() | {"split": "train"} | means
@@ -345,10 +349,9 @@ class Trainer:
             load_model(self.distiller, str(best / "distiller.safetensors"))
             self._export()
             self.run.finish(self._result())
-        self.display.finished(
-            f"finished, dev {self.progress.best_dev['cross_entropy']:.4f} nats/token at step {self.progress.best_step}, "
-            f"in {self.run.path}"
-        )
+        dev = self.progress.best_dev["cross_entropy"]
+        best = f"dev {dev:.4f} nats/token at step {self.progress.best_step}"
+        self.display.finished(f"finished, {best}, in {self.run.path}")
         self.accelerator.wait_for_everyone()
 
     def _export(self) -> None:

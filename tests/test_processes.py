@@ -1,7 +1,7 @@
 """Runs as real processes: killed, locked, shared by two, ended by a bad loss, and read by an older transformers.
 
-    PALENKA_KILLS            how often the run is killed (default 4)
-    PALENKA_TRANSFORMERS_4   a Python with transformers 4.51, which must read every exported run
+PALENKA_KILLS            how often the run is killed (default 4)
+PALENKA_TRANSFORMERS_4   a Python with transformers 4.51, which must read every exported run
 """
 
 import json
@@ -30,6 +30,7 @@ from palenka.tokenizer import PROBES
 
 KILLS = int(os.environ.get("PALENKA_KILLS", "4"))
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+SECONDS = 1200  # of patience with a busy machine
 HERE = Path(__file__).parent
 WriteConfig = Callable[..., Path]
 
@@ -43,7 +44,10 @@ def start(*arguments: str | Path) -> subprocess.Popen[str]:
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Exit code and standard error."""
-    _, errors = process.communicate(timeout=300)
+    try:
+        _, errors = process.communicate(timeout=SECONDS)
+    finally:
+        process.kill()
     return process.returncode, errors
 
 
@@ -194,7 +198,11 @@ def test_exported_runs_load_in_transformers_4(prepared: Path, runs_folder: Path,
     from palenka.training import train
 
     runs = []
-    for name, model in {"gpt2": tiny.GPT2, "llama": tiny.LLAMA, "tied": {**tiny.LLAMA, "tie_word_embeddings": True}}.items():
+    for name, model in {
+        "gpt2": tiny.GPT2,
+        "llama": tiny.LLAMA,
+        "tied": {**tiny.LLAMA, "tie_word_embeddings": True},
+    }.items():
         values = tiny.train_values(name=name, model=dict(model))
         values["training"] |= {"precision": "fp32", "lr": 1e-2}
         runs.append(str(train(make_plan(TrainConfig.model_validate(values), "test"))))
@@ -204,7 +212,7 @@ def test_exported_runs_load_in_transformers_4(prepared: Path, runs_folder: Path,
     def read(interpreter: str) -> dict[str, Any]:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         command = [interpreter, str(HERE / "read_runs.py"), str(texts), *runs]
-        output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=300)
+        output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=SECONDS)
         answer: dict[str, Any] = json.loads(output.stdout)
         return answer
 

@@ -215,7 +215,10 @@ def test_a_folder_without_a_model_is_reported(tmp_path: Path) -> None:
 def test_code_that_comes_with_a_model_is_never_run(prepared_once: Path, tmp_path: Path) -> None:
     run = tiny.write_finished_run(tmp_path / "run", tiny.GPT2, prepared_once / "tokenizer")
     config = json.loads((run / "config.json").read_text())
-    config |= {"model_type": "unheard_of", "auto_map": {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}}
+    config |= {
+        "model_type": "unheard_of",
+        "auto_map": {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"},
+    }
     (run / "config.json").write_text(json.dumps(config))
     (run / "code.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
     with pytest.raises(UserError, match="cannot be loaded"):

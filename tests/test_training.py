@@ -178,7 +178,12 @@ def test_records_count_what_was_seen(teacher: Path) -> None:
         assert record["epoch"] == pytest.approx(8 * record["step"] / plan.windows.epoch_size(0), abs=1e-4)
     result = read_json(run / "result.json")
     last = records(run, "dev")[-1]
-    assert [result[key] for key in ("steps", "tokens", "words", "epochs")] == [8, last["tokens"], last["words"], last["epoch"]]
+    assert [result[key] for key in ("steps", "tokens", "words", "epochs")] == [
+        8,
+        last["tokens"],
+        last["words"],
+        last["epoch"],
+    ]
 
 
 def test_first_record_is_the_loss_of_the_initial_student(prepared: Path, runs_folder: Path) -> None:
@@ -281,7 +286,12 @@ def test_export_has_the_datas_tokenizer(prepared: Path, runs_folder: Path) -> No
     text = "The cat sees a dog.\nEvery farmer likes one river. <s>"
     assert AutoTokenizer.from_pretrained(run)(text) == load_tokenizer(prepared / "tokenizer")(text)
     config = read_json(run / "config.json")
-    assert [config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id", "vocab_size")] == [1, 2, 0, tiny.VOCABULARY]
+    assert [config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id", "vocab_size")] == [
+        1,
+        2,
+        0,
+        tiny.VOCABULARY,
+    ]
 
 
 # Seeds
@@ -297,7 +307,9 @@ def test_data_seed_decides_the_text_and_seed_the_rest(prepared: Path, runs_folde
     data = {"name": "tiny", "seq_length": 16, "dev_samples": 16}
 
     def first_step(name: str, seed: int, data_seed: int) -> dict[str, Any]:
-        return records(train_run(tiny.train_values(name=name, seed=seed, data=data | {"seed": data_seed}), max_steps=8))[0]
+        return records(
+            train_run(tiny.train_values(name=name, seed=seed, data=data | {"seed": data_seed}), max_steps=8)
+        )[0]
 
     one, other_seed, other_data = first_step("a", 1, 1), first_step("b", 2, 1), first_step("c", 1, 2)
     seen = ("tokens", "words")
@@ -324,7 +336,9 @@ def test_micro_batches_do_not_change_the_training(teacher: Path, reduction: str)
     objective = tiny.distill_values()["objective"] | {"logit": {"weight": 0.5, "reduction": reduction}}
 
     def student(name: str, micro_batch_size: int | None) -> Path:
-        return train_run(tiny.distill_values(name=name, objective=objective), **EXACT, micro_batch_size=micro_batch_size)
+        return train_run(
+            tiny.distill_values(name=name, objective=objective), **EXACT, micro_batch_size=micro_batch_size
+        )
 
     whole, parts, single = student("whole", None), student("parts", 2), student("single", 1)
     initial = initial_student(plan_for(tiny.distill_values())).state_dict()
@@ -486,7 +500,12 @@ def test_killed_and_resumed_equals_unkilled(dropout_student: dict[str, Any], poi
 
 def test_killed_again_while_resuming(dropout_student: dict[str, Any]) -> None:
     whole = train_run(dropout_student | {"name": "whole"}, checkpoint_steps=1)
-    for point in (POINTS["in a step"], (Run, "drop_records_after", 1), (TRAINING, "load_model", 1), (Run, "log", 1, half_a_line)):
+    for point in (
+        POINTS["in a step"],
+        (Run, "drop_records_after", 1),
+        (TRAINING, "load_model", 1),
+        (Run, "log", 1, half_a_line),
+    ):
         killed_run(dropout_student, point)
     assert outcome(train_run(dropout_student, checkpoint_steps=1)) == outcome(whole)
 
@@ -527,7 +546,10 @@ def test_resume_takes_the_optimizer_and_the_projections_along(teacher: Path) -> 
 
 
 def test_changed_learning_rate_under_a_taken_name(
-    teacher: Path, write_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    teacher: Path,
+    write_config: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     import distill
 
@@ -558,7 +580,9 @@ def spoil_weights_after(step: int, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(palenka.training, "learning_rate", lambda at, *rest: math.inf if at == step else original(at, *rest))
 
 
-@pytest.mark.parametrize("cadence", [{"checkpoint_steps": 2}, {"checkpoint_steps": 1, "eval_steps": 100, "logging_steps": 100}])
+@pytest.mark.parametrize(
+    "cadence", [{"checkpoint_steps": 2}, {"checkpoint_steps": 1, "eval_steps": 100, "logging_steps": 100}]
+)
 def test_loss_that_is_not_finite_ends_the_run(
     teacher: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch, cadence: dict[str, int]
 ) -> None:
@@ -596,7 +620,9 @@ def test_teachers_are_in_no_optimizer_and_no_checkpoint(teacher: Path) -> None:
 
 def test_windows_are_the_plans(prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each step trains on the next batch_size windows, over the end of an epoch too."""
-    plan = plan_for(tiny.train_values(data={"name": "tiny", "seq_length": 16, "dev_samples": 16, "fraction": 0.05}), max_steps=10)
+    plan = plan_for(
+        tiny.train_values(data={"name": "tiny", "seq_length": 16, "dev_samples": 16, "fraction": 0.05}), max_steps=10
+    )
     assert plan.windows.epoch_size(0) < 80, "the run should see more than one epoch"
     seen = []
     forward = Distiller.forward
