@@ -30,7 +30,7 @@ from palenka.models import (
     weights_sha256,
 )
 from palenka.objectives import ModelShape, ObjectiveConfig, TeacherShape
-from palenka.paths import data_root, runs_root
+from palenka.paths import ROOT, data_root, runs_root
 from palenka.runs import find_run, read_json
 from palenka.tokenizer import load_tokenizer, tokenizer_sha256
 from palenka.tokens import DevWindows, TokenSplit, TrainWindows, WindowConfig
@@ -111,11 +111,10 @@ class TeacherConfig(_Section):
 
 
 class PathsConfig(_Section):
-    """Folders in place of the defaults and of PALENKA_DATA, PALENKA_RUNS, PALENKA_EVAL."""
+    """Folders in place of the defaults and of PALENKA_DATA and PALENKA_RUNS, meant from the repository's root."""
 
     data: str | None = None
     runs: str | None = None
-    evaluation: str | None = None
 
 
 def _objective_schema() -> type[BaseModel]:
@@ -279,8 +278,8 @@ def load_plan(path: Path, overrides: Sequence[str], schema: type[RunConfig]) -> 
 
 def make_plan(config: RunConfig, where: str) -> Plan:
     """Check a valid configuration against what it names."""
-    runs = Path(config.paths.runs).absolute() if config.paths.runs else runs_root()
-    data_folder = (Path(config.paths.data).absolute() if config.paths.data else data_root()) / config.data.name
+    runs = ROOT / config.paths.runs if config.paths.runs else runs_root()
+    data_folder = (ROOT / config.paths.data if config.paths.data else data_root()) / config.data.name
     prepared = read_prepared(data_folder)
     tokenizer_folder = data_folder / "tokenizer"
     tokenizer = load_tokenizer(tokenizer_folder)
@@ -335,7 +334,7 @@ def _find_teacher(
     teacher: TeacherConfig, share: float, runs: Path, config: RunConfig, tokenizer_sha: str, student: PretrainedConfig
 ) -> TeacherPlan:
     try:
-        folder = find_run(teacher.run, runs)
+        folder = find_run(teacher.run, runs, base=ROOT)
     except UserError as error:
         raise UserError(f"{error}; train it first: python train.py --config … name={teacher.run}") from None
     if (folder / "identity.json").exists() and not (folder / "result.json").exists():

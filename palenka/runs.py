@@ -26,14 +26,14 @@ from palenka.paths import ROOT, runs_root
 CHECKPOINT = "checkpoint-"
 
 
-def find_run(name_or_path: str, runs: Path | None = None) -> Path:
-    """The folder of a run given by name or by path.
+def find_run(name_or_path: str, runs: Path | None = None, base: Path = Path()) -> Path:
+    """The folder of a run given by name, or by a path meant from `base` (the current folder).
 
     Raises:
         UserError: there is none, with what lies nearby.
     """
     runs = runs or runs_root()
-    for folder in (runs / name_or_path, Path(name_or_path)):
+    for folder in (runs / name_or_path, base / name_or_path):
         if folder.is_dir():
             return folder
     known = sorted(str(path.parent.relative_to(runs)) for path in runs.glob("**/identity.json"))

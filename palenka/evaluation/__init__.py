@@ -19,7 +19,7 @@ import yaml
 from palenka.config import UserError
 from palenka.evaluation.items import DEFAULT_TASKS, Task, read_task
 from palenka.evaluation.statistics import CHANCE, task_accuracy
-from palenka.paths import data_root, evaluation_root
+from palenka.paths import ROOT, data_root, evaluation_root
 from palenka.runs import find_run, read_json, write_json, write_text
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _prepared_data(config: dict[str, Any]) -> Path | None:
     if name is None:
         return None
     root = (config.get("paths") or {}).get("data")
-    folder = (Path(root).absolute() if root else data_root()) / name
+    folder = (ROOT / root if root else data_root()) / name
     return folder if (folder / "prepared.json").exists() else None
 
 
