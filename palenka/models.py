@@ -20,6 +20,7 @@ from palenka.seeds import seeded
 
 Architecture = Literal["gpt2", "gptj", "llama"]
 PUBLISHED_POSITIONS = 256
+SAFELY: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # no network, no code from a folder
 FROM_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
 SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
 NO_TOKEN_IDS: dict[str, Any] = dict.fromkeys(FROM_TOKENIZER[1:])  # the classes' defaults belong to other tokenizers
@@ -117,7 +118,7 @@ def load_frozen(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTr
     """A trained model for inference only: no gradients, no dropout."""
     with quiet_transformers():
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation=attention_implementation(device), local_files_only=True
+            folder, dtype=dtype, attn_implementation=attention_implementation(device), use_safetensors=True, **SAFELY
         )
     return model.to(device).eval().requires_grad_(False)
 
@@ -142,7 +143,7 @@ def attention_implementation(device: torch.device) -> str:
 def read_model_config(folder: Path) -> PretrainedConfig:
     """The config of a model folder, without its weights."""
     try:
-        return AutoConfig.from_pretrained(folder, local_files_only=True)
+        return AutoConfig.from_pretrained(folder, **SAFELY)
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: holds no readable model config ({error})") from None
 

@@ -350,8 +350,8 @@ class Trainer:
             self._export()
             self.run.finish(self._result())
         dev = self.progress.best_dev["cross_entropy"]
-        best = f"dev {dev:.4f} nats/token at step {self.progress.best_step}"
-        self.display.finished(f"finished, {best}, in {self.run.path}")
+        outcome = f"dev {dev:.4f} nats/token at step {self.progress.best_step}"
+        self.display.finished(f"finished, {outcome}, in {self.run.path}")
         self.accelerator.wait_for_everyone()
 
     def _export(self) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
 STARTING_SECONDS = 60
+STOPPING_SECONDS = 20
 Daemon = subprocess.Popen[bytes]
 UNFINISHED = ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "REQUEUE_HOLD")
 
@@ -84,11 +85,8 @@ class Cluster:
 
     def wait(self, job_id: str, seconds: float) -> dict[str, str]:
         """The record of a job once it has ended."""
-        deadline = time.monotonic() + seconds
-        while (record := self.job(job_id))["JobState"] in UNFINISHED:
-            assert time.monotonic() < deadline, f"{record['JobState']} after {seconds} s: {record}"
-            time.sleep(0.2)
-        return record
+        until(lambda: self.job(job_id)["JobState"] not in UNFINISHED, seconds)
+        return self.job(job_id)
 
 
 @contextmanager
@@ -109,16 +107,25 @@ def running(folder: Path) -> Iterator[Cluster]:
     try:
         # munged complains of a /tmp that all may write to, and starts with --force.
         daemons.append(_start(folder, "munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *files))
-        _until(lambda: (folder / "munge.socket").exists(), daemons, folder)
+        _came_up(lambda: (folder / "munge.socket").exists(), daemons, folder)
         daemons.append(_start(folder, "slurmctld", "-D", "-i"))
         daemons.append(_start(folder, "slurmd", "-D", "-N", "n1"))
-        _until(lambda: _is_idle(cluster), daemons, folder)
+        _came_up(lambda: _is_idle(cluster), daemons, folder)
         yield cluster
     finally:
-        if len(daemons) == 3 and daemons[1].poll() is None:
+        try:
             _cancel_all(cluster)
-        for daemon in reversed(daemons):
-            _stop(daemon)
+        finally:
+            for daemon in reversed(daemons):
+                _stop(daemon)
+
+
+def until(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait for a condition; fail after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"did not happen within {seconds} s"
+        time.sleep(0.1)
 
 
 def _path() -> str:
@@ -142,13 +149,14 @@ def _start(folder: Path, *command: str) -> Daemon:
         )  # fmt: skip
 
 
-def _until(ready: Callable[[], bool], daemons: list[Daemon], folder: Path) -> None:
-    deadline = time.monotonic() + STARTING_SECONDS
-    while not ready():
-        if time.monotonic() > deadline or any(daemon.poll() is not None for daemon in daemons):
-            logs = {log.name: log.read_text(errors="replace")[-2000:] for log in folder.glob("*.log")}
-            raise AssertionError("SLURM did not start\n" + "\n".join(f"{name}: {text}" for name, text in logs.items()))
-        time.sleep(0.1)
+def _came_up(ready: Callable[[], bool], daemons: list[Daemon], folder: Path) -> None:
+    try:
+        until(lambda: ready() or any(daemon.poll() is not None for daemon in daemons), STARTING_SECONDS)
+        assert ready()
+    except AssertionError:
+        logs = {log.name: log.read_text(errors="replace")[-2000:] for log in folder.glob("*.log")}
+        told = "\n".join(f"{name}: {text}" for name, text in logs.items())
+        raise AssertionError(f"SLURM did not start\n{told}") from None
 
 
 def _is_idle(cluster: Cluster) -> bool:
@@ -161,15 +169,13 @@ def _is_idle(cluster: Cluster) -> bool:
 def _cancel_all(cluster: Cluster) -> None:
     """Cancel what still runs: a job's own daemon would outlive the node's."""
     cluster.run("scancel", "--user=root")
-    deadline = time.monotonic() + 20
-    while cluster.run("squeue", "--noheader").strip() and time.monotonic() < deadline:
-        time.sleep(0.2)
+    until(lambda: not cluster.run("squeue", "--noheader").strip(), STOPPING_SECONDS)
 
 
 def _stop(daemon: Daemon) -> None:
     daemon.terminate()
     try:
-        daemon.wait(timeout=20)
+        daemon.wait(timeout=STOPPING_SECONDS)
     except subprocess.TimeoutExpired:
         daemon.kill()
         daemon.wait()

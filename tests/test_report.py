@@ -17,6 +17,7 @@ from made_runs import BLIMP, made_losses, write_evaluation, write_json, write_ru
 
 from palenka.config import UserError
 from palenka.report import comparison, report, tables
+from palenka.report.figures import term_panels
 from palenka.report.page import render
 from palenka.report.results import Run, read_run, read_runs
 
@@ -423,3 +424,24 @@ def test_short_counts_and_times() -> None:
         "999", "1.000k", "311.3k", "58.34M", "705.0M", "1.200B",
     ]  # fmt: skip
     assert [tables.duration(s) for s in (45.2, 73.25, 7200)] == ["45 s", "1.2 min", "2.0 h"]
+
+
+def test_a_term_of_wide_range_has_plain_tick_labels_and_no_ring(runs: Path) -> None:
+    """Only the dev curve rings the step that was kept; a term is not measured on dev text."""
+    folder = write_run(runs, "kd", objective={"hard_target": {"weight": 0.5}, "logit": {"weight": 0.5}})
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    for record in records:
+        if record["split"] == "train":
+            record["logit"] = 8.0 / record["step"] ** 0.9
+        elif record["step"] > 200:
+            record["step"] = 380
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    found = [read_run(folder)]
+    ((_, term),) = term_panels(found, "logit")
+    ((_, cross_entropy),) = term_panels(found, None)
+    assert "times" not in term
+    assert "$" not in term
+    (folder / "result.json").unlink()
+    unfinished = [read_run(folder)]
+    assert term_panels(unfinished, "logit") == [(0, term)]
+    assert term_panels(unfinished, None) != [(0, cross_entropy)]

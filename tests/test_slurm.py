@@ -67,6 +67,32 @@ def test_a_job_trains_a_run_to_its_end(
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["run.yaml"]
 
 
+def test_a_job_short_of_time_goes_back_to_the_queue_and_on_from_its_checkpoint(
+    cluster: slurm_cluster.Cluster,
+    checkout: Path,
+    prepared: Path,
+    runs_folder: Path,
+    write_config: WriteConfig,
+    tmp_path: Path,
+) -> None:
+    values = tiny.train_values(name="long")
+    values["training"] |= {"max_steps": 3000, "eval_steps": 1000, "checkpoint_steps": 50, "logging_steps": 500}
+    write_config(values)
+    folders = {"PALENKA_DATA": str(prepared.parent), "PALENKA_RUNS": str(runs_folder)}
+    submit = ("sbatch", "--parsable", str(checkout / "scripts" / "train.slurm"), "run.yaml")
+    job_id = cluster.run(*submit, cwd=tmp_path, **folders).strip()
+    slurm_cluster.until(lambda: any((runs_folder / "long").glob("checkpoint-*")), JOB_SECONDS)
+    cluster.run("scancel", "--batch", "--signal=USR1", job_id)  # what SLURM sends before the time limit
+    record = cluster.wait(job_id, JOB_SECONDS)
+
+    text = (checkout / "logs" / f"train-{job_id}.out").read_text(encoding="utf-8")
+    assert (record["JobState"], record["Restarts"]) == ("COMPLETED", "1"), text
+    before, after = text.split("interrupted: back to the queue")
+    assert f"{job_id}, start 1" in before and f"{job_id}, start 2" in after
+    assert "long: goes on from step" in after
+    assert json.loads((runs_folder / "long" / "result.json").read_text())["steps"] == 3000
+
+
 def test_a_job_without_a_config_says_what_is_missing(
     cluster: slurm_cluster.Cluster, checkout: Path, tmp_path: Path
 ) -> None:

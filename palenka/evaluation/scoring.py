@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
 from palenka.config import UserError
 from palenka.evaluation.items import Item
 from palenka.hardware import local_device
-from palenka.models import attention_implementation, quiet_transformers
+from palenka.models import SAFELY, load_frozen
 
 IGNORED = -100
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
@@ -80,21 +80,12 @@ class Scorer:
         Raises:
             UserError: the folder is not such a model, or needs code of its own.
         """
-        device = local_device()
-        safely = {"local_files_only": True, "trust_remote_code": False}
         try:
-            with quiet_transformers():
-                model = AutoModelForCausalLM.from_pretrained(
-                    folder,
-                    dtype=torch.float32,
-                    attn_implementation=attention_implementation(device),
-                    use_safetensors=True,
-                    **safely,
-                )
-            tokenizer = AutoTokenizer.from_pretrained(folder, **safely)
+            model = load_frozen(folder, torch.float32, local_device())
+            tokenizer = AutoTokenizer.from_pretrained(folder, **SAFELY)
         except (OSError, ValueError, ImportError) as error:
             raise UserError(f"{folder}: cannot be loaded as a causal language model: {error}") from None
-        return cls(model.to(device), tokenizer, str(folder))
+        return cls(model, tokenizer, str(folder))
 
     @property
     def max_length(self) -> int | None:

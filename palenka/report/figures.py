@@ -206,6 +206,7 @@ def term_panels(runs: list[Run], term: str | None) -> list[tuple[int, str]]:
             if log:
                 axes.set_yscale("log")
                 axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+                axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
             else:
                 axes.set_ylim(*limits)
             _x_axis(axes, key)
@@ -225,8 +226,8 @@ def _wants_log(curves: list[NDArray[np.float64]]) -> bool:
 
 
 def _mark_best(axes: Axes, run: Run, dev: NDArray[np.float64], key: str) -> None:
-    """A ring around the step whose weights were kept."""
-    if run.result is None:
+    """A ring on the dev curve, around the step whose weights were kept."""
+    if run.result is None or not len(dev):
         return
     found = [r for r in run.metrics if r.get("split") == "dev" and r.get("step") == run.result.best_step]
     for record in found[:1]:
