@@ -111,13 +111,13 @@ def running(folder: Path) -> Iterator[Cluster]:
         daemons.append(_start(folder, "slurmctld", "-D", "-i"))
         daemons.append(_start(folder, "slurmd", "-D", "-N", "n1"))
         _came_up(lambda: _is_idle(cluster), daemons, folder)
-        yield cluster
-    finally:
         try:
-            _cancel_all(cluster)
+            yield cluster
         finally:
-            for daemon in reversed(daemons):
-                _stop(daemon)
+            _cancel_all(cluster)
+    finally:
+        for daemon in reversed(daemons):
+            _stop(daemon)
 
 
 def until(condition: Callable[[], bool], seconds: float) -> None:

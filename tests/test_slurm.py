@@ -76,7 +76,7 @@ def test_a_job_short_of_time_goes_back_to_the_queue_and_on_from_its_checkpoint(
     tmp_path: Path,
 ) -> None:
     values = tiny.train_values(name="long")
-    values["training"] |= {"max_steps": 3000, "eval_steps": 1000, "checkpoint_steps": 50, "logging_steps": 500}
+    values["training"] |= {"max_steps": 2000, "eval_steps": 1000, "checkpoint_steps": 50, "logging_steps": 500}
     write_config(values)
     folders = {"PALENKA_DATA": str(prepared.parent), "PALENKA_RUNS": str(runs_folder)}
     submit = ("sbatch", "--parsable", str(checkout / "scripts" / "train.slurm"), "run.yaml")
@@ -90,7 +90,7 @@ def test_a_job_short_of_time_goes_back_to_the_queue_and_on_from_its_checkpoint(
     before, after = text.split("interrupted: back to the queue")
     assert f"{job_id}, start 1" in before and f"{job_id}, start 2" in after
     assert "long: goes on from step" in after
-    assert json.loads((runs_folder / "long" / "result.json").read_text())["steps"] == 3000
+    assert json.loads((runs_folder / "long" / "result.json").read_text())["steps"] == 2000
 
 
 def test_a_job_without_a_config_says_what_is_missing(

@@ -518,6 +518,20 @@ def test_killed_between_records_keeps_their_means(dropout_student: dict[str, Any
     assert outcome(train_run(values, checkpoint_steps=1)) == outcome(whole)
 
 
+def test_best_checkpoint_outlives_later_ones(
+    teacher: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(palenka.training, "learning_rate", lambda step, *rest: 1e-2 if step < 4 else 1.0)
+    whole = train_run(tiny.distill_values(name="whole"), checkpoint_steps=1, eval_steps=2)
+    values = tiny.distill_values(training=tiny.distill_values()["training"] | {"eval_steps": 2})
+    killed_run(values, (Trainer, "_clip", 8))
+    run = runs_folder / "student"
+    assert {path.name for path in run.glob("checkpoint-*")} == {"checkpoint-4", "checkpoint-7"}
+    train_run(values, checkpoint_steps=1)
+    assert outcome(run) == outcome(whole)
+    assert read_json(run / "result.json")["best_step"] == 4
+
+
 def test_killed_after_the_result_is_finished(dropout_student: dict[str, Any], runs_folder: Path) -> None:
     whole = train_run(dropout_student | {"name": "whole"}, checkpoint_steps=1)
     killed_run(dropout_student, (Run, "drop_checkpoints", 9))
