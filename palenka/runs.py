@@ -130,8 +130,11 @@ class Run:
 
     def latest_checkpoint(self) -> int | None:
         """Step of the newest checkpoint."""
-        steps = [int(path.name.removeprefix(CHECKPOINT)) for path in self.path.glob(f"{CHECKPOINT}*")]
-        return max(steps, default=None)
+        return max(self._checkpoint_steps(), default=None)
+
+    def _checkpoint_steps(self) -> list[int]:
+        names = [path.name.removeprefix(CHECKPOINT) for path in self.path.glob(f"{CHECKPOINT}*")]
+        return [int(name) for name in names if name.isdecimal()]  # a copy that somebody made has another name
 
     def save_checkpoint(self, step: int, write: Callable[[Path], None], keep: set[int]) -> None:
         """Write a checkpoint folder, whole or not at all, then drop those that are not in `keep`."""
@@ -147,9 +150,9 @@ class Run:
         self.drop_checkpoints(keep | {step})
 
     def drop_checkpoints(self, keep: set[int]) -> None:
-        for path in self.path.glob(f"{CHECKPOINT}*"):
-            if int(path.name.removeprefix(CHECKPOINT)) not in keep:
-                self._discard(path)
+        for step in self._checkpoint_steps():
+            if step not in keep:
+                self._discard(self.checkpoint_path(step))
 
     def _discard(self, checkpoint: Path) -> None:
         """Remove a checkpoint. Renamed first: a folder that is half removed must not look like one."""

@@ -29,7 +29,7 @@ processes=${SLURM_GPUS_ON_NODE:-1}
 threads=$((${SLURM_CPUS_ON_NODE:-1} / processes))
 export OMP_NUM_THREADS=$((threads > 1 ? threads : 1)) TOKENIZERS_PARALLELISM=false
 
-# run SCRIPT ARGUMENT…: a script of the repository under torchrun, one process for each GPU of the job, or one on its CPUs.
+# run SCRIPT ARGUMENT…: a script of the repository, one process for each GPU of the job, or one on its CPUs.
 # Short of time or preempted (USR1, see --signal), the job goes back to the queue; training then resumes.
 run() {
     echo "job      $job, start $((${SLURM_RESTART_COUNT:-0} + 1)), $(date '+%Y-%m-%d %H:%M:%S')"
@@ -37,10 +37,13 @@ run() {
     echo "command  $*"
     echo "node     ${SLURMD_NODENAME:-$(hostname)}"
     echo "devices  ${SLURM_GPUS_ON_NODE:-no} GPUs, ${SLURM_CPUS_ON_NODE:-1} CPUs"
-    local script=$1 interrupted=0 pid code
+    local script=$1 interrupted=0 pid code launch=("$python")
     shift
+    if [ "$processes" -gt 1 ]; then
+        launch+=(-m torch.distributed.run --standalone --nproc_per_node="$processes")
+    fi
     trap 'interrupted=1; kill -TERM "$pid"' USR1
-    "$python" -m torch.distributed.run --standalone --nproc_per_node="$processes" "$root/$script" "$@" &
+    "${launch[@]}" "$root/$script" "$@" &
     pid=$!
     while kill -0 "$pid" 2>/dev/null; do
         wait "$pid" # returns early when a signal has been handled

@@ -1,6 +1,6 @@
 """Prints what this interpreter's transformers makes of model folders: token ids of texts, logits of the first text.
 
-    python read_runs.py TEXTS.json FOLDER…
+Usage: python read_runs.py TEXTS.json FOLDER…
 """
 
 import json

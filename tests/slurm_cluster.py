@@ -22,7 +22,7 @@ Daemon = subprocess.Popen[bytes]
 UNFINISHED = ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "REQUEUE_HOLD")
 
 # cred_expire is also how long a requeued job waits; 5 s is the least that SLURM takes.
-# Processes are tracked by /proc alone: no cgroups, no systemd, no accounting.
+# Processes are tracked by /proc alone: no cgroups, no systemd, no accounting. GPUs and memory are only counted.
 CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -45,13 +45,14 @@ PropagateResourceLimits=NONE
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU=1000
+GresTypes=gpu
 SchedulerParameters=bf_interval=1,sched_interval=2,sched_min_interval=100000
 SlurmdParameters=config_overrides
 ReturnToService=2
 KillWait=5
 MinJobAge=86400
 AccountingStorageType=accounting_storage/none
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={node_port} CPUs=4 RealMemory=16000 State=UNKNOWN
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={node_port} CPUs=4 RealMemory=16000 Gres=gpu:2 State=UNKNOWN
 PartitionName=main Nodes=n1 Default=YES MaxTime=60 State=UP
 """
 
@@ -96,6 +97,7 @@ def running(folder: Path) -> Iterator[Cluster]:
     controller_port, node_port = _free_ports(2)
     settings = {"folder": folder, "host": host, "controller_port": controller_port, "node_port": node_port}
     (folder / "slurm.conf").write_text(CONFIGURATION.format(**settings))
+    (folder / "gres.conf").write_text("NodeName=n1 Name=gpu Count=2 Flags=CountOnly\n")
     (folder / "state").mkdir()
     (folder / "spool").mkdir()
     key = folder / "munge.key"

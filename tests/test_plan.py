@@ -13,6 +13,7 @@ import yaml
 from conftest import WriteConfig
 
 from palenka import models, training
+from palenka import plan as plan_module
 from palenka.config import UserError
 from palenka.objectives import ModelShape
 from palenka.plan import DistillConfig, Plan, TrainConfig, describe_cost, flops_per_token, layer_pairs, load_plan
@@ -241,6 +242,19 @@ def test_identity_changes_with_the_data_but_not_with_where_things_lie(
     record = yaml.safe_load((tmp_path / "data" / "tiny" / "prepared.json").read_text())
     write_json(tmp_path / "data" / "tiny" / "prepared.json", {**record, "key": "0" * 64})
     assert make_plan(f"paths.data={tmp_path / 'data'}").identity() != before.identity()
+
+
+def test_paths_in_a_config_are_meant_from_the_repositorys_root_wherever_the_command_is_called(
+    make_plan: MakePlan, prepared: Path, runs_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "ROOT", tmp_path / "repository")
+    shutil.copytree(prepared, tmp_path / "repository" / "texts" / "tiny")
+    shutil.copytree(runs_folder, tmp_path / "repository" / "models")
+    monkeypatch.chdir(tmp_path)
+    plan = make_plan("paths={data: texts, runs: here}", "teachers.0.run=models/teacher")
+    assert plan.data_folder == tmp_path / "repository" / "texts" / "tiny"
+    assert plan.runs == tmp_path / "repository" / "here"
+    assert plan.teachers[0].folder == tmp_path / "repository" / "models" / "teacher"
 
 
 def test_identity_does_not_depend_on_how_a_config_is_composed(

@@ -136,6 +136,8 @@ def test_the_newest_checkpoint_is_found_by_number(run: Run) -> None:
     for step in (9, 10, 100):
         run.save_checkpoint(step, content(str(step)), keep={9, 10, 100})
     assert run.latest_checkpoint() == 100
+    (run.path / "checkpoint-100-copy").mkdir()
+    assert run.latest_checkpoint() == 100, "a copy that somebody made is not a checkpoint"
     assert (run.checkpoint_path(10) / "state").read_text() == "10"
 
 
@@ -278,6 +280,7 @@ def test_a_run_is_found_by_name_or_by_path(run: Run, tmp_path: Path, runs_folder
     assert find_run(str(run.path)) == run.path
     (runs_folder / "mine").mkdir()
     assert find_run("mine") == runs_folder / "mine"
+    assert find_run("group/one", runs_folder, base=tmp_path) == run.path
 
 
 def test_a_run_that_is_not_there_is_named_with_those_that_are(run: Run, tmp_path: Path, runs_folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""scripts/train.slurm on a real SLURM: a job submitted from anywhere becomes a finished run."""
+"""scripts/train.slurm on a real SLURM: a job submitted from anywhere becomes a finished run, interrupted or not."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_job_trains_a_run_to_its_end(
+def test_a_job_with_two_gpus_trains_a_run_to_its_end_in_two_processes(
     cluster: slurm_cluster.Cluster,
     checkout: Path,
     prepared: Path,
@@ -49,9 +49,9 @@ def test_a_job_trains_a_run_to_its_end(
     tmp_path: Path,
 ) -> None:
     write_config(tiny.train_values(name="queued"), "elsewhere/run.yaml")
-    folders = {"PALENKA_DATA": str(prepared.parent), "PALENKA_RUNS": str(runs_folder)}
-    submit = ("sbatch", "--parsable", "--job-name=small", str(checkout / "scripts" / "train.slurm"))
-    job_id = cluster.run(*submit, "run.yaml", "seed=3", cwd=tmp_path / "elsewhere", **folders).strip()
+    settings = {"PALENKA_DATA": str(prepared.parent), "PALENKA_RUNS": str(runs_folder), "CUDA_VISIBLE_DEVICES": ""}
+    submit = ("sbatch", "--parsable", "--job-name=small", "--gres=gpu:2", str(checkout / "scripts" / "train.slurm"))
+    job_id = cluster.run(*submit, "run.yaml", "seed=3", cwd=tmp_path / "elsewhere", **settings).strip()
     record = cluster.wait(job_id, JOB_SECONDS)
 
     log = checkout / "logs" / f"small-{job_id}.out"
@@ -61,7 +61,8 @@ def test_a_job_trains_a_run_to_its_end(
     assert list(header) == ["job", "commit", "command", "node", "devices"]
     assert header["job"].startswith(f"{job_id}, start 1")
     assert header["command"] == "train.py --config run.yaml seed=3"
-    assert "queued: finished" in text
+    assert header["devices"] == "2 GPUs, 1 CPUs"
+    assert text.count("queued: finished") == 1
     assert json.loads((runs_folder / "queued" / "result.json").read_text())["steps"] == 8
     assert json.loads((runs_folder / "queued" / "environment.json").read_text())["slurm_job_id"] == job_id
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["run.yaml"]
@@ -78,9 +79,9 @@ def test_a_job_short_of_time_goes_back_to_the_queue_and_on_from_its_checkpoint(
     values = tiny.train_values(name="long")
     values["training"] |= {"max_steps": 2000, "eval_steps": 1000, "checkpoint_steps": 50, "logging_steps": 500}
     write_config(values)
-    folders = {"PALENKA_DATA": str(prepared.parent), "PALENKA_RUNS": str(runs_folder)}
+    settings = {"PALENKA_DATA": str(prepared.parent), "PALENKA_RUNS": str(runs_folder), "CUDA_VISIBLE_DEVICES": ""}
     submit = ("sbatch", "--parsable", str(checkout / "scripts" / "train.slurm"), "run.yaml")
-    job_id = cluster.run(*submit, cwd=tmp_path, **folders).strip()
+    job_id = cluster.run(*submit, cwd=tmp_path, **settings).strip()
     slurm_cluster.until(lambda: any((runs_folder / "long").glob("checkpoint-*")), JOB_SECONDS)
     cluster.run("scancel", "--batch", "--signal=USR1", job_id)  # what SLURM sends before the time limit
     record = cluster.wait(job_id, JOB_SECONDS)

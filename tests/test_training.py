@@ -518,9 +518,7 @@ def test_killed_between_records_keeps_their_means(dropout_student: dict[str, Any
     assert outcome(train_run(values, checkpoint_steps=1)) == outcome(whole)
 
 
-def test_best_checkpoint_outlives_later_ones(
-    teacher: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_best_checkpoint_outlives_later_ones(teacher: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(palenka.training, "learning_rate", lambda step, *rest: 1e-2 if step < 4 else 1.0)
     whole = train_run(tiny.distill_values(name="whole"), checkpoint_steps=1, eval_steps=2)
     values = tiny.distill_values(training=tiny.distill_values()["training"] | {"eval_steps": 2})
