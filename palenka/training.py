@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
@@ -27,7 +27,7 @@ from palenka.display import Display
 from palenka.distiller import Distiller, StepSize, token_cross_entropy
 from palenka.hardware import DTYPES
 from palenka.models import build_model, load_frozen, model_shape, quiet_transformers
-from palenka.objectives import Objective
+from palenka.objectives import Objective, TokenObjective
 from palenka.plan import Plan
 from palenka.runs import Run, read_json, write_json
 from palenka.seeds import named_seed, seeded
@@ -124,7 +124,11 @@ class Trainer:
     def __init__(self, plan: Plan, run: Run, identity: dict[str, Any]) -> None:
         self.plan, self.run, self.config = plan, run, plan.config.training
         mixed_precision = "no" if plan.precision == "fp32" else plan.precision
-        self.accelerator = Accelerator(mixed_precision=mixed_precision, cpu=not torch.cuda.is_available())
+        self.accelerator = Accelerator(
+            mixed_precision=mixed_precision,
+            cpu=not torch.cuda.is_available(),
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=not self._reaches_head())],
+        )
         self.device = self.accelerator.device
         self._take_run(identity)
         self.progress = Progress()
@@ -136,6 +140,10 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(self.distiller, optimizer)
         self.meter = Meter(self.distiller.term_names, self.device)
         self.display = Display(plan.config.name, plan.total_steps, self.accelerator.is_main_process)
+
+    def _reaches_head(self) -> bool:
+        """Whether all of the student is trained: without a token objective its head, at least, has no gradient."""
+        return any(issubclass(objectives.find(name), TokenObjective) for name in self.plan.config.terms)
 
     def _take_run(self, identity: dict[str, Any]) -> None:
         """Open the run directory in the main process; what fails there ends all processes."""

@@ -22,7 +22,7 @@ Daemon = subprocess.Popen[bytes]
 UNFINISHED = ("PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUED", "REQUEUE_HOLD")
 
 # cred_expire is also how long a requeued job waits; 5 s is the least that SLURM takes.
-# Processes are tracked by /proc alone: no cgroups, no systemd, no accounting. GPUs and memory are only counted.
+# Processes are tracked by /proc alone: no cgroups, no systemd, no accounting.
 CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -97,7 +97,9 @@ def running(folder: Path) -> Iterator[Cluster]:
     controller_port, node_port = _free_ports(2)
     settings = {"folder": folder, "host": host, "controller_port": controller_port, "node_port": node_port}
     (folder / "slurm.conf").write_text(CONFIGURATION.format(**settings))
-    (folder / "gres.conf").write_text("NodeName=n1 Name=gpu Count=2 Flags=CountOnly\n")
+    for number in range(2):  # files that are no devices: the GPUs are counted, and CUDA_VISIBLE_DEVICES stays as it is
+        (folder / f"gpu{number}").touch()
+    (folder / "gres.conf").write_text(f"NodeName=n1 Name=gpu File={folder}/gpu[0-1]\n")
     (folder / "state").mkdir()
     (folder / "spool").mkdir()
     key = folder / "munge.key"

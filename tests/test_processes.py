@@ -132,21 +132,33 @@ def test_killed_run_equals_the_unkilled_one(teacher: Path, write_config: WriteCo
 # Two processes
 
 
-def test_two_processes_train_as_one(teacher: Path, write_config: WriteConfig, runs_folder: Path) -> None:
+HIDDEN_STATES_ALONE: dict[str, Any] = {
+    "student": dict(tiny.LLAMA),
+    "teachers": [{"run": "teacher", "layer_mapping": [[1, 1]]}],
+    "objective": {"hidden_state": {"weight": 1.0}},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "untrained"),
+    [({}, ()), (HIDDEN_STATES_ALONE, ("lm_head.", "model.norm.", "model.layers.1."))],
+    ids=["all objectives", "a part of the student"],
+)
+def test_two_processes_train_as_one(
+    teacher: Path, write_config: WriteConfig, runs_folder: Path, changes: dict[str, Any], untrained: tuple[str, ...]
+) -> None:
     """Same batches, same means per token, same weights: to rounding, which a large Adam epsilon does not amplify."""
-    values = student(micro_batch_size=2, adam_epsilon=1e-3, logging_steps=2)
+    values = student(micro_batch_size=2, adam_epsilon=1e-3, logging_steps=2) | changes
     values |= {"data": {"name": "tiny", "seq_length": 16, "dev_samples": 100}}
     config = write_config(values)
     one, two = runs_folder / "one", runs_folder / "two"
     code, errors = distill(config, "name=one", "training.micro_batch_size=8")
     assert code == 0, errors
-    code, errors = finish(
-        start(*TORCHRUN, HERE / "keep_ranks.py", "--config", config, "name=two", "training.micro_batch_size=2")
-    )
+    code, errors = finish(start(*TORCHRUN, HERE / "keep_ranks.py", "--config", config, "name=two"))
     assert code == 0, errors
 
     ranks = [load_file(two / f"rank-{rank}.safetensors") for rank in range(2)]
-    assert sum("projections" in name for name in ranks[0]) == 2
+    assert any("projections" in name for name in ranks[0])
     assert ranks[0].keys() == ranks[1].keys()
     assert all(torch.equal(ranks[0][name], ranks[1][name]) for name in ranks[0])
 
@@ -155,7 +167,8 @@ def test_two_processes_train_as_one(teacher: Path, write_config: WriteConfig, ru
     weights = [load_file(run / "model.safetensors") for run in (one, two)]
     for name, tensor in weights[0].items():
         assert float((tensor - weights[1][name]).abs().max()) < 2e-7
-        assert float((tensor - initial[name]).abs().max()) > 1e-5
+        moved = float((tensor - initial[name]).abs().max())
+        assert moved == 0 if name.startswith(untrained) else moved > 1e-5
     for single, double in zip(records(one), records(two), strict=True):
         assert single.keys() == double.keys()
         timing_free = [key for key in single if key not in ("tokens_per_second", "domains", "split")]
