@@ -1,7 +1,8 @@
 """Run configurations: YAML files composed over base files, overridden from the command line, checked all at once.
 
 Generic: this module knows no field of ours. Precedence, lowest first: field defaults, `base:` files left to right,
-the file itself, `key.path=value` arguments. Mappings merge; lists and scalars are replaced whole.
+the file itself, `key.path=value` arguments. Mappings merge; lists and scalars are replaced whole. A mapping inside a
+file may have `base:` files of its own, which are read into its place.
 """
 
 import difflib
@@ -108,20 +109,37 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _add_file(layers: Layers, path: Path, chain: tuple[Path, ...] = ()) -> None:
+def _add_file(layers: Layers, path: Path, chain: tuple[Path, ...] = (), at: tuple[str, ...] = ()) -> None:
+    """Merge a file into the mapping at the key path `at`; `chain` leads from the first file to the one that names it."""
     path = path.resolve()
     if path in chain:
         raise UserError(f"{path}: base files go in a circle: " + " -> ".join(p.name for p in (*chain, path)))
-    values = read_yaml(path)
-    bases = values.pop("base", [])
+    _add_mapping(layers, read_yaml(path), (*chain, path), at)
+
+
+def _add_mapping(layers: Layers, values: dict[str, Any], chain: tuple[Path, ...], at: tuple[str, ...]) -> None:
+    """Merge a mapping of the last file in `chain`: first its base files, then what it says itself."""
+    path = chain[-1]
+    for base in _base_files(values.pop("base", []), path, at):
+        _add_file(layers, base, chain, at)
+    nested = {key: value for key, value in values.items() if isinstance(value, dict)}
+    own: Any = {key: {} if key in nested else value for key, value in values.items()}
+    for key in reversed(at):
+        own = {key: own}
+    layers.merge(own, _short(path))
+    for key, value in nested.items():
+        _add_mapping(layers, value, chain, (*at, key))
+
+
+def _base_files(bases: Any, path: Path, at: tuple[str, ...]) -> Iterator[Path]:
     bases = [bases] if isinstance(bases, str) else bases
+    key = ".".join((*at, "base"))
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
-        raise UserError(f"{path}: base: expected a file or a list of files, got {bases!r}")
+        raise UserError(f"{path}: {key}: expected a file or a list of files, got {bases!r}")
     for base in bases:
         if not (path.parent / base).exists():
-            raise UserError(f"{path}: base: no such file: {base} (meant from {path.parent})")
-        _add_file(layers, path.parent / base, (*chain, path))
-    layers.merge(values, _short(path))
+            raise UserError(f"{path}: {key}: no such file: {base} (meant from {path.parent})")
+        yield path.parent / base
 
 
 def _short(path: Path) -> str:
@@ -173,14 +191,24 @@ def load(path: Path, overrides: Sequence[str], schema: type[Schema]) -> Schema:
     Raises:
         UserError: naming every problem found, each with key, value, file, and what would be right.
     """
-    layers = Layers()
-    _add_file(layers, path)
-    for override in overrides:
-        _add_override(layers, override)
+    layers = _compose(path, overrides)
     try:
         return schema.model_validate(layers.values)
     except ValidationError as error:
         raise problems_error(_short(path), (_describe(item, layers, schema) for item in error.errors())) from None
+
+
+def compose(path: Path) -> dict[str, Any]:
+    """What a file and its bases say, unchecked. Raises UserError where they cannot be read."""
+    return _compose(path, []).values
+
+
+def _compose(path: Path, overrides: Sequence[str]) -> Layers:
+    layers = Layers()
+    _add_file(layers, path)
+    for override in overrides:
+        _add_override(layers, override)
+    return layers
 
 
 def problems_error(where: str, problems: Iterator[str] | list[str]) -> UserError:

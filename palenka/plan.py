@@ -20,7 +20,7 @@ from pydantic import (
 from transformers import PretrainedConfig
 
 from palenka import objectives
-from palenka.config import UserError, load, problems_error
+from palenka.config import UserError, compose, load, problems_error, read_yaml
 from palenka.hardware import Precision, fast_precision, local_device, matrix_rate
 from palenka.models import (
     ModelConfig,
@@ -194,12 +194,17 @@ class DistillConfig(RunConfig):
 
 @dataclass(frozen=True)
 class TeacherPlan:
-    """A teacher that was found and fits."""
+    """A teacher that fits; `recipe` is the config that would train it, where it is not trained yet."""
 
     name: str
     folder: Path
+    model: PretrainedConfig
     shape: TeacherShape
-    parameters: dict[str, int]
+    recipe: Path | None = None
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        return count_parameters_of(self.model)
 
 
 @dataclass(frozen=True)
@@ -267,16 +272,18 @@ def read_prepared(folder: Path) -> dict[str, Any]:
     return cast(dict[str, Any], read_json(folder / "prepared.json"))
 
 
-def load_plan(path: Path, overrides: Sequence[str], schema: type[RunConfig]) -> Plan:
+def load_plan(path: Path, overrides: Sequence[str], schema: type[RunConfig], dry_run: bool = False) -> Plan:
     """Read a configuration and check it against data, teachers and this machine.
+
+    A dry run also takes teachers that are not trained yet, from the configs in config/ that name them.
 
     Raises:
         UserError: naming every problem.
     """
-    return make_plan(load(path, overrides, schema), str(path))
+    return make_plan(load(path, overrides, schema), str(path), dry_run)
 
 
-def make_plan(config: RunConfig, where: str) -> Plan:
+def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
     """Check a valid configuration against what it names."""
     runs = ROOT / config.paths.runs if config.paths.runs else runs_root()
     data_folder = (ROOT / config.paths.data if config.paths.data else data_root()) / config.data.name
@@ -295,7 +302,8 @@ def make_plan(config: RunConfig, where: str) -> Plan:
     for index, teacher in enumerate(config.teacher_list):
         share = teacher.weight / sum(shares)
         try:
-            teachers.append(_find_teacher(teacher, share, runs, config, tokenizer_sha256(tokenizer_folder), model))
+            found = _find_teacher(teacher, runs, tokenizer_sha256(tokenizer_folder), token_ids, config, dry_run)
+            teachers.append(_fit_teacher(found, teacher, share, config, model))
         except UserError as error:
             problems.append(f"teachers.{index}: {error}")
     if problems:
@@ -330,21 +338,50 @@ def _batch_problems(training: TrainingConfig, processes: int) -> Iterator[str]:
         yield "training.precision: fp16 is not for CPUs; use auto, bf16 or fp32"
 
 
+@dataclass(frozen=True)
+class _FoundTeacher:
+    folder: Path
+    model: PretrainedConfig
+    recipe: Path | None = None
+
+
 def _find_teacher(
-    teacher: TeacherConfig, share: float, runs: Path, config: RunConfig, tokenizer_sha: str, student: PretrainedConfig
-) -> TeacherPlan:
+    teacher: TeacherConfig, runs: Path, tokenizer_sha: str, token_ids: dict[str, int], config: RunConfig, dry_run: bool
+) -> _FoundTeacher:
+    """The finished run of a teacher over this vocabulary, or in a dry run the config that would train it."""
     try:
         folder = find_run(teacher.run, runs, base=ROOT)
     except UserError as error:
-        raise UserError(f"{error}; train it first: python train.py --config … name={teacher.run}") from None
+        recipe = find_recipe(teacher.run)
+        if dry_run and recipe:
+            return _FoundTeacher(runs / teacher.run, _recipe_model(recipe).hugging_face(token_ids), recipe)
+        where = recipe.relative_to(ROOT) if recipe else f"… name={teacher.run}"
+        raise UserError(f"{error}; train it first: python train.py --config {where}") from None
     if (folder / "identity.json").exists() and not (folder / "result.json").exists():
         raise UserError(f"the run {teacher.run!r} is not finished; start it again, it goes on where it stopped")
     model = read_model_config(folder)
     if not (folder / "tokenizer.json").exists() or tokenizer_sha256(folder) != tokenizer_sha:
         raise UserError(
             f"the teacher {teacher.run!r} has another vocabulary ({model.vocab_size} tokens) than the data "
-            f"{config.data.name!r} ({student.vocab_size} tokens); train the teacher on this data"
+            f"{config.data.name!r} ({token_ids['vocab_size']} tokens); train the teacher on this data"
         )
+    return _FoundTeacher(folder, model)
+
+
+def find_recipe(run: str) -> Path | None:
+    """The file in config/ that is named like a run."""
+    return next((path for path in sorted((ROOT / "config").rglob("*.yaml")) if read_yaml(path).get("name") == run), None)
+
+
+def _recipe_model(recipe: Path) -> ModelConfig:
+    values = compose(recipe)
+    return ModelConfig.model_validate(values.get("model") or values["student"])
+
+
+def _fit_teacher(
+    found: _FoundTeacher, teacher: TeacherConfig, share: float, config: RunConfig, student: PretrainedConfig
+) -> TeacherPlan:
+    model = found.model
     if config.data.seq_length > model.max_position_embeddings:
         raise UserError(
             f"the teacher {teacher.run!r} reads at most {model.max_position_embeddings} tokens, "
@@ -352,7 +389,7 @@ def _find_teacher(
         )
     pairs = layer_pairs(teacher.layer_mapping, model_shape(student), model_shape(model), teacher.run)
     shape = TeacherShape(model.hidden_size, model.num_hidden_layers, share, pairs)
-    return TeacherPlan(teacher.run, folder, shape, count_parameters_of(model))
+    return TeacherPlan(teacher.run, found.folder, model, shape, found.recipe)
 
 
 def layer_pairs(
@@ -394,25 +431,18 @@ def _total_steps(training: TrainingConfig, windows: TrainWindows, where: str) ->
     return count // training.batch_size
 
 
-def flops_per_token(plan: Plan) -> float:
+def training_flops_per_token(student: PretrainedConfig, teachers: Sequence[PretrainedConfig], context: int) -> float:
     """Matrix-product FLOPs of one training token: 6 per weight of the student, 2 per weight of a teacher.
 
     Attention scores add 12 · layers · width · context per token of training, 4 of inference (Kaplan et al. 2020, arXiv
     2001.08361, appendix); an untied embedding table is looked up, not multiplied.
     """
-    context = plan.config.data.seq_length
+    return 3 * _forward_flops(student, context) + sum(_forward_flops(teacher, context) for teacher in teachers)
 
-    def weights(parameters: dict[str, int], config: PretrainedConfig) -> int:
-        return parameters["non_embedding"] + config.vocab_size * config.hidden_size
 
-    student = 6 * weights(plan.parameters, plan.model)
-    student += 12 * plan.model.num_hidden_layers * plan.model.hidden_size * context
-    teachers = sum(
-        2 * weights(teacher.parameters, read_model_config(teacher.folder))
-        + 4 * teacher.shape.num_hidden_layers * teacher.shape.hidden_size * context
-        for teacher in plan.teachers
-    )
-    return student + teachers
+def _forward_flops(model: PretrainedConfig, context: int) -> float:
+    weights = count_parameters_of(model)["non_embedding"] + model.vocab_size * model.hidden_size
+    return 2 * weights + 4 * model.num_hidden_layers * model.hidden_size * context
 
 
 def describe_cost(plan: Plan) -> str:
@@ -420,14 +450,15 @@ def describe_cost(plan: Plan) -> str:
     data, training = plan.config.data, plan.config.training
     device = local_device()
     tokens = plan.total_steps * training.batch_size * data.seq_length
-    flops = flops_per_token(plan) * tokens
+    teachers = [teacher.model for teacher in plan.teachers]
+    flops = training_flops_per_token(plan.model, teachers, data.seq_length) * tokens
     rate = matrix_rate(device, plan.precision) * plan.processes
     seconds = flops / (rate * ACHIEVED_SHARE_OF_MATRIX_RATE)
     lines = [
         f"{plan.config.name}: {plan.model.model_type}, {_millions(plan.parameters)}",
         *(
             f"  teacher {teacher.name}: {_millions(teacher.parameters)}, "
-            f"layers (teacher, student) {list(teacher.shape.layer_pairs)}"
+            f"layers (teacher, student) {list(teacher.shape.layer_pairs)}{_untrained(teacher)}"
             for teacher in plan.teachers
         ),
         f"  data {data.name}: {plan.windows.epoch_size(0):,} windows of {data.seq_length} tokens an epoch, "
@@ -440,6 +471,10 @@ def describe_cost(plan: Plan) -> str:
         "measured just now",
     ]
     return "\n".join(lines)
+
+
+def _untrained(teacher: TeacherPlan) -> str:
+    return f"; not trained yet: python train.py --config {teacher.recipe.relative_to(ROOT)}" if teacher.recipe else ""
 
 
 def _memory(plan: Plan) -> float:

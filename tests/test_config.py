@@ -48,6 +48,26 @@ def test_bases_have_bases_and_are_found_from_the_file_that_names_them(write_conf
     assert (config.cups, config.tea.minutes) == (8, 7)
 
 
+def test_a_mapping_has_bases_of_its_own_read_into_its_place(write_config: WriteConfig) -> None:
+    write_config({"sort": "black", "minutes": 4}, "leaves/strong.yaml")
+    write_config({"base": "leaves/strong.yaml", "minutes": 6}, "stronger.yaml")
+    write_config({"tea": {"sort": "green"}}, "base.yaml")
+    file = write_config({"base": "base.yaml", "cups": 3, "tea": {"base": "stronger.yaml"}})
+    assert load(file, [], Kitchen) == Kitchen(tea=Tea(sort="black", minutes=6), cups=3)
+    assert load(file, ["tea.minutes=9"], Kitchen).tea == Tea(sort="black", minutes=9)
+
+
+def test_a_wrong_value_in_a_base_of_a_mapping_is_found_there(write_config: WriteConfig) -> None:
+    write_config({"minutes": "long"}, "leaves.yaml")
+    wrong = problems(write_config({"tea": {"base": "leaves.yaml"}}), [])
+    assert "tea.minutes (" in wrong
+    assert "leaves.yaml): input should be a valid number" in wrong
+    missing = problems(write_config({"tea": {"base": "nowhere.yaml"}}), [])
+    assert "run.yaml: tea.base: no such file: nowhere.yaml (meant from " in missing
+    circle = problems(write_config({"tea": {"base": "run.yaml"}}), [])
+    assert circle.endswith("base files go in a circle: run.yaml -> run.yaml")
+
+
 def test_one_base_may_be_reached_twice(write_config: WriteConfig) -> None:
     write_config({"cups": 5}, "root.yaml")
     write_config({"base": "root.yaml", "guests": ["left"]}, "left.yaml")

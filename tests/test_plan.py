@@ -16,7 +16,7 @@ from palenka import models, training
 from palenka import plan as plan_module
 from palenka.config import UserError
 from palenka.objectives import ModelShape
-from palenka.plan import DistillConfig, Plan, TrainConfig, describe_cost, flops_per_token, layer_pairs, load_plan
+from palenka.plan import DistillConfig, Plan, TrainConfig, describe_cost, layer_pairs, load_plan, training_flops_per_token
 from palenka.runs import write_json
 from palenka.tokenizer import save_tokenizer, train_tokenizer
 
@@ -292,7 +292,8 @@ def test_flops_by_hand(make_plan: MakePlan) -> None:
     layer = 4 * 24**2 + 2 * 24 * 48 + (3 * 24 + 24 + 48 + 24) + 2 * 2 * 24
     teacher = 3 * layer + 2 * 24 + 256 * 24 + 320 * 24
     expected = 6 * student + 12 * 2 * 16 * 16 + 2 * teacher + 4 * 3 * 24 * 16
-    assert flops_per_token(make_plan()) == expected
+    plan = make_plan()
+    assert training_flops_per_token(plan.model, [teacher.model for teacher in plan.teachers], 16) == expected
 
 
 def test_the_description_names_what_a_run_costs(make_plan: MakePlan) -> None:

@@ -1,0 +1,173 @@
+"""The shipped configs: each is headed by what it is and what it costs, fits its program, and has the published shape."""
+
+import re
+from pathlib import Path
+
+import pytest
+import tiny
+
+from palenka.config import UserError, compose, read_yaml
+from palenka.models import ModelConfig, count_parameters_of
+from palenka.paths import ROOT
+from palenka.plan import DistillConfig, TrainConfig, find_recipe, load_plan, training_flops_per_token
+from palenka.prepare import prepare
+
+CONFIG = ROOT / "config"
+RUNS = {path.relative_to(CONFIG).as_posix(): path for path in CONFIG.rglob("*.yaml") if "name" in read_yaml(path)}
+PUBLISHED_VOCABULARY = tiny.TOKEN_IDS | {"vocab_size": 16_000}
+TOKENS_OF_AN_EPOCH = 15e6  # 10M words of BabyLM at 1.5 tokens each, as measured on a sample of it
+
+# Of the study's configs under Hugging Face's own classes, with 16,000 tokens.
+PUBLISHED_PARAMETERS = {
+    "gpt2-44m": (26_661_888, 14_373_888),
+    "llama-60m": (38_735_616, 14_159_616),
+    "gpt2-97m": (97_540_608, 85_252_608),
+    "gpt2-705m": (704_928_768, 680_352_768),
+    "llama-360m": (359_973_888, 327_205_888),
+    "llama-16m": (16_584_960, 8_392_960),
+    "llama-58m": (58_343_936, 41_959_936),
+    "gpt-j-97m": (97_304_704, 85_016_704),
+    "llama-97m": (97_241_856, 84_953_856),
+}
+SHAPE_OF = {
+    "baseline/GPT2-44M.yaml": "gpt2-44m",
+    "distillation/DistilledGPT-44M.yaml": "gpt2-44m",
+    "baseline/Llama-60M.yaml": "llama-60m",
+    "baseline/GPT2-small-97M.yaml": "gpt2-97m",
+    "baseline/GPT2-705M.yaml": "gpt2-705m",
+    "teacher/BabyLlama1-Teacher-GPT2-705M.yaml": "gpt2-705m",
+    "baseline/Llama-360M.yaml": "llama-360m",
+    "teacher/BabyLlama1-Teacher-Llama-360M.yaml": "llama-360m",
+    "teacher/Llama-16M.yaml": "llama-16m",
+    "teacher/GPT2-97M.yaml": "gpt2-97m",
+    "distillation/BabyLlama1-58M.yaml": "llama-58m",
+    "distillation/BabyLlama1-58M-control.yaml": "llama-58m",
+    "distillation/PalenkaLlama1-58M.yaml": "llama-58m",
+    "milestone/KD.yaml": "llama-58m",
+    "baseline/GPT-J-97M.yaml": "gpt-j-97m",
+    "baseline/Llama-97M.yaml": "llama-97m",
+}  # fmt: skip
+
+
+def shape_of(path: Path) -> ModelConfig:
+    values = compose(path)
+    return ModelConfig.model_validate(values.get("model") or values["student"])
+
+
+def header_of(path: Path) -> str:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if line.startswith("#"))
+
+
+def command_of(path: Path) -> list[str]:
+    """The words of the command in a config's header."""
+    found = re.search(r"^#   (.*)$", header_of(path), re.MULTILINE)
+    assert found, f"{path}: no command in its header"
+    return found[1].split()
+
+
+@pytest.mark.parametrize("name", PUBLISHED_PARAMETERS)
+def test_shapes_have_the_published_parameters(name: str) -> None:
+    config = ModelConfig.model_validate(read_yaml(CONFIG / "shape" / f"{name}.yaml")).hugging_face(PUBLISHED_VOCABULARY)
+    counted = count_parameters_of(config)
+    assert (counted["total"], counted["non_embedding"]) == PUBLISHED_PARAMETERS[name]
+    assert f"{counted['total']:,} parameters" in header_of(CONFIG / "shape" / f"{name}.yaml")
+    assert config.max_position_embeddings == 256
+
+
+@pytest.mark.parametrize("run", SHAPE_OF)
+def test_runs_have_the_shapes_of_their_names(run: str) -> None:
+    assert shape_of(RUNS[run]) == ModelConfig.model_validate(read_yaml(CONFIG / "shape" / f"{SHAPE_OF[run]}.yaml"))
+
+
+def test_the_whole_study_is_there_and_names_are_unique() -> None:
+    names = {name: read_yaml(path)["name"] for name, path in RUNS.items()}
+    assert set(SHAPE_OF) <= set(names)
+    assert len(set(names.values())) == len(names)
+    for name in names:
+        assert names[name].split("/")[-1] == Path(name).stem
+
+
+@pytest.mark.parametrize("run", sorted(RUNS))
+def test_headers_say_what_how_at_what_cost_and_what_to_expect(run: str) -> None:
+    header, command = header_of(RUNS[run]), command_of(RUNS[run])
+    assert command[-2:] == ["--config", f"config/{run}"]
+    assert (ROOT / command[-3]).is_file()
+    assert "\n# Cost: " in header
+    assert "\n# Expect" in header
+
+
+@pytest.mark.parametrize("run", sorted(run for run in RUNS if " FLOPs" in header_of(RUNS[run])))
+def test_the_cost_in_a_header_is_what_the_run_will_compute(run: str) -> None:
+    stated = re.search(r"# Cost: (\S+) FLOPs, (\d+(?:\.\d)?) (h|min) of one A100", header_of(RUNS[run]))
+    assert stated
+    values = compose(RUNS[run])
+    student = shape_of(RUNS[run]).hugging_face(PUBLISHED_VOCABULARY)
+    recipes = [find_recipe(teacher["run"]) for teacher in values.get("teachers", [])]
+    teachers = [shape_of(recipe).hugging_face(PUBLISHED_VOCABULARY) for recipe in recipes if recipe]
+    epoch = TOKENS_OF_AN_EPOCH * (10 if values["data"]["name"] == "strict" else 1)
+    flops = training_flops_per_token(student, teachers, values["data"]["seq_length"])
+    flops *= values["training"]["num_epochs"] * epoch
+    assert float(stated[1]) == pytest.approx(flops, rel=0.05)
+    seconds = float(stated[2]) * {"h": 3600, "min": 60}[stated[3]]
+    assert seconds == pytest.approx(flops / (0.4 * 312e12), rel=0.3, abs=45)
+
+
+@pytest.fixture(scope="module")
+def prepared_for_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small data under every name that the configs use."""
+    root = tmp_path_factory.mktemp("data")
+    tiny.write_raw_text(root / "raw")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PALENKA_DATA", str(root))
+        for name in {compose(path)["data"]["name"] for path in RUNS.values()}:
+            prepare(root / "raw" / "train", root / "raw" / "dev", None, name, tiny.VOCABULARY)
+    return root
+
+
+@pytest.mark.parametrize("run", sorted(RUNS))
+def test_every_config_has_a_plan_before_its_teachers_are_trained(
+    run: str, prepared_for_all: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALENKA_DATA", str(prepared_for_all))
+    monkeypatch.setattr("palenka.plan.matrix_rate", lambda device, precision: 1e12)
+    program = command_of(RUNS[run])[-3]
+    schema = TrainConfig if program == "train.py" else DistillConfig
+    plan = load_plan(RUNS[run], ["training.num_epochs=40", "training.max_steps=null"], schema, dry_run=True)
+    described = plan.describe()
+    assert f"name: {plan.config.name}" in described
+    assert all("not trained yet: python train.py --config config/" in line
+               for line in described.splitlines() if line.startswith("  teacher "))  # fmt: skip
+    if plan.teachers:
+        with pytest.raises(UserError, match=r"train it first: python train\.py --config config/"):
+            load_plan(RUNS[run], [], schema)
+
+
+def test_students_differ_from_their_controls_by_distillation_alone() -> None:
+    for student, control in (
+        ("BabyLlama1-58M", "BabyLlama1-58M-control"), ("DistilledGPT-44M", "DistilledGPT-44M-control"),
+    ):  # fmt: skip
+        first, second = (compose(RUNS[f"distillation/{name}.yaml"]) for name in (student, control))
+        second["student"] = second.pop("model")
+        for values in (first, second):
+            for key in ("name", "teachers", "objective"):
+                values.pop(key, None)
+        assert first == second
+
+
+def test_as_published_means_the_published_objective_and_optimisation() -> None:
+    for name, weights in (
+        ("BabyLlama1-58M", (0.5, 0.5)), ("DistilledGPT-44M", (0.5, 0.5)), ("PalenkaLlama1-58M", (1.0, 0.1)),
+    ):  # fmt: skip
+        values = compose(RUNS[f"as-published/{name}-as-published.yaml"])
+        assert set(values["objective"]) == {"hard_target", "logit"}
+        assert (values["objective"]["hard_target"]["weight"], values["objective"]["logit"]["weight"]) == weights
+        assert values["objective"]["logit"] | {"weight": 0} == {
+            "weight": 0, "temperature": 2.0, "reduction": "sequence_sum",
+        }  # fmt: skip
+        assert values["training"] == {
+            "lr": 2.5e-4, "batch_size": 64, "num_epochs": 6, "warmup_steps": 200, "weight_decay": 0.1,
+        }  # fmt: skip
+        windows = {key: values["data"][key] for key in ("bos", "crop", "window_start", "seq_length")}
+        assert windows == {"bos": "none", "crop": "random", "window_start": "anywhere", "seq_length": 128}
+        assert all(teacher["run"].endswith("-as-published") for teacher in values["teachers"])
