@@ -17,7 +17,7 @@ from palenka.training import train
 @command
 def main(description: str | None = __doc__, default_config: str | None = None) -> None:
     arguments = read_arguments(description, default_config)
-    plan = load_plan(arguments.config, arguments.overrides, DistillConfig, arguments.dry_run)  # everything is checked here
+    plan = load_plan(arguments.config, arguments.overrides, DistillConfig, arguments.dry_run)  # checks everything
     if arguments.dry_run:
         print(plan.describe())
     else:

@@ -17,7 +17,7 @@ from palenka.training import train
 @command
 def main() -> None:
     arguments = read_arguments(__doc__)
-    plan = load_plan(arguments.config, arguments.overrides, TrainConfig, arguments.dry_run)  # everything is checked here
+    plan = load_plan(arguments.config, arguments.overrides, TrainConfig, arguments.dry_run)  # checks everything
     if arguments.dry_run:
         print(plan.describe())
     else:

@@ -110,7 +110,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _add_file(layers: Layers, path: Path, chain: tuple[Path, ...] = (), at: tuple[str, ...] = ()) -> None:
-    """Merge a file into the mapping at the key path `at`; `chain` leads from the first file to the one that names it."""
+    """Merge a file into the mapping at the key path `at`; `chain` leads from the first file to its namer."""
     path = path.resolve()
     if path in chain:
         raise UserError(f"{path}: base files go in a circle: " + " -> ".join(p.name for p in (*chain, path)))

@@ -370,7 +370,8 @@ def _find_teacher(
 
 def find_recipe(run: str) -> Path | None:
     """The file in config/ that is named like a run."""
-    return next((path for path in sorted((ROOT / "config").rglob("*.yaml")) if read_yaml(path).get("name") == run), None)
+    configs = sorted((ROOT / "config").rglob("*.yaml"))
+    return next((path for path in configs if read_yaml(path).get("name") == run), None)
 
 
 def _recipe_model(recipe: Path) -> ModelConfig:

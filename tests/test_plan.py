@@ -16,7 +16,15 @@ from palenka import models, training
 from palenka import plan as plan_module
 from palenka.config import UserError
 from palenka.objectives import ModelShape
-from palenka.plan import DistillConfig, Plan, TrainConfig, describe_cost, layer_pairs, load_plan, training_flops_per_token
+from palenka.plan import (
+    DistillConfig,
+    Plan,
+    TrainConfig,
+    describe_cost,
+    layer_pairs,
+    load_plan,
+    training_flops_per_token,
+)
 from palenka.runs import write_json
 from palenka.tokenizer import save_tokenizer, train_tokenizer
 

@@ -1,4 +1,4 @@
-"""The shipped configs: each is headed by what it is and what it costs, fits its program, and has the published shape."""
+"""The shipped configs: each says what it is and what it costs, fits its program, and has the published shape."""
 
 import re
 from pathlib import Path
