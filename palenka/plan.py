@@ -34,6 +34,7 @@ from palenka.paths import ROOT, data_root, runs_root
 from palenka.runs import find_run, read_json
 from palenka.tokenizer import load_tokenizer, tokenizer_sha256
 from palenka.tokens import DevWindows, TokenSplit, TrainWindows, WindowConfig
+from palenka.tracking import TrackingConfig, tracking_problems
 
 EVALUATIONS_OF_A_RUN = 10
 ACHIEVED_SHARE_OF_MATRIX_RATE = 0.4  # typical of small models; the estimate of time says that it is one
@@ -135,6 +136,7 @@ class RunConfig(_Section):
     training: TrainingConfig
     seed: int = Field(default=42, ge=0)
     paths: PathsConfig = PathsConfig()
+    tracking: TrackingConfig = TrackingConfig()
 
     @property
     def terms(self) -> dict[str, ObjectiveConfig]:
@@ -226,6 +228,10 @@ class Plan:
         return count_parameters_of(self.model)
 
     @property
+    def method(self) -> str:
+        return "distill" if self.teachers else "train"
+
+    @property
     def eval_steps(self) -> int:
         return self.config.training.eval_steps or max(1, self.total_steps // EVALUATIONS_OF_A_RUN)
 
@@ -249,8 +255,8 @@ class Plan:
         return self.config.model_dump(mode="json", exclude_none=True)
 
     def identity(self) -> dict[str, Any]:
-        """What decides the outcome: the configuration (but for folders), the data, the teachers' weights."""
-        config = {key: value for key, value in self.resolved.items() if key not in ("name", "paths")}
+        """What decides the outcome: the configuration (but for folders, trackers), the data, the teachers' weights."""
+        config = {key: value for key, value in self.resolved.items() if key not in ("name", "paths", "tracking")}
         return {
             "config": config,
             "data": read_prepared(self.data_folder)["key"],
@@ -298,6 +304,7 @@ def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     teachers: list[TeacherPlan] = []
     problems = [*_length_problems(config, model), *_batch_problems(config.training, processes)]
+    problems += tracking_problems(config.tracking)
     shares = [teacher.weight for teacher in config.teacher_list]
     for index, teacher in enumerate(config.teacher_list):
         share = teacher.weight / sum(shares)

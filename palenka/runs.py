@@ -170,6 +170,10 @@ class Run:
         kept = [line for line in self._record_lines() if json.loads(line)["step"] <= step]
         write_text(self.path / "metrics.jsonl", "".join(kept))
 
+    def records(self) -> list[dict[str, Any]]:
+        """What has been logged."""
+        return [json.loads(line) for line in self._record_lines()]
+
     def _record_lines(self) -> Iterator[str]:
         path = self.path / "metrics.jsonl"
         if path.exists():

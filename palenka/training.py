@@ -33,6 +33,7 @@ from palenka.runs import Run, read_json, write_json
 from palenka.seeds import named_seed, seeded
 from palenka.tokenizer import load_tokenizer, save_tokenizer
 from palenka.tokens import IGNORED, Domain
+from palenka.tracking import TrackedRun, Trackers
 
 EVALUATION_BATCH = 64
 
@@ -140,6 +141,7 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(self.distiller, optimizer)
         self.meter = Meter(self.distiller.term_names, self.device)
         self.display = Display(plan.config.name, plan.total_steps, self.accelerator.is_main_process)
+        self.trackers = Trackers()
 
     def _reaches_head(self) -> bool:
         """Whether all of the student is trained: without a token objective its head, at least, has no gradient."""
@@ -171,6 +173,15 @@ class Trainer:
 
     def run_to_end(self) -> Path:
         """Train, evaluate and checkpoint from where the run stands; export the best student."""
+        try:
+            self._run_to_end()
+        except BaseException:
+            self.trackers.finish(None)
+            raise
+        self.accelerator.end_training()
+        return self.run.path
+
+    def _run_to_end(self) -> None:
         self._resume()
         started = time.monotonic() - self.progress.seconds
         self.meter.started = time.monotonic()
@@ -179,8 +190,6 @@ class Trainer:
             self.progress.seconds = time.monotonic() - started
             self._after_step(step + 1)
         self._finish()
-        self.accelerator.end_training()
-        return self.run.path
 
     def _step(self, step: int) -> None:
         positions = range(step * self.config.batch_size, (step + 1) * self.config.batch_size)
@@ -280,6 +289,7 @@ class Trainer:
     def _record(self, record: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:
             self.run.log(record)
+            self.trackers.log(record)
 
     def _evaluate(self) -> bool:
         """Record the dev cross-entropy; True if it is the best so far."""
@@ -333,10 +343,17 @@ class Trainer:
         step = self.run.latest_checkpoint()
         if self.accelerator.is_main_process:
             self.run.drop_records_after(-1 if step is None else step)
+            self._start_trackers()
         if step is not None:
             self._read_state(self.run.checkpoint_path(step))
             self.display.resumed(step)
         self.accelerator.wait_for_everyone()
+
+    def _start_trackers(self) -> None:
+        plan = self.plan
+        shown = plan.resolved | {"parameters": plan.parameters}
+        tracked = TrackedRun(plan.config.name, self.run.path, plan.method, shown)
+        self.trackers.start(plan.config.tracking, tracked, self.run.records())
 
     def _read_state(self, folder: Path) -> None:
         state = read_json(folder / "state.json")
@@ -356,7 +373,9 @@ class Trainer:
             best = self.run.checkpoint_path(self.progress.best_step or 0)
             load_model(self.distiller, str(best / "distiller.safetensors"))
             self._export()
-            self.run.finish(self._result())
+            result = self._result()
+            self.run.finish(result)
+            self.trackers.finish(result)
         dev = self.progress.best_dev["cross_entropy"]
         outcome = f"dev {dev:.4f} nats/token at step {self.progress.best_step}"
         self.display.finished(f"finished, {outcome}, in {self.run.path}")
@@ -375,7 +394,7 @@ class Trainer:
         seconds = self.progress.seconds
         return {
             "name": self.plan.config.name,
-            "method": "distill" if self.plan.teachers else "train",
+            "method": self.plan.method,
             "architecture": self.plan.model.model_type,
             "parameters": self.plan.parameters,
             "steps": self.progress.step,

@@ -187,7 +187,8 @@ def _folders(name: str) -> list[Path]:
     folder = find_run(name).resolve()
     if (folder / "config.yaml").exists():
         return [folder]
-    below = sorted(path.parent for path in folder.rglob("config.yaml"))
+    # wandb writes files named config.yaml too, below a run's directory.
+    below = sorted(path.parent for path in folder.rglob("config.yaml") if (path.parent / "identity.json").exists())
     if not below:
         raise UserError(f"{folder}: neither a run (there is no config.yaml) nor a folder with runs below it")
     return below
