@@ -57,24 +57,51 @@ def main(arguments: Sequence[str] | None = None) -> None:
     description = "A laboratory for training small language models from scratch and distilling them."
     parser = _parser(description, prog="palenka")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_prepare, _add_demo_text, _add_evaluate, _add_report):
+    for add in (_add_download, _add_prepare, _add_demo_text, _add_evaluate, _add_report):
         add(commands)
     parsed = parser.parse_args(arguments)
     parsed.run(parsed)
 
 
+def _add_download(commands: Any) -> None:
+    parser = commands.add_parser("download", help="fetch official texts and evaluation items, checked and resumable")
+    parser.add_argument("items", nargs="*", metavar="WHAT", help="items by name; --list tells which there are")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="another folder than the item's own (one item only)")
+    parser.add_argument("--list", action="store_true", help="what there is: size, folder, licence, citation")
+
+    def run(parsed: argparse.Namespace) -> None:
+        from palenka.corpus.download import download, list_items
+
+        if parsed.list:
+            return list_items()
+        try:
+            return download(parsed.items, parsed.out)
+        except KeyboardInterrupt:
+            print("\ninterrupted; what came is kept, and the same command goes on from there", file=sys.stderr)
+            sys.exit(EXIT_INTERRUPTED)
+
+    parser.set_defaults(run=run)
+
+
 def _add_prepare(commands: Any) -> None:
     parser = commands.add_parser("prepare", help="clean text, train a tokenizer, write memory-mapped tokens")
-    parser.add_argument("--train", type=Path, required=True, metavar="DIR", help="folder of <domain>.train files")
-    parser.add_argument("--dev", type=Path, required=True, metavar="DIR", help="folder of <domain>.dev files")
-    parser.add_argument("--test", type=Path, metavar="DIR", help="folder of <domain>.test files")
+    source = "folder of <domain>.{0} files, .txt, .jsonl or .parquet file or a folder of those, or hf:OWNER/NAME"
+    for split, note in (("train", ""), ("dev", ", to measure on"), ("test", " (optional)")):
+        parser.add_argument(f"--{split}", required=split == "train", metavar="TEXT", help=source.format(split) + note)
+    parser.add_argument("--dev-fraction", type=float, metavar="F", help="hold out this part of --train, without --dev")
+    parser.add_argument("--text-column", default="text", metavar="NAME", help="column of rows (default: text)")
+    parser.add_argument("--domain-column", metavar="NAME", help="column that names a row's domain (default: none)")
     parser.add_argument("--name", required=True, help="the prepared data's name; a config's data.name")
     parser.add_argument("--vocab-size", type=int, default=16_000, help="entries of the tokenizer (default 16000)")
 
     def run(parsed: argparse.Namespace) -> None:
+        from palenka.corpus.rows import Columns
         from palenka.prepare import prepare
 
-        prepare(parsed.train, parsed.dev, parsed.test, parsed.name, parsed.vocab_size)
+        prepare(
+            parsed.train, parsed.dev, parsed.test, parsed.name, parsed.vocab_size,
+            dev_fraction=parsed.dev_fraction, columns=Columns(parsed.text_column, parsed.domain_column),
+        )  # fmt: skip
 
     parser.set_defaults(run=run)
 

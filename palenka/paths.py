@@ -1,9 +1,14 @@
-"""Where things lie: the repository, prepared data, runs and evaluation data."""
+"""Where things lie: the repository, raw corpora, prepared data, runs and evaluation data."""
 
 import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def corpora_root() -> Path:
+    """Raw texts as they were downloaded: `PALENKA_CORPORA`, by default `corpora/` in the repository."""
+    return Path(os.environ.get("PALENKA_CORPORA", ROOT / "corpora")).absolute()
 
 
 def data_root() -> Path:

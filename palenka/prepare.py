@@ -3,7 +3,8 @@
 The prepared folder appears whole or not at all: it is built under another name beside its place, by the one process
 that holds a lock, and renamed at the end. What a killed build left is removed by the next.
 
-Its key is made of the raw files' content, the versions of the code that decides the outcome, and the vocabulary size.
+Its key is made of the raw texts' content, the versions of the code that decides the outcome, the vocabulary size, and
+the part that is held out for dev where no dev text is given.
 """
 
 import fcntl
@@ -13,10 +14,9 @@ import re
 import shutil
 import sys
 import time
-from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,114 +26,102 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from palenka import paths, tokenizer
-from palenka.config import UserError
-from palenka.corpus import BOUNDARY, DOMAINS, Effects, clean_text, cleaning
+from palenka.config import UserError, did_you_mean
+from palenka.corpus import BOUNDARY, DOMAINS, Effects, clean_text, cleaning, holdout
+from palenka.corpus.readers import RawText, RawTexts, find_texts
+from palenka.corpus.rows import TEXT_COLUMN, Columns
+from palenka.data_card import data_card
 from palenka.tokens import Domain, SplitWriter
 
 VERSION = 1
 """To be raised with every change that lets clean text come out as other arrays."""
 
 _NAME = re.compile(r"\w[\w.+-]*(?:/\w[\w.+-]*)*")
-_FILE = re.compile(r"(.+?)\.(train|dev|test)(?:\.txt)?")
-_NO_TEXT = re.compile(r"(?i)(?:\.|readme|licen[cs]e).*")
-_READ_BYTES = 1 << 20
 _BATCH_LINES = 4096
 _SECONDS_BETWEEN_LINES = 15
+MANY_DOCUMENTS, SHORT_DOCUMENT = 1000, 100
 
 
-@dataclass(frozen=True)
-class Source:
-    """A raw text file."""
-
-    path: Path
-    sha256: str
-    bytes: int
+Splits = dict[str, RawTexts]
 
 
-Sources = dict[str, dict[str, Source]]
-"""By split and domain."""
+def prepare(
+    train: str | Path,
+    dev: str | Path | None,
+    test: str | Path | None,
+    name: str,
+    vocab_size: int,
+    *,
+    dev_fraction: float | None = None,
+    columns: Columns = TEXT_COLUMN,
+) -> Path:
+    """Prepare raw texts as data/<name>; returns that folder.
 
+    `train`, `dev` and `test` are what `palenka.corpus.readers` reads: folders, files or datasets of the hub. Instead of
+    `dev`, `dev_fraction` holds out that part of the training text's documents. `columns` are those of texts in rows.
 
-def prepare(train: Path, dev: Path, test: Path | None, name: str, vocab_size: int) -> Path:
-    """Prepare the raw texts in the folders `train`, `dev` and `test` as data/<name>; returns that folder.
-
-    Does nothing where the same content is already prepared. Raises UserError for files that are missing, unknown or not
-    text, before any work; and where other content stands under that name.
+    Does nothing where the same content is already prepared. Raises UserError for what is missing, unknown or not text,
+    before any work; and where other content stands under that name.
     """
-    smallest, largest = tokenizer.SMALLEST_VOCABULARY, tokenizer.LARGEST_VOCABULARY
-    if not smallest <= vocab_size <= largest:
-        raise UserError(f"--vocab-size {vocab_size}: expected a number from {smallest} to {largest}")
-    if not _NAME.fullmatch(name):
-        raise UserError(f"--name {name}: expected letters, digits and . _ + - (and / between parts)")
-    folders = {"train": train, "dev": dev} | ({"test": test} if test else {})
-    sources = {split: find_sources(folder, split) for split, folder in folders.items()}
-    identity = _identity(sources, vocab_size)
+    _check_options(dev, name, vocab_size, dev_fraction)
+    given = {"train": train, "dev": dev, "test": test}
+    texts = {split: find_texts(source, split, columns) for split, source in given.items() if source is not None}
+    _check_overlap(texts)
+    identity = _identity(texts, vocab_size, dev_fraction)
     target = paths.data_root() / name
     target.parent.mkdir(parents=True, exist_ok=True)
     with _lock(target):
         if _is_prepared(target, identity):
             _say(f"{name}: already prepared in {target}")
             return target
+        _tell_plain_domains(texts)
         partial = target.with_name(f".{target.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        record = _build(partial, sources, vocab_size)
+        record = _build(partial, texts, vocab_size, dev_fraction)
         record = {"name": name, "key": _key(identity), **record, "identity": identity}
+        (partial / "README.md").write_text(data_card(record), encoding="utf-8")
         _write_json(partial / "prepared.json", record)
         partial.rename(target)
     _print_table(record)
     return target
 
 
-def find_sources(folder: Path, split: str) -> dict[str, Source]:
-    """The raw files of a split in `folder`, by domain: `<domain>.<split>` or `<domain>.<split>.txt`."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder (--{split})")
-    sources: dict[str, Source] = {}
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() or _NO_TEXT.fullmatch(path.name):
-            continue
-        parts = _FILE.fullmatch(path.name)
-        if not parts or parts[1] not in DOMAINS:
-            raise UserError(f"{path}: expected <domain>.{split}, where the known domains are {', '.join(DOMAINS)}")
-        if parts[2] != split:
-            continue
-        if parts[1] in sources:
-            raise UserError(f"{path}: {sources[parts[1]].path.name} holds the same domain; keep one of them")
-        sources[parts[1]] = _examine(path)
-    if not sources:
-        raise UserError(f"{folder}: no files named <domain>.{split} (--{split})")
-    return dict(sorted(sources.items()))
+def _check_options(dev: str | Path | None, name: str, vocab_size: int, dev_fraction: float | None) -> None:
+    smallest, largest = tokenizer.SMALLEST_VOCABULARY, tokenizer.LARGEST_VOCABULARY
+    if not smallest <= vocab_size <= largest:
+        raise UserError(f"--vocab-size {vocab_size}: expected a number from {smallest} to {largest}")
+    if not _NAME.fullmatch(name):
+        raise UserError(f"--name {name}: expected letters, digits and . _ + - (and / between parts)")
+    if (dev is None) == (dev_fraction is None):
+        raise UserError("expected either --dev, a text to measure on, or --dev-fraction, to hold out part of --train")
+    if dev_fraction is not None and not 0 < dev_fraction < 1:
+        raise UserError(f"--dev-fraction {dev_fraction}: expected a number between 0 and 1, such as 0.05")
 
 
-def _examine(path: Path) -> Source:
-    """Hash a file, and make sure that it is text."""
-    digest, decoder = hashlib.sha256(), getincrementaldecoder("utf-8")()
-    size = line = 0
-    blank = True
-    with path.open("rb") as file:
-        while chunk := file.read(_READ_BYTES):
-            pending = len(decoder.getstate()[0])
-            try:
-                blank = not decoder.decode(chunk).strip() and blank
-            except UnicodeDecodeError as error:
-                offset = size - pending + error.start
-                line += chunk[: max(error.start - pending, 0)].count(b"\n") + 1
-                raise UserError(f"{path}, line {line} (byte {offset}): not UTF-8 text ({error.reason})") from None
-            digest.update(chunk)
-            size += len(chunk)
-            line += chunk.count(b"\n")
-    if decoder.getstate()[0]:
-        raise UserError(f"{path}, line {line + 1}: not UTF-8 text (the last character is cut off)")
-    if blank:
-        raise UserError(f"{path}: the file holds no text")
-    return Source(path, digest.hexdigest(), size)
+def _check_overlap(texts: Splits) -> None:
+    """Refuse a text that stands in two splits: what is measured on it would mean nothing."""
+    seen: dict[str, str] = {}
+    for split, domains in texts.items():
+        for domain, text in domains.items():
+            other = seen.setdefault(text.sha256, split)
+            if other != split:
+                raise UserError(f"{text.where} (--{split}, {domain}): the same text stands in --{other}")
 
 
-def _identity(sources: Sources, vocab_size: int) -> dict[str, Any]:
+def _tell_plain_domains(texts: Splits) -> None:
+    """Say which domains have no rules of their own: a misspelt name would silently lose those that were meant."""
+    for domain in sorted({domain for split in texts.values() for domain in split} - set(DOMAINS)):
+        close = did_you_mean(domain.lower(), DOMAINS)
+        warning, hint = ("warning: ", close) if "did you mean" in close else ("", "")
+        _say(f"{warning}{domain}: not a domain that Palenka knows; cleaned by the plain rules{hint}")
+
+
+def _identity(texts: Splits, vocab_size: int, dev_fraction: float | None) -> dict[str, Any]:
     """All that decides the outcome, under names that a message can use."""
-    files = {f"{split}/{domain}": source.sha256 for split in sources for domain, source in sources[split].items()}
+    contents = {f"{split}/{domain}": text.sha256 for split in texts for domain, text in texts[split].items()}
     versions = {"cleaning version": cleaning.VERSION, "preparation version": VERSION}
-    return {"vocab_size": vocab_size, **versions, **files}
+    held_out = {} if dev_fraction is None else {"dev_fraction": dev_fraction}
+    return {"vocab_size": vocab_size, **versions, **held_out, **contents}
 
 
 def _key(identity: dict[str, Any]) -> str:
@@ -177,42 +165,70 @@ def _lock(target: Path) -> Iterator[None]:
         yield
 
 
-def _build(folder: Path, sources: Sources, vocab_size: int) -> dict[str, Any]:
+def _build(folder: Path, texts: Splits, vocab_size: int, dev_fraction: float | None) -> dict[str, Any]:
     """Make everything in `folder`; returns what there is to record."""
-    effects = {split: _clean_split(folder / "text" / split, sources[split]) for split in sources}
+    parted = {"train": dev_fraction}
+    effects = {split: _clean_split(folder / "text", split, texts[split], parted.get(split)) for split in texts}
+    if dev_fraction is not None:
+        _check_held_out(folder / "text", texts["train"], dev_fraction)
     trained = _train_tokenizer(folder / "text" / "train", vocab_size)
     tokenizer.save_tokenizer(trained, folder / "tokenizer")
     splits = {}
-    for split in sources:
+    for split in sorted({*texts, "dev"}, key=("train", "dev", "test").index):
         domains = _tokenise_split(folder / "text" / split, folder / split, trained)
-        splits[split] = _record_split(domains, sources[split], effects[split])
+        splits[split] = _record_split(domains, texts.get(split, texts["train"]), effects.get(split, {}))
     return {
         "tokenizer_sha256": tokenizer.tokenizer_sha256(folder / "tokenizer"),
         "vocab_size": len(trained),
+        "dev_fraction": dev_fraction,
         "splits": splits,
     }
 
 
-def _clean_split(folder: Path, sources: dict[str, Source]) -> dict[str, Effects]:
-    folder.mkdir(parents=True)
-    effects = {domain: Effects() for domain in sources}
-    for domain, source in sources.items():
-        _clean_file(domain, source, folder / f"{domain}.txt", effects[domain])
+def _clean_split(folder: Path, split: str, texts: RawTexts, dev_fraction: float | None) -> dict[str, Effects]:
+    """Clean a split to `folder`/<split>/<domain>.txt; `dev_fraction` of its documents to `folder`/dev/<domain>.txt."""
+    (folder / split).mkdir(parents=True)
+    if dev_fraction is not None:
+        (folder / "dev").mkdir()
+    effects = {domain: Effects() for domain in texts}
+    for domain, text in texts.items():
+        target = folder / split / f"{domain}.txt"
+        with _Progress(f"clean {split}/{domain}", text.bytes) as progress:
+            lines = _clean_lines(text, effects[domain], progress)
+            if dev_fraction is None:
+                _write_lines(lines, target)
+            else:
+                holdout.part(lines, target, folder / "dev" / target.name, dev_fraction)
         if not effects[domain].documents:
-            raise UserError(f"{source.path}: nothing is left of its text after cleaning")
+            raise UserError(f"{text.where}: nothing is left of its text after cleaning")
+        _tell_short_documents(split, domain, effects[domain])
     return effects
 
 
-def _clean_file(domain: str, source: Source, target: Path, effects: Effects) -> None:
-    with (
-        _Progress(f"clean {target.parent.name}/{domain}", source.bytes) as progress,
-        source.path.open(encoding="utf-8", newline="\n") as raw,
-        target.open("w", encoding="utf-8", newline="\n") as clean,
-    ):
-        lines = clean_text(domain, raw, effects)
-        while batch := list(islice(lines, _BATCH_LINES)):
-            clean.writelines(f"{line}\n" for line in batch)
-            progress.reach(effects.bytes_in)
+def _tell_short_documents(split: str, domain: str, effects: Effects) -> None:
+    """Warn of rows that are lines: each would be trained as a document of its own."""
+    size = effects.bytes_out // effects.documents
+    if effects.documents >= MANY_DOCUMENTS and size < SHORT_DOCUMENT:
+        _say(f"warning: {split}/{domain}: documents of {size} bytes on average: are these lines rather than documents?")
+
+
+def _clean_lines(text: RawText, effects: Effects, progress: "_Progress") -> Iterator[str]:
+    lines = clean_text(text.domain, text.read(), effects)
+    while batch := list(islice(lines, _BATCH_LINES)):
+        yield from batch
+        progress.reach(effects.bytes_in)
+
+
+def _write_lines(lines: Iterator[str], target: Path) -> None:
+    with target.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{line}\n" for line in lines)
+
+
+def _check_held_out(folder: Path, texts: RawTexts, dev_fraction: float) -> None:
+    for split, missing in (("dev", "no document"), ("train", "every document")):
+        if not any((folder / split).iterdir()):
+            where = ", ".join(text.where for text in texts.values())
+            raise UserError(f"--dev-fraction {dev_fraction}: {missing} of {where} is held out; give --dev instead")
 
 
 def _train_tokenizer(folder: Path, vocab_size: int) -> PreTrainedTokenizerFast:
@@ -261,14 +277,15 @@ def _tokenise_file(file: Path, writer: SplitWriter, backend: Any, progress: "_Pr
             progress.advance(sum(sizes) + len(batch))
 
 
-def _record_split(domains: list[Domain], sources: dict[str, Source], effects: dict[str, Effects]) -> dict[str, Any]:
+def _record_split(domains: list[Domain], texts: RawTexts, effects: dict[str, Effects]) -> dict[str, Any]:
+    """Sizes and origins. A split that was held out of another has no `effects`: those are in the other's record."""
     records = {}
     for domain in domains:
-        source = sources[domain.name]
         records[domain.name] = {
             **_sizes([domain]),
-            "files": [{"name": source.path.name, "sha256": source.sha256, "bytes": source.bytes}],
-            "effects": asdict(effects[domain.name]),
+            "cleaner": cleaning.cleaner_name(domain.name),
+            "files": texts[domain.name].files,
+            **({"effects": asdict(effects[domain.name])} if effects else {"held_out": True}),
         }
     return {**_sizes(domains), "domains": records}
 

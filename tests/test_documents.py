@@ -1,11 +1,13 @@
 """Documents stay documents: where each domain's boundaries are seen, and where there are none to see."""
 
+import textwrap
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palenka.corpus import BOUNDARY, DOMAINS, Effects, clean_text
-from palenka.corpus.documents import split_documents
+from palenka.corpus.documents import ROW_END, split_documents
 
 
 def documents(domain: str, text: str) -> list[list[str]]:
@@ -53,6 +55,76 @@ def test_films_are_one_document() -> None:
     assert documents("open_subtitles", "Run!\nWhere to?\n") == [["Run!", "Where to?"]]
 
 
+def test_articles_of_2023() -> None:
+    """Their titles are lines like any other; in wikipedia headers mark them, and blank lines part paragraphs."""
+    assert documents("simple_wikipedia", "Bee\nA bee flies.\n\nAnt\nAn ant walks.\n") == [
+        ["Bee", "A bee flies."],
+        ["Ant", "An ant walks."],
+    ]
+    text = "Cut off.\n\n = = = Bee = = = \n\nA bee flies.\n\n = = Life = = \nShort.\n = = = Ant = = =\nAn ant walks.\n"
+    assert documents("wikipedia", text) == [
+        ["Cut off."],
+        ["Bee", "A bee flies.", "Life", "Short."],
+        ["Ant", "An ant walks."],
+    ]
+
+
+def test_books_of_the_childrens_book_test_start_at_their_title() -> None:
+    text = "It ended .\n_BOOK_TITLE_ : A_B___A_Tale.txt.out\nOnce .\n\nTwice .\n_BOOK_TITLE_ : C.txt.out\nNow .\n"
+    assert documents("cbt", text) == [["It ended."], ["Once.", "Twice."], ["Now."]]
+
+
+def test_a_tale_ends_at_a_blank_line_but_its_title_stays_with_it() -> None:
+    text = "The Fox\n\nOnce there was a fox.\nIt slept.\n\nThe Hen\n\n\nA hen sat.\nIt rose.\n"
+    assert documents("children_stories", text) == [
+        ["The Fox", "Once there was a fox.", "It slept."],
+        ["The Hen", "A hen sat.", "It rose."],
+    ]
+
+
+def test_blank_lines_between_lectures_mean_nothing() -> None:
+    assert documents("qed", "So here we go.\n\nOkay.\n") == [["So here we go.", "Okay."]]
+
+
+def test_transcripts_of_2023_are_one_document() -> None:
+    assert documents("aochildes", "look .\nwhat 's that ?\n") == [["look.", "what's that?"]]
+    assert documents("switchboard", "Bye-bye.\nBye.\n" + 4 * "so,\n") == [["Bye-bye.", "Bye.", *4 * ["so,"]]]
+
+
+WORDS = [f"word{number}" for number in range(400)]
+WRAPPED = textwrap.fill(" ".join(WORDS), 70)
+VERSE = "The fox has slept\nBeneath the tree\nAnd never wept\n"
+
+
+def test_paragraphs_in_lines_of_fixed_width_are_joined() -> None:
+    text = f"CHAPTER I\n\n{WRAPPED}\n\n{VERSE}\n  {WRAPPED}\n= = = PG2 = = =\n{WRAPPED}\n"
+    assert documents("gutenberg", text) == [
+        ["CHAPTER I", " ".join(WORDS), *VERSE.splitlines(), " ".join(WORDS)],
+        [" ".join(WORDS)],
+    ]
+
+
+@pytest.mark.parametrize("text", [VERSE * 20, 30 * (" ".join(WORDS[:30]) + "\n"), WRAPPED[:700]])
+def test_lines_that_are_paragraphs_stay_apart(text: str) -> None:
+    """Verse alone, whole paragraphs a line as in 2024, and too little to tell."""
+    assert documents("gutenberg", text) == [text.splitlines()]
+
+
+def test_any_other_text_is_parted_by_blank_lines_alone() -> None:
+    assert documents("mine", "= = = A = = =\nOne .\n\n\n_BOOK_TITLE_ : b\n") == [
+        ["= = = A = = =", "One ."],
+        ["_BOOK_TITLE_ : b"],
+    ]
+
+
+@pytest.mark.parametrize("domain", [*DOMAINS, "mine"])
+def test_a_row_is_a_document_in_every_domain(domain: str) -> None:
+    effects = Effects()
+    clean = list(clean_text(domain, ["One.", "Two.", ROW_END, "Three.", ROW_END, ROW_END, "Four.", ROW_END], effects))
+    assert clean == ["One.", "Two.", BOUNDARY, "Three.", BOUNDARY, "Four."]
+    assert effects == Effects(lines=4, documents=3, bytes_in=19, bytes_out=23)
+
+
 CALL = "A:\tSo long then.\nB:\tBye-bye.\nA:\tBye.\n"
 NEXT = "B:\tDo you fish?\nA:\tI do.\nB:\tOften?\nA:\tYes.\n"
 
@@ -96,7 +168,7 @@ raw_lines = st.lists(
 
 
 @settings(deadline=None)
-@given(lines=raw_lines, domain=st.sampled_from(DOMAINS))
+@given(lines=raw_lines, domain=st.sampled_from([*DOMAINS, "mine"]))
 def test_boundaries_stand_between_documents_only(lines: list[str], domain: str) -> None:
     effects = Effects()
     clean = list(clean_text(domain, [f"{line}\n" for line in lines], effects))

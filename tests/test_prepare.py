@@ -1,6 +1,7 @@
 """Preparation: what the prepared folder holds, when it is built, and what stands in the way of it."""
 
 import json
+import re
 import threading
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 
 from palenka import prepare as preparation
 from palenka.config import UserError
+from palenka.corpus import readers
+from palenka.corpus.holdout import PIECE_LINES
+from palenka.corpus.rows import TEXT_COLUMN
 from palenka.prepare import prepare
 from palenka.tokenizer import load_tokenizer, tokenizer_sha256
 from palenka.tokens import TokenSplit
@@ -184,8 +188,8 @@ def test_processes_that_start_together_build_once(raw: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("split", "name", "content", "message"),
     [
-        ("train", "wikipedia.train", b"text\n", "known domains are .*childes.*switchboard"),
-        ("train", "notes.txt", b"text\n", "expected <domain>.train"),
+        ("train", "notes.txt", b"text\n", "notes.txt: expected <domain>.train, as the other files"),
+        ("train", "notes.csv", b"text\n", "notes.csv: expected <domain>.train"),
         ("dev", "gutenberg.dev", b" \n\n", "gutenberg.dev: the file holds no text"),
         ("dev", "gutenberg.dev", b"", "gutenberg.dev: the file holds no text"),
         ("train", "gutenberg.train", b"one\ntwo \xff\n", r"gutenberg.train, line 2 \(byte 8\): not UTF-8"),
@@ -197,7 +201,7 @@ def test_processes_that_start_together_build_once(raw: Path, monkeypatch: pytest
 def test_wrong_files_are_named_before_any_work(
     raw: Path, split: str, name: str, content: bytes, message: str, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preparation, "_READ_BYTES", chunk)
+    monkeypatch.setattr(readers, "_READ_BYTES", chunk)
     (raw / split / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
         run(raw)
@@ -206,8 +210,8 @@ def test_wrong_files_are_named_before_any_work(
 
 def test_characters_cut_by_the_reading_buffer_are_text(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (raw / "dev" / "gutenberg.dev").write_text("é東🙂" * 5, encoding="utf-8")
-    monkeypatch.setattr(preparation, "_READ_BYTES", 2)
-    assert preparation.find_sources(raw / "dev", "dev")["gutenberg"].bytes == 45
+    monkeypatch.setattr(readers, "_READ_BYTES", 2)
+    assert readers.find_texts(raw / "dev", "dev", TEXT_COLUMN)["gutenberg"].bytes == 45
 
 
 def test_text_of_annotations_alone_is_an_error(raw: Path) -> None:
@@ -218,7 +222,7 @@ def test_text_of_annotations_alone_is_an_error(raw: Path) -> None:
 
 
 def test_missing_and_empty_folders_are_named(raw: Path) -> None:
-    with pytest.raises(UserError, match="nowhere: no such folder .--dev"):
+    with pytest.raises(UserError, match="nowhere: no such folder or file .--dev"):
         prepare(raw / "train", raw / "nowhere", None, "small", VOCABULARY)
     (raw / "empty").mkdir()
     (raw / "empty" / "README.md").write_text("nothing here")
@@ -257,3 +261,154 @@ def test_a_table_and_what_is_new_in_dev_are_told(raw: Path, capsys: pytest.Captu
     out = capsys.readouterr().out
     assert "tokens/word" in out and "train total" in out and "dev bnc_spoken" in out
     assert "Not in the training text: bnc_spoken" in out
+
+
+OLD = {
+    "aochildes": "where 's the ball ?\nyou do n't know .\n",
+    "bnc_spoken": "Yes .\n\nNo .\n",
+    "cbt": "_BOOK_TITLE_ : A_B___Tales.txt.out\n`` Stay , '' said the fox .\n",
+    "children_stories": "The Fox\n\nOnce there was a fox.\nIt slept.\n",
+    "gutenberg": "A tale.\n\nIt ends.\n",
+    "open_subtitles": "- Who is there?\nMe.\n",
+    "qed": "So let's see. \n(Laughter) \n",
+    "simple_wikipedia": "Ball\nA ball is round.\n\nCat\nCats sit.\n",
+    "switchboard": "Uh-huh.\nRight, .\n",
+    "wikipedia": "= = = Ball = = =\nA [[ball]] is round.\n= = = Cat = = =\nCats sit.\n",
+}
+NEW = {
+    "bnc_spoken": "Yes .\n\nNo .\n",
+    "childes": "= = = a/b.cha = = =\n*MOT:\twhere is the ball?\n",
+    "gutenberg": "= = = PG1 = = =\nA tale.\nIt ends.\n",
+    "open_subtitles": "- Who is there?\nMe.\n",
+    "simple_wiki": "= = = Ball = = =\nA ball is round.\n\n= = = Cat = = =\nCats sit.\n",
+    "switchboard": "A:\tUh-huh.\nB:\tRight, .\n",
+}
+LAYOUTS = {
+    "2023": ("babylm_10M", "babylm_dev", "", OLD),
+    "2024": ("train_10M", "dev", "", NEW),
+    "2026": ("strict_small", "strict_small", ".txt", NEW),
+}
+
+
+@pytest.mark.parametrize("year", LAYOUTS)
+def test_the_layouts_of_the_official_texts(year: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "data"))
+    train, dev, suffix, texts = LAYOUTS[year]
+    for folder, split in ((train, "train"), (dev, "dev")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        for domain, text in texts.items():
+            (tmp_path / folder / f"{domain}.{split}{suffix}").write_text(text + f"In {split} .\n")
+    folder = prepare(tmp_path / train, tmp_path / dev, None, year, VOCABULARY)
+    record = json.loads((folder / "prepared.json").read_text())
+    for split in ("train", "dev"):
+        domains = record["splits"][split]["domains"]
+        assert list(domains) == sorted(texts)
+        assert {name: domain["cleaner"] for name, domain in domains.items()} == {name: name for name in texts}
+        two = {"bnc_spoken", "simple_wiki", "simple_wikipedia", "wikipedia"}
+        assert {name for name, domain in domains.items() if domain["documents"] == 2} == two & set(texts)
+        clean = "\n".join(path.read_text() for path in sorted((folder / "text" / split).iterdir()))
+        assert not re.search(r" [.?,]|= =|\t|_BOOK|``|\[\[|Laughter", clean)
+
+
+def test_ones_own_domains_are_cleaned_by_the_plain_rules_and_that_is_said(
+    raw: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "dev"):
+        (raw / split / f"notes.{split}").write_text(f"In  {split} &amp; all .\n\nMore .\n")
+        (raw / split / f"childs.{split}").write_text(f"*MOT:\t{split} .\n")
+    folder = run(raw)
+    said = capsys.readouterr().err
+    assert "childs: not a domain that Palenka knows; cleaned by the plain rules; did you mean 'childes'?" in said
+    assert "warning: childs" in said and "warning: notes" not in said
+    assert re.search("^notes: not a domain that Palenka knows; cleaned by the plain rules$", said, re.MULTILINE)
+    assert (folder / "text" / "train" / "notes.txt").read_text() == "In train & all .\n\nMore .\n"
+    domains = json.loads((folder / "prepared.json").read_text())["splits"]["train"]["domains"]
+    assert {name: domain["cleaner"] for name, domain in domains.items()} == {
+        "childes": "childes", "childs": "plain", "notes": "plain", "simple_wiki": "simple_wiki",
+    }  # fmt: skip
+
+
+def texts_of(folder: Path, split: str) -> set[str]:
+    """The clean documents of a split."""
+    return set("\n\n".join(path.read_text().rstrip("\n") for path in (folder / "text" / split).iterdir()).split("\n\n"))
+
+
+@pytest.fixture
+def documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "data"))
+    return [f"Document {number} says\nsomething about {number * number}." for number in range(300)]
+
+
+def held_out(tmp_path: Path, documents: list[str], name: str, fraction: float = 0.2) -> Path:
+    file = tmp_path / f"{name}.txt"
+    file.write_text("\n\n".join(documents) + "\n")
+    return prepare(file, None, None, name, VOCABULARY, dev_fraction=fraction)
+
+
+def test_dev_is_held_out_by_documents_whatever_their_order(tmp_path: Path, documents: list[str]) -> None:
+    one = held_out(tmp_path, documents, "one")
+    dev, train = texts_of(one, "dev"), texts_of(one, "train")
+    assert not dev & train and dev | train == set(documents)
+    assert 30 < len(dev) < 90
+    assert texts_of(held_out(tmp_path, documents[::-1], "two"), "dev") == dev
+    assert texts_of(held_out(tmp_path, documents[:100] * 2, "three"), "dev") == dev & set(documents[:100])
+    assert dev < texts_of(held_out(tmp_path, documents, "four", 0.5), "dev")
+    record = json.loads((one / "prepared.json").read_text())
+    assert record["dev_fraction"] == record["identity"]["dev_fraction"] == 0.2
+    assert record["splits"]["dev"]["documents"] == len(dev) and record["splits"]["train"]["documents"] == len(train)
+    assert "effects" not in record["splits"]["dev"]["domains"]["one"]
+    assert record["splits"]["train"]["domains"]["one"]["effects"]["documents"] == 300
+
+
+def test_long_documents_are_held_out_by_pieces_that_lose_nothing(tmp_path: Path, documents: list[str]) -> None:
+    lines = [f"Line {number} of a film." for number in range(40 * PIECE_LINES + 7)]
+    folder = held_out(tmp_path, ["\n".join(lines)], "film")
+    parts = {split: (folder / "text" / split / "film.txt").read_text().splitlines() for split in ("train", "dev")}
+    assert sorted(filter(None, parts["train"] + parts["dev"])) == sorted(lines)
+    number = {line: place for place, line in enumerate(lines)}
+    for part in parts.values():
+        for before, line in zip(part, part[1:], strict=False):
+            if before and line:  # what stands together stood together
+                assert number[line] == number[before] + 1
+            elif before:
+                assert (number[before] + 1) % PIECE_LINES == 0
+    assert [] != parts["dev"] != parts["train"]
+
+
+def test_another_fraction_is_other_content(tmp_path: Path, documents: list[str]) -> None:
+    held_out(tmp_path, documents, "one")
+    with pytest.raises(UserError, match="dev_fraction: 0.2 there, 0.3 now"):
+        held_out(tmp_path, documents, "one", 0.3)
+
+
+@pytest.mark.parametrize(
+    ("number", "fraction", "message"),
+    [(1, 1e-9, "no document of one.txt is held"), (1, 1 - 1e-9, "every document of one.txt"), (1, 1.5, "between 0")],
+)
+def test_fractions_that_leave_nothing(
+    tmp_path: Path, documents: list[str], number: int, fraction: float, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        held_out(tmp_path, documents[:number], "one", fraction)
+    assert not (tmp_path / "data" / "one").exists()
+
+
+def test_either_dev_or_a_fraction_is_needed(raw: Path) -> None:
+    for dev, fraction in ((None, None), (raw / "dev", 0.1)):
+        with pytest.raises(UserError, match="either --dev, .* or --dev-fraction"):
+            prepare(raw / "train", dev, None, "small", VOCABULARY, dev_fraction=fraction)
+
+
+def test_the_same_text_in_two_splits_is_refused(tmp_path: Path, documents: list[str]) -> None:
+    (tmp_path / "mine.txt").write_text("Mine.\n")
+    with pytest.raises(UserError, match="mine.txt .--dev, mine.: the same text stands in --train"):
+        prepare(tmp_path / "mine.txt", tmp_path / "mine.txt", None, "small", VOCABULARY)
+
+
+def test_rows_that_are_lines_are_warned_of(
+    tmp_path: Path, documents: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    held_out(tmp_path, [f"Line {number}." for number in range(1500)], "lines")
+    assert re.search(r"warning: train/lines: documents of \d+ bytes on average", capsys.readouterr().err)
+    held_out(tmp_path, documents, "documents")
+    assert "on average" not in capsys.readouterr().err

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from palenka.corpus.cleaning import CLEANERS, clean_line, join_turns
-from palenka.corpus.documents import BOUNDARY, split_documents
+from palenka.corpus.documents import BOUNDARY, ROW_END, split_documents
 
 DOMAINS = tuple(CLEANERS)
+"""The domains with rules of their own: those of BabyLM. Any other name is cleaned by the plain rules."""
 
 
 @dataclass
@@ -22,7 +23,10 @@ class Effects:
 
 
 def clean_text(domain: str, lines: Iterable[str], effects: Effects) -> Iterator[str]:
-    """Clean lines of a raw text, with one `BOUNDARY` between documents and nowhere else. Adds to `effects`."""
+    """Clean lines of a raw text, with one `BOUNDARY` between documents and nowhere else. Adds to `effects`.
+
+    `lines` are those of a file, or of rows with `ROW_END` behind each.
+    """
     clean = _clean_lines(domain, lines, effects)
     if domain == "switchboard":
         clean = join_turns(clean)
@@ -52,6 +56,7 @@ def _clean_lines(domain: str, lines: Iterable[str], effects: Effects) -> Iterato
 
 def _counted(lines: Iterable[str], effects: Effects) -> Iterator[str]:
     for line in lines:
-        effects.lines += 1
-        effects.bytes_in += len(line.encode())
+        if line != ROW_END:
+            effects.lines += 1
+            effects.bytes_in += len(line.encode())
         yield line

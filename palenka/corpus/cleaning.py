@@ -2,6 +2,10 @@
 
 A clean line is plain text with single spaces. It may come back as several lines (turns that stood in one), or empty:
 nothing in it was text. What cannot be told apart is left as it is; each function says what that is.
+
+The domains are those of BabyLM since 2024 (`childes`, `simple_wiki`, …) and of BabyLM 2023 (`aochildes`, `cbt`, …). Any
+other is cleaned by the plain rules: single spaces, entities decoded, invisible characters and lone accents gone, no
+more. Among the invisible are the joiners that Persian or Hindi spelling needs: plain is meant for English and its like.
 """
 
 import html
@@ -9,8 +13,11 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 
-VERSION = 2
+VERSION = 3
 """To be raised with every change that lets a raw text come out differently."""
+
+PLAIN = "plain"
+"""The name, in records, of the rules for domains that have none of their own."""
 
 Cleaner = Callable[[str], str]
 
@@ -43,9 +50,16 @@ _LOST_APOSTROPHE = re.compile(r"(?<=[A-Za-z]) ?\ufffd ?(?=(?:s|t|m|d|ve|re|ll)\b
 def clean_line(domain: str, line: str) -> list[str]:
     """The clean lines of a raw line: mostly one; none where nothing in it was text."""
     line = _INVISIBLE.sub("", _decoded(line))
-    line = _LONE_ACCENT.sub("", line.replace("´", "'"))
-    pieces = CLEANERS[domain](" ".join(line.split())).split("\n")
+    line = " ".join(_LONE_ACCENT.sub("", line.replace("´", "'")).split())
+    if domain not in CLEANERS:
+        return [line] if line else []
+    pieces = CLEANERS[domain](line).split("\n")
     return [tidy for tidy in map(_tidy, pieces) if _WORD.search(_LABEL.sub("", tidy))]
+
+
+def cleaner_name(domain: str) -> str:
+    """Whose rules clean a domain: its own, or the plain ones."""
+    return domain if domain in CLEANERS else PLAIN
 
 
 def _tidy(line: str) -> str:
@@ -153,6 +167,25 @@ def _initial(name: re.Match[str]) -> str:
     return name[1].upper() + "."
 
 
+# --- aochildes and cbt: text that was cut into words, as in "I do n't know , `` he said ."
+
+_CUT_OFF = re.compile(r"(?<=\w) (?=(?:n't|'(?:s|m|d|ll|re|ve))(?![\w']))", re.IGNORECASE)
+_CUT_IN_TWO = re.compile(r"\b(?:(gon|wan)(?= na\b)|(got)(?= ta\b)|(gim|lem)(?= me\b)) ", re.IGNORECASE)
+
+
+def aochildes(line: str) -> str:
+    """Child-directed speech, one utterance a line, without speakers: `do n't` becomes `don't`, `gon na` `gonna`.
+
+    Left: lower-case starts of utterances. Speakers and transcripts cannot be told apart.
+    """
+    return _uncut(_without_markup(line))
+
+
+def _uncut(line: str) -> str:
+    """Words put together again that a tokenizer of the Penn Treebank's kind has cut. `can not` may have been two."""
+    return _CUT_IN_TWO.sub(lambda word: next(filter(None, word.groups())), _CUT_OFF.sub("", line))
+
+
 # --- gutenberg
 
 _BOOK_CREDIT = re.compile(
@@ -196,6 +229,34 @@ def gutenberg(line: str) -> str:
     return line.replace("|", " ")
 
 
+# --- children_stories and cbt: books for children
+
+
+def children_stories(line: str) -> str:
+    """Tales from Project Gutenberg: as `gutenberg`."""
+    return gutenberg(line)
+
+
+_TREEBANK_BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}"}
+_TREEBANK_BRACKET = re.compile(r"-[LR][RSC]B-")
+_PICTURE = re.compile(r"\{[^{}]*\}|\[ *(?:\d{1,4}|(?i:illustration|footnote)[^\[\]]*) *\]")
+_OPENING_QUOTES = re.compile(r"(``|`) *")
+_CLOSING_QUOTES = re.compile(r" *('')|(?<=\S) (')(?= |$)")
+
+
+def cbt(line: str) -> str:
+    """Books of the Children's Book Test, cut into words: put together again, quotes and brackets written as usual.
+
+    Taken out: captions of pictures in braces, numbers of footnotes, emphasis marks. An apostrophe that stood apart is
+    read as the end of a quotation, or of a plural. Left: chapter headings in one line with the first sentence.
+    """
+    line = _TREEBANK_BRACKET.sub(lambda bracket: _TREEBANK_BRACKETS[bracket[0]], line)
+    line = _PICTURE.sub(" ", line).replace("\\/", "/").replace("\\*", "")
+    line = _OPENING_QUOTES.sub(lambda quote: '"' if quote[1] == "``" else "'", _uncut(line))
+    line = _CLOSING_QUOTES.sub(lambda quote: '"' if quote[1] else "'", line)
+    return gutenberg(line)
+
+
 # --- open_subtitles
 
 _CREDIT = re.compile(
@@ -205,8 +266,8 @@ _CREDIT = re.compile(
     r"|sponsored|extracted|ripped|downloaded|synced))*\s*(?:\b[Bb][Yy]\b|:|from\b)"
     r"|\b[Ss]ubtitles? (?:copyright|downloaded)|\bITFC Subtitles\b"
     r"|(?i:\b(?:addic7ed|opensubtitles?|open subtitles|hardsub|allsubs|subscene|tvsubtitles|podnapisi|yyets)\b)"
-    r"|(?i:https?:|www ?\. ?\w|\w\.(?:com|net|org)\b)"
 )
+_ADDRESS = re.compile(r"(?i:https?:|www ?\. ?\w|\w\.(?:com|net|org)\b)")
 _CODE = re.compile(
     r"\{\\(?:pos|move|an?|fad|fade|fs|fn|c|b|i|u|k|bord|shad)\d*(?:\([^)}]*\)?)?\}?(?:\\\w+(?:\([^)}]*\))?)*\}?"
 )
@@ -251,7 +312,7 @@ def open_subtitles(line: str) -> str:
     credit that shares its line with speech takes that along.
     """
     line = _TAG.sub(" ", line) if "<" in line else line
-    if _CREDIT.search(line):
+    if _CREDIT.search(line) or _ADDRESS.search(line):
         return ""
     if "[" in line or "(" in line or "{" in line:
         line = _SHOWN.sub(r"\1", _CODE.sub(" ", line)).replace("\\N", " ")
@@ -282,6 +343,28 @@ def _sentence_case(text: str) -> str:
     text = _SENTENCE_START.sub(lambda found: found[1] + found[2].upper(), text)
     text = _TITLED.sub(lambda found: found[1].capitalize() + found[2] + found[3].upper(), text)
     return _PROPER.sub(lambda found: found[0].title(), text)
+
+
+# --- qed: subtitles of lectures
+
+_TIMING = re.compile(r"^\W*\d+\W*$|\d\d:\d\d(?::\d\d)?[,.]\d+|-+>")
+_LECTURE_CREDIT = re.compile(r"(?i:\bamara\.org\b|\b(?:trans(?:lat|crib)|review|caption)ed by\b)")
+_LECTURE_ASIDE = re.compile(r"(?<!\S)(?:\([A-Za-z][A-Za-z ',.-]*\)|\[[A-Za-z][A-Za-z ',.-]*\]):?(?=$|[\s.,])")
+
+
+def qed(line: str) -> str:
+    """Subtitles of lectures, one a line: lines of credits or timing, sounds in brackets, notes of music, and dashes
+    that open a turn go; a line in capitals gets sentence case, `l` in it read as the `I` that it was.
+
+    Left: formulas. What a speaker says in parentheses goes with the sounds.
+    """
+    line = _without_markup(line)
+    if _CREDIT.search(line) or _LECTURE_CREDIT.search(line) or _TIMING.search(line):
+        return ""
+    line = _NOTES.sub(" ", _LECTURE_ASIDE.sub(" ", _LOST_APOSTROPHE.sub("'", line)))
+    capitals = line.replace("l", "I")
+    line = capitals if capitals.isupper() else line
+    return "\n".join(map(_subtitle_turn, _TURN.sub("\n", " ".join(line.split())).split("\n")))
 
 
 # --- simple_wiki
@@ -329,6 +412,23 @@ def simple_wiki(line: str) -> str:
     return _END_MATTER.sub("", _EMPTY_QUOTES.sub("", line).strip())
 
 
+def simple_wikipedia(line: str) -> str:
+    """The Simple English Wikipedia of 2023: as `simple_wiki`."""
+    return simple_wiki(line)
+
+
+_LINK = re.compile(r"\[\[(?:[^\[\]|]*\|)*([^\[\]|]*)\]\]")
+_FILE_LINK = re.compile(r"\[\[(?:Category|File|Image):(?:[^\[\]]|\[\[[^\[\]]*\]\])*\]\]", re.IGNORECASE)
+
+
+def wikipedia(line: str) -> str:
+    """Encyclopaedia: of links the shown text stays; categories, files and the marks of headings go; then as
+    `simple_wiki`."""
+    if "[[" in line:
+        line = _LINK.sub(r"\1", _FILE_LINK.sub(" ", line))
+    return simple_wiki(line)
+
+
 # --- switchboard
 
 _LONGEST_TURN = 1000
@@ -336,7 +436,8 @@ _TRANSCRIBER = re.compile(r"\*sp: ?\S+|\*.*")
 
 
 def switchboard(line: str) -> str:
-    """Telephone calls: `A:<tab>text` becomes `A: text`; transcribers' notes behind a star go.
+    """Telephone calls: `A:<tab>text` becomes `A: text`; transcribers' notes behind a star go. In 2023 there are no
+    speakers, and nothing tells whose a line is.
 
     Left: repetitions and fillers, which are speech, and letters spoken one by one (`T V`).
     """
@@ -364,5 +465,9 @@ def join_turns(lines: Iterable[str]) -> Iterator[str]:
 
 
 CLEANERS: dict[str, Cleaner] = {
-    cleaner.__name__: cleaner for cleaner in (bnc_spoken, childes, gutenberg, open_subtitles, simple_wiki, switchboard)
-}
+    cleaner.__name__: cleaner
+    for cleaner in (
+        aochildes, bnc_spoken, cbt, childes, children_stories, gutenberg, open_subtitles, qed, simple_wiki,
+        simple_wikipedia, switchboard, wikipedia,
+    )
+}  # fmt: skip

@@ -1,0 +1,162 @@
+"""Text that comes in rows: JSON lines, Parquet files, datasets of the `datasets` library. Each row is a document.
+
+Rows are read in passing, a batch at a time, as often as needed; nothing is kept. The content of a row is its text
+alone: the same rows in another format, or with other columns beside, are the same content.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from palenka.config import UserError
+from palenka.corpus.documents import PARAGRAPHS, ROW_END
+
+SUFFIXES = (".jsonl", ".parquet")
+MOST_DOMAINS = 64
+BATCH = 256
+
+Row = tuple[str, str]
+"""(domain, text)"""
+Rows = Callable[[], Iterable[Row]]
+"""Rows that can be read again and again."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_NOT_A_NAME = re.compile(r"[^\w.+-]+")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column holds the text, and which, if any, names the domain of a row."""
+
+    text: str = "text"
+    domain: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        return [self.text] if self.domain is None else [self.text, self.domain]
+
+
+TEXT_COLUMN = Columns()
+
+
+@dataclass
+class Content:
+    """What the rows of a domain hold altogether; `bytes` as if each ended in a newline."""
+
+    rows: int = 0
+    bytes: int = 0
+    blank: bool = True
+    digest: Any = field(default_factory=hashlib.sha256)
+
+    def add(self, text: str) -> None:
+        encoded = text.encode()
+        self.rows += 1
+        self.bytes += len(encoded) + 1
+        self.blank = self.blank and not text.strip()
+        self.digest.update(len(encoded).to_bytes(8, "little") + encoded)
+
+
+def survey(rows: Iterable[Row], where: str) -> dict[str, Content]:
+    """What all rows hold, by domain. Raises UserError where they hold no text, or too many domains."""
+    contents: dict[str, Content] = {}
+    for domain, text in rows:
+        if domain not in contents and len(contents) == MOST_DOMAINS:
+            raise UserError(f"{where}: more than {MOST_DOMAINS} domains; --domain-column is for a few values")
+        contents.setdefault(domain, Content()).add(text)
+    contents = {domain: content for domain, content in sorted(contents.items()) if not content.blank}
+    if not contents:
+        raise UserError(f"{where}: no row holds text")
+    return contents
+
+
+def row_lines(rows: Rows, domain: str) -> Iterator[str]:
+    """The lines of a domain's rows, with `ROW_END` behind each row and no blank line that would end it before."""
+    for name, text in rows():
+        if name == domain:
+            yield from (f"{line}\n" for line in text.split("\n") if line.strip() or domain in PARAGRAPHS)
+            yield ROW_END
+
+
+def read_row_file(path: Path, columns: Columns, domain: str) -> Iterator[Row]:
+    """The rows of a .jsonl or .parquet file; `domain` is theirs where no column says it."""
+    read = _read_jsonl if path.suffix == ".jsonl" else _read_parquet
+    for where, values in read(path, columns):
+        yield _row(values, columns, domain, where)
+
+
+def read_dataset(dataset: Any, columns: Columns, domain: str, where: str) -> Iterator[Row]:
+    """The rows of a `datasets.Dataset`, which is mapped from disk."""
+    _check_columns(dataset.column_names, columns, where)
+    for number, values in _numbered(dataset.select_columns(columns.names).iter(BATCH), columns):
+        yield _row(values, columns, domain, f"{where}, row {number}")
+
+
+def safe_name(name: str) -> str:
+    """A domain's name as a file can have it; `text` where nothing is left."""
+    return _NOT_A_NAME.sub("_", name).strip("_.+-") or "text"
+
+
+def _read_jsonl(path: Path, columns: Columns) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            where = f"{path}, line {number}"
+            if not line.strip():
+                continue
+            try:
+                values = json.loads(line.strip())
+            except json.JSONDecodeError as error:
+                raise UserError(f"{where}, column {error.colno}: not valid JSON ({error.msg})") from None
+            except (UnicodeDecodeError, RecursionError) as error:
+                raise UserError(f"{where}: not valid JSON ({error})") from None
+            if not isinstance(values, dict):
+                raise UserError(f"{where}: expected an object with named columns, found {type(values).__name__}")
+            _check_columns(list(values), columns, where)
+            yield where, values
+
+
+def _read_parquet(path: Path, columns: Columns) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    try:
+        import pyarrow
+        from pyarrow.parquet import ParquetFile
+    except ImportError:
+        raise UserError(f"{path}: reading Parquet needs the library pyarrow, which comes with datasets") from None
+    try:
+        with ParquetFile(path) as file:
+            _check_columns(file.schema_arrow.names, columns, str(path))
+            batches = (batch.to_pydict() for batch in file.iter_batches(BATCH, columns=columns.names))
+            for number, values in _numbered(batches, columns):
+                yield f"{path}, row {number}", values
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a readable Parquet file ({error})") from None
+
+
+def _numbered(batches: Iterable[Mapping[str, list[Any]]], columns: Columns) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Batches of columns as rows, numbered from 1."""
+    names = columns.names
+    rows = chain.from_iterable(zip(*(batch[name] for name in names), strict=True) for batch in batches)
+    for number, values in enumerate(rows, 1):
+        yield number, dict(zip(names, values, strict=True))
+
+
+def _check_columns(there: list[str], columns: Columns, where: str) -> None:
+    for name, option in ((columns.text, "--text-column"), (columns.domain, "--domain-column")):
+        if name is not None and name not in there:
+            raise UserError(f"{where}: no column {name!r} ({option}); there are: {', '.join(there) or 'none'}")
+
+
+def _row(values: Mapping[str, Any], columns: Columns, domain: str, where: str) -> Row:
+    """A row with no text (null) is an empty one."""
+    text = values[columns.text]
+    if text is not None and not isinstance(text, str):
+        raise UserError(f"{where}: expected text in column {columns.text!r}, found {type(text).__name__}")
+    if columns.domain is not None:
+        name = values[columns.domain]
+        if not isinstance(name, str):
+            raise UserError(f"{where}: expected a name in column {columns.domain!r}, found {type(name).__name__}")
+        domain = safe_name(name)
+    return domain, _SURROGATE.sub("\ufffd", text or "")
