@@ -126,7 +126,7 @@ _CHAT_SHORTENED = re.compile(r"(?<=\w)\(([\w']+)\)|\(([\w']+)\)(?=\w)")
 _CHAT_MARKS = re.compile(r"[⌈⌉⌊⌋↑↓‡„ˈˌ≠<>]")
 _CHAT_COMPOUND = re.compile(r"(?<=\w)\+(?=\w)")
 _CHAT_LINKED = re.compile(r"(?<=[\w'])_(?=\w)")
-_CHAT_NAME = re.compile(r"\b([A-Za-z])www\b")
+_CHAT_NAME = re.compile(r"\b([A-Za-z])www\b(?: ?\.(?!\.))?")
 _CHAT_UNHEARD = re.compile(r"\b(?:xxx?|yyy?|www?)\b(?:[\s,]*\b(?:xxx?|yyy?|www?)\b)*")
 _QUOTED_LINE = re.compile(r'^" *(.*?)[ "]*$')
 
@@ -315,7 +315,7 @@ def open_subtitles(line: str) -> str:
     if _CREDIT.search(line) or _ADDRESS.search(line):
         return ""
     if "[" in line or "(" in line or "{" in line:
-        line = _SHOWN.sub(r"\1", _CODE.sub(" ", line)).replace("\\N", " ")
+        line = _SHOWN.sub(r"\1 ", _CODE.sub(" ", line)).replace("\\N", " ")
         line = _ASIDE.sub(" ", _ASIDE.sub(" ", line))
     line = _NOTES.sub(" ", _LOST_APOSTROPHE.sub("'", line)).replace("¡¦", "...").replace("\ufffd", "")
     line = _MISREAD_WORD.sub("I", _MISREAD_PRONOUN.sub("I", line))
