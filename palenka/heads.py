@@ -5,7 +5,7 @@ Here each chunk of tokens goes through the heads, its losses and their gradient 
 and head are formed at once, and the logits are dropped; backward only scales what was stored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from palenka.objectives import TokenObjective
 from palenka.tokens import IGNORED
 
 # Logits of a chunk should stay in a CPU's cache; a GPU wants long chunks.
@@ -22,49 +21,69 @@ CHUNK_TOKENS = {"cpu": 256, "cuda": 4096}
 
 @dataclass(frozen=True)
 class HeadInput:
-    """Final states (tokens, width) and the linear layer (vocabulary, width) that turns them into logits."""
+    """States (tokens, width) and the linear layer (vocabulary, width) that turns them into logits.
+
+    A lent head belongs to another: it passes gradients on to the states, and gets none itself.
+    """
 
     states: Tensor
     head: nn.Linear
+    lent: bool = False
 
     def logits(self, rows: slice, dtype: torch.dtype) -> Tensor:
         """float32 logits (rows, vocabulary), the product formed in `dtype`."""
         bias = None if self.head.bias is None else self.head.bias.to(dtype)
         return F.linear(self.states[rows].to(dtype), self.head.weight.to(dtype), bias).float()
 
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """States, weight and bias, as far as they are to have a gradient attached to it."""
+        if self.lent:
+            return self.states, self.head.weight.detach(), None if self.head.bias is None else self.head.bias.detach()
+        return self.states, self.head.weight, self.head.bias
+
+
+TokenLoss = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], Tensor]
+"""float32 logits of the students and of the teachers, each (tokens, vocabulary), and labels (tokens,) → (tokens,)."""
+
 
 @dataclass(frozen=True)
 class WeightedTerm:
-    """A token objective and the factor of its sum over tokens in the loss."""
+    """A loss of each token, and the factor of its sum over tokens in the whole."""
 
-    objective: TokenObjective
+    loss: TokenLoss
     scale: float
 
 
+def of_one_head(loss: Callable[[Tensor, Sequence[Tensor], Tensor], Tensor]) -> TokenLoss:
+    """A loss of one student's logits as a loss of several, which there is one of."""
+    return lambda students, teachers, labels: loss(students[0], teachers, labels)
+
+
 def chunked_loss(
-    student: HeadInput, teachers: Sequence[HeadInput], labels: Tensor, terms: Sequence[WeightedTerm],
+    students: Sequence[HeadInput], teachers: Sequence[HeadInput], labels: Tensor, terms: Sequence[WeightedTerm],
     chunk_tokens: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The scaled sum of all token terms, and each term's plain sum.
+    """The scaled sum of all terms, and each term's plain sum.
 
     Positions that do not count go through the heads like the others, and their losses are dropped: products whose
     shapes change from step to step would cost more (on a CPU each new shape is compiled, and kept for good).
 
     Args:
-        student: states (tokens, width), and the student's head.
+        students: states (tokens, width) and heads that are trained: mostly one, the student's own.
         teachers: the same of each teacher; no gradient reaches them.
         labels: (tokens,), -100 where none counts.
-        terms: objectives with the scale of their sum in the loss.
+        terms: losses with the scale of their sum in the whole.
         chunk_tokens: tokens whose logits exist at one time; by default what suits the device.
 
     Returns:
-        The loss, a float32 scalar with gradient to the student's states and head; the terms' unscaled sums over
+        The loss, a float32 scalar with gradient to the students' states and heads; the terms' unscaled sums over
         tokens, float32 (terms,), without gradient.
     """
-    total, sums = _ChunkedLoss.apply(
-        student.states, student.head.weight, student.head.bias,
-        teachers, labels, terms, chunk_tokens or CHUNK_TOKENS[labels.device.type], torch.is_grad_enabled(),
+    chunks = _Chunks(
+        len(students), teachers, labels, terms, chunk_tokens or CHUNK_TOKENS[labels.device.type],
+        torch.is_grad_enabled(),
     )  # fmt: skip
+    total, sums = _ChunkedLoss.apply(chunks, *(tensor for student in students for tensor in student.inputs()))
     return total, sums
 
 
@@ -79,72 +98,97 @@ def token_losses(model: HeadInput, labels: Tensor) -> Tensor:
     return torch.cat(losses)
 
 
+@dataclass(frozen=True)
+class _Chunks:
+    """What a loss is made of besides the tensors that may have a gradient."""
+
+    students: int
+    teachers: Sequence[HeadInput]
+    labels: Tensor
+    terms: Sequence[WeightedTerm]
+    chunk_tokens: int
+    with_gradient: bool
+
+
 class _ChunkedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, teachers: Sequence[HeadInput],
-        labels: Tensor, terms: Sequence[WeightedTerm], chunk_tokens: int, with_gradient: bool,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
-        device = states.device
-        dtype = _product_dtype(states, weight)
+    def forward(ctx: Any, chunks: _Chunks, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
+        labels, terms, device = chunks.labels, chunks.terms, chunks.labels.device
+        students = [_Student(tensors[3 * i : 3 * i + 3]) for i in range(chunks.students)]
         scales = torch.tensor([term.scale for term in terms], device=device)
         sums = torch.zeros(len(terms), device=device)
-        with_gradient = with_gradient and any(ctx.needs_input_grad[:3])
-        gradients = _Gradients(states, weight, bias, dtype) if with_gradient else None
-        compute_weight = weight.to(dtype)
-        compute_bias = None if bias is None else bias.to(dtype)
+        wanted = ctx.needs_input_grad[1:] if chunks.with_gradient else ()
+        for i in range(chunks.students if any(wanted) else 0):
+            students[i].collect(wanted[3 * i : 3 * i + 3])
         with torch.autocast(device.type, enabled=False):
-            for start in range(0, len(labels), chunk_tokens):
-                rows = slice(start, start + chunk_tokens)
-                logits = F.linear(states[rows].to(dtype), compute_weight, compute_bias).float()
+            for start in range(0, len(labels), chunks.chunk_tokens):
+                rows = slice(start, start + chunks.chunk_tokens)
+                logits = [student.logits(rows) for student in students]
                 with torch.no_grad():
-                    teacher_logits = [teacher.logits(rows, dtype) for teacher in teachers]
-                with torch.set_grad_enabled(with_gradient):
-                    logits.requires_grad_(with_gradient)
+                    teacher_logits = [teacher.logits(rows, students[0].dtype) for teacher in chunks.teachers]
+                with torch.set_grad_enabled(any(wanted)):
+                    for student_logits in logits:
+                        student_logits.requires_grad_(any(wanted))
                     chunk_sums = _sums(terms, logits, teacher_logits, labels[rows])
-                if gradients is not None:
-                    (gradient,) = torch.autograd.grad(chunk_sums, logits, grad_outputs=scales * gradients.magnify)
-                    gradients.add(rows, gradient, states[rows], compute_weight)
+                if any(wanted):
+                    gradients = torch.autograd.grad(chunk_sums, logits, grad_outputs=scales * students[0].magnify)
+                    for student, gradient in zip(students, gradients, strict=True):
+                        student.add(rows, gradient)
                 sums += chunk_sums.detach()
-        if gradients is not None:
-            ctx.save_for_backward(*gradients.finish())
+        if any(wanted):
+            ctx.save_for_backward(*(gradient for student in students for gradient in student.gradients))
         ctx.mark_non_differentiable(sums)
         return (sums * scales).sum(), sums  # not a matrix product, which autocast would round
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         scale = grad_outputs[0]
-        d_states, d_weight, d_bias = ctx.saved_tensors
-        return d_states * scale, d_weight * scale, None if d_bias is None else d_bias * scale, *[None] * 5
+        return None, *(None if gradient is None else gradient * scale for gradient in ctx.saved_tensors)
 
 
-def _sums(terms: Sequence[WeightedTerm], logits: Tensor, teacher_logits: list[Tensor], labels: Tensor) -> Tensor:
+def _sums(
+    terms: Sequence[WeightedTerm], logits: list[Tensor], teacher_logits: list[Tensor], labels: Tensor
+) -> Tensor:
     """Each term's sum over the tokens that count (terms,)."""
     counts, labels = labels != IGNORED, labels.clamp(min=0)
-    losses = [term.objective(logits, teacher_logits, labels) for term in terms]
+    losses = [term.loss(logits, teacher_logits, labels) for term in terms]
     return torch.stack([torch.where(counts, loss, 0.0).sum() for loss in losses])
 
 
-class _Gradients:
-    """Gradients of the loss, collected chunk by chunk in float32."""
+class _Student:
+    """States and head in the precision of products, and their gradients, collected chunk by chunk in float32."""
 
-    def __init__(self, states: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> None:
-        self.dtype = dtype
+    def __init__(self, tensors: tuple[Any, ...]) -> None:
+        self.states, self.weight, self.bias = tensors
+        self.dtype = _product_dtype(self.states, self.weight)
+        self.compute_weight = self.weight.to(self.dtype)
+        self.compute_bias = None if self.bias is None else self.bias.to(self.dtype)
         # A token's gradient is of the order 1/tokens and would vanish in float16: it comes in magnified.
-        self.magnify = float(max(1, len(states)))
-        self.states = torch.empty_like(states)
-        self.weight = torch.zeros_like(weight, dtype=torch.float32)
-        self.bias = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
+        self.magnify = float(max(1, len(self.states)))
+        self.gradients: list[Tensor | None] = [None, None, None]
 
-    def add(self, rows: slice, gradient: Tensor, states: Tensor, weight: Tensor) -> None:
-        if self.bias is not None:
-            self.bias += gradient.sum(dim=0) / self.magnify
+    def logits(self, rows: slice) -> Tensor:
+        """float32 logits (rows, vocabulary)."""
+        return F.linear(self.states[rows].to(self.dtype), self.compute_weight, self.compute_bias).float()
+
+    def collect(self, wanted: Sequence[bool]) -> None:
+        """Make room for the gradients of states, weight and bias, those that are wanted."""
+        self.gradients = [
+            torch.empty_like(self.states),
+            torch.zeros_like(self.weight, dtype=torch.float32) if wanted[1] else None,
+            torch.zeros_like(self.bias, dtype=torch.float32) if wanted[2] else None,
+        ]
+
+    def add(self, rows: slice, gradient: Tensor) -> None:
+        """Add what the gradient of a chunk's logits, magnified, means for states and head."""
+        states, weight, bias = self.gradients
+        if bias is not None:
+            bias += gradient.sum(dim=0) / self.magnify
         gradient = gradient.to(self.dtype)
-        self.states[rows] = (gradient @ weight).float().div_(self.magnify).to(self.states.dtype)
-        self.weight += (gradient.T @ states.to(self.dtype)).float().div_(self.magnify)
-
-    def finish(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        return self.states, self.weight, self.bias
+        if states is not None:
+            states[rows] = (gradient @ self.compute_weight).float().div_(self.magnify).to(states.dtype)
+        if weight is not None:
+            weight += (gradient.T @ self.states[rows].to(self.dtype)).float().div_(self.magnify)
 
 
 def _product_dtype(states: Tensor, weight: Tensor) -> torch.dtype:

@@ -10,7 +10,13 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging as transformers_logging
 
@@ -109,16 +115,17 @@ def build_model(config: PretrainedConfig, seed: int, device: torch.device) -> Pr
     """A float32 model with initial weights from the stream named `model`: equal for equal shapes and seeds."""
     with seeded(seed, "model"):
         model = AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, attn_implementation=attention_implementation(device)
+            config, dtype=torch.float32, attn_implementation=attention_implementation(config, device)
         )
     return model.to(device)
 
 
 def load_frozen(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
     """A trained model for inference only: no gradients, no dropout."""
+    attention = attention_implementation(AutoConfig.from_pretrained(folder, **SAFELY), device)
     with quiet_transformers():
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation=attention_implementation(device), use_safetensors=True, **SAFELY
+            folder, dtype=dtype, attn_implementation=attention, use_safetensors=True, **SAFELY
         )
     return model.to(device).eval().requires_grad_(False)
 
@@ -135,9 +142,11 @@ def quiet_transformers() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def attention_implementation(device: torch.device) -> str:
-    """Plain matrix products on a CPU, where they run three times as fast as the fused kernel; fused elsewhere."""
-    return "eager" if device.type == "cpu" else "sdpa"
+def attention_implementation(config: PretrainedConfig, device: torch.device) -> str:
+    """Plain matrix products on a CPU, where they run three times as fast as the fused kernel; elsewhere fused, where
+    the architecture has it (GPT-J has not)."""
+    has_fused = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._supports_sdpa
+    return "sdpa" if has_fused and device.type != "cpu" else "eager"
 
 
 def read_model_config(folder: Path) -> PretrainedConfig:
@@ -163,7 +172,10 @@ def weights_sha256(folder: Path) -> str:
 
 def model_shape(config: PretrainedConfig) -> ModelShape:
     """The sizes that objectives need."""
-    return ModelShape(hidden_size=config.hidden_size, num_hidden_layers=config.num_hidden_layers)
+    return ModelShape(
+        config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.vocab_size,
+        head_dim=getattr(config, "head_dim", None),
+    )  # fmt: skip
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
+import torch
 import yaml
 from pydantic import (
     BaseModel,
@@ -159,7 +160,7 @@ class TrainConfig(RunConfig):
 
     @property
     def terms(self) -> dict[str, ObjectiveConfig]:
-        return {"hard_target": ObjectiveConfig(weight=1.0)}
+        return {"hard_target": ObjectiveConfig.model_validate({"weight": 1.0})}
 
     @property
     def trained_model(self) -> ModelConfig:
@@ -183,7 +184,9 @@ class DistillConfig(RunConfig):
     def terms(self) -> dict[str, ObjectiveConfig]:
         given = cast(BaseModel, self.objective)
         terms = {name: getattr(given, name) for name in type(given).model_fields}
-        return {name: config for name, config in terms.items() if config is not None and config.weight > 0}
+        return {
+            name: config for name, config in terms.items() if config is not None and config.weight.is_ever_positive
+        }
 
     @property
     def trained_model(self) -> ModelConfig:
@@ -313,6 +316,8 @@ def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
             teachers.append(_fit_teacher(found, teacher, share, config, model))
         except UserError as error:
             problems.append(f"teachers.{index}: {error}")
+    if len(teachers) == len(shares):
+        problems += _objective_problems(config, model, teachers)
     if problems:
         raise problems_error(where, problems)
     special_ids = {"bos_id": tokenizer.bos_token_id, "pad_id": tokenizer.pad_token_id}
@@ -343,6 +348,16 @@ def _batch_problems(training: TrainingConfig, processes: int) -> Iterator[str]:
         )
     if training.precision == "fp16" and local_device().type == "cpu":
         yield "training.precision: fp16 is not for CPUs; use auto, bf16 or fp32"
+
+
+def _objective_problems(config: RunConfig, student: PretrainedConfig, teachers: list[TeacherPlan]) -> Iterator[str]:
+    """Build each objective without memory: many values that do not fit the models show only there."""
+    for name, knobs in config.terms.items():
+        try:
+            with torch.device("meta"):
+                objectives.find(name)(knobs, model_shape(student), [teacher.shape for teacher in teachers])
+        except UserError as error:
+            yield f"objective.{name}: {error}"
 
 
 @dataclass(frozen=True)
@@ -396,7 +411,7 @@ def _fit_teacher(
             f"data.seq_length is {config.data.seq_length}"
         )
     pairs = layer_pairs(teacher.layer_mapping, model_shape(student), model_shape(model), teacher.run)
-    shape = TeacherShape(model.hidden_size, model.num_hidden_layers, share, pairs)
+    shape = TeacherShape(**asdict(model_shape(model)), share=share, layer_pairs=pairs)
     return TeacherPlan(teacher.run, found.folder, model, shape, found.recipe)
 
 
@@ -442,8 +457,8 @@ def _total_steps(training: TrainingConfig, windows: TrainWindows, where: str) ->
 def training_flops_per_token(student: PretrainedConfig, teachers: Sequence[PretrainedConfig], context: int) -> float:
     """Matrix-product FLOPs of one training token: 6 per weight of the student, 2 per weight of a teacher.
 
-    Attention scores add 12 · layers · width · context per token of training, 4 of inference (Kaplan et al. 2020, arXiv
-    2001.08361, appendix); an untied embedding table is looked up, not multiplied.
+    Attention scores add 12 · layers · width · context per token of training, 4 of inference (PaLM, arXiv 2204.02311,
+    appendix B); an untied embedding table is looked up, not multiplied.
     """
     return 3 * _forward_flops(student, context) + sum(_forward_flops(teacher, context) for teacher in teachers)
 

@@ -194,7 +194,7 @@ class Trainer:
     def _step(self, step: int) -> None:
         positions = range(step * self.config.batch_size, (step + 1) * self.config.batch_size)
         input_ids, labels = (torch.from_numpy(array) for array in self.plan.windows.batch(positions))
-        size = StepSize(tokens=int((labels != IGNORED).sum()), sequences=len(positions))
+        size = StepSize(int((labels != IGNORED).sum()), len(positions), progress=step / self.plan.total_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(step)
         losses = self._backward(step, input_ids, labels, size)
@@ -259,7 +259,7 @@ class Trainer:
         means = self.meter.means(self.accelerator)
         self._check_finite(means["loss"])
         grad_norm = means.pop("grad_norm")
-        record = self._position() | {"split": "train"} | means
+        record = self._position() | {"split": "train"} | means | self._scheduled_weights()
         record |= {
             "lr": self._learning_rate(self.progress.step - 1),
             "grad_norm": grad_norm,
@@ -269,6 +269,12 @@ class Trainer:
         left = (self.plan.total_steps - self.progress.step) * self.progress.seconds / self.progress.step
         self.display.training(record, left)
         self.meter.restart()
+
+    def _scheduled_weights(self) -> dict[str, float]:
+        """Weights that change over the training, as the last step had them."""
+        progress = (self.progress.step - 1) / self.plan.total_steps
+        weights = {name: config.weight for name, config in self.plan.config.terms.items()}
+        return {f"{name}_weight": w.at(progress) for name, w in weights.items() if not w.is_constant}
 
     def _check_finite(self, value: float, what: str = "loss") -> None:
         if not math.isfinite(value):

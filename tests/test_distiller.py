@@ -1,5 +1,6 @@
 """Student, teachers and objectives put together: the loss that is trained, and what is kept out of it."""
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ PAIRS = ((1, 1), (3, 2))
 def distiller(weights: dict[str, float] = WEIGHTS, **knobs: Any) -> Distiller:
     """A Llama student and a GPT-2 teacher; `knobs` are those of `logit`."""
     student, teacher = tiny.model(tiny.LLAMA, seed=1), tiny.model(tiny.GPT2, seed=2).eval().requires_grad_(False)
-    shapes = [TeacherShape(teacher.config.hidden_size, teacher.config.num_hidden_layers, 1.0, PAIRS)]
+    shapes = [TeacherShape(**asdict(model_shape(teacher.config)), share=1.0, layer_pairs=PAIRS)]
     terms = {}
     for name, weight in weights.items():
         torch.manual_seed(0)

@@ -13,22 +13,23 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from palenka.distiller import Distiller, StepSize
-from palenka.heads import HeadInput, WeightedTerm, chunked_loss, token_losses
+from palenka.heads import HeadInput, WeightedTerm, chunked_loss, of_one_head, token_losses
 from palenka.objectives import ModelShape, TeacherShape
 from palenka.objectives.hard_target import HardTarget
 from palenka.objectives.logit import Logit
 
 VOCABULARY = 50
 WIDTH = 6
-STUDENT = ModelShape(WIDTH, 1)
+STUDENT = ModelShape(WIDTH, 1, 1, 11)
 
 
 def terms(teachers: int = 2) -> list[WeightedTerm]:
     """0.7 · cross-entropy + 0.3 · both ways of combining teachers."""
-    shapes = [TeacherShape(1, 1, 1 / teachers, ()) for _ in range(teachers)]
+    shapes = [TeacherShape(1, 1, 1, VOCABULARY, 1 / teachers, ()) for _ in range(teachers)]
     kinds = ("logits", "probabilities") if teachers else ()
-    logits = [WeightedTerm(Logit(Logit.Config(weight=1, combine=kind), STUDENT, shapes), 0.3) for kind in kinds]
-    return [WeightedTerm(HardTarget(HardTarget.Config(weight=1), STUDENT, []), 0.7), *logits]
+    configs = [Logit.Config(weight=1, combine=kind) for kind in kinds]
+    logits = [WeightedTerm(of_one_head(Logit(config, STUDENT, shapes)), 0.3) for config in configs]
+    return [WeightedTerm(of_one_head(HardTarget(HardTarget.Config(weight=1), STUDENT, [])), 0.7), *logits]
 
 
 def head(width: int, bias: bool, seed: int = 0, vocabulary: int = VOCABULARY) -> nn.Linear:
@@ -53,7 +54,7 @@ def plain_loss(
     counts = labels != -100
     teacher_logits = [teacher.head(teacher.states[counts]).detach() for teacher in teachers]
     logits = student.head(student.states[counts])
-    sums = torch.stack([term.objective(logits, teacher_logits, labels[counts]).sum() for term in terms])
+    sums = torch.stack([term.loss([logits], teacher_logits, labels[counts]).sum() for term in terms])
     return sum(term.scale * value for term, value in zip(terms, sums, strict=True)), sums  # type: ignore[return-value]
 
 
@@ -67,16 +68,39 @@ def gradients(loss: Tensor, student: HeadInput) -> list[Tensor]:
 def test_chunks_of_any_size_give_the_plain_formula(tokens: int, chunk: int, bias: bool, seed: int) -> None:
     student, teachers, labels = inputs(tokens, bias, seed)
     expected, expected_sums = plain_loss(student, teachers, labels, terms())
-    loss, sums = chunked_loss(student, teachers, labels, terms(), chunk_tokens=chunk)
+    loss, sums = chunked_loss([student], teachers, labels, terms(), chunk_tokens=chunk)
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(sums, expected_sums, rtol=1e-5, atol=1e-4)
     for ours, plain in zip(gradients(3 * loss, student), gradients(3 * expected, student), strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-5, atol=2e-5)
 
 
+def two_heads(students: Sequence[Tensor], teachers: Sequence[Tensor], labels: Tensor) -> Tensor:
+    """A loss that no sum over heads could give: the cross-entropy of their product, and the distance to a teacher."""
+    joined = F.cross_entropy(students[0] * students[1], labels, reduction="none")
+    return joined + (students[1] - teachers[0]).square().mean(dim=-1)
+
+
+@pytest.mark.parametrize("lent", [False, True])
+def test_several_heads_give_the_plain_formula_and_a_lent_head_gets_no_gradient(lent: bool) -> None:
+    first, teachers, labels = inputs(23)
+    second = HeadInput(torch.randn(23, 4, requires_grad=True), head(4, True, seed=5), lent)
+    chunked_loss([first, second], teachers, labels, [WeightedTerm(two_heads, 0.5)], chunk_tokens=5)[0].backward()
+    leaves = [first.states, first.head.weight, first.head.bias, second.states]
+    ours = [leaf.grad for leaf in leaves]
+    assert (second.head.weight.grad is None) == (second.head.bias.grad is None) == lent
+    logits = [student.head(student.states) for student in (first, second)]
+    teacher_logits = [teacher.head(teacher.states).detach() for teacher in teachers]
+    loss = 0.5 * two_heads(logits, teacher_logits, labels.clamp(min=0))[labels != -100].sum()
+    wanted = leaves if lent else [*leaves, second.head.weight, second.head.bias]
+    ours = ours if lent else [*ours, second.head.weight.grad, second.head.bias.grad]
+    for gradient, plain in zip(ours, torch.autograd.grad(loss, wanted), strict=True):
+        torch.testing.assert_close(gradient, plain, rtol=1e-4, atol=2e-5)
+
+
 def test_what_is_returned_beside_the_loss_has_no_gradient() -> None:
     student, teachers, labels = inputs(12)
-    _, sums = chunked_loss(student, teachers, labels, terms())
+    _, sums = chunked_loss([student], teachers, labels, terms())
     assert not sums.requires_grad
 
 
@@ -84,21 +108,21 @@ def test_no_gradient_reaches_a_teacher() -> None:
     student, _, labels = inputs(12)
     states = torch.randn(12, 4, requires_grad=True)
     teacher = HeadInput(states, head(4, True))
-    chunked_loss(student, [teacher], labels, terms(1), chunk_tokens=5)[0].backward()
+    chunked_loss([student], [teacher], labels, terms(1), chunk_tokens=5)[0].backward()
     assert states.grad is None
     assert teacher.head.weight.grad is None
 
 
 def test_states_that_do_not_count_get_no_gradient() -> None:
     student, teachers, labels = inputs(20)
-    (gradient,) = torch.autograd.grad(chunked_loss(student, teachers, labels, terms(), 7)[0], student.states)
+    (gradient,) = torch.autograd.grad(chunked_loss([student], teachers, labels, terms(), 7)[0], student.states)
     assert (gradient[labels == -100] == 0).all()
     assert (gradient[labels != -100].abs().sum(-1) > 0).all()
 
 
 def test_no_position_that_counts_gives_zero() -> None:
     student, teachers, labels = inputs(6)
-    loss, sums = chunked_loss(student, teachers, torch.full_like(labels, -100), terms(), 4)
+    loss, sums = chunked_loss([student], teachers, torch.full_like(labels, -100), terms(), 4)
     assert loss.item() == 0
     assert sums.tolist() == [0, 0, 0]
     assert not any(gradient.any() for gradient in gradients(loss, student))
@@ -106,9 +130,9 @@ def test_no_position_that_counts_gives_zero() -> None:
 
 def test_the_value_is_the_same_without_autograd() -> None:
     student, teachers, labels = inputs(23)
-    loss, sums = chunked_loss(student, teachers, labels, terms(), 5)
+    loss, sums = chunked_loss([student], teachers, labels, terms(), 5)
     with torch.no_grad():
-        evaluated, evaluated_sums = chunked_loss(student, teachers, labels, terms(), 5)
+        evaluated, evaluated_sums = chunked_loss([student], teachers, labels, terms(), 5)
     assert not evaluated.requires_grad
     torch.testing.assert_close(evaluated, loss.detach(), rtol=0, atol=0)
     torch.testing.assert_close(evaluated_sums, sums, rtol=0, atol=0)
@@ -116,9 +140,9 @@ def test_the_value_is_the_same_without_autograd() -> None:
 
 def test_bf16_autocast_is_close_and_sums_in_float32() -> None:
     student, teachers, labels = inputs(200)
-    full, full_sums = chunked_loss(student, teachers, labels, terms(), 32)
+    full, full_sums = chunked_loss([student], teachers, labels, terms(), 32)
     with torch.autocast("cpu", torch.bfloat16):
-        loss, sums = chunked_loss(student, teachers, labels, terms(), 32)
+        loss, sums = chunked_loss([student], teachers, labels, terms(), 32)
     assert loss.dtype == sums.dtype == torch.float32
     torch.testing.assert_close(loss, full, rtol=0.01, atol=0)
     torch.testing.assert_close(sums, full_sums, rtol=0.02, atol=0)
@@ -130,8 +154,8 @@ def test_bf16_autocast_is_close_and_sums_in_float32() -> None:
 def test_teachers_in_bf16_serve_a_float32_student() -> None:
     student, teachers, labels = inputs(40)
     low = [HeadInput(teacher.states.bfloat16(), teacher.head.bfloat16()) for teacher in teachers]
-    loss, _ = chunked_loss(student, low, labels, terms(), 16)
-    full, _ = chunked_loss(student, inputs(40)[1], labels, terms(), 16)
+    loss, _ = chunked_loss([student], low, labels, terms(), 16)
+    full, _ = chunked_loss([student], inputs(40)[1], labels, terms(), 16)
     torch.testing.assert_close(loss, full, rtol=0.02, atol=0)
 
 
@@ -168,7 +192,7 @@ def test_logits_of_all_tokens_never_exist() -> None:
     """Nothing is larger than a chunk's logits (of both teachers, stacked), however many tokens there are."""
     chunk, tokens = 8, 160
     assert largest(plain_loss, tokens) >= 0.8 * tokens * VOCABULARY  # the measure sees them where they do exist
-    biggest = largest(lambda *arguments: chunked_loss(*arguments, chunk_tokens=chunk), tokens)
+    biggest = largest(lambda student, *rest: chunked_loss([student], *rest, chunk_tokens=chunk), tokens)
     assert biggest <= max(2 * chunk * VOCABULARY, tokens * 9)
     assert biggest < tokens * VOCABULARY / 4
 

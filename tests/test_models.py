@@ -9,10 +9,12 @@ import tiny
 import torch
 from conftest import WriteConfig
 from pydantic import ValidationError
+from transformers import AutoModelForCausalLM
 
 from palenka.config import UserError
 from palenka.models import (
     ModelConfig,
+    attention_implementation,
     build_model,
     count_parameters,
     count_parameters_of,
@@ -227,3 +229,16 @@ def test_the_fingerprint_is_of_the_weights_alone(teacher: Path) -> None:
     path = teacher / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     assert weights_sha256(teacher) != before
+
+
+@pytest.mark.parametrize(
+    ("architecture", "device", "expected"),
+    [("llama", "cuda", "sdpa"), ("gpt2", "cuda", "sdpa"), ("gptj", "cuda", "eager"), ("llama", "cpu", "eager")],
+)
+def test_attention_is_fused_on_gpus_where_the_architecture_has_it(
+    architecture: str, device: str, expected: str
+) -> None:
+    keys = {"architecture": architecture, "hidden_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = ModelConfig.model_validate(keys).hugging_face(tiny.TOKEN_IDS)
+    assert attention_implementation(config, torch.device(device)) == expected
+    AutoModelForCausalLM.from_config(config, attn_implementation=expected)

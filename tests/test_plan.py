@@ -168,14 +168,14 @@ def test_unprepared_data_says_how_to_prepare_it(write_config: WriteConfig, prepa
     ],
 )
 def test_uniform_mapping(layers: tuple[int, int], expected: str) -> None:
-    pairs = layer_pairs("uniform", ModelShape(8, layers[1]), ModelShape(8, layers[0]), "t")
+    pairs = layer_pairs("uniform", ModelShape(8, layers[1], 1, 11), ModelShape(8, layers[0], 1, 11), "t")
     assert " ".join(f"{i}-{j}" for i, j in pairs) == expected
 
 
 def test_uniform_mapping_ends_at_both_last_layers_and_never_goes_back() -> None:
     for teacher in range(1, 40):
         for student in range(1, 40):
-            pairs = layer_pairs("uniform", ModelShape(8, student), ModelShape(8, teacher), "t")
+            pairs = layer_pairs("uniform", ModelShape(8, student, 1, 11), ModelShape(8, teacher, 1, 11), "t")
             assert [j for _, j in pairs] == list(range(1, student + 1))
             assert pairs[-1] == (teacher, student)
             assert all(abs(i - j * teacher / student) <= 0.5 + 1e-9 for i, j in pairs)

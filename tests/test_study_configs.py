@@ -26,6 +26,7 @@ PUBLISHED_PARAMETERS = {
     "llama-360m": (359_973_888, 327_205_888),
     "llama-16m": (16_584_960, 8_392_960),
     "llama-58m": (58_343_936, 41_959_936),
+    "llama-24m": (24_977_664, 16_785_664),
     "gpt-j-97m": (97_304_704, 85_016_704),
     "llama-97m": (97_241_856, 84_953_856),
 }
@@ -44,6 +45,7 @@ SHAPE_OF = {
     "distillation/BabyLlama1-58M-control.yaml": "llama-58m",
     "distillation/PalenkaLlama1-58M.yaml": "llama-58m",
     "milestone/KD.yaml": "llama-58m",
+    "milestone/hidden-state.yaml": "llama-24m",
     "baseline/GPT-J-97M.yaml": "gpt-j-97m",
     "baseline/Llama-97M.yaml": "llama-97m",
 }  # fmt: skip

@@ -20,9 +20,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 import palenka.runs
 import palenka.training
+from palenka import objectives
 from palenka.config import UserError
 from palenka.distiller import Distiller
-from palenka.models import attention_implementation, build_model
+from palenka.models import build_model
 from palenka.plan import DistillConfig, Plan, TrainConfig, make_plan
 from palenka.runs import Run, read_json
 from palenka.tokenizer import load_tokenizer
@@ -207,6 +208,27 @@ def test_log_interval_gives_means(prepared: Path, runs_folder: Path) -> None:
         assert pair["lr"] == second["lr"]
 
 
+def test_a_scheduled_weight_follows_the_training_and_is_recorded(teacher: Path) -> None:
+    falling = {"start": 1.0, "end": 0.0, "begin": 0.25, "finish": 0.75}
+    run = train_run(tiny.distill_values(objective={"hard_target": {"weight": 1.0}, "logit": {"weight": falling}}))
+    expected = [1.0, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0, 0.0]  # of eight steps; the last but two are behind three quarters
+    for weight, record in zip(expected, records(run, "train"), strict=True):
+        assert record["logit_weight"] == pytest.approx(weight)
+        assert "hard_target_weight" not in record
+        assert record["loss"] == pytest.approx(record["hard_target"] + weight * record["logit"], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in objectives.available() if name != "hard_target"])
+def test_every_objective_trains_a_student_of_its_own_and_stays_out_of_its_folder(teacher: Path, name: str) -> None:
+    alone = train_run(tiny.distill_values(name="alone", objective={"hard_target": {"weight": 1.0}}))
+    terms = {"hard_target": {"weight": 1.0}, name: {"weight": 1.0}}
+    run = train_run(tiny.distill_values(name="with", objective=terms))
+    plain, student = (load_file(folder / "model.safetensors") for folder in (alone, run))
+    assert largest_difference(plain, student) > 1e-5
+    lines = records(run, "train")
+    assert all(line["loss"] == pytest.approx(line["hard_target"] + line[name], rel=1e-4) for line in lines)
+
+
 def test_completion_is_marked_last(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     placed: list[str] = []
     replace = Path.replace
@@ -273,7 +295,7 @@ def test_export_is_the_plain_best_student(teacher: Path, tied: bool, monkeypatch
     plain = initial_student(plan)
     assert plain.load_state_dict(trained, strict=False).unexpected_keys == []
     exported, loading = AutoModelForCausalLM.from_pretrained(
-        run, output_loading_info=True, dtype=torch.float32, attn_implementation=attention_implementation(tiny.CPU)
+        run, output_loading_info=True, dtype=torch.float32, attn_implementation="eager"
     )
     assert not any(loading.values())
     inputs = torch.from_numpy(plan.dev_windows.batch(range(4))[0])

@@ -9,21 +9,22 @@ terms, devices or processes. Parameters it owns are trained with the student and
 
 import importlib
 import pkgutil
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from palenka.config import UserError, did_you_mean
+from palenka.schedules import Weight
 
 
 class ObjectiveConfig(BaseModel):
     """Knobs every objective has; each file adds its own."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    weight: float = Field(ge=0)
+    weight: Weight
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,14 @@ class ModelShape:
 
     hidden_size: int
     num_hidden_layers: int
+    num_attention_heads: int
+    vocab_size: int
+    head_dim: int | None = field(default=None, kw_only=True)
+
+    @property
+    def attention_size(self) -> int:
+        """Width of queries, keys and values, all heads together: the hidden size, unless heads have their own."""
+        return self.num_attention_heads * self.head_dim if self.head_dim else self.hidden_size
 
 
 @dataclass(frozen=True)
@@ -72,16 +81,45 @@ class TokenObjective(Objective):
         raise NotImplementedError
 
 
-class StateObjective(Objective):
-    """A term that depends on hidden states."""
+class Attention(NamedTuple):
+    """What one layer attends with, as it enters the products, rotated where positions are: (batch, heads, time, d)."""
 
-    def forward(self, student: Sequence[Tensor], teachers: Sequence[Sequence[Tensor]], mask: Tensor) -> Tensor:
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+
+
+@dataclass(frozen=True)
+class States:
+    """What a model computed on its way to the logits.
+
+    hidden: (batch, time, width) of each layer, numbered as Hugging Face does: 0 = embeddings, last = after the final
+        norm; empty where nothing needs them.
+    attention: by layer, 1 to the last, those that an objective asked for.
+    head: the model's vocabulary head, (vocabulary, width).
+    """
+
+    hidden: Sequence[Tensor]
+    attention: Mapping[int, Attention]
+    head: nn.Linear
+
+
+class StateObjective(Objective):
+    """A term that depends on states inside the models."""
+
+    needs_hidden_states: bool = True
+
+    @property
+    def attention_pairs(self) -> Sequence[Sequence[tuple[int, int]]]:
+        """For each teacher the (teacher layer, student layer) pairs whose attention is needed; mostly none."""
+        return ()
+
+    def forward(self, student: States, teachers: Sequence[States], mask: Tensor) -> Tensor:
         """Mean of the term over the positions that count.
 
         Args:
-            student: hidden states, numbered as Hugging Face does (0 = embeddings, last = after the final norm), each
-                (batch, time, student width).
-            teachers: the same of each teacher, each (batch, time, teacher width).
+            student: of the student, with gradient.
+            teachers: of each teacher, without.
             mask: bool (batch, time), False where there is nothing to predict.
 
         Returns:
@@ -91,8 +129,8 @@ class StateObjective(Objective):
 
 
 def available() -> list[str]:
-    """Names of all objectives: the files in this folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    """Names of all objectives: the files in this folder, but for those that begin with an underscore."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
 def find(name: str) -> type[Objective]:

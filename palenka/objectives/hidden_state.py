@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, TeacherShape
+from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
 
 
 class HiddenState(StateObjective):
@@ -42,14 +42,14 @@ class HiddenState(StateObjective):
             for teacher in teachers
         )
 
-    def forward(self, student: Sequence[Tensor], teachers: Sequence[Sequence[Tensor]], mask: Tensor) -> Tensor:
+    def forward(self, student: States, teachers: Sequence[States], mask: Tensor) -> Tensor:
         losses = []
-        for share, pairs, projections, states in zip(
+        for share, pairs, projections, teacher in zip(
             self.shares, self.layer_pairs, self.projections, teachers, strict=True
         ):
             # All positions are projected, for products of one shape in all steps; those masked out are then dropped.
             distances = [
-                self._distance(project(student[j]), states[i])[mask].mean()
+                self._distance(project(student.hidden[j]), teacher.hidden[i])[mask].mean()
                 for (i, j), project in zip(pairs, projections, strict=True)  # type: ignore[call-overload]
             ]
             losses.append(share * torch.stack(distances).mean())

@@ -1,12 +1,16 @@
 r"""Logit distillation: the student matches the softened prediction of its teachers.
 
-    L = T^2 1/N sum_t  KL( p_T(. | x_{<=t}) || softmax(z^S_t / T) )
+    L = T^2 1/N sum_t  D( p_T(. | x_{<=t}), p_S(. | x_{<=t}) ),   p_S = softmax(z^S_t / T)
 
     combine: logits          p_T = softmax( sum_k s_k z^k_t / T )      BabyLlama's ensemble, arXiv 2308.02019
     combine: probabilities   p_T = sum_k s_k softmax( z^k_t / T )
 
-with teacher shares s_k that sum to 1. T^2 keeps the gradient's size when T changes (Hinton et al. 2015,
-arXiv 1503.02531, section 2). `reduction: sequence_sum` divides by the number of sequences instead of tokens: what
+    divergence: forward         D = KL(p_T || p_S)                     Hinton et al. 2015, arXiv 1503.02531
+    divergence: reverse         D = KL(p_S || p_T)                     MiniLLM, arXiv 2306.08543
+    divergence: jensen_shannon  D = beta KL(p_T || m) + (1 - beta) KL(p_S || m),  m = beta p_T + (1 - beta) p_S
+                                                                       generalised, as in GKD, arXiv 2306.13649
+with teacher shares s_k that sum to 1. T^2 keeps the gradient's size when T changes (Hinton et al., section 2).
+`reduction: sequence_sum` divides by the number of sequences instead of tokens: what
 `KLDivLoss(reduction="batchmean")` does to (batch, time, vocabulary), as in BabyLlama's code; at 128 tokens a sequence
 it weighs up to 127 times as much.
 """
@@ -21,14 +25,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from palenka.objectives import ModelShape, ObjectiveConfig, TeacherShape, TokenObjective
+from palenka.objectives._teachers import Combination, combined_log_probs, divergence
 
 
 class Logit(TokenObjective):
-    """Temperature-scaled forward KL from the combined teachers to the student, in nats times T^2."""
+    """Temperature-scaled divergence between the combined teachers and the student, in nats times T^2."""
 
     class Config(ObjectiveConfig):
         temperature: float = Field(default=2.0, gt=0)
-        combine: Literal["logits", "probabilities"] = "logits"
+        combine: Combination = "logits"
+        divergence: Literal["forward", "reverse", "jensen_shannon"] = "forward"
+        beta: float = Field(default=0.5, gt=0, lt=1)
         reduction: Literal["token", "sequence_sum"] = "token"
 
     needs_teachers = True
@@ -41,20 +48,15 @@ class Logit(TokenObjective):
 
     def forward(self, student: Tensor, teachers: Sequence[Tensor], labels: Tensor) -> Tensor:
         temperature = self.config.temperature
-        student_log_probs = F.log_softmax(student / temperature, dim=-1)
-        teacher_log_probs = self._teacher_log_probs(teachers)
-        kl = F.kl_div(student_log_probs, teacher_log_probs, reduction="none", log_target=True).sum(dim=-1)
-        return kl * temperature**2
+        own = F.log_softmax(student / temperature, dim=-1)
+        target = combined_log_probs(teachers, self.shares, temperature, self.config.combine)
+        return self._divergence(target, own) * temperature**2
 
-    def _teacher_log_probs(self, teachers: Sequence[Tensor]) -> Tensor:
-        temperature = self.config.temperature
-        if self.config.combine == "logits":
-            combined = torch.zeros_like(teachers[0])
-            for share, logits in zip(self.shares, teachers, strict=True):
-                combined = combined + share * logits
-            return F.log_softmax(combined / temperature, dim=-1)
-        weighted = [
-            F.log_softmax(logits / temperature, dim=-1) + math.log(share)
-            for share, logits in zip(self.shares, teachers, strict=True)
-        ]
-        return torch.logsumexp(torch.stack(weighted), dim=0)
+    def _divergence(self, target: Tensor, own: Tensor) -> Tensor:
+        if self.config.divergence == "forward":
+            return divergence(target, own)
+        if self.config.divergence == "reverse":
+            return divergence(own, target)
+        beta = self.config.beta
+        mixture = torch.logaddexp(target + math.log(beta), own + math.log(1 - beta))
+        return beta * divergence(target, mixture) + (1 - beta) * divergence(own, mixture)

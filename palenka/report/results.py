@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from palenka.config import UserError
 from palenka.runs import find_run
+from palenka.schedules import Weight
 
 Outcomes = dict[str, NDArray[np.float64]]
 Stored = TypeVar("Stored", bound=BaseModel)
@@ -118,10 +119,10 @@ class Run:
         return self.result.architecture if self.result else str(shape.get("architecture", "unknown"))
 
     @property
-    def weights(self) -> dict[str, float]:
+    def weights(self) -> dict[str, Weight]:
         """Weight of each objective term; empty where the config names none."""
         objective = self.config.get("objective") or {}
-        return {term: float((knobs or {}).get("weight", 1.0)) for term, knobs in objective.items()}
+        return {term: Weight.model_validate((knobs or {}).get("weight", 1.0)) for term, knobs in objective.items()}
 
     @property
     def identity_hash(self) -> str:

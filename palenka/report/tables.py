@@ -90,7 +90,7 @@ def count(number: int, noun: str) -> str:
 
 def objective_text(run: Run) -> str:
     """`1 × hard_target + 0.5 × logit`."""
-    return " + ".join(f"{weight:g} × {term}" for term, weight in run.weights.items()) or "next-token cross-entropy"
+    return " + ".join(f"{weight} × {term}" for term, weight in run.weights.items()) or "next-token cross-entropy"
 
 
 def teacher_labels(run: Run, runs: list[Run]) -> list[str]:

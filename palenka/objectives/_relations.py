@@ -1,0 +1,91 @@
+r"""Relations between the tokens of a window, as an attention layer holds them, for `attention` and `value_relation`.
+
+    R(a, b)_h = softmax( mask( a_h b_h^T / sqrt(d_r) ) )     for relation heads h = 1 ... A, of width d_r = d / A
+    L = sum_k s_k  1/|M_k| sum_{(i,j) in M_k}  1/(A N) sum_h sum_t  KL( R^k_i(t) || R^S_j(t) )
+
+The vectors of all attention heads are put side by side and cut anew into A relation heads (MiniLMv2, arXiv 2012.15828),
+so that models of other widths and head counts compare. The mask is causal: token t relates to the tokens up to t.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from palenka.config import UserError
+from palenka.objectives import Attention, ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
+from palenka.objectives._layers import Layers, chosen_pairs
+from palenka.objectives._teachers import divergence
+
+MASKED = -1e30
+
+
+class RelationObjective(StateObjective):
+    """KL from the teachers' relations to the student's, a mean over relation heads and tokens, in nats."""
+
+    class Config(ObjectiveConfig):
+        relation_heads: int | None = Field(default=None, ge=1)
+        layers: Layers = "last"
+
+    needs_hidden_states = False
+    config: Config
+
+    def __init__(self, config: Config, student: ModelShape, teachers: Sequence[TeacherShape]) -> None:
+        super().__init__(config, student, teachers)
+        self.shares = [teacher.share for teacher in teachers]
+        self.pairs = chosen_pairs(config.layers, student, teachers)
+        for i, j in (pair for pairs in self.pairs for pair in pairs):
+            if not (i and j):
+                raise UserError(f"layer_mapping {[i, j]}: layer 0, the embeddings, has no attention to compare")
+        self.heads = [self._relation_heads(student, teacher) for teacher in teachers]
+
+    def _relation_heads(self, student: ModelShape, teacher: TeacherShape) -> int:
+        heads = self.config.relation_heads
+        common = math.gcd(student.attention_size, teacher.attention_size)
+        if heads is None:
+            heads = math.gcd(student.num_attention_heads, common)
+        if common % heads:
+            raise UserError(
+                f"relation_heads {heads}: the widths {student.attention_size} (student) and {teacher.attention_size} "
+                f"(teacher) cannot both be cut into so many; take a divisor of {common}"
+            )
+        return heads
+
+    @property
+    def attention_pairs(self) -> Sequence[Sequence[tuple[int, int]]]:
+        return self.pairs
+
+    def related(self, attention: Attention) -> tuple[Tensor, Tensor]:
+        """The two sides of the relation, each (batch, heads, time, d)."""
+        raise NotImplementedError
+
+    def forward(self, student: States, teachers: Sequence[States], mask: Tensor) -> Tensor:
+        losses = []
+        for share, pairs, heads, teacher in zip(self.shares, self.pairs, self.heads, teachers, strict=True):
+            distances = [
+                self._distance(student.attention[j], teacher.attention[i], heads)[mask].mean() for i, j in pairs
+            ]
+            losses.append(share * torch.stack(distances).mean())
+        return torch.stack(losses).sum()
+
+    def _distance(self, student: Attention, teacher: Attention, heads: int) -> Tensor:
+        """KL of each position (batch, time), a mean over relation heads."""
+        target, own = (relation_log_probs(*self.related(attention), heads) for attention in (teacher, student))
+        return divergence(target, own).mean(dim=1)
+
+
+def relation_log_probs(left: Tensor, right: Tensor, heads: int) -> Tensor:
+    """Log-probabilities (batch, relation heads, time, time) with which each token relates to those up to it."""
+    left, right = _cut(left, heads), _cut(right, heads)
+    with torch.autocast(left.device.type, enabled=False):  # a mean of small differences: bf16 would drown it
+        scores = left @ right.transpose(-1, -2) / math.sqrt(left.shape[-1])
+    past = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    return F.log_softmax(scores.masked_fill(~past, MASKED), dim=-1)
+
+
+def _cut(vectors: Tensor, heads: int) -> Tensor:
+    """(batch, attention heads, time, d) in float32, cut anew into (batch, heads, time, width / heads)."""
+    return vectors.float().transpose(1, 2).flatten(2).unflatten(2, (heads, -1)).transpose(1, 2)

@@ -1,0 +1,37 @@
+"""What several teachers say together."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Combination = Literal["logits", "probabilities"]
+
+
+def combined_log_probs(
+    logits: Sequence[Tensor], shares: Sequence[float], temperature: float, combine: Combination
+) -> Tensor:
+    """Log-probabilities of the teachers' weighted mean, in logit space or in probability space.
+
+    Args:
+        logits: of each teacher (tokens, vocabulary).
+        shares: of each teacher; they sum to 1.
+    """
+    if combine == "logits":
+        combined = torch.zeros_like(logits[0])
+        for share, teacher in zip(shares, logits, strict=True):
+            combined = combined + share * teacher
+        return F.log_softmax(combined / temperature, dim=-1)
+    weighted = [
+        F.log_softmax(teacher / temperature, dim=-1) + math.log(share)
+        for share, teacher in zip(shares, logits, strict=True)
+    ]
+    return torch.logsumexp(torch.stack(weighted), dim=0)
+
+
+def divergence(from_log_probs: Tensor, to_log_probs: Tensor) -> Tensor:
+    """KL(from || to) of each row (…,), in nats, of log-probabilities (…, outcomes)."""
+    return F.kl_div(to_log_probs, from_log_probs, reduction="none", log_target=True).sum(dim=-1)

@@ -1,0 +1,161 @@
+"""Contrastive: a token's state in the student points to its state in the teacher, and to no other's."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import terms
+import torch
+from terms import PAIRS, SHARES, only_hidden, teacher_shape
+from torch import Tensor
+
+
+def contrastive(width: int = 2, **knobs: Any) -> Any:
+    """One teacher and a student of one width, both projected by the identity."""
+    knobs = {"temperature": 1.0, "projection_size": width} | knobs
+    objective = terms.objective("contrastive", terms.student_shape(width), [teacher_shape(width)], **knobs)
+    terms.set_to_identity(objective)
+    return objective
+
+
+def value(objective: Any, student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> float:
+    """Of last states (batch, time, width)."""
+    mask = torch.ones(student.shape[:2], dtype=torch.bool) if mask is None else mask
+    sides = (only_hidden([torch.zeros_like(side)] * 2 + [side]) for side in (student, teacher))
+    loss: Tensor = objective(next(sides), [next(sides)], mask)
+    return loss.item()
+
+
+def rows(*vectors: Sequence[float]) -> Tensor:
+    """One window."""
+    return torch.tensor([vectors])
+
+
+def softplus(x: float) -> float:
+    return math.log(1 + math.exp(x))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_contrastive_by_hand(temperature: float) -> None:
+    """Cosines of the first student token to the teacher's tokens: 0 and 1; of the second: 4/5 and 3/5."""
+    student, teacher = rows([1.0, 0.0], [3.0, 4.0]), rows([0.0, 2.0], [5.0, 0.0])
+    expected = (softplus(1 / temperature) + softplus(0.2 / temperature)) / 2
+    assert value(contrastive(temperature=temperature), student, teacher) == pytest.approx(expected)
+
+
+def test_a_token_alone_has_nothing_to_be_told_apart_from() -> None:
+    assert value(contrastive(), torch.randn(1, 1, 2), torch.randn(1, 1, 2)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("layers", ["last", "mapped"])
+@pytest.mark.parametrize("group", [1, 2, 8])
+def test_contrastive_equals_its_equation(layers: str, group: int) -> None:
+    """Two teachers of other widths, groups of windows, positions that do not count; float32 against float64."""
+    shapes = [teacher_shape(5, SHARES[0], PAIRS[0], 3), teacher_shape(8, SHARES[1], PAIRS[1])]
+    objective = terms.objective(
+        "contrastive", terms.student_shape(6), shapes, temperature=0.3, projection_size=4, group=group, layers=layers
+    )
+    student = [torch.randn(5, 3, 6) for _ in range(3)]
+    teachers = [[torch.randn(5, 3, width) for _ in range(4 - k)] for k, width in enumerate((5, 8))]
+    mask = torch.rand(5, 3) < 0.7
+    places = [(b, t) for b in range(5) for t in range(3) if mask[b, t]]
+
+    def info_nce(a: Tensor, b: Tensor) -> float:
+        a, b = (side / side.norm(dim=-1, keepdim=True) for side in (a, b))
+        total = 0.0
+        for window, time in places:
+            scores = {p: float(a[window, time] @ b[p]) / 0.3 for p in places if p[0] // group == window // group}
+            total += math.log(sum(math.exp(score) for score in scores.values())) - scores[window, time]
+        return total / len(places)
+
+    expected = 0.0
+    for k, share in enumerate(SHARES):
+        pairs = PAIRS[k] if layers == "mapped" else ((3 - k, 2),)
+        for n, (i, j) in enumerate(pairs):
+            a = student[j].double() @ objective.student_projections[k][n].weight.detach().double().T
+            b = teachers[k][i].double() @ objective.teacher_projections[k][n].weight.detach().double().T
+            expected += share / len(pairs) * info_nce(a, b)
+    actual = objective(only_hidden(student), [only_hidden(hidden) for hidden in teachers], mask)
+    assert actual.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_every_pair_has_a_projection_on_either_side_without_bias() -> None:
+    shapes = [teacher_shape(5, SHARES[0], PAIRS[0], 3), teacher_shape(8, SHARES[1], PAIRS[1])]
+    mapped = terms.objective("contrastive", terms.student_shape(6), shapes, projection_size=4, layers="mapped")
+    assert [tuple(weight.shape) for weight in mapped.parameters()] == [(4, 6)] * 5 + [(4, 5)] * 2 + [(4, 8)] * 3
+    last = terms.objective("contrastive", terms.student_shape(6), shapes)
+    assert [tuple(weight.shape) for weight in last.parameters()] == [(128, 6)] * 2 + [(128, 5), (128, 8)]
+
+
+def test_the_length_of_states_does_not_matter() -> None:
+    student, teacher = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    scaled = value(contrastive(4), 100 * student, teacher * torch.rand(2, 3, 1))
+    assert scaled == pytest.approx(value(contrastive(4), student, teacher), rel=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_among_orthogonal_states_the_minimum_is_where_the_student_equals_the_teacher(temperature: float) -> None:
+    objective = contrastive(6, temperature=temperature)
+    teacher = torch.linalg.qr(torch.randn(6, 6))[0]
+    best = value(objective, teacher[None], teacher[None])
+    assert best == pytest.approx(math.log1p(5 * math.exp(-1 / temperature)), rel=1e-4)
+    for size in (0.1, 0.5, 10.0):
+        turn = torch.matrix_exp(size * (noise := torch.randn(6, 6)) - size * noise.T)
+        assert value(objective, (teacher @ turn)[None], teacher[None]) > best
+
+
+@pytest.mark.parametrize("temperature", [0.3, 2.0])
+def test_the_bounds_are_reached_by_two_opposite_tokens_and_kept_by_all(temperature: float) -> None:
+    objective = contrastive(2, temperature=temperature)
+    apart = rows([1.0, 0.0], [-1.0, 0.0])
+    lowest, highest = softplus(-2 / temperature), softplus(2 / temperature)
+    assert value(objective, apart, apart) == pytest.approx(lowest, abs=1e-6)
+    assert value(objective, apart, -apart) == pytest.approx(highest, abs=1e-6)
+    for _ in range(20):
+        assert lowest < value(objective, torch.randn(1, 2, 2), torch.randn(1, 2, 2)) < highest
+
+
+def test_with_temperature_2_no_student_can_do_well_and_with_the_default_it_can() -> None:
+    """The figures of the docstring, and what perfect students of 1024 orthogonal tokens get."""
+    n = 1024
+    assert round(math.log1p((n - 1) * math.exp(-1)), 1) == 5.9
+    assert round(math.log(n), 1) == 6.9
+    assert round(math.log1p((n - 1) * math.exp(1)), 1) == 7.9
+    assert round(math.log1p((n - 1) * math.exp(-2 / 0.1)), 6) == 0.000002
+    states = torch.eye(n).reshape(8, 128, n)
+    flat, sharp = contrastive(n, temperature=2.0), contrastive(n, temperature=0.1)
+    assert sharp.config.temperature == terms.objective("contrastive", terms.student_shape(2), []).config.temperature
+    assert 5.9 < value(flat, states, states) < value(flat, states.flip(0), states) < 7.9
+    assert value(sharp, states, states) < 0.05
+    assert value(sharp, states.flip(0), states) > 10
+
+
+def test_groups_do_not_see_each_other() -> None:
+    objective = contrastive(4, group=2)
+    student, teacher = torch.randn(5, 3, 4), torch.randn(5, 3, 4)
+    parts = [value(objective, student[part], teacher[part]) for part in (slice(0, 2), slice(2, 4), slice(4, 5))]
+    expected = (2 * parts[0] + 2 * parts[1] + parts[2]) / 5
+    assert value(objective, student, teacher) == pytest.approx(expected, rel=1e-5)
+    assert value(contrastive(4, group=8), student, teacher) > expected + 0.1
+
+
+def test_masked_tokens_are_no_negatives() -> None:
+    objective = contrastive(4)
+    student, teacher = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    mask = torch.tensor([[True, False, True], [True, True, False]])
+    expected = value(objective, student, teacher, mask)
+    changed = torch.where(mask[..., None], teacher, student[0, 0])
+    assert value(objective, student, changed, mask) == expected
+    assert value(objective, student[mask][None], teacher[mask][None]) == pytest.approx(expected, rel=1e-6)
+    assert value(objective, student, teacher) != pytest.approx(expected, rel=1e-2)
+
+
+def test_a_group_in_which_nothing_counts_adds_nothing() -> None:
+    student, teacher = torch.randn(2, 3, 4, requires_grad=True), torch.randn(2, 3, 4)
+    mask = torch.tensor([[True] * 3, [False] * 3])
+    loss = contrastive(4, group=1)(only_hidden([student] * 3), [only_hidden([teacher] * 3)], mask)
+    assert loss.item() == pytest.approx(value(contrastive(4), student[:1].detach(), teacher[:1]), rel=1e-6)
+    (gradient,) = torch.autograd.grad(loss, student)
+    assert gradient.isfinite().all()
+    assert not gradient[1].any()

@@ -1,0 +1,204 @@
+"""Attention and value relations: the tokens of a window relate to each other as they do in the teachers."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import terms
+import tiny
+import torch
+from terms import SHARES, student_shape, teacher_shape
+from torch import Tensor, nn
+
+from palenka.config import UserError
+from palenka.distiller import Distiller
+from palenka.models import model_shape
+from palenka.objectives import Attention, States
+
+BOTH = ["attention", "value_relation"]
+MASK = torch.tensor([[True, True, True, False, True], [False, True, False, True, True]])
+
+
+def random_attention(heads: int, size: int) -> Attention:
+    """Of one layer: two windows of five tokens."""
+    return Attention(*torch.randn(3, 2, heads, 5, size))
+
+
+def of_layers(attention: dict[int, Attention]) -> States:
+    return States((), attention, nn.Linear(1, 1))
+
+
+def value(objective: Any, student: Attention, teacher: Attention, mask: Tensor = MASK) -> Tensor:
+    """Of the last layers, the second of both."""
+    loss: Tensor = objective(of_layers({2: student}), [of_layers({2: teacher})], mask)
+    return loss
+
+
+def alike(name: str, heads: int = 3, size: int = 4, **knobs: Any) -> Any:
+    """For a student and a teacher of one shape."""
+    width = heads * size
+    return terms.objective(name, student_shape(width, heads), [teacher_shape(width, heads=heads)], **knobs)
+
+
+def one_head(*vectors: Sequence[float]) -> Tensor:
+    return torch.tensor([[vectors]])
+
+
+def test_attention_by_hand() -> None:
+    """The second token: 1/2 and 1/2 in the teacher, 1/4 and 3/4 in the student. The first has only itself."""
+    keys = one_head([0.0, 0.0, 0.0, 0.0], [2 * math.log(3), 0.0, 0.0, 0.0])  # divided by sqrt(4)
+    student = Attention(one_head([9.0, 9.0, 9.0, 9.0], [1.0, 0.0, 0.0, 0.0]), keys, keys)
+    teacher = student._replace(queries=torch.zeros(1, 1, 2, 4))
+    expected = (0 + 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)) / 2
+    everywhere = torch.ones(1, 2, dtype=torch.bool)
+    assert value(alike("attention", 1, 4), student, teacher, everywhere).item() == pytest.approx(expected)
+    second = torch.tensor([[False, True]])
+    assert value(alike("attention", 1, 4), student, teacher, second).item() == pytest.approx(2 * expected)
+
+
+def test_value_relation_by_hand() -> None:
+    """The second token's values are related 1 - ln 3 to 1 in the student, so 1/4 and 3/4; not at all in the teacher."""
+    values = one_head([1 - math.log(3)], [1.0])
+    student = Attention(torch.randn(1, 1, 2, 1), torch.randn(1, 1, 2, 1), values)
+    teacher = student._replace(values=one_head([5.0], [0.0]))
+    expected = (0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)) / 2
+    everywhere = torch.ones(1, 2, dtype=torch.bool)
+    actual = value(alike("value_relation", 1, 1), student, teacher, everywhere)
+    assert actual.item() == pytest.approx(expected, rel=1e-5)
+
+
+def relation(left: Tensor, right: Tensor, heads: int, window: int, head: int, token: int) -> Tensor:
+    """What one token gives to those up to it, in float64."""
+    left, right = (
+        torch.cat(list(side[window].double()), dim=-1).reshape(5, heads, -1)[:, head] for side in (left, right)
+    )
+    return (right[: token + 1] @ left[token] / math.sqrt(left.shape[-1])).softmax(-1)
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize(("layers", "relation_heads"), [("last", None), ("mapped", None), ("mapped", 8)])
+def test_relations_equal_their_equation(name: str, layers: str, relation_heads: int | None) -> None:
+    """Two teachers of other widths and head counts, pairs of layers, positions that do not count."""
+    mapped = (((1, 1), (3, 2)), ((2, 1),))
+    pairs = mapped if layers == "mapped" else (((3, 2),), ((2, 2),))
+    shapes = [teacher_shape(8, SHARES[0], mapped[0], 3, heads=2), teacher_shape(48, SHARES[1], mapped[1], 2, heads=6)]
+    objective = terms.objective(name, student_shape(24, 6), shapes, layers=layers, relation_heads=relation_heads)
+    assert objective.attention_pairs == list(pairs)
+    student = {layer: random_attention(6, 4) for layer in (1, 2)}
+    teachers = [{layer: random_attention(heads, size) for layer in (1, 2, 3)} for heads, size in ((2, 4), (6, 8))]
+    expected = 0.0
+    for k, teacher in enumerate(teachers):
+        count = relation_heads or (2, 6)[k]  # as many as the student has, or as divide both widths
+        for i, j in pairs[k]:
+            total = 0.0
+            for window, token in MASK.nonzero().tolist():
+                for head in range(count):
+                    sides = [
+                        (a.queries, a.keys) if name == "attention" else (a.values, a.values)
+                        for a in (teacher[i], student[j])
+                    ]
+                    p, q = (relation(*side, count, window, head, token) for side in sides)
+                    total += float((p * (p / q).log()).sum()) / count
+            expected += SHARES[k] / len(pairs[k]) * total / int(MASK.sum())
+    actual = objective(of_layers(student), [of_layers(teacher) for teacher in teachers], MASK)
+    assert actual.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("keys", [tiny.LLAMA, tiny.GPT2], ids=["llama", "gpt2"])
+def test_with_the_models_own_heads_it_is_the_kl_of_their_own_attention(keys: dict[str, Any]) -> None:
+    student, teacher, plain_student, plain_teacher = (
+        tiny.model({**keys, **terms.SPREAD}, seed).eval() for seed in (1, 2, 1, 2)
+    )
+    shape = model_shape(student.config)
+    objective = terms.objective("attention", shape, [replace(teacher_shape(1), **vars(shape))])
+    inputs, labels = tiny.batch()
+    distiller = Distiller(student, [teacher], {"attention": objective}).eval()
+    with torch.no_grad():
+        _, reported = distiller(inputs, labels, terms.whole(labels))
+        own = [model(inputs, output_attentions=True).attentions[-1] for model in (plain_teacher, plain_student)]
+    p, q = (attention.double() for attention in own)
+    past = torch.ones(p.shape[-2:]).tril().bool()
+    rows = torch.where(past, p * (p / q).log(), 0.0).sum(-1).mean(1)
+    assert reported.item() == pytest.approx(rows[labels != -100].mean().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_the_minimum_is_where_the_student_equals_the_teacher(name: str) -> None:
+    objective, teacher = alike(name), random_attention(3, 4)
+    student = Attention(*(side.clone().requires_grad_() for side in teacher))
+    loss = value(objective, student, teacher)
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    used = [student.values] if name == "value_relation" else [student.queries, student.keys]
+    for gradient in torch.autograd.grad(loss, used):
+        torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-6)
+    for size in (0.1, 1.0):
+        for side in range(3):
+            moved = list(teacher)
+            moved[side] = moved[side] + size * torch.randn_like(moved[side])
+            matters = (side == 2) == (name == "value_relation")
+            change = value(objective, Attention(*moved), teacher).item()
+            assert change > 1e-4 * size**2 if matters else change == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_later_tokens_do_not_change_earlier_rows(name: str) -> None:
+    objective, student, teacher = alike(name), random_attention(3, 4), random_attention(3, 4)
+    early = torch.tensor([[True, True, True, False, False]]).expand(2, 5)
+    other_student, other_teacher = (
+        Attention(*(torch.cat([side[..., :3, :], torch.randn(2, 3, 2, 4)], dim=2) for side in attention))
+        for attention in (student, teacher)
+    )
+    expected = value(objective, student, teacher, early)
+    torch.testing.assert_close(value(objective, other_student, other_teacher, early), expected)
+    everywhere = value(objective, student, teacher).item()
+    assert value(objective, other_student, other_teacher).item() != pytest.approx(everywhere, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_its_size_does_not_grow_with_windows_heads_layers_or_teachers(name: str) -> None:
+    student, teacher = random_attention(1, 4), random_attention(1, 4)
+    one = value(alike(name, 1, 4), student, teacher)
+    two_heads = [Attention(*(torch.cat([side, side], dim=1) for side in a)) for a in (student, teacher)]
+    torch.testing.assert_close(value(alike(name, 2, 4), two_heads[0], two_heads[1]), one)
+    two_batches = [Attention(*(torch.cat([side, side]) for side in a)) for a in (student, teacher)]
+    mask = torch.cat([MASK, MASK])
+    torch.testing.assert_close(value(alike(name, 1, 4), two_batches[0], two_batches[1], mask), one)
+    shapes = [teacher_shape(4, 0.5, ((1, 1), (2, 2)))] * 2
+    many = terms.objective(name, student_shape(4), shapes, layers="mapped")
+    layers = [of_layers({1: a, 2: a}) for a in (student, teacher)]
+    torch.testing.assert_close(many(layers[0], [layers[1]] * 2, MASK), one)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_hidden_states_are_not_asked_for_and_nothing_is_owned(name: str) -> None:
+    objective = alike(name)
+    assert not objective.needs_hidden_states
+    assert list(objective.parameters()) == []
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_relation_heads_that_do_not_divide_both_widths_are_named(name: str) -> None:
+    with pytest.raises(UserError, match="relation_heads 6: the widths 24 .student. and 16 .teacher. .* divisor of 8$"):
+        terms.objective(name, student_shape(24, 6), [teacher_shape(16, heads=4)], relation_heads=6)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_heads_wider_than_their_share_of_the_model_count_in_full(name: str) -> None:
+    """Two heads of 12 in a model of width 16: vectors of 24, which a teacher's 24 compares with."""
+    student = model_shape(tiny.model({**tiny.LLAMA, "head_dim": 12}).config)
+    assert (student.hidden_size, student.attention_size) == (16, 24)
+    objective = terms.objective(name, student, [teacher_shape(24, heads=3)], relation_heads=8)
+    assert value(objective, random_attention(2, 12), random_attention(3, 8)).isfinite()
+    with pytest.raises(UserError, match="relation_heads 16: the widths 24 .student. .* divisor of 24$"):
+        terms.objective(name, student, [teacher_shape(24, heads=3)], relation_heads=16)
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("pair", [(0, 1), (1, 0), (0, 0)])
+def test_the_embeddings_have_no_attention_to_map(name: str, pair: tuple[int, int]) -> None:
+    shapes = [teacher_shape(8, pairs=((2, 2), pair))]
+    with pytest.raises(UserError, match=rf"layer_mapping \[{pair[0]}, {pair[1]}\]: layer 0, the embeddings, has no"):
+        terms.objective(name, student_shape(8), shapes, layers="mapped")
+    terms.objective(name, student_shape(8), shapes, layers="last")
