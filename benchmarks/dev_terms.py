@@ -1,0 +1,102 @@
+"""How close students are to their teachers on dev text, by each term of a config.
+
+    python benchmarks/dev_terms.py --config config/cpu/student-dskd-3M.yaml cpu/control-3M cpu/student-dskd-3M
+
+What a term owns (projections, heads) is not part of an exported student. So for every student alike it is trained anew
+on training text, from the same initial values and for the same steps, while the student stays as it is: the figure
+says how much of its teachers a student holds, not how well projections happen to fit it. One JSON line per student.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from palenka import objectives
+from palenka.cli import command
+from palenka.distiller import Distiller, StepSize
+from palenka.hardware import DTYPES, local_device
+from palenka.models import load_frozen, model_shape
+from palenka.plan import DistillConfig, Plan, load_plan
+from palenka.runs import find_run
+from palenka.seeds import seeded
+from palenka.tokens import IGNORED
+
+BATCH = 32
+LEARNING_RATE = 2e-3
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, required=True, help="data, teachers and terms")
+    parser.add_argument("--steps", type=int, default=100, help="steps that a term's own parameters are trained for")
+    parser.add_argument("--set", nargs="*", default=[], metavar="key.path=value", help="override keys of the config")
+    parser.add_argument("students", nargs="+", metavar="RUN")
+    arguments = parser.parse_args()
+    plan = load_plan(arguments.config, arguments.set, DistillConfig)
+    students = [find_run(student, plan.runs) for student in arguments.students]
+    for student in students:
+        print(json.dumps({"student": str(student.relative_to(plan.runs))} | measure(plan, student, arguments.steps)))
+
+
+def measure(plan: Plan, folder: Path, steps: int) -> dict[str, float]:
+    """Each term but the cross-entropy, a mean over the dev tokens."""
+    device = local_device()
+    student = load_frozen(folder, torch.float32, device)
+    teachers = [load_frozen(teacher.folder, DTYPES[plan.precision], device) for teacher in plan.teachers]
+    values = {}
+    for name, config in plan.config.terms.items():
+        if name == "hard_target":
+            continue
+        with seeded(plan.config.seed, "objective", name):
+            shapes = [teacher.shape for teacher in plan.teachers]
+            objective = objectives.find(name)(config, model_shape(plan.model), shapes).to(device)
+        distiller = Distiller(student, teachers, {name: objective})
+        if any(True for _ in objective.parameters()):
+            fit(distiller, plan, steps)
+        values[name] = round(dev_mean(distiller, plan), 5)
+    return values
+
+
+def fit(distiller: Distiller, plan: Plan, steps: int) -> None:
+    """Train what the objective owns; the student is frozen."""
+    optimizer = torch.optim.AdamW(distiller.objectives.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * (1 - step / steps)
+        input_ids, labels = (torch.from_numpy(a) for a in plan.windows.batch(range(step * BATCH, (step + 1) * BATCH)))
+        loss, _ = run(distiller, plan, input_ids, labels, int((labels != IGNORED).sum()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+@torch.no_grad()
+def dev_mean(distiller: Distiller, plan: Plan) -> float:
+    """The term's mean over all dev tokens."""
+    batches = list(dev_batches(plan))
+    tokens = sum(int((labels != IGNORED).sum()) for _, labels in batches)
+    return sum(run(distiller, plan, *batch, tokens)[1].item() for batch in batches)
+
+
+def dev_batches(plan: Plan) -> Iterator[tuple[Tensor, Tensor]]:
+    for start in range(0, len(plan.dev_windows), BATCH):
+        indices = range(start, min(start + BATCH, len(plan.dev_windows)))
+        input_ids, labels = plan.dev_windows.batch(indices)
+        yield torch.from_numpy(input_ids), torch.from_numpy(labels)
+
+
+def run(distiller: Distiller, plan: Plan, input_ids: Tensor, labels: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+    """Loss and terms of a batch, in the precision of the plan, as shares of a mean over `tokens`."""
+    device, dtype = local_device(), DTYPES[plan.precision]
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        loss, terms = distiller(input_ids.to(device), labels.to(device), StepSize(tokens, len(labels)))
+    return loss, terms
+
+
+if __name__ == "__main__":
+    main()
