@@ -10,7 +10,8 @@ from palenka.paths import ROOT
 
 PAGES = {path.stem: path for path in (ROOT / "docs" / "methods").glob("*.md") if path.stem != "README"}
 HEADINGS = [
-    "Equation", "Paper", "What we do differently, and why", "Knobs", "What is logged", "Cost", "What to expect", "Try it",
+    "Equation", "Paper", "What we do differently, and why", "Knobs", "What is logged", "Cost", "What to expect",
+    "Try it",
 ]  # fmt: skip
 
 
