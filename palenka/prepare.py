@@ -7,7 +7,6 @@ Its key is made of the raw texts' content, the versions of the code that decides
 the part that is held out for dev where no dev text is given.
 """
 
-import fcntl
 import hashlib
 import json
 import re
@@ -15,7 +14,6 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -31,6 +29,7 @@ from palenka.corpus import BOUNDARY, DOMAINS, Effects, clean_text, cleaning, hol
 from palenka.corpus.readers import RawText, RawTexts, find_texts
 from palenka.corpus.rows import TEXT_COLUMN, Columns
 from palenka.data_card import data_card
+from palenka.locks import held
 from palenka.tokens import Domain, SplitWriter
 
 VERSION = 1
@@ -70,7 +69,8 @@ def prepare(
     identity = _identity(texts, vocab_size, dev_fraction)
     target = paths.data_root() / name
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(target):
+    lock = target.with_name(f".{target.name}.lock")
+    with held(lock, lambda: _say(f"{name}: waiting for another process that prepares it")):
         if _is_prepared(target, identity):
             _say(f"{name}: already prepared in {target}")
             return target
@@ -151,18 +151,6 @@ def _difference(name: str, there: dict[str, Any], here: dict[str, Any]) -> str:
     if name not in there or name not in here:
         return f"{name}: only in {'that folder' if name in there else 'the new content'}"
     return f"{name}: other text" if "/" in name else f"{name}: {there[name]} there, {here[name]} now"
-
-
-@contextmanager
-def _lock(target: Path) -> Iterator[None]:
-    """Hold the lock of a prepared folder; the system lets go of it when the process ends, however it ends."""
-    with target.with_name(f".{target.name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _say(f"{target.name}: waiting for another process that prepares it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _build(folder: Path, texts: Splits, vocab_size: int, dev_fraction: float | None) -> dict[str, Any]:

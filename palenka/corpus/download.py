@@ -5,15 +5,14 @@ already is never overwritten: it is the same, or an error. `download.json` besid
 with which hash. A hash that nobody publishes is recorded when the file first comes, and holds from then on.
 """
 
-import fcntl
 import hashlib
 import json
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from palenka.corpus.ewok import write_filtered
 from palenka.corpus.places import github_url, hub_url, look_up
 from palenka.corpus.sources import CATALOGUE, GithubFile, HubFiles, Item, OsfFile, Part, Place
 from palenka.corpus.transport import Digest, Patience, Refused, Remote, Unreachable, Web, difference, digest_of
+from palenka.locks import held
 
 RECEIPT = "download.json"
 
@@ -45,7 +45,7 @@ def download(names: Sequence[str], out: Path | None = None, patience: Patience |
         _announce(item, target)
         try:
             target.mkdir(parents=True, exist_ok=True)
-            with _lock(target):
+            with held(target / ".download.lock", partial(_say, f"  waiting for another download to {_short(target)}")):
                 _Job(item, target, web).run()
         except OSError as error:
             raise UserError(f"{error.filename or target}: {error.strerror or error}") from None
@@ -88,18 +88,6 @@ def _next_step(item: Item, target: Path) -> str:
         return f"Next: python -m palenka prepare {' '.join(folders)} --name {item.prepared_as}"
     data = "" if target == paths.evaluation_root() else f" --data {shlex.quote(_short(target))}"
     return f"Next: python -m palenka evaluate RUN --tasks {','.join(item.tasks)}{data}"
-
-
-@contextmanager
-def _lock(target: Path) -> Iterator[None]:
-    """Hold a folder's lock; the system lets go of it when the process ends, however it ends."""
-    with (target / ".download.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _say(f"  waiting for another download to {_short(target)}")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @dataclass
