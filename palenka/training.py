@@ -186,12 +186,13 @@ class Trainer:
         started = time.monotonic() - self.progress.seconds
         self.meter.started = time.monotonic()
         for step in range(self.progress.step, self.plan.total_steps):
-            self._step(step)
+            self.step(step)
             self.progress.seconds = time.monotonic() - started
             self._after_step(step + 1)
         self._finish()
 
-    def _step(self, step: int) -> None:
+    def step(self, step: int) -> None:
+        """One optimizer step on the batch of that number."""
         positions = range(step * self.config.batch_size, (step + 1) * self.config.batch_size)
         input_ids, labels = (torch.from_numpy(array) for array in self.plan.windows.batch(positions))
         size = StepSize(int((labels != IGNORED).sum()), len(positions), progress=step / self.plan.total_steps)
