@@ -445,3 +445,11 @@ def test_a_term_of_wide_range_has_plain_tick_labels_and_no_ring(runs: Path) -> N
     unfinished = [read_run(folder)]
     assert term_panels(unfinished, "logit") == [(0, term)]
     assert term_panels(unfinished, None) != [(0, cross_entropy)]
+
+
+def test_an_objective_is_told_with_its_course_and_its_scale(runs: Path) -> None:
+    falling = {"start": 1.0, "end": 0.25}
+    terms = {"hard_target": {"weight": 1}, "logit": {"weight": falling, "reduction": "sequence_sum"}}
+    write_run(runs, "kd", objective=terms)
+    (run,) = read_runs(["kd"])
+    assert tables.objective_text(run) == "1 × hard_target + 1→0.25 × logit summed over sequences"

@@ -90,7 +90,13 @@ def count(number: int, noun: str) -> str:
 
 def objective_text(run: Run) -> str:
     """`1 × hard_target + 0.5 × logit`."""
-    return " + ".join(f"{weight} × {term}" for term, weight in run.weights.items()) or "next-token cross-entropy"
+    knobs = run.config.get("objective") or {}
+
+    def text(term: str) -> str:
+        summed = (knobs[term] or {}).get("reduction") == "sequence_sum"
+        return f"{run.weights[term]} × {term}" + (" summed over sequences" if summed else "")
+
+    return " + ".join(map(text, run.weights)) or "next-token cross-entropy"
 
 
 def teacher_labels(run: Run, runs: list[Run]) -> list[str]:
