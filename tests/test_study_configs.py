@@ -1,6 +1,8 @@
 """The shipped configs: each says what it is and what it costs, fits its program, and has the published shape."""
 
 import re
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -143,6 +145,27 @@ def test_every_config_has_a_plan_before_its_teachers_are_trained(
     if plan.teachers:
         with pytest.raises(UserError, match=r"train it first: python train\.py --config config/"):
             load_plan(RUNS[run], [], schema)
+
+
+EXPERIMENTS = sorted((ROOT / "distillation_type_experiments").glob("*.py"))
+
+
+@pytest.mark.parametrize("script", EXPERIMENTS, ids=lambda path: path.stem)
+def test_an_experiment_plans_its_own_config_from_any_folder(
+    script: Path, prepared: Path, runs_folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("palenka.plan.matrix_rate", lambda device, precision: 1e12)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    short = ["data.name=tiny", "training.num_epochs=null", "training.max_steps=3"]
+    monkeypatch.setattr(sys, "argv", [str(script), *short, "--dry-run"])
+    runpy.run_path(str(script), run_name="__main__")
+    printed = capsys.readouterr().out
+    (config,) = (path for path in RUNS.values() if command_of(path)[-3] == script.relative_to(ROOT).as_posix())
+    assert printed.startswith(f"name: {read_yaml(config)['name']}\n")
+    assert "teacher Llama-16M" in printed
+    assert ("teacher GPT2-97M" in printed) == (script.stem != "dskd-distillation-1-teacher")
 
 
 def test_students_differ_from_their_controls_by_distillation_alone() -> None:
