@@ -231,6 +231,12 @@ class Plan:
         return count_parameters_of(self.model)
 
     @property
+    def owned_parameters(self) -> int:
+        """Parameters that the objectives own: trained with the student, and left out of its folder."""
+        built = [_build_without_memory(name, self.config, self.model, self.teachers) for name in self.config.terms]
+        return sum(parameter.numel() for objective in built for parameter in objective.parameters())
+
+    @property
     def method(self) -> str:
         return "distill" if self.teachers else "train"
 
@@ -352,12 +358,19 @@ def _batch_problems(training: TrainingConfig, processes: int) -> Iterator[str]:
 
 def _objective_problems(config: RunConfig, student: PretrainedConfig, teachers: list[TeacherPlan]) -> Iterator[str]:
     """Build each objective without memory: many values that do not fit the models show only there."""
-    for name, knobs in config.terms.items():
+    for name in config.terms:
         try:
-            with torch.device("meta"):
-                objectives.find(name)(knobs, model_shape(student), [teacher.shape for teacher in teachers])
+            _build_without_memory(name, config, student, teachers)
         except UserError as error:
             yield f"objective.{name}: {error}"
+
+
+def _build_without_memory(
+    name: str, config: RunConfig, student: PretrainedConfig, teachers: list[TeacherPlan]
+) -> objectives.Objective:
+    shapes = [teacher.shape for teacher in teachers]
+    with torch.device("meta"):
+        return objectives.find(name)(config.terms[name], model_shape(student), shapes)
 
 
 @dataclass(frozen=True)
@@ -484,6 +497,7 @@ def describe_cost(plan: Plan) -> str:
             f"layers (teacher, student) {list(teacher.shape.layer_pairs)}{_untrained(teacher)}"
             for teacher in plan.teachers
         ),
+        *([f"  objectives: {plan.owned_parameters:,} parameters of their own"] if plan.owned_parameters else []),
         f"  data {data.name}: {plan.windows.epoch_size(0):,} windows of {data.seq_length} tokens an epoch, "
         f"{len(plan.dev_windows):,} dev windows",
         f"  {plan.total_steps:,} steps of {training.batch_size} sequences "
@@ -505,7 +519,8 @@ def _memory(plan: Plan) -> float:
     width, layers = plan.model.hidden_size, plan.model.num_hidden_layers
     tokens = plan.micro_batch_size * plan.config.data.seq_length
     size = 4 if plan.precision == "fp32" else 2
-    state = 16 * plan.parameters["total"] + size * sum(t.parameters["total"] for t in plan.teachers)
+    trained = plan.parameters["total"] + plan.owned_parameters
+    state = 16 * trained + size * sum(teacher.parameters["total"] for teacher in plan.teachers)
     return state + size * tokens * width * layers * 34
 
 

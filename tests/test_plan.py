@@ -309,6 +309,7 @@ def test_the_description_names_what_a_run_costs(make_plan: MakePlan) -> None:
     text = describe_cost(plan)
     for expected in (
         f"student: llama, {plan.parameters['total']:,} parameters", "teacher teacher: ", "[(2, 1), (3, 2)]",
+        "objectives: 768 parameters of their own",  # two projections of 16 · 24
         f"{plan.windows.epoch_size(0):,} windows of 16 tokens", "8 steps of 8 sequences", "FLOPs", "GiB", "roughly",
     ):  # fmt: skip
         assert expected in text
