@@ -209,6 +209,7 @@ class Web:
             with part.path.open("ab") as file:
                 for chunk in _chunks(response, most=None):
                     file.write(chunk)
+                    file.flush()  # what came is there to go on from, should the process be killed
                     received += len(chunk)
                     advance(len(chunk))
                     if remote.size is not None and file.tell() > remote.size:
