@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     description = "A laboratory for training small language models from scratch and distilling them."
     parser = _parser(description, prog="palenka")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_download, _add_prepare, _add_demo_text, _add_evaluate, _add_report):
+    for add in (_add_download, _add_prepare, _add_demo_text, _add_evaluate, _add_compare, _add_report):
         add(commands)
     parsed = parser.parse_args(arguments)
     parsed.run(parsed)
@@ -135,6 +135,26 @@ def _add_evaluate(commands: Any) -> None:
         for run in map(find_run, parsed.runs):
             if (run / "result.json").exists():
                 write_model_card(run)
+
+    parser.set_defaults(run=run)
+
+
+def _add_compare(commands: Any) -> None:
+    parser = commands.add_parser("compare", help="what the scores of the same items say of two evaluated models")
+    for side in "AB":
+        parser.add_argument(side.lower(), metavar=side, help="an evaluated run, or RUN,RUN,… that differ in seed only")
+    parser.add_argument("--tasks", metavar="TASK,…", help="tasks (default: all on which both sides were evaluated)")
+    parser.add_argument("--resamples", type=int, metavar="N", help="resamples of the bootstrap (default 10000)")
+    parser.add_argument("--all", action="store_true", help="show what is not significant, too")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write everything as JSON")
+
+    def run(parsed: argparse.Namespace) -> None:
+        from palenka.evaluation.comparison import RESAMPLES
+        from palenka.report.compare import compare
+
+        resamples = RESAMPLES if parsed.resamples is None else parsed.resamples
+        tasks = parsed.tasks.split(",") if parsed.tasks else None
+        compare(parsed.a.split(","), parsed.b.split(","), tasks, resamples, parsed.all, parsed.out)
 
     parser.set_defaults(run=run)
 

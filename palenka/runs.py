@@ -82,9 +82,9 @@ class Run:
         if not path.exists():
             self._check_free()
             return
-        differences = list(_differences(read_json(path), json.loads(json.dumps(identity))))
-        if differences:
-            listed = "\n".join(f"  {line}" for line in differences)
+        found = list(differences(read_json(path), json.loads(json.dumps(identity))))
+        if found:
+            listed = "\n".join(f"  {line}" for line in found)
             raise UserError(
                 f"{self.path}: this name holds another run; nothing was changed. It differs in\n{listed}\n"
                 "Choose another name (name=…), or move that folder away."
@@ -199,11 +199,12 @@ def _sync(folder: Path) -> None:
             os.fsync(file.fileno())
 
 
-def _differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
+def differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
+    """What differs between two nested mappings, a line each: `old` is there, `new` is here."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in [*old, *(name for name in new if name not in old)]:
             below = f"{key}.{name}" if key else str(name)
-            yield from _differences(old.get(name), new.get(name), below)
+            yield from differences(old.get(name), new.get(name), below)
     elif old != new:
         yield f"{key}: {_brief(old)} there, {_brief(new)} here"
 

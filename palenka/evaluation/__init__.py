@@ -2,7 +2,7 @@
 
     items.py          reading and checking items          scoring.py   items → token sequences → log-probabilities
     statistics.py     accuracies, ties, standard errors   floors.py    what the items give away, with ngram.py
-    cross_entropy.py  dev and test text, per domain
+    cross_entropy.py  dev and test text, per domain          comparison.py  two models, with distributions.py
 """
 
 import hashlib

@@ -9,6 +9,7 @@ from itertools import combinations
 from statistics import mean
 from typing import Any
 
+from palenka.evaluation.comparison import paired_stderr
 from palenka.report.results import Evaluation, Run, Subtask
 
 FIRST_TASKS = ("supplement_filtered", "blimp_filtered", "ewok_filtered")
@@ -73,19 +74,9 @@ def difference(first: Run, second: Run, task: str) -> Difference | None:
     if not comparable(one, other):
         return None
     value = one.accuracy - other.accuracy
-    paired = _paired_stderr(first, second, task)
+    both = task in first.outcomes and task in second.outcomes
+    paired = paired_stderr(first.outcomes[task], second.outcomes[task]) if both else None
     return Difference(value, paired if paired is not None else math.hypot(one.stderr, other.stderr), paired is not None)
-
-
-def _paired_stderr(first: Run, second: Run, task: str) -> float | None:
-    """Standard error of the difference between two unweighted means over subtasks, from the items."""
-    if task not in first.outcomes or task not in second.outcomes:
-        return None
-    one, other = first.outcomes[task], second.outcomes[task]
-    if any(len(outcomes) < 2 for outcomes in one.values()):
-        return None
-    variances = [(one[name] - other[name]).var(ddof=1) / len(one[name]) for name in one]
-    return math.sqrt(sum(variances)) / len(variances)
 
 
 def ranking(runs: list[Run], task: str) -> list[Run]:
@@ -159,15 +150,16 @@ def seed_groups(runs: list[Run]) -> list[list[Run]]:
     """Groups of at least two runs whose configs differ in nothing but name and seed."""
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        groups[_without_seed(run)].append(run)
+        groups[json.dumps(without_seed(run), sort_keys=True, default=str)].append(run)
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _without_seed(run: Run) -> str:
+def without_seed(run: Run) -> dict[str, Any]:
+    """The config of a run without its name, seeds and places."""
     kept = {key: value for key, value in run.config.items() if key not in ("name", "seed", "paths")}
     if isinstance(kept.get("data"), dict):
         kept["data"] = {key: value for key, value in kept["data"].items() if key != "seed"}
-    return json.dumps(kept, sort_keys=True, default=str)
+    return kept
 
 
 def same_dev_text(runs: list[Run]) -> bool:

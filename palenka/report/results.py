@@ -10,14 +10,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 import yaml
-from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from palenka.config import UserError
+from palenka.evaluation.comparison import Outcomes
 from palenka.runs import find_run
 from palenka.schedules import Weight
 
-Outcomes = dict[str, NDArray[np.float64]]
 Stored = TypeVar("Stored", bound=BaseModel)
 
 
@@ -60,6 +59,7 @@ class Subtask(BaseModel):
     n: int
     ties: int = 0
     phenomenon: str | None = None
+    field: str | None = None
     floors: dict[str, float | None] = {}
 
 
@@ -153,7 +153,7 @@ def read_runs(names: list[str]) -> list[Run]:
     """
     runs = [run for name in names for run in _in_order(read_run(folder) for folder in _folders(name))]
     runs = list({run.folder: run for run in runs}.values())
-    _label(runs)
+    set_labels(runs)
     return runs
 
 
@@ -164,11 +164,6 @@ def read_run(folder: Path) -> Run:
         UserError: a file that is there cannot be read; the message names it.
     """
     config_text, config = _read_yaml(folder / "config.yaml")
-    evaluations = [
-        _read_model(path, Evaluation)
-        for path in sorted((folder / "evaluation").glob("*.json"))
-        if path.name != "cross_entropy.json"
-    ]
     losses = _read_optional(folder / "evaluation" / "cross_entropy.json", CrossEntropyFile)
     return Run(
         folder=folder,
@@ -179,9 +174,22 @@ def read_run(folder: Path) -> Run:
         environment=_read_object(folder / "environment.json"),
         result=_read_optional(folder / "result.json", Result),
         metrics=_read_metrics(folder / "metrics.jsonl"),
-        evaluations={evaluation.task: evaluation for evaluation in evaluations},
+        evaluations=_read_evaluations(folder),
         cross_entropy=losses.splits if losses else {},
     )
+
+
+def read_evaluated(folder: Path) -> Run:
+    """Reads a run directory, or of another model folder what its evaluation left there."""
+    if (folder / "config.yaml").exists():
+        return read_run(folder)
+    return Run(folder, folder.name, {}, "", {}, {}, None, [], _read_evaluations(folder), {})
+
+
+def _read_evaluations(folder: Path) -> dict[str, Evaluation]:
+    paths = sorted((folder / "evaluation").glob("*.json"))
+    evaluations = [_read_model(path, Evaluation) for path in paths if path.name != "cross_entropy.json"]
+    return {evaluation.task: evaluation for evaluation in evaluations}
 
 
 def _folders(name: str) -> list[Path]:
@@ -202,7 +210,7 @@ def _in_order(found: Iterable[Run]) -> list[Run]:
     return sorted(runs, key=lambda run: (run.distilled, not run.is_among(teachers), len(run.weights)))
 
 
-def _label(runs: list[Run]) -> None:
+def set_labels(runs: list[Run]) -> None:
     """Short names: without the folder that all of them share."""
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
@@ -293,8 +301,11 @@ def _read_outcomes(folder: Path, evaluation: Evaluation) -> Outcomes | None:
     ties = {(subtask, item) for subtask, items in evaluation.tie_items.items() for item in items}
     found: dict[str, list[tuple[int, float]]] = {name: [] for name in evaluation.subtasks}
     for record in _read_metrics(path):
-        name, item = record["subtask"], record["item"]
-        outcome = 0.5 if (name, item) in ties else float(record["good"] > record["bad"])
+        try:
+            name, item = record["subtask"], record["item"]
+            outcome = 0.5 if (name, item) in ties else float(record["good"] > record["bad"])
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{path}: a line lacks subtask, item, good or bad, or holds no number there") from error
         found.setdefault(name, []).append((item, outcome))
     outcomes = {name: np.array([outcome for _, outcome in sorted(items)]) for name, items in found.items()}
     return outcomes if _agree(outcomes, evaluation) else None
