@@ -212,3 +212,13 @@ def test_a_real_process_from_another_folder(tmp_path: Path, arguments: tuple[str
     done = subprocess.run([sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
     fails((done.returncode, done.stdout, done.stderr), "error: ")
     assert done.stdout == ""
+
+
+def test_a_reader_who_has_seen_enough_gets_no_traceback() -> None:
+    command = [sys.executable, "-m", "palenka", "download", "--list"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        errors = process.stderr.read().decode()
+    assert process.returncode == 141
+    assert errors == ""
