@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
+from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
 
 from palenka.config import UserError
 from palenka.evaluation import scoring
+from palenka.evaluation.fast_layers import OneDnnLinear, is_onednn_usable
 from palenka.evaluation.items import Item
 from palenka.evaluation.scoring import Scorer, Text, encode
 from palenka.tokenizer import load_tokenizer
@@ -53,9 +54,21 @@ def plain_log_prob(model: Any, context: list[int], continuation: list[int]) -> f
     return sum(float(logits[i - 1, tokens[0, i]]) for i in range(len(context), tokens.shape[1]))
 
 
-@pytest.mark.parametrize("keys", [tiny.GPT2, tiny.LLAMA], ids=["gpt2", "llama"])
+ARCHITECTURES = {
+    "gpt2": tiny.GPT2,
+    "llama": tiny.LLAMA,
+    "grouped-heads": {**tiny.LLAMA, "num_key_value_heads": 1},
+    "gptj": {
+        "architecture": "gptj", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "rotary_dim": 4,
+    },
+}  # fmt: skip
+of_each_architecture = pytest.mark.parametrize("keys", ARCHITECTURES.values(), ids=ARCHITECTURES)
+
+
+@of_each_architecture
 def test_pairs_equal_the_plain_formula(keys: Any, tokenizer: Any) -> None:
     subject = scorer(keys, tokenizer)
+    assert subject.takes_trees
     items = [pair(good, bad) for good in SENTENCES for bad in SENTENCES]
     scores = subject.score(encode(items, tokenizer), batch_tokens=64)
     sentences = [text for item in items for text in (item.good, item.bad)]
@@ -117,7 +130,7 @@ def test_a_tokenizer_without_any_special_token_is_reported() -> None:
         Scorer(tiny.model(tiny.GPT2), Letters(), "a model").score([Text((), (6, 8))])
 
 
-@pytest.mark.parametrize("keys", [tiny.GPT2, tiny.LLAMA], ids=["gpt2", "llama"])
+@of_each_architecture
 def test_batches_order_and_company_do_not_matter(keys: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = scorer(keys, tokenizer)
     texts = encode([pair(good, bad) for good in SENTENCES for bad in SENTENCES], tokenizer)
@@ -128,30 +141,118 @@ def test_batches_order_and_company_do_not_matter(keys: Any, tokenizer: Any, monk
     np.testing.assert_allclose(subject.score([texts[i] for i in shuffled]), alone[shuffled], atol=1e-4)
     monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", {"cpu": 3 * tiny.VOCABULARY})
     np.testing.assert_allclose(subject.score(texts), alone, atol=1e-4)
+    monkeypatch.setattr(subject, "takes_trees", False)
+    np.testing.assert_allclose(subject.score(texts, 40), alone, atol=1e-4)
 
 
-def test_equal_texts_are_scored_once_and_tie_exactly(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def rows_through(layer: torch.nn.Module) -> list[int]:
+    """Filled with the number of states of each call of the layer."""
+    seen: list[int] = []
+    layer.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].flatten(0, -2).shape[0]))
+    return seen
+
+
+@pytest.mark.parametrize("takes_trees", [True, False])
+def test_equal_texts_are_scored_once_and_tie_exactly(tokenizer: Any, takes_trees: bool) -> None:
     subject = scorer(tiny.GPT2, tokenizer)
-    rows = []
-    log_probs = subject.log_probs
+    subject.takes_trees = takes_trees
+    seen = rows_through(subject.model.get_output_embeddings())
+    texts = [Text((), (5, 6, 7)), Text((), (8, 9)), Text((), (5, 6, 7)), Text((), (5, 6, 7))]
+    scores = subject.score(texts)
+    # Of the trees' five tokens to be scored, two stand behind the same prefix.
+    assert sum(seen) == (4 if takes_trees else 5)
+    assert scores[0] == scores[2] == scores[3] != scores[1]
 
-    def counted(inputs: Any, labels: Any) -> Any:
-        rows.append(len(inputs))
-        return log_probs(inputs, labels)
 
-    monkeypatch.setattr(subject, "log_probs", counted)
-    scores = subject.score(encode([pair(SENTENCES[0], SENTENCES[0]), pair(SENTENCES[1], SENTENCES[0])], tokenizer))
-    assert sum(rows) == 2
-    assert scores[0] == scores[1] == scores[3]
+def test_a_common_beginning_goes_through_the_model_once(tokenizer: Any) -> None:
+    subject = scorer(tiny.LLAMA, tokenizer)
+    seen = rows_through(subject.model.model.layers[0])
+    context = tuple(range(10, 30))
+    texts = [Text(context, (5, 6, 7)), Text(context, (5, 8)), Text(context[:-1], (9, 5))]
+    scores = subject.score(texts)
+    assert subject.takes_trees
+    assert sum(seen) == 20 + 2 + 1
+    expected = [plain_log_prob(subject.model, list(text.context), list(text.continuation)) for text in texts]
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
 
 
 def test_only_scored_positions_reach_the_vocabulary_layer_in_chunks(tokenizer: Any) -> None:
     subject = scorer(tiny.GPT2, tokenizer)
-    seen: list[int] = []
-    subject.model.get_output_embeddings().register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    seen = rows_through(subject.model.get_output_embeddings())
     texts = [Text((5,) * 20, (6, 7)), Text((), (8,))]
     subject.score(texts)
     assert sum(seen) == 3
+
+
+def test_texts_of_all_lengths_are_scored_together(tokenizer: Any) -> None:
+    subject = scorer(tiny.GPT2, tokenizer)
+    long = tuple(np.random.default_rng(0).integers(4, tiny.VOCABULARY, 200).tolist())
+    texts = [Text((), long[:100]), Text((), long), Text(long[:90], long[90:95]), Text((), long[:1]), Text(long[:3], ())]
+    expected = [plain_log_prob(subject.model, list(text.context) or [BOS], list(text.continuation)) for text in texts]
+    np.testing.assert_allclose(subject.score(texts), expected, atol=1e-4, rtol=1e-6)
+    assert subject.score([Text((5,), ())]) == [0.0]
+
+
+class Deaf(torch.nn.Module):
+    """A model that takes the arguments named, and does as if it had not."""
+
+    def __init__(self, model: Any, ignored: str) -> None:
+        super().__init__()
+        self.model, self.ignored = model, ignored
+        self.config, self.device = model.config, model.device
+        self.get_input_embeddings = model.get_input_embeddings
+
+    def get_output_embeddings(self) -> None:
+        return None
+
+    def forward(self, inputs: torch.Tensor, **arguments: Any) -> Any:
+        if self.ignored == "refuses all" and len(arguments) > 1:
+            raise TypeError("unexpected argument")
+        return self.model(inputs, **{key: value for key, value in arguments.items() if key != self.ignored})
+
+
+@pytest.mark.parametrize("ignored", ["attention_mask", "position_ids", "refuses all"])
+@of_each_architecture
+def test_a_model_that_cannot_take_trees_is_scored_without(keys: Any, ignored: str, tokenizer: Any) -> None:
+    whole = scorer(keys, tokenizer)
+    untrained = Scorer(Deaf(tiny.model(keys), ignored), tokenizer, "untrained")
+    assert not untrained.takes_trees
+    subject = Scorer(Deaf(whole.model, ignored), tokenizer, "deaf")
+    assert not subject.takes_trees
+    texts = encode([pair(SENTENCES[0], SENTENCES[1])], tokenizer)
+    np.testing.assert_allclose(subject.score(texts), whole.score(texts), atol=1e-4)
+
+
+@pytest.mark.parametrize("window", [3, 40, 70])
+def test_a_model_with_an_attention_window_is_scored_with_it(window: int, tokenizer: Any) -> None:
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "attn_implementation": "eager"}
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, **heads}
+    torch.manual_seed(0)
+    model = MistralForCausalLM(MistralConfig(**shape, **tiny.TOKEN_IDS, sliding_window=window))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(10 if parameter.ndim > 1 else 1)
+    subject = Scorer(model, tokenizer, "short-sighted")
+    assert subject.takes_trees == (window == 70)
+    long = tuple(np.random.default_rng(0).integers(4, tiny.VOCABULARY, 120).tolist())
+    texts = [Text((), long), Text((), long[:-1]), Text((), long[:3]), Text((), (*long[:2], 5))]
+    expected = [plain_log_prob(model, [BOS], list(text.continuation)) for text in texts]
+    np.testing.assert_allclose(subject.score(texts), expected, atol=1e-4, rtol=1e-6)
+
+
+@of_each_architecture
+def test_a_loaded_model_has_the_scores_of_plain_layers(
+    keys: Any, prepared_once: Path, tmp_path: Path, tokenizer: Any
+) -> None:
+    run = tiny.write_finished_run(tmp_path / "run", keys, prepared_once / "tokenizer")
+    texts = encode([pair(good, bad) for good in SENTENCES for bad in SENTENCES], tokenizer)
+    subject = Scorer.load(run)
+    assert any(isinstance(layer, OneDnnLinear) for layer in subject.model.modules()) == is_onednn_usable()
+    scores = subject.score(texts)
+    plain = AutoModelForCausalLM.from_pretrained(run)
+    expected = [plain_log_prob(plain, [BOS], list(text.continuation)) for text in texts]
+    np.testing.assert_allclose(scores, expected, atol=4e-5)
+    np.testing.assert_array_equal(subject.score(texts), scores)
 
 
 def test_a_bf16_checkpoint_is_evaluated_in_float32(prepared_once: Path, tmp_path: Path, tokenizer: Any) -> None:

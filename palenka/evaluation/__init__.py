@@ -2,7 +2,8 @@
 
     items.py          reading and checking items          scoring.py   items → token sequences → log-probabilities
     statistics.py     accuracies, ties, standard errors   floors.py    what the items give away, with ngram.py
-    cross_entropy.py  dev and test text, per domain          comparison.py  two models, with distributions.py
+    cross_entropy.py  dev and test text, per domain       comparison.py  two models, with distributions.py
+    token_tree.py, fast_layers.py                         what makes scoring fast
 """
 
 import hashlib

@@ -18,19 +18,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
 from palenka.config import UserError
+from palenka.evaluation.fast_layers import use_fast_layers
 from palenka.evaluation.items import Item
+from palenka.evaluation.token_tree import Inputs, Row, rows_of
 from palenka.hardware import local_device
 from palenka.models import SAFELY, load_frozen
 
 IGNORED = -100
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
-LOGITS_AT_ONCE = {"cpu": 2**22, "cuda": 2**27}
+LOGITS_AT_ONCE = {"cpu": 2**21, "cuda": 2**27}
 """Numbers, not tokens. On a CPU, larger arrays are given back to the system each time: a quarter slower."""
+ROW_NODES = 64
+TREE_TOLERANCE = 2e-5
+"""Of the largest number. Rounding is a hundredth of it; even untrained models that ignore positions are ten times it.
+"""
 
 
 class Text(NamedTuple):
@@ -72,6 +77,7 @@ class Scorer:
         self.name = name
         self.device = next(model.parameters()).device
         self.body, self.head = _body_and_head(self.model)
+        self.takes_trees = _takes_trees(self.body, self.vocabulary, self.max_length or ROW_NODES, self.device)
 
     @classmethod
     def load(cls, folder: Path) -> "Scorer":
@@ -85,12 +91,18 @@ class Scorer:
             tokenizer = AutoTokenizer.from_pretrained(folder, **SAFELY)
         except (OSError, ValueError, ImportError) as error:
             raise UserError(f"{folder}: cannot be loaded as a causal language model: {error}") from None
+        use_fast_layers(model)
         return cls(model, tokenizer, str(folder))
 
     @property
     def max_length(self) -> int | None:
         """The longest input the model has positions for."""
         return getattr(self.model.config, "max_position_embeddings", None)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many token ids the model knows."""
+        return self.model.get_input_embeddings().num_embeddings
 
     @property
     def prefix(self) -> int:
@@ -102,7 +114,6 @@ class Scorer:
 
     def check(self, items: Sequence[Item], texts: Sequence[Text], task: str) -> None:
         """Raise UserError for the first item whose texts (two each, as `encode` gives them) cannot be scored."""
-        vocabulary = self.model.get_input_embeddings().num_embeddings
         for number, text in enumerate(texts):
             item = items[number // 2]
             where = f"{task}/{item.subtask}, line {item.line}"
@@ -111,13 +122,15 @@ class Scorer:
                 raise UserError(f"{where}: {self.name}'s tokenizer leaves nothing to score behind the context")
             if self.max_length is not None and length > self.max_length:
                 raise UserError(f"{where}: {length} tokens, but {self.name} has {self.max_length} positions")
-            if max(text.context + text.continuation) >= vocabulary:
-                raise UserError(f"{where}: {self.name}'s tokenizer gives ids beyond the model's {vocabulary} entries")
+            if max(text.context + text.continuation) >= self.vocabulary:
+                entries = self.vocabulary
+                raise UserError(f"{where}: {self.name}'s tokenizer gives ids beyond the model's {entries} entries")
 
     def score(self, texts: Sequence[Text], batch_tokens: int | None = None, label: str = "") -> NDArray[np.float64]:
         """Summed log-probability of each continuation, in nats: (texts,).
 
-        Equal texts are scored once, so that they tie exactly; batches hold texts of similar length.
+        Equal texts are scored once, so that they tie exactly; what texts begin with in common goes through the model
+        once, where it allows that; batches hold rows of similar length.
 
         Raises:
             UserError: a score that is not finite: the model's weights are broken.
@@ -126,12 +139,36 @@ class Scorer:
         order = [numbers.setdefault(text, len(numbers)) for text in texts]
         distinct = [(text.context or (self.prefix,)) + text.continuation for text in numbers]
         contexts = [len(text.context) or 1 for text in numbers]
-        scores = np.empty(len(distinct))
-        batches = list(_batches(distinct, batch_tokens or BATCH_TOKENS[self.device.type]))
-        for batch in progress(batches, [len(batch) for batch in batches], label, "sentences"):
-            inputs, labels = _padded([distinct[i] for i in batch], [contexts[i] for i in batch], self.prefix)
-            scores[batch] = self.log_probs(inputs, labels)
+        rows = rows_of([text[:-1] for text in distinct], ROW_NODES if self.takes_trees else 0)
+        batches = list(_batches(rows, batch_tokens or BATCH_TOKENS[self.device.type]))
+        scores = np.zeros(len(distinct))
+        for batch in progress(batches, [sum(len(row.texts) for row in rows) for rows in batches], label, "sentences"):
+            self._add_scores(scores, batch, distinct, contexts)
         return scores[order]
+
+    @torch.inference_mode()
+    def _add_scores(
+        self, scores: NDArray[np.float64], rows: Sequence[Row], texts: list[tuple[int, ...]], contexts: list[int]
+    ) -> None:
+        """Add to each text's score the log-probabilities of its tokens behind its context.
+
+        Args:
+            scores: (texts,), changed in place.
+            rows: a batch: the inputs, that is all tokens but the last, of some of the texts.
+            texts: token ids of all texts.
+            contexts: how many of each text's first tokens are not scored.
+        """
+        inputs = Inputs.of(rows, self.prefix)
+        places = [
+            (number, row, node, token)
+            for row, tree in enumerate(rows)
+            for number, path in zip(tree.texts, tree.paths, strict=True)
+            for node, token in zip(path[contexts[number] - 1 :], texts[number][contexts[number] :], strict=True)
+        ]
+        if places:
+            owner, row, node, token = np.array(places).T
+            states = _tree_states(self.body, inputs, self.device) if _is_shared(rows) else self._states(inputs.tokens)
+            np.add.at(scores, owner, self._log_probs_at(states, row * inputs.tokens.shape[1] + node, token))
 
     @torch.inference_mode()
     def log_probs(self, inputs: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -141,31 +178,56 @@ class Scorer:
             inputs: (rows, positions) token ids, padded on the right.
             labels: (rows, positions): the token after each input; -100 where none is scored.
         """
-        states = self.body(torch.from_numpy(inputs).to(self.device))
-        targets = torch.from_numpy(labels).to(self.device)
-        rows, columns = torch.nonzero(targets != IGNORED, as_tuple=True)
-        states, targets = states[rows, columns], targets[rows, columns]
-        sums = torch.zeros(len(inputs), dtype=torch.float64, device=self.device)
-        chunk = max(1, LOGITS_AT_ONCE[self.device.type] // self.model.get_input_embeddings().num_embeddings)
-        for state, target, row in zip(states.split(chunk), targets.split(chunk), rows.split(chunk), strict=True):
-            losses = F.cross_entropy(self.head(state), target, reduction="none")
-            sums.index_add_(0, row, -losses.double())
-        if not sums.isfinite().all():
+        places = np.flatnonzero(labels != IGNORED)
+        sums = np.zeros(len(inputs))
+        found = self._log_probs_at(self._states(inputs), places, labels.ravel()[places])
+        np.add.at(sums, places // inputs.shape[1], found)
+        return sums
+
+    def _states(self, inputs: NDArray[np.int64]) -> Tensor:
+        return self.body(torch.from_numpy(inputs).to(self.device))
+
+    def _log_probs_at(
+        self, states: Tensor, places: NDArray[np.int64], tokens: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Log-probability of each token after the state at its place, in nats: (tokens,).
+
+        Args:
+            states: (rows, positions, width); only those at the places go through the head, each once.
+            places: (tokens,) numbers row · positions + position; several tokens may have one place.
+            tokens: (tokens,)
+        """
+        found = np.empty(len(places))
+        distinct, state_of = np.unique(places, return_inverse=True)
+        needed = states.flatten(0, 1)[torch.from_numpy(distinct).to(self.device)]
+        order = np.argsort(state_of, kind="stable")
+        chunk = max(1, LOGITS_AT_ONCE[self.device.type] // self.vocabulary)
+        for start in range(0, len(distinct), chunk):
+            first, end = np.searchsorted(state_of[order], (start, start + chunk))
+            asked = order[first:end]
+            log_probs = self.head(needed[start : start + chunk]).log_softmax(-1)
+            indices = (torch.from_numpy(each).to(self.device) for each in (state_of[asked] - start, tokens[asked]))
+            found[asked] = log_probs[tuple(indices)].double().cpu().numpy()
+        if not np.isfinite(found).all():
             raise UserError(f"{self.name}: the model gives scores that are not finite; are its weights whole?")
-        return sums.cpu().numpy()
+        return found
 
 
-def _body_and_head(model: Any) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+Body = Callable[..., Tensor]
+"""Tokens (rows, positions) → states (rows, positions, width); takes `attention_mask` and `position_ids`, too."""
+
+
+def _body_and_head(model: Any) -> tuple[Body, Callable[[Tensor], Tensor]]:
     """Functions tokens → states and states → logits; the second, the vocabulary layer, is for scored positions only.
 
     Some architectures do more to their logits than that layer (scale or cap them): those give their logits whole.
     """
 
-    def states(inputs: Tensor) -> Tensor:
-        return model.base_model(inputs, use_cache=False).last_hidden_state
+    def states(inputs: Tensor, **arguments: Tensor) -> Tensor:
+        return model.base_model(inputs, use_cache=False, **arguments).last_hidden_state
 
-    def logits(inputs: Tensor) -> Tensor:
-        return model(inputs, use_cache=False).logits
+    def logits(inputs: Tensor, **arguments: Tensor) -> Tensor:
+        return model(inputs, use_cache=False, **arguments).logits
 
     head = model.get_output_embeddings()
     probe = torch.arange(min(8, model.get_input_embeddings().num_embeddings), device=model.device)[None]
@@ -176,34 +238,57 @@ def _body_and_head(model: Any) -> tuple[Callable[[Tensor], Tensor], Callable[[Te
     return logits, torch.nn.Identity()
 
 
-def _batches(texts: list[tuple[int, ...]], batch_tokens: int) -> Iterator[list[int]]:
-    """Numbers of the texts, longest first, in batches of at most `batch_tokens` padded tokens (or one text)."""
-    batch: list[int] = []
-    longest = 0
-    for number in sorted(range(len(texts)), key=lambda i: (-len(texts[i]), texts[i])):
-        longest = longest or len(texts[number])
-        if batch and longest * (len(batch) + 1) > batch_tokens:
+def _tree_states(body: Body, inputs: Inputs, device: torch.device) -> Tensor:
+    """States of trees' nodes: (rows, nodes, width)."""
+    tokens, positions, visible = (
+        torch.from_numpy(each).to(device) for each in (inputs.tokens, inputs.positions, inputs.visible)
+    )
+    mask = torch.zeros(visible.shape, device=device).masked_fill_(~visible, torch.finfo(torch.float32).min)
+    return body(tokens, attention_mask=mask[:, None], position_ids=positions)
+
+
+@torch.inference_mode()
+def _takes_trees(body: Body, vocabulary: int, longest: int, device: torch.device) -> bool:
+    """Whether a tree's nodes have the states of their texts alone: not all architectures heed masks and positions.
+
+    Tried on a row of as many nodes, and on texts almost as long, as `score` ever makes trees of: so an attention
+    window, too, shows here or does not matter.
+    """
+    tokens = np.random.default_rng(0).integers(vocabulary, size=ROW_NODES).tolist()
+    tail = ROW_NODES // 16
+    trunk = tokens[: min(longest, ROW_NODES - 2 * tail)]
+    texts = [trunk, trunk[:-tail] + tokens[-2 * tail : -tail], trunk[: len(trunk) // 2] + tokens[-tail:]]
+    [tree] = rows_of(texts, ROW_NODES)
+    try:
+        together = _tree_states(body, Inputs.of([tree], 0), device)[0]
+        alone = [body(torch.tensor([texts[number]], device=device))[0] for number in tree.texts]
+    except Exception:  # architectures refuse in many ways
+        return False
+    return all(_is_close(together[path], states) for path, states in zip(tree.paths, alone, strict=True))
+
+
+def _is_close(found: Tensor, expected: Tensor) -> bool:
+    return bool((found - expected).abs().max() <= TREE_TOLERANCE * expected.abs().max())
+
+
+def _is_shared(rows: Sequence[Row]) -> bool:
+    return any(len(row.texts) > 1 for row in rows)
+
+
+def _batches(rows: Sequence[Row], batch_tokens: int) -> Iterator[list[Row]]:
+    """The rows, longest first, in batches of at most `batch_tokens` padded nodes (or one row).
+
+    Rows longer than `ROW_NODES` are single texts, and stand in no batch with trees.
+    """
+    batch: list[Row] = []
+    for row in sorted(rows, key=lambda row: -len(row.tokens)):
+        width = len(batch[0].tokens) if batch else 0
+        if batch and (width * (len(batch) + 1) > batch_tokens or width > ROW_NODES >= len(row.tokens)):
             yield batch
-            batch, longest = [], len(texts[number])
-        batch.append(number)
+            batch = []
+        batch.append(row)
     if batch:
         yield batch
-
-
-def _padded(
-    texts: list[tuple[int, ...]], contexts: list[int], pad: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Inputs and labels of texts whose first `contexts` tokens are not scored.
-
-    Padding stands on the right, where a causal model does not see it.
-    """
-    width = max(len(text) for text in texts) - 1
-    inputs = np.full((len(texts), width), pad)
-    labels = np.full((len(texts), width), IGNORED)
-    for row, (text, context) in enumerate(zip(texts, contexts, strict=True)):
-        inputs[row, : len(text) - 1] = text[:-1]
-        labels[row, context - 1 : len(text) - 1] = text[context:]
-    return inputs, labels
 
 
 def progress(batches: Iterable[Any], sizes: Sequence[int], label: str, unit: str) -> Iterator[Any]:
