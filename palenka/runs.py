@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from palenka.config import UserError
+from palenka.files import read_json, write_json, write_text
 from palenka.paths import ROOT, runs_root
 
 CHECKPOINT = "checkpoint-"
@@ -39,23 +40,6 @@ def find_run(name_or_path: str, runs: Path | None = None, base: Path = Path()) -
     known = sorted(str(path.parent.relative_to(runs)) for path in runs.glob("**/identity.json"))
     hint = f"; runs there: {', '.join(known)}" if known else "; there are no runs yet"
     raise UserError(f"no run {name_or_path!r} in {runs}{hint}")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is either whole or not there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that the file is either whole or not there."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file of ours."""
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 class Run:

@@ -21,6 +21,8 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from palenka.files import write_text
+
 PAD, BOS, EOS, MASK = SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<mask>")
 SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
 LARGEST_VOCABULARY = 2**16
@@ -105,20 +107,14 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
         "clean_up_tokenization_spaces": False,
         "tokenizer_class": "PreTrainedTokenizerFast",
     }
-    _write(folder / "tokenizer.json", tokenizer.backend_tokenizer.to_str(pretty=True))
-    _write(folder / "tokenizer_config.json", _json(config))
-    _write(folder / "special_tokens_map.json", _json(names))
+    write_text(folder / "tokenizer.json", tokenizer.backend_tokenizer.to_str(pretty=True))
+    write_text(folder / "tokenizer_config.json", _json(config))
+    write_text(folder / "special_tokens_map.json", _json(names))
     _prove(tokenizer, folder)
 
 
 def _json(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def _prove(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

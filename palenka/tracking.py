@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from palenka.runs import read_json, write_json
+from palenka.files import read_json, write_json
 
 if TYPE_CHECKING:
     import wandb

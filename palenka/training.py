@@ -25,11 +25,12 @@ from palenka import objectives
 from palenka.config import UserError
 from palenka.display import Display
 from palenka.distiller import Distiller, StepSize, token_cross_entropy
+from palenka.files import read_json, write_json
 from palenka.hardware import DTYPES
 from palenka.models import build_model, load_frozen, model_shape, quiet_transformers
 from palenka.objectives import Objective, TokenObjective
 from palenka.plan import Plan
-from palenka.runs import Run, read_json, write_json
+from palenka.runs import Run
 from palenka.seeds import named_seed, seeded
 from palenka.tokenizer import load_tokenizer, save_tokenizer
 from palenka.tokens import IGNORED, Domain

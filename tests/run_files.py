@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from palenka.runs import read_json
+from palenka.files import read_json
 
 TIMINGS = ("seconds", "tokens_per_second")
 

@@ -15,6 +15,7 @@ from conftest import WriteConfig
 from palenka import models, training
 from palenka import plan as plan_module
 from palenka.config import UserError
+from palenka.files import write_json
 from palenka.objectives import ModelShape
 from palenka.plan import (
     DistillConfig,
@@ -25,7 +26,6 @@ from palenka.plan import (
     load_plan,
     training_flops_per_token,
 )
-from palenka.runs import write_json
 from palenka.tokenizer import save_tokenizer, train_tokenizer
 
 MakePlan = Callable[..., Plan]

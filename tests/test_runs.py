@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from palenka.config import UserError
+from palenka.files import read_json, write_json, write_text
 from palenka.paths import ROOT
-from palenka.runs import Run, find_run, read_json, write_json, write_text
+from palenka.runs import Run, find_run
 
 IDENTITY: dict[str, Any] = {
     "config": {"training": {"lr": 1e-3, "batch_size": 8}, "teachers": [{"run": "t", "weight": 1.0}], "seed": 42},

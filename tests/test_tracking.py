@@ -20,10 +20,10 @@ from test_processes import TORCHRUN, finish, latest_step, start, wait_until
 
 from palenka import tracking
 from palenka.config import UserError
+from palenka.files import read_json
 from palenka.paths import ROOT
 from palenka.plan import DistillConfig, make_plan
 from palenka.report.results import read_runs
-from palenka.runs import read_json
 from palenka.tracking import TrackedRun, Trackers, TrackingConfig, WandbConfig, scalars, tracking_problems
 from palenka.training import Trainer, train
 

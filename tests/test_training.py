@@ -23,9 +23,10 @@ import palenka.training
 from palenka import objectives
 from palenka.config import UserError
 from palenka.distiller import Distiller
+from palenka.files import read_json
 from palenka.models import build_model
 from palenka.plan import DistillConfig, Plan, TrainConfig, make_plan
-from palenka.runs import Run, read_json
+from palenka.runs import Run
 from palenka.tokenizer import load_tokenizer
 from palenka.tokens import Domain
 from palenka.training import Trainer, learning_rate, parameter_groups, summarise_dev, train

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from palenka.files import write_json
 from palenka.models import ModelConfig, build_model, quiet_transformers
-from palenka.runs import write_json
 from palenka.tokenizer import load_tokenizer, save_tokenizer
 
 VOCABULARY = 320

@@ -25,6 +25,7 @@ from palenka.corpus.ewok import write_filtered
 from palenka.corpus.places import github_url, hub_url, look_up
 from palenka.corpus.sources import CATALOGUE, GithubFile, HubFiles, Item, OsfFile, Part, Place
 from palenka.corpus.transport import Digest, Patience, Refused, Remote, Unreachable, Web, difference, digest_of
+from palenka.files import write_text
 from palenka.locks import held
 
 RECEIPT = "download.json"
@@ -342,11 +343,8 @@ def _read_receipt(target: Path) -> dict[str, Any]:
 
 
 def _write_receipt(target: Path, folder: str, entry: dict[str, Any]) -> None:
-    path = target / RECEIPT
-    temporary = path.with_name(f".{RECEIPT}.new")
     text = json.dumps(_read_receipt(target) | {folder: entry}, indent=2, ensure_ascii=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(target / RECEIPT, text + "\n")
 
 
 def _short(path: Path) -> str:

@@ -25,6 +25,7 @@ from palenka.corpus.phenomena import (
     tag_question_agreement,
 )
 from palenka.corpus.scene import Scene, a, finish
+from palenka.files import write_text
 
 PAIRS = 200  # a phenomenon
 SHARES = {"train": 1.0, "dev": 0.08, "test": 0.08}  # of the words asked for
@@ -244,9 +245,7 @@ def minimal_pairs(phenomenon: Phenomenon, rng: random.Random) -> Iterator[dict[s
 
 def write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    temporary.replace(path)
+    write_text(path, text)
 
 
 def write_demo(folder: Path, pairs_folder: Path, words: int = 300_000, seed: int = 1) -> None:

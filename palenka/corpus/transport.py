@@ -30,6 +30,7 @@ from typing import IO, Any
 
 from palenka.config import UserError
 from palenka.corpus.archives import SPARE_BYTES
+from palenka.files import write_text
 
 _READ_BYTES = 1 << 18
 _LARGEST_ANSWER = 16 << 20
@@ -455,9 +456,7 @@ class _Part:
         return ""
 
     def _write_version(self) -> None:
-        temporary = self._state.with_name(self._state.name + ".new")
-        temporary.write_text(json.dumps({"url": self._remote.url, "version": self._version}), encoding="utf-8")
-        temporary.replace(self._state)
+        write_text(self._state, json.dumps({"url": self._remote.url, "version": self._version}))
 
 
 def _validator(response: Any) -> str:

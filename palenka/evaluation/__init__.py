@@ -20,8 +20,9 @@ import yaml
 from palenka.config import UserError
 from palenka.evaluation.items import DEFAULT_TASKS, Task, read_task
 from palenka.evaluation.statistics import CHANCE, task_accuracy
+from palenka.files import read_json, write_json, write_text
 from palenka.paths import ROOT, data_root, evaluation_root
-from palenka.runs import find_run, read_json, write_json, write_text
+from palenka.runs import find_run
 
 if TYPE_CHECKING:
     from palenka.evaluation.scoring import Scorer

@@ -28,7 +28,7 @@ from palenka.evaluation import ngram
 from palenka.evaluation.items import Item, Task
 from palenka.evaluation.scoring import Text, encode
 from palenka.evaluation.statistics import task_accuracy
-from palenka.runs import read_json, write_json
+from palenka.files import read_json, write_json
 from palenka.tokenizer import load_tokenizer
 from palenka.tokens import TokenSplit
 

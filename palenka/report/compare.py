@@ -19,9 +19,10 @@ from palenka.evaluation.comparison import (
     mean_outcomes,
     resampled,
 )
+from palenka.files import write_json
 from palenka.report.comparison import comparable, task_names, without_seed
 from palenka.report.results import Evaluation, Run, read_evaluated, set_labels
-from palenka.runs import differences, find_run, write_json
+from palenka.runs import differences, find_run
 
 KINDS = {"fields": "field", "phenomena": "phenomenon"}
 FAMILIES = ("tasks", "mcnemar", *KINDS, "subtasks")
