@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from palenka.config import UserError
 from palenka.objectives import Attention, ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
 from palenka.objectives._layers import Layers, chosen_pairs
-from palenka.objectives._teachers import divergence
+from palenka.objectives._teachers import divergence, mean_over_teachers
 
 MASKED = -1e30
 
@@ -63,13 +63,11 @@ class RelationObjective(StateObjective):
         raise NotImplementedError
 
     def forward(self, student: States, teachers: Sequence[States], mask: Tensor) -> Tensor:
-        losses = []
-        for share, pairs, heads, teacher in zip(self.shares, self.pairs, self.heads, teachers, strict=True):
-            distances = [
-                self._distance(student.attention[j], teacher.attention[i], heads)[mask].mean() for i, j in pairs
-            ]
-            losses.append(share * torch.stack(distances).mean())
-        return torch.stack(losses).sum()
+        distances = [
+            [self._distance(student.attention[j], teacher.attention[i], heads)[mask].mean() for i, j in pairs]
+            for pairs, heads, teacher in zip(self.pairs, self.heads, teachers, strict=True)
+        ]
+        return mean_over_teachers(self.shares, distances)
 
     def _distance(self, student: Attention, teacher: Attention, heads: int) -> Tensor:
         """KL of each position (batch, time), a mean over relation heads."""

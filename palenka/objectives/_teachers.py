@@ -1,7 +1,7 @@
 """What several teachers say together."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -30,6 +30,12 @@ def combined_log_probs(
         for share, teacher in zip(shares, logits, strict=True)
     ]
     return torch.logsumexp(torch.stack(weighted), dim=0)
+
+
+def mean_over_teachers(shares: Sequence[float], losses: Iterable[Sequence[Tensor]]) -> Tensor:
+    """sum_k s_k mean_n l_kn of scalars l_kn: for each teacher one a layer pair, or one a head."""
+    of_teachers = zip(shares, losses, strict=True)
+    return torch.stack([share * torch.stack(list(of_pairs)).mean() for share, of_pairs in of_teachers]).sum()
 
 
 def divergence(from_log_probs: Tensor, to_log_probs: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from palenka.config import UserError
 from palenka.heads import HeadInput, WeightedTerm, chunked_loss
 from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
-from palenka.objectives._teachers import Combination, combined_log_probs, divergence
+from palenka.objectives._teachers import Combination, combined_log_probs, divergence, mean_over_teachers
 from palenka.tokens import IGNORED
 
 DEPTHS = (0.25, 0.5, 0.75)
@@ -91,15 +91,15 @@ class Auxiliary(StateObjective):
         return (adaptive_weights(losses) * losses).sum(dim=0)
 
     def _feature_loss(self, features: list[Tensor], teachers: Sequence[States], mask: Tensor) -> Tensor:
-        losses = []
-        for share, teacher, projections in zip(self.shares, teachers, self.projections, strict=True):
-            target = _normalized(teacher.hidden[-1])
-            distances = [
+        targets = [_normalized(teacher.hidden[-1]) for teacher in teachers]
+        distances = [
+            [
                 (_normalized(project(feature)) - target).square().mean(dim=-1)[mask].mean()
                 for feature, project in zip(features, projections, strict=True)  # type: ignore[call-overload]
             ]
-            losses.append(share * torch.stack(distances).mean())
-        return torch.stack(losses).sum()
+            for target, projections in zip(targets, self.projections, strict=True)
+        ]
+        return mean_over_teachers(self.shares, distances)
 
 
 def shallow_layers(depth: int) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
 from palenka.objectives._layers import Layers, chosen_pairs
+from palenka.objectives._teachers import mean_over_teachers
 
 MASKED = -1e30
 
@@ -52,18 +53,16 @@ class Contrastive(StateObjective):
         )
 
     def forward(self, student: States, teachers: Sequence[States], mask: Tensor) -> Tensor:
-        losses = []
-        for k, (share, pairs, teacher) in enumerate(zip(self.shares, self.pairs, teachers, strict=True)):
-            of_pairs = [
-                self._info_nce(
-                    self.student_projections[k][n](student.hidden[j]),  # type: ignore[index]
-                    self.teacher_projections[k][n](teacher.hidden[i].to(student.hidden[j].dtype)),  # type: ignore[index]
-                    mask,
-                )
-                for n, (i, j) in enumerate(pairs)
+        losses = [
+            [
+                self._info_nce(own(student.hidden[j]), its(teacher.hidden[i].to(student.hidden[j].dtype)), mask)
+                for (i, j), own, its in zip(pairs, of_student, of_teacher, strict=True)  # type: ignore[call-overload]
             ]
-            losses.append(share * torch.stack(of_pairs).mean())
-        return torch.stack(losses).sum()
+            for teacher, pairs, of_student, of_teacher in zip(
+                teachers, self.pairs, self.student_projections, self.teacher_projections, strict=True
+            )
+        ]
+        return mean_over_teachers(self.shares, losses)
 
     def _info_nce(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
         """Mean loss over the positions that count; student and teacher (batch, time, projection size)."""

@@ -16,11 +16,11 @@ FitNets (arXiv 1412.6550) at every mapped depth: deep supervision without auxili
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
+from palenka.objectives._teachers import mean_over_teachers
 
 
 class HiddenState(StateObjective):
@@ -43,17 +43,15 @@ class HiddenState(StateObjective):
         )
 
     def forward(self, student: States, teachers: Sequence[States], mask: Tensor) -> Tensor:
-        losses = []
-        for share, pairs, projections, teacher in zip(
-            self.shares, self.layer_pairs, self.projections, teachers, strict=True
-        ):
-            # All positions are projected, for products of one shape in all steps; those masked out are then dropped.
-            distances = [
+        # All positions are projected, for products of one shape in all steps; those masked out are then dropped.
+        distances = [
+            [
                 self._distance(project(student.hidden[j]), teacher.hidden[i])[mask].mean()
                 for (i, j), project in zip(pairs, projections, strict=True)  # type: ignore[call-overload]
             ]
-            losses.append(share * torch.stack(distances).mean())
-        return torch.stack(losses).sum()
+            for pairs, projections, teacher in zip(self.layer_pairs, self.projections, teachers, strict=True)
+        ]
+        return mean_over_teachers(self.shares, distances)
 
     def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Distance of each position (batch, time) between states (batch, time, teacher width)."""
