@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -22,6 +23,7 @@ from transformers import PretrainedConfig
 
 from palenka import objectives
 from palenka.config import UserError, compose, load, problems_error, read_yaml
+from palenka.files import read_json
 from palenka.hardware import Precision, fast_precision, local_device, matrix_rate
 from palenka.models import (
     ModelConfig,
@@ -32,7 +34,7 @@ from palenka.models import (
 )
 from palenka.objectives import ModelShape, ObjectiveConfig, TeacherShape
 from palenka.paths import ROOT, data_root, runs_root
-from palenka.runs import find_run, read_json
+from palenka.runs import find_run
 from palenka.tokenizer import load_tokenizer, tokenizer_sha256
 from palenka.tokens import DevWindows, TokenSplit, TrainWindows, WindowConfig
 from palenka.tracking import TrackingConfig, tracking_problems
@@ -207,7 +209,7 @@ class TeacherPlan:
     shape: TeacherShape
     recipe: Path | None = None
 
-    @property
+    @cached_property
     def parameters(self) -> dict[str, int]:
         return count_parameters_of(self.model)
 
@@ -226,11 +228,11 @@ class Plan:
     total_steps: int
     processes: int
 
-    @property
+    @cached_property
     def parameters(self) -> dict[str, int]:
         return count_parameters_of(self.model)
 
-    @property
+    @cached_property
     def owned_parameters(self) -> int:
         """Parameters that the objectives own: trained with the student, and left out of its folder."""
         built = [_build_without_memory(name, self.config, self.model, self.teachers) for name in self.config.terms]
