@@ -3,6 +3,7 @@
     prepared       the data folder `tiny`: palenka.prepare on a few thousand generated words; found through PALENKA_DATA
     runs_folder    an empty folder that PALENKA_RUNS points to
     teacher        a finished run `teacher` in it: a GPT-2 that was never trained
+    call           a function of the command line -> its exit code, output and errors
     write_config   values, file name -> the path of a YAML file
 
 Models, text and configurations themselves come from `tiny.py`.
@@ -20,6 +21,7 @@ import yaml
 from palenka.prepare import prepare
 
 WriteConfig = Callable[..., Path]
+Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,6 +64,22 @@ def runs_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def teacher(prepared: Path, runs_folder: Path) -> Path:
     """The finished run `teacher`: tiny.GPT2 over the vocabulary of the prepared data."""
     return tiny.write_finished_run(runs_folder / "teacher", tiny.GPT2, prepared / "tokenizer")
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """call(main, *arguments) calls what a command line calls; returns exit code, output and errors."""
+
+    def run(main: Callable[..., object], *arguments: Any, **options: Any) -> tuple[int, str, str]:
+        code: Any = 0
+        try:
+            main(*arguments, **options)
+        except SystemExit as end:
+            code = end.code
+        captured = capsys.readouterr()
+        return code or 0, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture

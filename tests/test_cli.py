@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import tiny
 import yaml
-from conftest import WriteConfig
+from conftest import Call, WriteConfig
 
 from palenka import cli
 from palenka.config import UserError
@@ -21,19 +21,13 @@ Script = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Script:
+def script(monkeypatch: pytest.MonkeyPatch, call: Call) -> Script:
     """script("train.py", *arguments) runs a script of the repository; returns exit code, output and errors."""
 
     def run(name: str, *arguments: Any) -> tuple[int, str, str]:
         monkeypatch.syspath_prepend(ROOT)
         monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-        code: Any = 0
-        try:
-            runpy.run_path(str(ROOT / name), run_name="__main__")
-        except SystemExit as end:
-            code = end.code
-        captured = capsys.readouterr()
-        return code or 0, captured.out, captured.err
+        return call(runpy.run_path, str(ROOT / name), run_name="__main__")
 
     return run
 
@@ -134,34 +128,28 @@ def test_help_shows_how_to_call(script: Script, name: str) -> None:
     assert "key.path=value" in output
 
 
-def palenka(capsys: pytest.CaptureFixture[str], *arguments: Any) -> tuple[int, str, str]:
-    code: Any = 0
-    try:
-        cli.main([str(argument) for argument in arguments])
-    except SystemExit as end:
-        code = end.code
-    captured = capsys.readouterr()
-    return code or 0, captured.out, captured.err
+def palenka(call: Call, *arguments: Any) -> tuple[int, str, str]:
+    return call(cli.main, [str(argument) for argument in arguments])
 
 
 def test_wrong_input_to_the_commands(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
+    call: Call, tmp_path: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("PALENKA_EVAL", str(tmp_path / "items"))
     (tmp_path / "empty").mkdir()
     prepare = ("prepare", "--name", "x", "--dev", tmp_path / "empty", "--train")
-    fails(palenka(capsys, *prepare, tmp_path / "nowhere"), "nowhere: no such folder")
-    fails(palenka(capsys, *prepare, tmp_path / "empty"), "empty: no files named <domain>.train")
-    fails(palenka(capsys, "evaluate", "nobody"), "no run 'nobody'")
-    fails(palenka(capsys, "report", "nobody", "--out", tmp_path / "report.html"), "nobody")
-    fails(palenka(capsys, "nonsense"), "nonsense")
-    fails(palenka(capsys), "COMMAND")
+    fails(palenka(call, *prepare, tmp_path / "nowhere"), "nowhere: no such folder")
+    fails(palenka(call, *prepare, tmp_path / "empty"), "empty: no files named <domain>.train")
+    fails(palenka(call, "evaluate", "nobody"), "no run 'nobody'")
+    fails(palenka(call, "report", "nobody", "--out", tmp_path / "report.html"), "nobody")
+    fails(palenka(call, "nonsense"), "nonsense")
+    fails(palenka(call), "COMMAND")
     assert not (tmp_path / "report.html").exists()
 
 
-def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    code, output, _ = palenka(capsys, "--help")
+def test_help_lists_the_commands(call: Call) -> None:
+    code, output, _ = palenka(call, "--help")
     assert code == 0
     for name in ("prepare", "demo-text", "evaluate", "report"):
         assert re.search(rf"^ +{name}\s", output, re.MULTILINE)

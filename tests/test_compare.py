@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from statistics import NormalDist
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from conftest import Call
 from made_runs import blimp_outcomes, made_outcomes, write_evaluation, write_json, write_run, write_study
 
 from palenka import cli
@@ -26,8 +26,6 @@ from palenka.evaluation.comparison import (
     resampled,
 )
 from palenka.evaluation.distributions import binomial_two_sided, regularized_beta, t_cdf, t_quantile
-
-Compare = Callable[..., tuple[int, str, str]]
 
 
 def outcomes(**subtasks: list[float]) -> Outcomes:
@@ -255,27 +253,9 @@ def test_no_statement_over_seeds_without_spread(first: list[float], second: list
 
 
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "runs"
-    folder.mkdir()
-    monkeypatch.setenv("PALENKA_RUNS", str(folder))
-    return folder
-
-
-@pytest.fixture
-def compare(capsys: pytest.CaptureFixture[str]) -> Compare:
+def compare(call: Call) -> Call:
     """compare("A", "B", …) runs the command; returns exit code, output and errors."""
-
-    def run(*arguments: Any) -> tuple[int, str, str]:
-        code: Any = 0
-        try:
-            cli.main(["compare", *map(str, arguments)])
-        except SystemExit as end:
-            code = end.code
-        captured = capsys.readouterr()
-        return code or 0, captured.out, captured.err
-
-    return run
+    return lambda *arguments: call(cli.main, ["compare", *map(str, arguments)])
 
 
 def fails(result: tuple[int, str, str], *expected: str) -> None:
@@ -290,8 +270,8 @@ def right(count: int, n: int = 100) -> list[float]:
     return [1.0] * count + [0.0] * (n - count)
 
 
-def write_pair(runs: Path, first: list[float], second: list[float]) -> list[Path]:
-    folders = [write_run(runs, name) for name in "ab"]
+def write_pair(runs_folder: Path, first: list[float], second: list[float]) -> list[Path]:
+    folders = [write_run(runs_folder, name) for name in "ab"]
     for folder, values in zip(folders, (first, second), strict=True):
         write_evaluation(folder, "pairs", {"only": values})
     return folders
@@ -301,30 +281,30 @@ def change(path: Path, **values: Any) -> None:
     write_json(path, json.loads(path.read_text(encoding="utf-8")) | values)
 
 
-def test_the_numbers_of_two_runs(runs: Path, compare: Compare) -> None:
+def test_the_numbers_of_two_runs(runs_folder: Path, compare: Call) -> None:
     # The first is right wherever the second is, and on 8 items more: McNemar 2 / 2^8.
-    write_pair(runs, right(58), right(50))
-    code, output, _ = compare("a", "b", "--out", runs / "deep" / "out.json")
+    write_pair(runs_folder, right(58), right(50))
+    code, output, _ = compare("a", "b", "--out", runs_folder / "deep" / "out.json")
     assert code == 0
     row = next(line for line in output.splitlines() if line.startswith("pairs "))
     assert row.split()[:4] == ["pairs", "58.00", "50.00", "+8.00"]
     assert row.split()[-4:] == ["0.0078", "8", "0", "0.0078"]
     assert "no statement over seeds is possible" in output
-    stored = json.loads((runs / "deep" / "out.json").read_text(encoding="utf-8"))["tasks"]["pairs"]
+    stored = json.loads((runs_folder / "deep" / "out.json").read_text(encoding="utf-8"))["tasks"]["pairs"]
     items = stored["over_items"]
     assert (items["difference"], items["mcnemar_p"]) == (pytest.approx(0.08), pytest.approx(2 / 256))
     assert 0.02 < items["low"] < 0.04 and 0.12 < items["high"] < 0.15
     assert stored["over_seeds"] == {"a": [0.58], "b": [0.5], "difference": None}
 
 
-def test_a_study_fits_the_terminal_and_shows_only_what_differs(runs: Path, compare: Compare) -> None:
-    write_study(runs)
+def test_a_study_fits_the_terminal_and_shows_only_what_differs(runs_folder: Path, compare: Call) -> None:
+    write_study(runs_folder)
     code, brief, _ = compare("demo/teacher-llama", "demo/student-control")
     assert code == 0
     assert max(map(len, brief.splitlines())) <= 100
-    _, everything, _ = compare("demo/teacher-llama", "demo/student-control", "--all", "--out", runs / "out.json")
+    _, everything, _ = compare("demo/teacher-llama", "demo/student-control", "--all", "--out", runs_folder / "out.json")
     assert max(map(len, everything.splitlines())) <= 100
-    stored = json.loads((runs / "out.json").read_text(encoding="utf-8"))["tasks"]
+    stored = json.loads((runs_folder / "out.json").read_text(encoding="utf-8"))["tasks"]
     parts = stored["blimp_filtered"]
     assert len(parts["subtasks"]) == 67 and len(parts["phenomena"]) == 13 and "fields" not in parts
     lines = {line.split()[0] for line in brief.splitlines() if line}
@@ -339,22 +319,22 @@ def test_a_study_fits_the_terminal_and_shows_only_what_differs(runs: Path, compa
     assert "EWoK holds each item twice" in brief
 
 
-def test_long_names_are_shortened(runs: Path, compare: Compare) -> None:
+def test_long_names_are_shortened(runs_folder: Path, compare: Call) -> None:
     name = "a_subtask_of_a_very_long_name" * 4
     for run, count in (("a", 90), ("b", 40)):
-        write_evaluation(write_run(runs, run), "pairs", {name: right(count), "other": right(50)})
+        write_evaluation(write_run(runs_folder, run), "pairs", {name: right(count), "other": right(50)})
     _, output, _ = compare("a", "b")
     assert max(map(len, output.splitlines())) <= 100
     assert f"{name[:40]}" in output and "…  90.00" in output
 
 
-def test_a_phenomenon_is_a_mean_of_its_subtasks(runs: Path, compare: Compare) -> None:
+def test_a_phenomenon_is_a_mean_of_its_subtasks(runs_folder: Path, compare: Call) -> None:
     phenomena = {"x": "binding", "y": "binding", "z": "ellipsis"}
     for run, counts in (("a", (60, 80, 50)), ("b", (50, 60, 50))):
         values = dict(zip("xyz", map(right, counts), strict=True)) | {"y": right(counts[1], 400)}
-        write_evaluation(write_run(runs, run), "pairs", values, phenomena=phenomena)
-    compare("a", "b", "--out", runs / "out.json")
-    parts = json.loads((runs / "out.json").read_text(encoding="utf-8"))["tasks"]["pairs"]
+        write_evaluation(write_run(runs_folder, run), "pairs", values, phenomena=phenomena)
+    compare("a", "b", "--out", runs_folder / "out.json")
+    parts = json.loads((runs_folder / "out.json").read_text(encoding="utf-8"))["tasks"]["pairs"]
     binding = parts["phenomena"]["binding"]
     assert binding["difference"] == pytest.approx((0.1 + 0.05) / 2)
     assert (binding["items"], binding["a_ahead"], binding["b_ahead"]) == (500, 30, 0)
@@ -362,29 +342,29 @@ def test_a_phenomenon_is_a_mean_of_its_subtasks(runs: Path, compare: Compare) ->
 
 @pytest.mark.parametrize("phenomena", [{"x": "binding", "y": "binding"}, {"x": "binding", "y": "ellipsis"}])
 def test_phenomena_that_repeat_the_task_or_its_subtasks_are_left_out(
-    runs: Path, compare: Compare, phenomena: dict[str, str]
+    runs_folder: Path, compare: Call, phenomena: dict[str, str]
 ) -> None:
     for run in "ab":
-        write_evaluation(write_run(runs, run), "pairs", {"x": right(60), "y": right(50)}, phenomena=phenomena)
+        write_evaluation(write_run(runs_folder, run), "pairs", {"x": right(60), "y": right(50)}, phenomena=phenomena)
     _, output, _ = compare("a", "b", "--all")
     assert "phenomena" not in output and "2 subtasks" in output
 
 
-def write_seeds(runs: Path, kind: str, counts: list[int], **options: Any) -> str:
+def write_seeds(runs_folder: Path, kind: str, counts: list[int], **options: Any) -> str:
     for seed, count in enumerate(counts):
-        folder = write_run(runs, f"{kind}-s{seed}", seed=seed, **options)
+        folder = write_run(runs_folder, f"{kind}-s{seed}", seed=seed, **options)
         write_evaluation(folder, "pairs", {"x": right(count), "y": right(50)})
     return ",".join(f"{kind}-s{seed}" for seed in range(len(counts)))
 
 
-def test_groups_of_seeds(runs: Path, compare: Compare) -> None:
+def test_groups_of_seeds(runs_folder: Path, compare: Call) -> None:
     kd, control = (
-        write_seeds(runs, "kd", [60, 62, 64], objective={"logit": {"weight": 1.0}}),
-        write_seeds(runs, "control", [50, 54, 58]),
+        write_seeds(runs_folder, "kd", [60, 62, 64], objective={"logit": {"weight": 1.0}}),
+        write_seeds(runs_folder, "control", [50, 54, 58]),
     )
-    code, output, _ = compare(kd, control, "--out", runs / "out.json")
+    code, output, _ = compare(kd, control, "--out", runs_folder / "out.json")
     assert code == 0 and "no statement over seeds" not in output and "McNemar" not in output
-    stored = json.loads((runs / "out.json").read_text(encoding="utf-8"))["tasks"]["pairs"]
+    stored = json.loads((runs_folder / "out.json").read_text(encoding="utf-8"))["tasks"]["pairs"]
     # Accuracies 0.55, 0.56, 0.57 and 0.50, 0.52, 0.54.
     over_seeds = stored["over_seeds"]["difference"]
     assert over_seeds["difference"] == pytest.approx(stored["over_items"]["difference"]) == pytest.approx(0.04)
@@ -394,16 +374,16 @@ def test_groups_of_seeds(runs: Path, compare: Compare) -> None:
     assert row.split()[:7] == ["pairs", "56.00", "±1.00", "52.00", "±2.00", "+4.00", "±1.29"]
 
 
-def test_one_seed_on_a_side_allows_no_statement_over_seeds(runs: Path, compare: Compare) -> None:
-    kd, control = write_seeds(runs, "kd", [60, 62], hidden_size=32), write_seeds(runs, "control", [50])
+def test_one_seed_on_a_side_allows_no_statement_over_seeds(runs_folder: Path, compare: Call) -> None:
+    kd, control = write_seeds(runs_folder, "kd", [60, 62], hidden_size=32), write_seeds(runs_folder, "control", [50])
     code, output, _ = compare(kd, control)
     assert code == 0
     assert "B has one seed: no statement over seeds is possible" in " ".join(output.split())
 
 
-def test_a_seed_of_the_data_is_a_seed(runs: Path, compare: Compare) -> None:
-    group, other = write_seeds(runs, "a", [60, 62]), write_seeds(runs, "b", [50])
-    path = runs / "a-s1" / "config.yaml"
+def test_a_seed_of_the_data_is_a_seed(runs_folder: Path, compare: Call) -> None:
+    group, other = write_seeds(runs_folder, "a", [60, 62]), write_seeds(runs_folder, "b", [50])
+    path = runs_folder / "a-s1" / "config.yaml"
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     path.write_text(yaml.safe_dump(config | {"data": config["data"] | {"seed": 7}, "seed": 0}), encoding="utf-8")
     assert compare(group, other)[0] == 0
@@ -420,34 +400,34 @@ def test_a_seed_of_the_data_is_a_seed(runs: Path, compare: Compare) -> None:
         ({"identity": {"items": "9f3a"}}, "items of the same number but other content (digests unknown and 9f3a)"),
     ],
 )
-def test_what_was_evaluated_differently(runs: Path, compare: Compare, values: dict[str, Any], reason: str) -> None:
-    _, second = write_pair(runs, right(58), right(50))
+def test_what_was_evaluated_differently(runs_folder: Path, compare: Call, values: dict[str, Any], reason: str) -> None:
+    _, second = write_pair(runs_folder, right(58), right(50))
     change(second / "evaluation" / "pairs.json", **values)
     fails(compare("a", "b"), f"pairs: a and b cannot be compared: {reason}")
 
 
-def test_other_items(runs: Path, compare: Compare) -> None:
-    write_pair(runs, right(58), right(50, 90))
+def test_other_items(runs_folder: Path, compare: Call) -> None:
+    write_pair(runs_folder, right(58), right(50, 90))
     fails(compare("a", "b"), "subtask only with 100 and 90 items")
 
 
-def test_a_missing_evaluation(runs: Path, compare: Compare) -> None:
-    write_evaluation(write_run(runs, "a"), "pairs", {"only": right(60)})
-    write_run(runs, "b")
+def test_a_missing_evaluation(runs_folder: Path, compare: Call) -> None:
+    write_evaluation(write_run(runs_folder, "a"), "pairs", {"only": right(60)})
+    write_run(runs_folder, "b")
     fails(compare("a", "b"), "no task on which all were evaluated (a: pairs; b: none)")
     fails(compare("a", "b", "--tasks", "pairs"), "not evaluated on 'pairs': b")
     fails(compare("a", "nobody"), "no run 'nobody'")
 
 
-def test_tasks_of_one_side_are_named_and_left_out(runs: Path, compare: Compare) -> None:
-    first, _ = write_pair(runs, right(58), right(50))
+def test_tasks_of_one_side_are_named_and_left_out(runs_folder: Path, compare: Call) -> None:
+    first, _ = write_pair(runs_folder, right(58), right(50))
     write_evaluation(first, "more", {"only": right(50)})
     assert "Left out, since not all runs were evaluated on it: more." in compare("a", "b")[1]
     fails(compare("a", "b", "--tasks", "pairz"), "not evaluated on 'pairz': a, b; did you mean 'pairs'?")
 
 
-def test_missing_and_contradicting_items(runs: Path, compare: Compare) -> None:
-    first, second = write_pair(runs, right(58), right(50))
+def test_missing_and_contradicting_items(runs_folder: Path, compare: Call) -> None:
+    first, second = write_pair(runs_folder, right(58), right(50))
     path = second / "evaluation" / "pairs.items.jsonl"
     path.write_text((first / "evaluation" / "pairs.items.jsonl").read_text(encoding="utf-8"), encoding="utf-8")
     fails(compare("a", "b"), "pairs.items.jsonl: contradicts the accuracies in pairs.json")
@@ -466,28 +446,28 @@ def test_missing_and_contradicting_items(runs: Path, compare: Compare) -> None:
         (["a", "b", "--out", "."], "is a folder"),
     ],
 )
-def test_wrong_arguments(runs: Path, compare: Compare, arguments: list[str], reason: str) -> None:
-    write_pair(runs, right(58), right(50))
+def test_wrong_arguments(runs_folder: Path, compare: Call, arguments: list[str], reason: str) -> None:
+    write_pair(runs_folder, right(58), right(50))
     fails(compare(*arguments), reason)
 
 
-def test_a_model_folder_that_is_no_run(runs: Path, compare: Compare) -> None:
-    write_pair(runs, right(58), right(50))
-    (runs / "a" / "config.yaml").unlink()
+def test_a_model_folder_that_is_no_run(runs_folder: Path, compare: Call) -> None:
+    write_pair(runs_folder, right(58), right(50))
+    (runs_folder / "a" / "config.yaml").unlink()
     assert "+8.00" in compare("a", "b")[1]
 
 
-def test_few_items_are_pointed_out(runs: Path, compare: Compare) -> None:
+def test_few_items_are_pointed_out(runs_folder: Path, compare: Call) -> None:
     for name in "ab":
         values = {"long": right(50), "short": right(3, 5)}
-        write_evaluation(write_run(runs, name), "pairs", values)
+        write_evaluation(write_run(runs_folder, name), "pairs", values)
     assert "Fewer than 20 items, so that intervals are too narrow: short." in compare("a", "b")[1]
 
 
-def test_the_same_call_says_the_same(runs: Path, compare: Compare) -> None:
+def test_the_same_call_says_the_same(runs_folder: Path, compare: Call) -> None:
     for name, skill in (("a", 0.6), ("b", 0.65)):
         found, phenomena = blimp_outcomes(skill, name, n=20)
-        folder = write_run(runs, name)
+        folder = write_run(runs_folder, name)
         write_evaluation(folder, "blimp_filtered", found, phenomena=phenomena)
         write_evaluation(folder, "other", made_outcomes({"x": 50, "y": 20}, skill, name))
     whole = compare("a", "b")[1]

@@ -21,6 +21,7 @@ from typing import Any
 
 import faulty_server as faults
 import pytest
+from conftest import Call
 from faulty_server import FaultyServer
 
 from palenka import cli
@@ -53,9 +54,7 @@ def server() -> Iterator[FaultyServer]:
 
 
 @pytest.fixture
-def run(
-    server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
+def run(server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call) -> Run:
     """run(*arguments) calls `python -m palenka download`; everything comes from the server, goes below tmp_path."""
     for variable in ("PALENKA_OSF", "PALENKA_GITHUB", "HF_ENDPOINT"):
         monkeypatch.setenv(variable, server.url)
@@ -67,18 +66,13 @@ def run(
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(downloads, "Patience", lambda: FAST)
 
-    def call(*arguments: str) -> tuple[int, str, str]:
-        code: Any = 0
-        try:
-            cli.main(["download", *arguments])
-        except SystemExit as end:
-            code = end.code
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        assert TOKEN not in captured.out + captured.err
-        return code, captured.out, captured.err
+    def download(*arguments: str) -> tuple[int, str, str]:
+        code, output, errors = call(cli.main, ["download", *arguments])
+        assert "Traceback" not in errors
+        assert TOKEN not in output + errors
+        return code, output, errors
 
-    return call
+    return download
 
 
 def sha256(body: bytes) -> str:
