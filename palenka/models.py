@@ -145,7 +145,8 @@ def quiet_transformers() -> Iterator[None]:
 def attention_implementation(config: PretrainedConfig, device: torch.device) -> str:
     """Plain matrix products on a CPU, where they run three times as fast as the fused kernel; elsewhere fused, where
     the architecture has it (GPT-J has not)."""
-    has_fused = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._supports_sdpa
+    model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)  # none: no language model, as loading will tell
+    has_fused = getattr(model_class, "_supports_sdpa", False)
     return "sdpa" if has_fused and device.type != "cpu" else "eager"
 
 
