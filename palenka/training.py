@@ -179,6 +179,9 @@ class Trainer:
         except BaseException:
             self.trackers.finish(None)
             raise
+        # The gradient exchange goes before the process group: as its last holder it would wait, with the interpreter
+        # locked, for gloo's threads, which may be waiting for the interpreter.
+        self.model, self.optimizer = self.accelerator.free_memory(self.model, self.optimizer)
         self.accelerator.end_training()
         return self.run.path
 

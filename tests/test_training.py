@@ -230,6 +230,15 @@ def test_every_objective_trains_a_student_of_its_own_and_stays_out_of_its_folder
     assert all(line["loss"] == pytest.approx(line["hard_target"] + line[name], rel=1e-4) for line in lines)
 
 
+def test_the_gradient_exchange_is_let_go_of_before_the_processes_part(
+    prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[Any] = []
+    monkeypatch.setattr(palenka.training.Accelerator, "end_training", lambda self: held.append(list(self._models)))
+    train_run(tiny.train_values())
+    assert held == [[]]
+
+
 def test_completion_is_marked_last(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     placed: list[str] = []
     replace = Path.replace
