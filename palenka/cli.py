@@ -125,23 +125,33 @@ def _add_demo_text(commands: Any) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
-    parser = commands.add_parser("evaluate", help="score runs or any Hugging Face model folder on minimal pairs")
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run's name, or a model folder")
+    parser = commands.add_parser("evaluate", help="score models on minimal pairs, other choices and held-out text")
+    parser.add_argument("models", nargs="+", metavar="RUN", help="a run's name, a model folder, or hf:OWNER/NAME@REV")
     parser.add_argument("--data", type=Path, metavar="DIR", help="evaluation data (default: PALENKA_EVAL)")
-    parser.add_argument("--tasks", metavar="TASK,…", help="tasks (default: BLiMP, its supplement, EWoK, cross_entropy)")
-    parser.add_argument("--convention", default="2024", help="how items become token sequences (default 2024)")
+    parser.add_argument("--tasks", metavar="TASK,…", help="tasks (default: the convention's, and cross_entropy)")
+    _add_convention(parser)
+    parser.add_argument("--details", action="store_true", help="show phenomena, fields and subtasks, too")
 
     def run(parsed: argparse.Namespace) -> None:
         from palenka.evaluation import evaluate
+        from palenka.evaluation.subjects import Subject
         from palenka.report.model_card import write_model_card
-        from palenka.runs import find_run
 
-        evaluate(parsed.runs, parsed.data, parsed.tasks.split(",") if parsed.tasks else None, parsed.convention)
-        for run in map(find_run, parsed.runs):
-            if (run / "result.json").exists():
-                write_model_card(run)
+        tasks = parsed.tasks.split(",") if parsed.tasks else None
+        evaluate(parsed.models, parsed.data, tasks, parsed.convention, parsed.details)
+        for model in parsed.models:
+            folder = Subject.find(model).folder
+            if (folder / "result.json").exists():
+                write_model_card(folder)
 
     parser.set_defaults(run=run)
+
+
+def _add_convention(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--convention", default="2024", choices=("2024", "2025"),
+        help="the pipeline whose rule makes items tokens (default 2024)",
+    )  # fmt: skip
 
 
 def _add_compare(commands: Any) -> None:
@@ -152,6 +162,7 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("--resamples", type=int, metavar="N", help="resamples of the bootstrap (default 10000)")
     parser.add_argument("--all", action="store_true", help="show what is not significant, too")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write everything as JSON")
+    _add_convention(parser)
 
     def run(parsed: argparse.Namespace) -> None:
         from palenka.evaluation.comparison import RESAMPLES
@@ -159,7 +170,9 @@ def _add_compare(commands: Any) -> None:
 
         resamples = RESAMPLES if parsed.resamples is None else parsed.resamples
         tasks = parsed.tasks.split(",") if parsed.tasks else None
-        compare(parsed.a.split(","), parsed.b.split(","), tasks, resamples, parsed.all, parsed.out)
+        compare(
+            parsed.a.split(","), parsed.b.split(","), tasks, resamples, parsed.all, parsed.out, parsed.convention
+        )
 
     parser.set_defaults(run=run)
 
@@ -168,10 +181,11 @@ def _add_report(commands: Any) -> None:
     parser = commands.add_parser("report", help="one page with the study's table, curves and phenomena")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="runs, or a folder of runs")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the HTML page to write")
+    _add_convention(parser)
 
     def run(parsed: argparse.Namespace) -> None:
         from palenka.report import report
 
-        report(parsed.runs, parsed.out)
+        report(parsed.runs, parsed.out, parsed.convention)
 
     parser.set_defaults(run=run)

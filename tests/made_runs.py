@@ -136,7 +136,7 @@ def write_evaluation(
     write_json(folder / "evaluation" / f"{task}.json", content)
     if items:
         records = [
-            {"subtask": name, "item": line, "good": -20.0 + value, "bad": -19.5, "good_tokens": 9, "bad_tokens": 9}
+            {"subtask": name, "item": line, "scores": [-20.0 + value, -19.5], "tokens": [9, 9]}
             for name, values in outcomes.items()
             for line, value in enumerate(values, 1)
         ]

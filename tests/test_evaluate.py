@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -16,10 +17,11 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from palenka.config import UserError
-from palenka.evaluation import Subject, _summary, evaluate
+from palenka.evaluation import evaluate, summary
 from palenka.evaluation.cross_entropy import cross_entropy
-from palenka.evaluation.items import Item, read_task
+from palenka.evaluation.items import Task, read_task
 from palenka.evaluation.scoring import Scorer
+from palenka.evaluation.subjects import Subject
 from palenka.paths import ROOT
 from palenka.tokens import TokenSplit
 
@@ -78,24 +80,30 @@ def result(run: Path, task: str) -> dict[str, Any]:
 def test_what_is_written(run: Path, items: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evaluate(["demo/student"], items)
     blimp = result(run, "blimp_filtered")
-    others = {"task", "convention", "chance", "floors", "subtasks", "tie_items", "identity"}
-    assert set(blimp) == ACCURACY | others
+    others = {"task", "convention", "chance", "floors", "subtasks", "groups", "tie_items", "identity"}
+    assert set(blimp) == ACCURACY | {"accuracy_per_token"} | others
     assert (blimp["task"], blimp["convention"], blimp["chance"]) == ("blimp_filtered", "2024", 0.5)
     assert (blimp["n"], blimp["ties"]) == (4, 1)
     assert set(blimp["floors"]) == {"zipf", "ngram"} and all(0 <= floor <= 1 for floor in blimp["floors"].values())
     assert blimp["tie_items"] == {"agreement": [2]}
-    assert set(blimp["subtasks"]["order"]) == ACCURACY | {"phenomenon", "field"}
+    assert set(blimp["subtasks"]["order"]) == ACCURACY | {"accuracy_per_token", "phenomenon", "field"}
     assert blimp["subtasks"]["order"]["phenomenon"] == "order"
     lines = (run / "evaluation" / "blimp_filtered.items.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
     assert [(record["subtask"], record["item"]) for record in records] == [
         ("agreement", 1), ("agreement", 2), ("agreement", 3), ("order", 1),
     ]  # fmt: skip
-    right = [(record["good"] > record["bad"]) + (record["good"] == record["bad"]) / 2 for record in records]
+    scores = [record["scores"] for record in records]
+    right = [(good > bad) + (good == bad) / 2 for good, bad in scores]
     assert blimp["accuracy"] == pytest.approx((np.mean(right[:3]) + right[3]) / 2)
-    assert records[0]["good_tokens"] > 0 and "The cat" not in json.dumps(records)
+    assert min(records[0]["tokens"]) > 0 and "The cat" not in json.dumps(records)
+    assert blimp["groups"]["phenomenon"]["order"] == {key: blimp["subtasks"]["order"][key] for key in ACCURACY}
+    assert blimp["groups"]["field"] == {"syntax": {key: blimp[key] for key in ACCURACY}}
+    means = [np.array(record["scores"]) / record["tokens"] for record in records]
+    right = [(good > bad) + (good == bad) / 2 for good, bad in means]
+    assert blimp["accuracy_per_token"] == pytest.approx((np.mean(right[:3]) + right[3]) / 2)
     shown = capsys.readouterr().out
-    assert "supplement_filtered: skipped, there is no folder" in shown
+    assert re.search(r"skipped, there are no such folders in \S+: supplement_filtered", shown)
     for word in ("blimp_filtered", "ewok_filtered", "chance", "Zipf", "5-gram", "cross-entropy, dev"):
         assert word in shown
     assert "cross-entropy, test" not in shown
@@ -112,8 +120,8 @@ def test_item_scores_are_the_models(run: Path, items: Path) -> None:
         scored = subject.tokenizer(text)["input_ids"]
         logits = subject.model(torch.tensor([context + scored])).logits
         steps = logits.double().log_softmax(-1)[0, len(context) - 1 : -1]
-        assert record["good"] == pytest.approx(float(steps[range(len(scored)), scored].sum()), abs=1e-4)
-        assert record["good_tokens"] == len(scored)
+        assert record["scores"][0] == pytest.approx(float(steps[range(len(scored)), scored].sum()), abs=1e-4)
+        assert record["tokens"][0] == len(scored)
 
 
 def test_nothing_is_done_twice(run: Path, items: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -164,35 +172,36 @@ def test_floors_come_when_their_data_does(run: Path, items: Path, data: Path) ->
     assert {**now, "floors": None} == {**without, "floors": None}
 
 
+def summarised(task: Task, scores: list[float]) -> dict[str, Any]:
+    return summary(task, np.array(scores), np.ones(len(scores), np.int64))
+
+
 def test_equal_scores_are_chance_and_an_oracle_is_perfect(items: Path) -> None:
     task = read_task(items / "blimp_filtered")
-    blind = _summary(task, [record(item, 0.0, 0.0) for item in task.items])
-    assert (blind["accuracy"], blind["accuracy_ties_good"], blind["ties"]) == (0.5, 1.0, 4)
+    blind = summarised(task, [0.0] * 8)
+    assert (blind["accuracy"], blind["accuracy_ties_good"], blind["ties"], blind["chance"]) == (0.5, 1.0, 4, 0.5)
     assert blind["tie_items"] == {"agreement": [1, 2, 3], "order": [1]}
-    oracle = _summary(task, [record(item, -1.0, -2.0) for item in task.items])
+    oracle = summarised(task, [-1.0, -2.0] * 4)
     assert (oracle["accuracy"], oracle["accuracy_ties_good"], oracle["tie_items"]) == (1.0, 1.0, {})
 
 
-def test_a_model_blind_to_contexts_is_at_chance_on_ewok(items: Path) -> None:
+def test_a_model_blind_to_contexts_is_at_chance_on_ewok_without_error(items: Path) -> None:
     task = read_task(items / "ewok_filtered")
-    assert _summary(task, [record(item, len(item.good), len(item.bad)) for item in task.items])["accuracy"] == 0.5
-
-
-def record(item: Item, good: float, bad: float) -> dict[str, Any]:
-    return {"subtask": item.subtask, "item": item.line, "good": good, "bad": bad}
+    found = summarised(task, [float(len(choice.text)) for item in task.items for choice in item.choices])
+    assert found["accuracy"] == 0.5
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"runs": ["absent"]}, ["absent"]),
-        ({"convention": "2025"}, ["'2025'", "2024"]),
+        ({"models": ["absent"]}, ["absent"]),
+        ({"convention": "2023"}, ["'2023'", "2024, 2025"]),
         ({"tasks": ["supplement_filtered"]}, ["no task 'supplement_filtered'", "looked for", "items"]),
     ],
 )
 def test_what_is_not_there_is_said(run: Path, items: Path, arguments: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(UserError) as error:
-        evaluate(**{"runs": ["demo/student"], "data": items, **arguments})
+        evaluate(**{"models": ["demo/student"], "data": items, **arguments})
     for word in words:
         assert word in str(error.value)
     assert not (run / "evaluation").exists()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from palenka.evaluation import floors as floors_module
 from palenka.evaluation import ngram
 from palenka.evaluation.floors import count_words, floors, ngram_scores, word_scores, words
-from palenka.evaluation.items import Item, Task
+from palenka.evaluation.items import Choice, Item, Task
 from palenka.tokenizer import load_tokenizer
 from palenka.tokens import TokenSplit
 
@@ -159,22 +159,26 @@ def test_words() -> None:
     assert words("Don’t STOP, it's the dogs' 3rd_try…") == ["don't", "stop", "it's", "the", "dogs", "3rd", "try"]
 
 
+def item(context: str, *texts: str, line: int = 1) -> Item:
+    return Item("sub", line, tuple(Choice(context, text) for text in texts))
+
+
 def test_word_scores_by_hand(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("The dog\n\nthe cat\n", encoding="utf-8")
     (tmp_path / "b.txt").write_text("the dog\n", encoding="utf-8")
     counts = count_words(tmp_path)
     assert counts == {"the": 3, "dog": 2, "cat": 1}
     # Six words, three of them different, and one place for all unseen ones: 6 + 3 + 1 = 10.
-    scores = word_scores([Item("s", 1, "", "The dog.", "A cat!")], counts)
-    np.testing.assert_allclose(scores, [[math.log(0.4) + math.log(0.3), math.log(0.1) + math.log(0.2)]])
+    scores = word_scores([item("", "The dog.", "A cat!")], counts)
+    np.testing.assert_allclose(scores, [math.log(0.4) + math.log(0.3), math.log(0.1) + math.log(0.2)])
 
 
 def test_permutations_of_the_same_words_tie_exactly() -> None:
     counts = Counter({f"w{i}": 7 * i * i + 1 for i in range(12)})
     random = np.random.default_rng(0)
     texts = [" ".join(random.permutation(list(counts))) for _ in range(100)]
-    scores = word_scores([Item("s", 1, "", text, texts[0]) for text in texts], counts)
-    assert (scores == scores[0, 0]).all()
+    scores = word_scores([item("", *texts)], counts)
+    assert (scores == scores[0]).all()
 
 
 @pytest.fixture
@@ -190,7 +194,7 @@ def as_lines(split: TokenSplit) -> Lines:
 def test_items_are_scored_line_by_line_on_the_training_split(data: Path) -> None:
     tokenizer = load_tokenizer(data / "tokenizer")
     dialogue = "The cat sees a dog.\nThe dog sees the cat."
-    items = [Item("pairs", 1, "", dialogue, "Cat the sees."), Item("ewok", 1, "The cat sees", "a dog.", "dog a.")]
+    items = [item("", dialogue, "Cat the sees."), item("The cat sees", " a dog.", " dog a.")]
     scores = ngram_scores(items, data)
 
     def ids(text: str) -> list[int]:
@@ -205,14 +209,14 @@ def test_items_are_scored_line_by_line_on_the_training_split(data: Path) -> None
     first, second = ids(dialogue)[:newline], ids(dialogue)[newline:]
     expected = sum(math.log(p) for line in (first, second) for p in reference.line(line))
     context = len(ids("The cat sees"))
-    np.testing.assert_allclose(scores[0], [expected, sum(score("Cat the sees."))])
+    np.testing.assert_allclose(scores[:2], [expected, sum(score("Cat the sees."))])
     np.testing.assert_allclose(
-        scores[1], [sum(score("The cat sees a dog.")[context:]), sum(score("The cat sees dog a.")[context:])]
+        scores[2:], [sum(score("The cat sees a dog.")[context:]), sum(score("The cat sees dog a.")[context:])]
     )
 
 
 def task(name: str, *pairs: tuple[str, str]) -> Task:
-    return Task(name, [Item("sub", line, "", *pair) for line, pair in enumerate(pairs, 1)], {"sub": {}})
+    return Task(name, [item("", *pair, line=line) for line, pair in enumerate(pairs, 1)], {"sub": {}})
 
 
 def test_floors_know_common_words_and_common_stretches(data: Path) -> None:

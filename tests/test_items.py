@@ -1,4 +1,4 @@
-"""Reading items: both shapes, and every way a file can be wrong."""
+"""Reading items: every shape, and every way a file can be wrong."""
 
 import json
 from pathlib import Path
@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from palenka.config import UserError
-from palenka.evaluation.items import Item, read_task
+from palenka.evaluation.items import Choice, Item, read_task
 
 PAIR = {"sentence_good": "Dogs run.", "sentence_bad": "Dogs runs."}
 EWOK = {"Context1": "Ali is a boy.", "Target1": "He is male.", "Target2": "He is female.", "Context2": "unused"}
+BOXES = {"input_prefix": "Box 0 holds", "options": [" the cup", " a hat", "."], "numops": 3, "sample_id": 7}
+WUG = {"sentences": "It ricked.\tIt rack.", "ratio": 0.25}
 
 
 def write(folder: Path, name: str, records: list[Any]) -> Path:
@@ -27,11 +29,49 @@ def test_a_task_is_a_folder_and_a_file_is_a_subtask(tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("not items")
     task = read_task(folder)
     assert task.name == "some_task"
-    assert task.items == [
-        Item("a", 1, "Ali is a boy.", "He is male.", "He is female."),
-        Item("b", 1, "", "Dogs run.", "Dogs runs."),
-        Item("b", 2, "", "A: Who?\nB: Me.", "Dogs runs."),
+    assert [(item.subtask, item.line, item.choices) for item in task.items] == [
+        ("a", 1, (("Ali is a boy.", " He is male."), ("Ali is a boy.", " He is female."))),
+        ("b", 1, (("", "Dogs run."), ("", "Dogs runs."))),
+        ("b", 2, (("", "A: Who?\nB: Me."), ("", "Dogs runs."))),
     ]
+    assert not task.has_ratios
+
+
+def test_twins_of_ewok_are_a_cluster_and_other_items_are_none(tmp_path: Path) -> None:
+    twin = {"Context1": "unused", "Context2": "Ali is a boy.", "Target1": "He is female.", "Target2": "He is male."}
+    write(tmp_path, "a", [EWOK, twin, {**EWOK, "Target1": "He is old."}, PAIR])
+    one, other, third, fourth = (item.cluster for item in read_task(tmp_path).items)
+    assert one == other != third
+    assert fourth is None
+
+
+def test_entity_tracking(tmp_path: Path) -> None:
+    folder = tmp_path / "entity_tracking"
+    write(folder, "regular", [{**BOXES, "numops": 0}, BOXES])
+    items = read_task(folder).items
+    assert [item.subtask for item in items] == ["regular_0_ops", "regular_3_ops"]
+    assert items[1].choices == tuple(Choice("Box 0 holds", option) for option in (" the cup", " a hat", "."))
+
+
+def test_comps(tmp_path: Path) -> None:
+    record = {"prefix_acceptable": "A cat", "prefix_unacceptable": "A car", "property_phrase": "has whiskers."}
+    write(tmp_path, "comps_wugs_dist-before", [record])
+    [item] = read_task(tmp_path).items
+    assert item.subtask == "wugs_dist_before"
+    assert item.choices == (("A cat ", "has whiskers."), ("A car ", "has whiskers."))
+
+
+def test_wug(tmp_path: Path) -> None:
+    write(tmp_path, "wug", [WUG])
+    task = read_task(tmp_path)
+    assert task.has_ratios
+    assert task.items == [Item("wug", 1, (Choice("", "It ricked."), Choice("", "It rack.")), ratio=0.25)]
+
+
+def test_a_task_has_ratios_in_all_items_or_none(tmp_path: Path) -> None:
+    path = write(tmp_path, "mixed", [WUG, PAIR])
+    with pytest.raises(UserError, match=f"{path}, line 2: has another shape"):
+        read_task(tmp_path)
 
 
 def test_labels_are_what_all_items_of_a_subtask_agree_on(tmp_path: Path) -> None:
@@ -44,7 +84,7 @@ def test_labels_are_what_all_items_of_a_subtask_agree_on(tmp_path: Path) -> None
 def test_only_newlines_end_an_item(tmp_path: Path) -> None:
     write(tmp_path, "a", [{**PAIR, "sentence_good": "one\u2028two\x85three"}, PAIR])
     assert [item.line for item in read_task(tmp_path).items] == [1, 2]
-    assert read_task(tmp_path).items[0].good == "one\u2028two\x85three"
+    assert read_task(tmp_path).items[0].choices[0].text == "one\u2028two\x85three"
 
 
 def test_the_digest_follows_the_items_alone(tmp_path: Path) -> None:
@@ -67,6 +107,15 @@ def test_the_digest_follows_the_items_alone(tmp_path: Path) -> None:
         ({"Context1": "c", "Target1": "t"}, ["Target2", "is missing"]),
         ({"question": "?", "label": 1}, ["question, label", "sentence_good", "Context1"]),
         (["a", "list"], ["expected a JSON object"]),
+        ({**BOXES, "options": [" one"]}, ["options", "list of two or more texts"]),
+        ({**BOXES, "options": [" one", 2]}, ["options", "list of two or more texts"]),
+        ({**BOXES, "numops": -1}, ["numops", "-1", "a count"]),
+        ({"input_prefix": "Box 0 holds", "options": [" a", " b"]}, ["numops", "is missing"]),
+        ({"prefix_acceptable": "A cat", "property_phrase": "has fur."}, ["prefix_unacceptable", "is missing"]),
+        ({**WUG, "sentences": "It ricked."}, ["sentences", "two texts separated by a tab"]),
+        ({**WUG, "sentences": "It ricked.\t "}, ["sentences", "two texts separated by a tab"]),
+        ({**WUG, "ratio": 1.5}, ["ratio", "1.5", "a number from 0 to 1"]),
+        ({**WUG, "ratio": True}, ["ratio", "True", "a number from 0 to 1"]),
     ],
 )
 def test_an_item_that_cannot_be_used_is_named(tmp_path: Path, record: Any, words: list[str]) -> None:

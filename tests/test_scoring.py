@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, 
 from palenka.config import UserError
 from palenka.evaluation import scoring
 from palenka.evaluation.fast_layers import OneDnnLinear, is_onednn_usable
-from palenka.evaluation.items import Item
+from palenka.evaluation.items import Choice, Item
 from palenka.evaluation.scoring import Scorer, Text, encode
 from palenka.tokenizer import load_tokenizer
 
@@ -34,7 +34,11 @@ def tokenizer(prepared_once: Path) -> Any:
 
 
 def pair(good: str, bad: str) -> Item:
-    return Item("pairs", 1, "", good, bad)
+    return item_of("", good, bad)
+
+
+def item_of(context: str, *texts: str) -> Item:
+    return Item("pairs", 1, tuple(Choice(context, text) for text in texts))
 
 
 def scorer(keys: Any, tokenizer: Any, seed: int = 0) -> Scorer:
@@ -71,7 +75,7 @@ def test_pairs_equal_the_plain_formula(keys: Any, tokenizer: Any) -> None:
     assert subject.takes_trees
     items = [pair(good, bad) for good in SENTENCES for bad in SENTENCES]
     scores = subject.score(encode(items, tokenizer), batch_tokens=64)
-    sentences = [text for item in items for text in (item.good, item.bad)]
+    sentences = [choice.text for item in items for choice in item.choices]
     expected = [
         plain_log_prob(subject.model, [BOS], tokenizer(" " + text, add_special_tokens=False)["input_ids"])
         for text in sentences
@@ -83,11 +87,11 @@ def test_pairs_equal_the_plain_formula(keys: Any, tokenizer: Any) -> None:
 
 def test_ewok_scores_the_target_alone_without_a_prefix(tokenizer: Any) -> None:
     subject = scorer(tiny.LLAMA, tokenizer)
-    item = Item("ewok", 1, "The cat sees a dog.", "The dog likes it.", "A boat likes it.")
-    scores = subject.score(encode([item], tokenizer))
-    context = tokenizer(item.context, add_special_tokens=False)["input_ids"]
-    for score, target in zip(scores, (item.good, item.bad), strict=True):
-        whole = tokenizer(f"{item.context} {target}", add_special_tokens=False)["input_ids"]
+    sentence, targets = "The cat sees a dog.", (" The dog likes it.", " A boat likes it.")
+    scores = subject.score(encode([item_of(sentence, *targets)], tokenizer))
+    context = tokenizer(sentence, add_special_tokens=False)["input_ids"]
+    for score, target in zip(scores, targets, strict=True):
+        whole = tokenizer(sentence + target, add_special_tokens=False)["input_ids"]
         assert score == pytest.approx(plain_log_prob(subject.model, context, whole[len(context) :]), abs=1e-4)
 
 
@@ -104,7 +108,7 @@ class Letters:
 
 def test_the_boundary_is_where_the_context_alone_would_end() -> None:
     # "ab. c" is a, b, ". ", c: behind the three tokens that "ab." has alone stands c, and "." stays the context's last.
-    texts = encode([Item("e", 1, "ab.", "c", "dd"), Item("e", 2, "ab", "c", "d")], Letters())
+    texts = encode([item_of("ab.", " c", " dd"), item_of("ab", " c", " d")], Letters())
     context = (ord("a"), ord("b"), ord("."))
     assert texts[0] == Text(context, (ord("c"),))
     assert texts[1] == Text(context, (ord("d"), ord("d")))
@@ -112,7 +116,7 @@ def test_the_boundary_is_where_the_context_alone_would_end() -> None:
 
 
 def test_spaces_at_the_end_of_a_context_belong_to_the_continuation() -> None:
-    [text, _] = encode([Item("e", 1, "ab ", "c", "d")], Letters())
+    [text, _] = encode([item_of("ab ", " c", " d")], Letters())
     assert text == Text((ord("a"), ord("b")), (ord(" "), ord(" "), ord("c")))
 
 
@@ -284,7 +288,7 @@ def test_a_text_that_cannot_be_scored_is_named(tokenizer: Any) -> None:
     with pytest.raises(UserError, match=r"some_task/long, line 17: .* tokens, but a model has 256 positions"):
         subject.check(items, encode(items, tokenizer), "some_task")
     with pytest.raises(UserError, match="some_task/pairs, line 1: .*nothing to score"):
-        subject.check(items, [Text((5,), ())] * 4, "some_task")
+        subject.check(items, [Text((5, 6), ())] * 4, "some_task")
     with pytest.raises(UserError, match="ids beyond the model's 320"):
         subject.check(items, [Text((), (tiny.VOCABULARY,))] * 4, "some_task")
     subject.check(items[:1], encode(items[:1], tokenizer), "some_task")

@@ -47,7 +47,7 @@ def read_address(source: str) -> Address:
 
 def resolve(address: Address) -> tuple[Address, list[str]]:
     """The address at the commit that it means now, and the names of the repository's files."""
-    with _clear_failures(address):
+    with clear_failures(address):
         from huggingface_hub import HfApi
 
         info = HfApi().dataset_info(address.repository, revision=address.revision)
@@ -60,7 +60,7 @@ def domain_files(address: Address, names: list[str], split: str) -> list[Path]:
     wanted = sorted(name for name, part in parts.items() if part and part[2] == (address.split or split))
     if not wanted:
         return []
-    with _clear_failures(address):
+    with clear_failures(address):
         from huggingface_hub import snapshot_download
 
         folder = snapshot_download(
@@ -73,7 +73,7 @@ def dataset(address: Address, split: str) -> tuple[Address, Any]:
     """(The address with the split that it was found to have, the `datasets.Dataset`)."""
     if Path(address.repository).exists():  # which the library would read, and not the hub
         raise UserError(f"{address}: {address.repository} lies here too; start the command in another folder")
-    with _clear_failures(address):
+    with clear_failures(address):
         from datasets import load_dataset_builder
 
         builder = load_dataset_builder(address.repository, address.config, revision=address.revision)
@@ -98,14 +98,14 @@ def _split_name(address: Address, split: str, there: list[str]) -> str:
 
 
 @contextmanager
-def _clear_failures(address: Address) -> Iterator[None]:
+def clear_failures(address: Address) -> Iterator[None]:
     """The hub's libraries raise whatever their network library of the day does, with nothing in common."""
     try:
         yield
     except UserError:
         raise
-    except ImportError:
-        raise UserError(f"{address}: reading from the hub needs the library datasets: pip install datasets") from None
+    except ImportError as error:
+        raise UserError(f"{address}: this needs the library {error.name}: pip install {error.name}") from None
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(

@@ -5,7 +5,8 @@
 
 Words are the lower-cased runs of letters and digits, with apostrophes inside (`don't` is one word), of the cleaned
 training text; every word, seen or not, is counted once more than it occurs. What both sentences share cannot
-decide: permutations of the same words tie, exactly, and a tie counts half.
+decide: permutations of the same words tie, exactly, and a tie counts half. (COMPS asks which context makes one text
+likelier: there, word frequencies always tie.)
 
 Both use the whole training split. They belong to the data, not to a run, and are kept beside it, in
 `data/<name>/floors/<task>-<hash of items and data>.json`.
@@ -70,8 +71,8 @@ def _measure(prepared: Path, tasks: Sequence[Task]) -> list[dict[str, Any]]:
     measured = []
     start = 0
     for task in tasks:
-        end = start + len(task.items)
-        measured.append({kind: _summary(task, pairs[start:end]) for kind, pairs in scores.items()})
+        end = start + sum(len(item.choices) for item in task.items)
+        measured.append({kind: _summary(task, found[start:end]) for kind, found in scores.items()})
         start = end
     return measured
 
@@ -97,7 +98,7 @@ def count_words(folder: Path) -> Counter[str]:
 
 
 def word_scores(items: Iterable[Item], counts: Counter[str]) -> NDArray[np.float64]:
-    """Σ log frequency of the words of each item's good and bad text, in nats: (items, 2).
+    """Σ log frequency of the words of each choice's text, in nats: (choices,).
 
     The sums are exact to the last bit, so that the order of the words does not matter.
     """
@@ -106,11 +107,11 @@ def word_scores(items: Iterable[Item], counts: Counter[str]) -> NDArray[np.float
     def score(text: str) -> float:
         return math.fsum(math.log(counts[word] + 1) - total for word in words(text))
 
-    return np.array([[score(item.good), score(item.bad)] for item in items])
+    return np.array([score(choice.text) for item in items for choice in item.choices])
 
 
 def ngram_scores(items: Sequence[Item], prepared: Path) -> NDArray[np.float64]:
-    """log-probability of each item's good and bad continuation under the 5-gram model, in nats: (items, 2)."""
+    """log-probability of each choice's text under the 5-gram model, in nats: (choices,)."""
     tokenizer = load_tokenizer(prepared / "tokenizer")
     split = TokenSplit.open(prepared / "train")
     texts = encode(items, tokenizer)
@@ -118,7 +119,7 @@ def ngram_scores(items: Sequence[Item], prepared: Path) -> NDArray[np.float64]:
     lengths = np.array([len(text.context) + len(text.continuation) for text in texts])
     lines = _line_starts(tokens, lengths, tokenizer)
     log_probs = ngram.log_probs(split.tokens, np.asarray(split.lines), len(tokenizer), tokens, lines)
-    return _sums(log_probs, texts, lengths).reshape(-1, 2)
+    return _sums(log_probs, texts, lengths)
 
 
 def _line_starts(tokens: NDArray[np.uint16], lengths: NDArray[np.int64], tokenizer: Any) -> NDArray[np.int64]:

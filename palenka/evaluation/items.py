@@ -1,37 +1,50 @@
-"""Evaluation items: pairs of continuations of one context, of which a model should find the first likelier.
+"""Evaluation items: texts to choose among, of which a model should find the first likelier.
 
-A *task* is a folder `<data>/<task>/` of `.jsonl` files, one a *subtask* named by the file's stem; a line is an item.
-Two shapes are known, by their fields:
+A *task* is a folder `<data>/<task>/` of `.jsonl` files, a line being an item. A file is a *subtask*, named by its stem,
+but for entity tracking, where the number of operations makes subtasks too. The shapes are known by their fields:
 
-    pair   sentence_good, sentence_bad      BLiMP and its supplement: no context
-    EWoK   Context1, Target1, Target2       Target1 belongs to Context1. The files hold each item twice, the second
-                                            time with 1 and 2 swapped, so that both contexts are asked about
+    pair              sentence_good, sentence_bad      BLiMP and its supplement
+    EWoK              Context1, Target1, Target2       Target1 belongs to Context1. The files hold each item twice, the
+                                                       second time with 1 and 2 swapped: both contexts are asked about
+    entity tracking   input_prefix, options, numops    which option says what the box holds; the first is right
+    COMPS             prefix_acceptable, prefix_unacceptable, property_phrase      of which concept the property holds
+    wug               sentences, ratio                 two forms of a made-up word, separated by a tab, and which share
+                                                       of people prefer the first
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from palenka.config import UserError
 
-DEFAULT_TASKS = ("blimp_filtered", "supplement_filtered", "ewok_filtered")
-SHAPES = ("sentence_good/sentence_bad", "Context1/Target1/Target2")
 LABELS = {"phenomenon": "linguistics_term", "field": "field"}
+
+
+class Choice(NamedTuple):
+    """A text behind its context, with whatever space stands between them; only `text` is scored."""
+
+    context: str
+    text: str
 
 
 @dataclass(frozen=True)
 class Item:
-    """One line of a task: `good` and `bad` continue `context`, which is empty for a pair of sentences."""
+    """One line of a task. The first choice is the right one; or, where there is a `ratio`, the one that it is of.
+
+    Items of one `cluster` are outcomes of one question, and so not independent.
+    """
 
     subtask: str
     line: int
-    context: str
-    good: str
-    bad: str
+    choices: tuple[Choice, ...]
+    ratio: float | None = None
+    cluster: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,8 +58,13 @@ class Task:
     @cached_property
     def digest(self) -> str:
         """sha256 of all items, in order."""
-        rows = ([item.subtask, item.line, item.context, item.good, item.bad] for item in self.items)
-        return hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()
+        rows = [[item.subtask, item.line, item.choices, item.ratio] for item in self.items]
+        return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+    @property
+    def has_ratios(self) -> bool:
+        """Whether people's preferences are predicted, and no choice is right."""
+        return self.items[0].ratio is not None
 
 
 def read_task(folder: Path) -> Task:
@@ -60,13 +78,12 @@ def read_task(folder: Path) -> Task:
     paths = sorted(folder.glob("*.jsonl"))
     if not paths:
         raise UserError(f"{folder}: no .jsonl file in it")
-    items: list[Item] = []
-    labels = {}
-    for path in paths:
-        records = list(_records(path))
-        items += [_item(path, line, record) for line, record in records]
-        labels[path.stem] = _labels([record for _, record in records])
-    return Task(folder.name, items, labels)
+    lines = [_Line(path, number, record) for path in paths for number, record in _records(path)]
+    items = [_item(line) for line in lines]
+    for line, item in zip(lines, items, strict=True):
+        if (item.ratio is None) != (items[0].ratio is None):
+            raise UserError(f"{line.place}: has another shape than the items before it")
+    return Task(folder.name, items, _labels(items, [line.record for line in lines]))
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -86,23 +103,100 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, record
 
 
-def _item(path: Path, line: int, record: dict[str, Any]) -> Item:
-    def text(key: str) -> str:
-        value = record.get(key)
+@dataclass(frozen=True)
+class _Line:
+    """A record and where it stands; its fields are read with a check of what they hold."""
+
+    path: Path
+    number: int
+    record: dict[str, Any]
+
+    @property
+    def place(self) -> str:
+        return f"{self.path}, line {self.number}"
+
+    def problem(self, key: str, expected: str) -> UserError:
+        found = f"is {self.record[key]!r}" if key in self.record else "is missing"
+        return UserError(f"{self.place}: {key!r} {found}; expected {expected}")
+
+    def text(self, key: str) -> str:
+        value = self.record.get(key)
         if not isinstance(value, str) or not value.strip():
-            found = "is missing" if key not in record else f"is {value!r}"
-            raise UserError(f"{path}, line {line}: {key!r} {found}; expected a text")
+            raise self.problem(key, "a text")
         return value
 
-    if "sentence_good" in record or "sentence_bad" in record:
-        return Item(path.stem, line, "", text("sentence_good"), text("sentence_bad"))
-    if record.keys() & {"Context1", "Target1", "Target2"}:
-        return Item(path.stem, line, text("Context1"), text("Target1"), text("Target2"))
-    raise UserError(f"{path}, line {line}: has the fields {', '.join(record)}; expected {' or '.join(SHAPES)}")
+    def texts(self, key: str) -> list[str]:
+        values = self.record.get(key)
+        if not isinstance(values, list) or len(values) < 2 or not all(isinstance(v, str) and v.strip() for v in values):
+            raise self.problem(key, "a list of two or more texts")
+        return values
+
+    def number_in(self, key: str, low: float, high: float) -> float:
+        value = self.record.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise self.problem(key, f"a number from {low} to {high}" if math.isfinite(high) else "a count")
+        return value
+
+    def item(self, *choices: Choice, subtask: str | None = None, **others: Any) -> Item:
+        return Item(subtask or self.path.stem, self.number, choices, **others)
 
 
-def _labels(records: list[dict[str, Any]]) -> dict[str, str]:
+def _pair(line: _Line) -> Item:
+    return line.item(Choice("", line.text("sentence_good")), Choice("", line.text("sentence_bad")))
+
+
+def _ewok(line: _Line) -> Item:
+    context, *targets = (line.text(key) for key in ("Context1", "Target1", "Target2"))
+    twins = sorted([context, str(line.record.get("Context2"))]) + sorted(targets)
+    choices = (Choice(context, f" {target}") for target in targets)
+    return line.item(*choices, cluster=hashlib.sha256(json.dumps(twins).encode()).hexdigest()[:16])
+
+
+def _entity_tracking(line: _Line) -> Item:
+    prefix, operations = line.text("input_prefix"), line.number_in("numops", 0, math.inf)
+    choices = (Choice(prefix, option) for option in line.texts("options"))
+    return line.item(*choices, subtask=f"{line.path.stem}_{operations}_ops")
+
+
+def _comps(line: _Line) -> Item:
+    prefixes = (line.text("prefix_acceptable"), line.text("prefix_unacceptable"))
+    choices = (Choice(f"{prefix} ", line.text("property_phrase")) for prefix in prefixes)
+    return line.item(*choices, subtask=line.path.stem.removeprefix("comps_").replace("-", "_"))
+
+
+def _wug(line: _Line) -> Item:
+    forms = line.text("sentences").split("\t")
+    if len(forms) != 2 or not all(form.strip() for form in forms):
+        raise line.problem("sentences", "two texts separated by a tab")
+    return line.item(*(Choice("", form) for form in forms), ratio=float(line.number_in("ratio", 0, 1)))
+
+
+SHAPES: dict[tuple[str, ...], Callable[[_Line], Item]] = {
+    ("sentence_good", "sentence_bad"): _pair,
+    ("Context1", "Target1", "Target2"): _ewok,
+    ("input_prefix", "options", "numops"): _entity_tracking,
+    ("prefix_acceptable", "prefix_unacceptable", "property_phrase"): _comps,
+    ("sentences", "ratio"): _wug,
+}
+
+
+def _item(line: _Line) -> Item:
+    for fields, read in SHAPES.items():
+        if not line.record.keys().isdisjoint(fields):
+            return read(line)
+    shapes = ", or ".join("/".join(fields) for fields in SHAPES)
+    raise UserError(f"{line.place}: has the fields {', '.join(line.record)}; expected {shapes}")
+
+
+def _labels(items: list[Item], records: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
     """What all items of a subtask agree on."""
+    by_subtask: dict[str, list[dict[str, Any]]] = {}
+    for item, record in zip(items, records, strict=True):
+        by_subtask.setdefault(item.subtask, []).append(record)
+    return {name: _common_labels(of_subtask) for name, of_subtask in by_subtask.items()}
+
+
+def _common_labels(records: list[dict[str, Any]]) -> dict[str, str]:
     found = {}
     for label, key in LABELS.items():
         values = {str(record[key]) for record in records if key in record}

@@ -1,11 +1,15 @@
 """Log-probabilities of texts under a causal language model, in float32 and in batches.
 
-The 2024 convention (babylm/evaluation-pipeline-2024, a fork of lm-eval 0.4.2):
+A score is the sum of the log-probabilities of a text's tokens behind its context, in nats. Two conventions say what
+these are. The first is that of the challenge's pipeline of 2024, a fork of lm-eval 0.4.2, the second of its successor:
 
-    pair   [prefix] + tok(" " + sentence): every token of the sentence is scored. The prefix is the tokenizer's bos
-           token, else its eos, else its pad
-    EWoK   tok(context + " " + target): the tokens behind the first len(tok(context)) are scored; no prefix
-    both   no special tokens from the tokenizer; a score is the sum of its tokens' log-probabilities, in nats
+    2024   without context   [prefix] + tok(" " + text): every token of the text is scored. The prefix is the
+                             tokenizer's bos token, else its eos, else its pad
+           with context      tok(context + text): the tokens behind the first len(tok(context)) are scored; no prefix
+           both              no special tokens from the tokenizer
+    2025   all               tok(context + text), with the special tokens that the tokenizer adds by itself: the tokens
+                             that end behind the context are scored, but never a sequence's first. Without a bos token,
+                             then, a text's first token is not scored
 """
 
 import sys
@@ -23,12 +27,13 @@ from transformers import AutoTokenizer
 
 from palenka.config import UserError
 from palenka.evaluation.fast_layers import use_fast_layers
-from palenka.evaluation.items import Item
+from palenka.evaluation.items import Choice, Item
 from palenka.evaluation.token_tree import Inputs, Row, rows_of
 from palenka.hardware import local_device
 from palenka.models import SAFELY, load_frozen
 
 IGNORED = -100
+PADDING = 0  # whichever: nothing attends to it
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
 LOGITS_AT_ONCE = {"cpu": 2**21, "cuda": 2**27}
 """Numbers, not tokens. On a CPU, larger arrays are given back to the system each time: a quarter slower."""
@@ -45,27 +50,53 @@ class Text(NamedTuple):
     continuation: tuple[int, ...]
 
 
-def encode(items: Sequence[Item], tokenizer: Any) -> list[Text]:
-    """The texts of the items in the 2024 convention: 2n of them, each item's good one before its bad one.
+def encode(items: Sequence[Item], tokenizer: Any, convention: str = "2024") -> list[Text]:
+    """The texts of all choices of the items, in order.
 
-    A pair's context is empty; `Scorer.score` puts the prefix there. Spaces at a context's end belong to the
-    continuation, as in lm-eval.
+    Raises:
+        UserError: the tokenizer cannot say where its tokens stand, and the convention needs it.
     """
-    contexts = [item.context.rstrip() for item in items]
-    wholes = [f"{item.context} {continuation}" for item in items for continuation in (item.good, item.bad)]
+    return ENCODERS[convention]([choice for item in items for choice in item.choices], tokenizer)
+
+
+def _encode_2024(choices: Sequence[Choice], tokenizer: Any) -> list[Text]:
+    """The context of a text without one is empty; `Scorer.score` puts the prefix there.
+
+    Spaces at a context's end belong to the text, as in lm-eval.
+    """
+    contexts = [choice.context.rstrip() for choice in choices]
+    wholes = [choice.context + choice.text if choice.context else f" {choice.text}" for choice in choices]
     distinct = sorted(set(contexts) - {""})
     context_ids: dict[str, tuple[int, ...]] = {"": (), **dict(zip(distinct, _ids(tokenizer, distinct), strict=True))}
-    texts = []
-    for number, ids in enumerate(_ids(tokenizer, wholes)):
-        context = context_ids[contexts[number // 2]]
-        texts.append(Text(context, ids[len(context) :]))
-    return texts
+    return [
+        Text(context_ids[context], ids[len(context_ids[context]) :])
+        for context, ids in zip(contexts, _ids(tokenizer, wholes), strict=True)
+    ]
 
 
 def _ids(tokenizer: Any, texts: list[str]) -> list[tuple[int, ...]]:
     if not texts:
         return []
     return [tuple(ids) for ids in tokenizer(texts, add_special_tokens=False, return_attention_mask=False)["input_ids"]]
+
+
+def _encode_2025(choices: Sequence[Choice], tokenizer: Any) -> list[Text]:
+    """What follows the last scored token, an eos say, is left away: no scored token sees it."""
+    if not tokenizer.is_fast:
+        raise UserError("the 2025 convention needs a tokenizer that says where its tokens stand in a text (a fast one)")
+    wholes = [choice.context + choice.text for choice in choices]
+    encoded = tokenizer(wholes, return_offsets_mapping=True, return_attention_mask=False)
+    texts = []
+    for choice, ids, offsets in zip(choices, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        # Offsets may begin behind spaces that the text begins with; that pipeline counts from there.
+        start = len(choice.context) + offsets[0][0]
+        scored = [place for place, (_, end) in enumerate(offsets) if end > start and place > 0]
+        first, last = (scored[0], scored[-1] + 1) if scored else (1, 1)
+        texts.append(Text(tuple(ids[:first]), tuple(ids[first:last])))
+    return texts
+
+
+ENCODERS: dict[str, Callable[[Sequence[Choice], Any], list[Text]]] = {"2024": _encode_2024, "2025": _encode_2025}
 
 
 class Scorer:
@@ -113,12 +144,12 @@ class Scorer:
         raise UserError(f"{self.name}: the tokenizer has no bos, eos or pad token to begin a sentence with")
 
     def check(self, items: Sequence[Item], texts: Sequence[Text], task: str) -> None:
-        """Raise UserError for the first item whose texts (two each, as `encode` gives them) cannot be scored."""
-        for number, text in enumerate(texts):
-            item = items[number // 2]
+        """Raise UserError for the first item with a text, of those that `encode` gives, that cannot be scored."""
+        owners = (item for item in items for _ in item.choices)
+        for item, text in zip(owners, texts, strict=True):
             where = f"{task}/{item.subtask}, line {item.line}"
             length = max(len(text.context), 1) + len(text.continuation) - 1
-            if not text.continuation:
+            if not text.continuation and len(text.context) != 1:  # a single token is scored as nothing at all in 2025
                 raise UserError(f"{where}: {self.name}'s tokenizer leaves nothing to score behind the context")
             if self.max_length is not None and length > self.max_length:
                 raise UserError(f"{where}: {length} tokens, but {self.name} has {self.max_length} positions")
@@ -158,7 +189,7 @@ class Scorer:
             texts: token ids of all texts.
             contexts: how many of each text's first tokens are not scored.
         """
-        inputs = Inputs.of(rows, self.prefix)
+        inputs = Inputs.of(rows, PADDING)
         places = [
             (number, row, node, token)
             for row, tree in enumerate(rows)

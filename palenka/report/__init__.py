@@ -3,12 +3,13 @@
 from pathlib import Path
 
 
-def report(runs: list[str], out: Path) -> None:
+def report(runs: list[str], out: Path, convention: str = "2024") -> None:
     """Prints the table of the study and writes its page to `out`.
 
     Args:
         runs: names or paths of runs; a folder stands for all runs below it.
         out: the HTML file; its folder is made if need be.
+        convention: of the evaluations to show.
 
     Raises:
         UserError: a name is no run, or a result file cannot be read.
@@ -18,7 +19,7 @@ def report(runs: list[str], out: Path) -> None:
     from palenka.report.tables import terminal_text
     from palenka.runs import write_text
 
-    found = read_runs(runs)
+    found = read_runs(runs, convention)
     print(terminal_text(found))
     page = render(found)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from palenka.evaluation.comparison import (
     mean_outcomes,
     resampled,
 )
+from palenka.evaluation.subjects import results_folder
 from palenka.files import write_json
 from palenka.report.comparison import comparable, task_names, without_seed
 from palenka.report.results import Evaluation, Run, read_evaluated, set_labels
@@ -78,7 +79,13 @@ class Comparison:
 
 
 def compare(
-    a: Sequence[str], b: Sequence[str], tasks: Sequence[str] | None, resamples: int, show_all: bool, out: Path | None
+    a: Sequence[str],
+    b: Sequence[str],
+    tasks: Sequence[str] | None,
+    resamples: int,
+    show_all: bool,
+    out: Path | None,
+    convention: str = "2024",
 ) -> None:
     """Prints what the items say of A and B, and writes it to `out` in full.
 
@@ -89,6 +96,7 @@ def compare(
         resamples: of the bootstrap over items.
         show_all: also fields, phenomena and subtasks whose difference is not significant.
         out: a JSON file; its folder is made if need be.
+        convention: of the evaluations to compare.
 
     Raises:
         UserError: a run is not there, not evaluated on a task, or differs in what has to be the same.
@@ -99,7 +107,7 @@ def compare(
         raise UserError(f"--resamples {resamples}: expected {FEWEST_RESAMPLES} to {MOST_RESAMPLES:,}")
     if out is not None and out.is_dir():
         raise UserError(f"--out {out}: is a folder; expected a file to write")
-    found = read_comparison(a, b, tasks, resamples)
+    found = read_comparison(a, b, tasks, resamples, convention)
     print(terminal_text(found, show_all))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -107,9 +115,11 @@ def compare(
         print(f"\nIn full: {out}")
 
 
-def read_comparison(a: Sequence[str], b: Sequence[str], tasks: Sequence[str] | None, resamples: int) -> Comparison:
+def read_comparison(
+    a: Sequence[str], b: Sequence[str], tasks: Sequence[str] | None, resamples: int, convention: str = "2024"
+) -> Comparison:
     """Both sides, read, checked and compared."""
-    runs = [read_evaluated(find_run(name).resolve()) for name in (*a, *b)]
+    runs = [read_evaluated(find_run(name).resolve(), convention) for name in (*a, *b)]
     set_labels(runs)
     first, second = runs[: len(a)], runs[len(a) :]
     _check_distinct(runs)
@@ -169,7 +179,7 @@ def _check_same_items(runs: list[Run], task: str) -> None:
             reason = _what_differs(first, run.evaluations[task])
             raise UserError(f"{task}: {runs[0].label} and {run.label} cannot be compared: {reason}")
     for run in runs:
-        path = run.folder / "evaluation" / f"{task}.items.jsonl"
+        path = results_folder(run.folder, run.convention) / f"{task}.items.jsonl"
         if not path.exists():
             raise UserError(f"{path}: missing; a comparison needs the score of each item (evaluate it anew)")
         if task not in run.outcomes:

@@ -3,9 +3,10 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from statistics import mean
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from palenka.config import UserError
 from palenka.evaluation.comparison import Outcomes
+from palenka.evaluation.subjects import results_folder
 from palenka.runs import find_run
 from palenka.schedules import Weight
 
@@ -64,7 +66,7 @@ class Subtask(BaseModel):
 
 
 class Evaluation(BaseModel):
-    """evaluation/<task>.json: accuracy is the unweighted mean over subtasks, stderr that mean's."""
+    """A task's result: accuracy is the unweighted mean over subtasks, stderr that mean's."""
 
     task: str
     convention: str | int
@@ -76,6 +78,23 @@ class Evaluation(BaseModel):
     floors: dict[str, float | None] = {}
     subtasks: dict[str, Subtask]
     tie_items: dict[str, list[int]] = {}
+    identity: dict[str, Any] = {}
+
+
+class Prediction(BaseModel):
+    """How well people are predicted: a correlation, or a share of variance."""
+
+    value: float
+    stderr: float
+
+
+class Predictions(BaseModel):
+    """The result of a task that has no right choices: what was predicted, by name."""
+
+    task: str
+    convention: str | int
+    n: int
+    scores: dict[str, Prediction]
     identity: dict[str, Any] = {}
 
 
@@ -99,6 +118,8 @@ class Run:
     metrics: list[dict[str, Any]]
     evaluations: dict[str, Evaluation]
     cross_entropy: dict[str, CrossEntropy]
+    predictions: dict[str, Predictions] = field(default_factory=dict)
+    convention: str = "2024"
     label: str = ""
 
     @property
@@ -141,23 +162,26 @@ class Run:
     @cached_property
     def outcomes(self) -> dict[str, Outcomes]:
         """Outcome of every item, by task and subtask, for the tasks that kept their items."""
-        read = {task: _read_outcomes(self.folder, found) for task, found in self.evaluations.items()}
+        folder = results_folder(self.folder, self.convention)
+        read = {
+            task: _read_outcomes(folder / f"{task}.items.jsonl", found) for task, found in self.evaluations.items()
+        }
         return {task: outcomes for task, outcomes in read.items() if outcomes is not None}
 
 
-def read_runs(names: list[str]) -> list[Run]:
+def read_runs(names: list[str], convention: str = "2024") -> list[Run]:
     """The runs of those names (a folder stands for all runs below it), labelled for display.
 
     Raises:
         UserError: a name is no run, or a result file cannot be read.
     """
-    runs = [run for name in names for run in _in_order(read_run(folder) for folder in _folders(name))]
+    runs = [run for name in names for run in _in_order(read_run(folder, convention) for folder in _folders(name))]
     runs = list({run.folder: run for run in runs}.values())
     set_labels(runs)
     return runs
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path, convention: str = "2024") -> Run:
     """Reads a run directory; what is not there yet is None or empty.
 
     Raises:
@@ -165,6 +189,7 @@ def read_run(folder: Path) -> Run:
     """
     config_text, config = _read_yaml(folder / "config.yaml")
     losses = _read_optional(folder / "evaluation" / "cross_entropy.json", CrossEntropyFile)
+    evaluations, predictions = _read_evaluations(folder, convention)
     return Run(
         folder=folder,
         name=str(config.get("name") or folder.name),
@@ -174,22 +199,30 @@ def read_run(folder: Path) -> Run:
         environment=_read_object(folder / "environment.json"),
         result=_read_optional(folder / "result.json", Result),
         metrics=_read_metrics(folder / "metrics.jsonl"),
-        evaluations=_read_evaluations(folder),
+        evaluations=evaluations,
         cross_entropy=losses.splits if losses else {},
+        predictions=predictions,
+        convention=convention,
     )
 
 
-def read_evaluated(folder: Path) -> Run:
+def read_evaluated(folder: Path, convention: str = "2024") -> Run:
     """Reads a run directory, or of another model folder what its evaluation left there."""
     if (folder / "config.yaml").exists():
-        return read_run(folder)
-    return Run(folder, folder.name, {}, "", {}, {}, None, [], _read_evaluations(folder), {})
+        return read_run(folder, convention)
+    evaluations, predictions = _read_evaluations(folder, convention)
+    return Run(folder, folder.name, {}, "", {}, {}, None, [], evaluations, {}, predictions, convention)
 
 
-def _read_evaluations(folder: Path) -> dict[str, Evaluation]:
-    paths = sorted((folder / "evaluation").glob("*.json"))
-    evaluations = [_read_model(path, Evaluation) for path in paths if path.name != "cross_entropy.json"]
-    return {evaluation.task: evaluation for evaluation in evaluations}
+def _read_evaluations(folder: Path, convention: str) -> tuple[dict[str, Evaluation], dict[str, Predictions]]:
+    """Results of a convention, by task: of choices, and of predictions of people."""
+    evaluations, predictions = [], []
+    for path in sorted(results_folder(folder, convention).glob("*.json")):
+        if "scores" in (content := _read_object(path)):
+            predictions.append(_validate(path, Predictions, content))
+        elif path.name != "cross_entropy.json":
+            evaluations.append(_validate(path, Evaluation, content))
+    return {found.task: found for found in evaluations}, {found.task: found for found in predictions}
 
 
 def _folders(name: str) -> list[Path]:
@@ -251,16 +284,16 @@ def _read_yaml(path: Path) -> tuple[str, dict[str, Any]]:
     return text, content
 
 
-def _read_model(path: Path, schema: type[Stored]) -> Stored:
+def _read_optional(path: Path, schema: type[Stored]) -> Stored | None:
+    return _validate(path, schema, _read_object(path)) if path.exists() else None
+
+
+def _validate(path: Path, schema: type[Stored], content: dict[str, Any]) -> Stored:
     try:
-        return schema.model_validate_json(_read_text(path))
+        return schema.model_validate(content)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
         raise UserError(f"{path}: {problems}") from error
-
-
-def _read_optional(path: Path, schema: type[Stored]) -> Stored | None:
-    return _read_model(path, schema) if path.exists() else None
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -290,29 +323,35 @@ def _read_metrics(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def _read_outcomes(folder: Path, evaluation: Evaluation) -> Outcomes | None:
-    """Outcome of each item (1 right, ½ tie, 0 wrong) in line order, by subtask.
+def _read_outcomes(path: Path, evaluation: Evaluation) -> Outcomes | None:
+    """Outcomes (1 right, a half for a tie of two, 0 wrong) in line order, by subtask; items of a cluster are one, their
+    mean.
 
     None where the items were not kept, or do not give the accuracies that stand in the task's file.
     """
-    path = folder / "evaluation" / f"{evaluation.task}.items.jsonl"
     if not path.exists():
         return None
-    ties = {(subtask, item) for subtask, items in evaluation.tie_items.items() for item in items}
-    found: dict[str, list[tuple[int, float]]] = {name: [] for name in evaluation.subtasks}
-    for record in _read_metrics(path):
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in evaluation.subtasks}
+    for record in sorted(_read_metrics(path), key=_line_number):
         try:
-            name, item = record["subtask"], record["item"]
-            outcome = 0.5 if (name, item) in ties else float(record["good"] > record["bad"])
-        except (KeyError, TypeError) as error:
-            raise UserError(f"{path}: a line lacks subtask, item, good or bad, or holds no number there") from error
-        found.setdefault(name, []).append((item, outcome))
-    outcomes = {name: np.array([outcome for _, outcome in sorted(items)]) for name, items in found.items()}
-    return outcomes if _agree(outcomes, evaluation) else None
+            name, item, (right, *others) = record["subtask"], record["item"], record["scores"]
+            best = max(right, *others)
+            outcome = 1 / [right, *others].count(best) if right == best else 0.0
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: a line lacks subtask, item or scores, or holds no numbers there") from error
+        found.setdefault(name, {}).setdefault(record.get("cluster", str(item)), []).append(outcome)
+    outcomes = {name: [outcome for cluster in of.values() for outcome in cluster] for name, of in found.items()}
+    if not _agree(outcomes, evaluation):
+        return None
+    return {name: np.array([mean(cluster) for cluster in clusters.values()]) for name, clusters in found.items()}
 
 
-def _agree(outcomes: Outcomes, evaluation: Evaluation) -> bool:
+def _line_number(record: dict[str, Any]) -> int:
+    return record.get("item", 0) if isinstance(record.get("item"), int) else 0
+
+
+def _agree(outcomes: dict[str, list[float]], evaluation: Evaluation) -> bool:
     return outcomes.keys() == evaluation.subtasks.keys() and all(
-        len(outcomes[name]) == subtask.n and abs(outcomes[name].mean() - subtask.accuracy) < 1e-6
+        len(outcomes[name]) == subtask.n and abs(mean(outcomes[name]) - subtask.accuracy) < 1e-6
         for name, subtask in evaluation.subtasks.items()
     )
