@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from palenka.evaluation.subjects import results_folder
+
 BLIMP = {
     "anaphor_agreement": 2,
     "argument_structure": 7,
@@ -101,8 +103,13 @@ def write_evaluation(
     phenomena: dict[str, str] | None = None,
     floors: dict[str, float] | None = None,
     items: bool = True,
+    twins: bool = False,
+    convention: str = "2024",
 ) -> dict[str, Any]:
-    """evaluation/<task>.json and its items, from outcomes (1 right, ½ tie, 0 wrong) per subtask; returns the former."""
+    """A task's result and its items, from outcomes (1 right, ½ tie, 0 wrong) per subtask; returns the former.
+
+    With `twins`, each two items are a cluster.
+    """
     subtasks: dict[str, Any] = {}
     for name, values in outcomes.items():
         accuracy = sum(values) / len(values)
@@ -118,7 +125,7 @@ def write_evaluation(
             subtasks[name]["phenomenon"] = phenomena[name]
     content = {
         "task": task,
-        "convention": "2024",
+        "convention": convention,
         "accuracy": sum(sub["accuracy"] for sub in subtasks.values()) / len(subtasks),
         "accuracy_ties_good": sum(sub["accuracy_ties_good"] for sub in subtasks.values()) / len(subtasks),
         "stderr": math.sqrt(sum(sub["stderr"] ** 2 for sub in subtasks.values())) / len(subtasks),
@@ -133,14 +140,17 @@ def write_evaluation(
             if 0.5 in values
         },
     }
-    write_json(folder / "evaluation" / f"{task}.json", content)
+    results = results_folder(folder, convention)
+    results.mkdir(exist_ok=True, parents=True)
+    write_json(results / f"{task}.json", content)
     if items:
         records = [
             {"subtask": name, "item": line, "scores": [-20.0 + value, -19.5], "tokens": [9, 9]}
+            | ({"cluster": f"{name} {(line + 1) // 2}"} if twins else {})
             for name, values in outcomes.items()
             for line, value in enumerate(values, 1)
         ]
-        path = folder / "evaluation" / f"{task}.items.jsonl"
+        path = results / f"{task}.items.jsonl"
         path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     return content
 

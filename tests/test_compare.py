@@ -437,6 +437,28 @@ def test_missing_and_contradicting_items(runs_folder: Path, compare: Call) -> No
     fails(compare("a", "b"), "pairs.items.jsonl: missing")
 
 
+def test_twins_are_drawn_together(runs_folder: Path, compare: Call) -> None:
+    # Both twins of 8 of 50 clusters differ: 8 discordant draws, not 16.
+    for name, count in (("a", 58), ("b", 42)):
+        write_evaluation(write_run(runs_folder, name), "ewok", {"only": right(count)}, twins=True)
+    code, _, _ = compare("a", "b", "--out", runs_folder / "out.json")
+    items = json.loads((runs_folder / "out.json").read_text(encoding="utf-8"))["tasks"]["ewok"]["over_items"]
+    assert (code, items["items"], items["a_ahead"], items["b_ahead"]) == (0, 50, 8, 0)
+    assert (items["difference"], items["mcnemar_p"]) == (pytest.approx(0.16), pytest.approx(2 / 256))
+
+
+def test_each_convention_is_compared_by_itself(runs_folder: Path, compare: Call) -> None:
+    for name, count in (("a", 58), ("b", 42)):
+        folder = write_run(runs_folder, name)
+        write_evaluation(folder, "pairs", {"only": right(50)})
+        write_evaluation(folder, "pairs", {"only": right(count)}, convention="2025")
+    for convention, difference in (("2024", 0.0), ("2025", 0.16)):
+        code, _, _ = compare("a", "b", "--out", runs_folder / "out.json", "--convention", convention)
+        task = json.loads((runs_folder / "out.json").read_text(encoding="utf-8"))["tasks"]["pairs"]
+        assert (code, task["convention"]) == (0, convention)
+        assert task["over_items"]["difference"] == pytest.approx(difference)
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

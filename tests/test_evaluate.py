@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 import tiny
@@ -17,7 +18,7 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from palenka.config import UserError
-from palenka.evaluation import evaluate, summary
+from palenka.evaluation import evaluate, scoring, summary
 from palenka.evaluation.cross_entropy import cross_entropy
 from palenka.evaluation.items import Task, read_task
 from palenka.evaluation.scoring import Scorer
@@ -150,6 +151,93 @@ def test_nothing_is_done_twice(run: Path, items: Path, monkeypatch: pytest.Monke
     (run / "evaluation" / "blimp_filtered.items.jsonl").unlink()
     evaluate(["demo/student"], items, ["blimp_filtered"])
     assert (run / "evaluation" / "blimp_filtered.items.jsonl").exists()
+
+
+def test_models_with_one_tokenizer_share_its_work(
+    run: Path, items: Path, runs_folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.write_finished_run(runs_folder / "demo" / "other", tiny.GPT2, data / "tokenizer")
+    foreign = tiny.write_finished_run(runs_folder / "demo" / "foreign", tiny.GPT2, data / "tokenizer")
+    settings = json.loads((foreign / "tokenizer_config.json").read_text())
+    (foreign / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": 99}))
+    encoded: list[int] = []
+    encode = scoring.encode
+    monkeypatch.setattr(scoring, "encode", lambda *arguments: encoded.append(len(encoded)) or encode(*arguments))
+    evaluate(["demo/student", "demo/other"], items, ["blimp_filtered"])
+    assert len(encoded) == 1
+    evaluate(["demo/foreign"], items, ["blimp_filtered"])
+    assert len(encoded) == 2
+
+
+def test_conventions_keep_results_apart(run: Path, items: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate(["demo/student"], items, ["ewok_filtered"])
+    first = result(run, "ewok_filtered")
+    evaluate(["demo/student"], items, ["ewok_filtered"], "2025")
+    assert result(run, "ewok_filtered") == first
+    second = json.loads((run / "evaluation" / "2025" / "ewok_filtered.json").read_text())
+    assert (first["convention"], second["convention"]) == ("2024", "2025")
+    assert (run / "evaluation" / "2025" / "ewok_filtered.items.jsonl").exists()
+    assert "2025 convention" in capsys.readouterr().out
+
+
+def test_five_choices(run: Path, items: Path) -> None:
+    options = [f" a {noun}." for noun in ("cat", "dog", "boat", "river", "boat")]
+    records = [{"input_prefix": "The cat sees", "options": options, "numops": numops} for numops in (0, 0, 1)]
+    write(items / "entity_tracking" / "regular.jsonl", records)
+    evaluate(["demo/student"], items, ["entity_tracking"])
+    found = result(run, "entity_tracking")
+    assert (set(found["subtasks"]), found["chance"], found["n"]) == ({"regular_0_ops", "regular_1_ops"}, 0.2, 3)
+    [first, *_] = (run / "evaluation" / "entity_tracking.items.jsonl").read_text().splitlines()
+    scores = json.loads(first)["scores"]
+    assert len(scores) == 5 and scores[2] == scores[4]
+    assert found["accuracy"] == float(scores[0] == max(scores))
+
+
+def test_details_show_phenomena_fields_and_subtasks(
+    run: Path, items: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate(["demo/student"], items, ["blimp_filtered"])
+    assert "agreement" not in capsys.readouterr().out
+    evaluate(["demo/student"], items, ["blimp_filtered"], details=True)
+    shown = capsys.readouterr().out
+    assert shown.count("agreement") == 2
+    for word in ("phenomena", "fields", "syntax", "subtasks"):
+        assert word in shown
+
+
+@pytest.fixture
+def hub(run: Path, monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """The run stands for the repository owner/model; filled with the revisions asked for."""
+    asked: list[str | None] = []
+
+    def snapshot(name: str, revision: str | None, local_dir: Path, allow_patterns: list[str]) -> None:
+        asked.append(revision)
+        if name != "owner/model":
+            raise OSError("404 Client Error")
+        for pattern in allow_patterns:
+            for path in run.glob(pattern):
+                local_dir.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, local_dir)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    return asked
+
+
+def test_a_model_of_the_hub_is_fetched_once(hub: list[str | None], items: Path, runs_folder: Path) -> None:
+    for _ in range(2):
+        evaluate(["hf:owner/model@chck_1M", "hf:owner/model"], items, ["blimp_filtered"])
+    assert hub == ["chck_1M", None]
+    folders = [runs_folder / "hub" / "owner" / name for name in ("model", "model@chck_1M")]
+    assert result(folders[0], "blimp_filtered")["accuracy"] == result(folders[1], "blimp_filtered")["accuracy"]
+    assert Subject.find("hub/owner/model@chck_1M").folder == folders[1]
+
+
+def test_a_model_that_the_hub_lacks_is_said(hub: list[str | None], items: Path, runs_folder: Path) -> None:
+    with pytest.raises(UserError, match="hf:owner/none: cannot be read from the Hugging Face Hub .*404"):
+        evaluate(["hf:owner/none"], items)
+    with pytest.raises(UserError, match="hf:/x: expected hf:owner/name"):
+        evaluate(["hf:/x"], items)
+    assert not (runs_folder / "hub" / "owner" / "none").exists()
 
 
 def test_a_foreign_folder_has_no_floors(run: Path, items: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM
+from tokenizers import Tokenizer, processors
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from palenka.config import UserError
 from palenka.evaluation import scoring
@@ -113,6 +122,71 @@ def test_the_boundary_is_where_the_context_alone_would_end() -> None:
     assert texts[0] == Text(context, (ord("c"),))
     assert texts[1] == Text(context, (ord("d"), ord("d")))
     assert texts[2] == Text(context[:2], (ord(" "), ord("c")))
+
+
+def by_the_2025_pipeline(model: Any, tokenizer: Any, context: str, text: str) -> float:
+    """Its definition, step by step: tokens that end behind the context count, given all before them."""
+    encoded = tokenizer(context + text, return_offsets_mapping=True)
+    ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+    start = len(context) + offsets[0][0]
+    with torch.inference_mode():
+        log_probs = model(torch.tensor([ids[:-1]])).logits.double().log_softmax(-1)[0]
+    return sum(
+        float(log_probs[place - 1, ids[place]]) for place in range(1, len(ids)) if offsets[place][1] > start
+    )
+
+
+def with_special_tokens(tokenizer: Any, template: str) -> Any:
+    """A copy of the tokenizer that puts tokens around each text by itself."""
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    tokens = [("<s>", 1), ("</s>", 2)]
+    backend.post_processor = processors.Sequence(
+        [backend.post_processor or processors.ByteLevel(trim_offsets=False), TemplateProcessing(template, None, tokens)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+
+
+@pytest.mark.parametrize("template", [None, "<s> $A", "<s> $A </s>", "$A </s>"])
+@pytest.mark.parametrize("trims", [False, True])
+def test_the_2025_convention_by_its_definition(tokenizer: Any, template: str | None, trims: bool) -> None:
+    if trims:
+        backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        backend.post_processor = processors.ByteLevel(trim_offsets=True)
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
+    reader = with_special_tokens(tokenizer, template) if template else tokenizer
+    subject = scorer(tiny.LLAMA, reader)
+    items = [
+        pair(SENTENCES[0], SENTENCES[2]),
+        pair("  Two spaces first.", "naïve ½ ＡＢ 🙂"),
+        item_of("The cat sees a dog.", " The dog likes it.", " A boat likes it."),
+        Item("comps", 1, (Choice("The cat ", "sees it."), Choice("A boat ", "sees it."))),
+        item_of("Box 0 holds", " the cat", " a boat", " one", ".", " nothing"),
+    ]
+    scores = subject.score(encode(items, reader, "2025"))
+    expected = [by_the_2025_pipeline(subject.model, reader, *choice) for item in items for choice in item.choices]
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+
+
+def test_in_2025_a_first_token_counts_only_behind_a_bos(tokenizer: Any) -> None:
+    [text, _] = encode([pair("One cat.", "x")], tokenizer, "2025")
+    ids = tuple(tokenizer("One cat.")["input_ids"])
+    assert text == Text(ids[:1], ids[1:])
+    [text, _] = encode([pair("One cat.", "x")], with_special_tokens(tokenizer, "<s> $A </s>"), "2025")
+    assert text == Text((1,), ids)
+
+
+def test_in_2025_a_single_token_without_a_bos_scores_nothing(tokenizer: Any) -> None:
+    subject = scorer(tiny.GPT2, tokenizer)
+    texts = encode([pair("a", "the cat")], tokenizer, "2025")
+    subject.check([pair("a", "the cat")], texts, "task")
+    assert subject.score(texts)[0] == 0
+
+
+def test_in_2025_a_tokenizer_must_say_where_its_tokens_stand() -> None:
+    letters = Letters()
+    letters.is_fast = False
+    with pytest.raises(UserError, match="2025 convention needs a tokenizer"):
+        encode([pair("a", "b")], letters, "2025")
 
 
 def test_spaces_at_the_end_of_a_context_belong_to_the_continuation() -> None:

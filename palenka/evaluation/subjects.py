@@ -103,11 +103,13 @@ def _from_hub(model: str) -> Path:
     """
     address = read_address(model)
     folder = runs_root() / "hub" / (address.repository + (f"@{address.revision}" if address.revision else ""))
-    if not any(folder.glob("model*.safetensors")):
+    if not folder.is_dir():
+        partial = folder.with_name(f"{folder.name}.partial")
         with clear_failures(address):
             from huggingface_hub import snapshot_download
 
             snapshot_download(
-                address.repository, revision=address.revision, local_dir=folder, allow_patterns=list(HUB_FILES)
+                address.repository, revision=address.revision, local_dir=partial, allow_patterns=list(HUB_FILES)
             )
+        partial.rename(folder)
     return folder
