@@ -453,3 +453,20 @@ def test_an_objective_is_told_with_its_course_and_its_scale(runs: Path) -> None:
     write_run(runs, "kd", objective=terms)
     (run,) = read_runs(["kd"])
     assert tables.objective_text(run) == "1 × hard_target + 1→0.25 × logit summed over sequences"
+
+
+def test_predictions_of_people_have_a_table(runs: Path) -> None:
+    for name, value in (("a", 0.231), ("b", None)):
+        folder = write_run(runs, name)
+        write_evaluation(folder, "pairs", {"only": right(58)}, convention="2025")
+        if value is not None:
+            scores = {"spearman": {"value": value, "stderr": 0.041}}
+            content = {"task": "wug_adj_nominalization", "convention": "2025", "n": 200, "scores": scores}
+            write_json(folder / "evaluation" / "2025" / "wug_adj_nominalization.json", content)
+    assert tables.prediction_table(read_runs(["a", "b"])) is None
+    found = read_runs(["a", "b"], "2025")
+    table = tables.prediction_table(found)
+    assert table is not None and [row.head for row in table.rows] == ["a"]
+    [cell] = table.rows[0].cells.values()
+    assert (cell.text, cell.spread) == ("23.10", "4.10")
+    assert "Predictions of people" in render(found) and "23.10 ±4.10" in tables.terminal_text(found)

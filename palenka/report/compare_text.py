@@ -7,7 +7,7 @@ from statistics import mean, stdev
 from palenka.evaluation.comparison import SEED, ItemDifference, SeedDifference
 from palenka.report.compare import Comparison, TaskComparison
 from palenka.report.results import Run
-from palenka.report.tables import EWOK_NOTE, listed, percent
+from palenka.report.tables import listed, percent
 
 WIDTH = 100
 GAP = "  "
@@ -146,7 +146,7 @@ def _notes(found: Comparison) -> list[str]:
     if small:
         notes.append(f"Fewer than {FEW_ITEMS} items, so that intervals are too narrow: {listed(small)}.")
     if any(task.task == "ewok_filtered" for task in found.tasks):
-        notes.append(f"{EWOK_NOTE}: its intervals and p are a rough guide.")
+        notes.append("EWoK holds each item twice, with the targets swapped: the two are counted as one, their mean.")
     if found.omitted:
         notes.append(f"Left out, since not all runs were evaluated on it: {listed(found.omitted)}.")
     return notes

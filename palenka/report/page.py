@@ -52,6 +52,7 @@ def _content(runs: list[Run]) -> dict[str, Any]:
             }
             for number, task in enumerate(tasks)
         ],
+        "predictions": tables.prediction_table(runs),
         "domains": tables.domain_tables(runs),
         "made": [_made(run, runs) for run in runs],
     }

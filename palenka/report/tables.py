@@ -13,7 +13,11 @@ NOTHING = "–"
 TERMINAL_WIDTH = 120
 HEAD_WIDTH = 12
 BEST, BELOW = "*", "▽"
-EWOK_NOTE = "EWoK holds each item twice, with the targets swapped; the two are not independent"
+PREDICTIONS = (
+    "How well people are predicted, in percent: Spearman's correlation with their preferences, or the share of the "
+    "variance of their reading times that surprisal explains of what length, frequency and place leave; ± is one "
+    "standard error."
+)
 
 
 @dataclass(frozen=True)
@@ -195,8 +199,6 @@ def _notes(runs: list[Run], tasks: list[str]) -> list[str]:
     notes = [*_missing(runs, tasks), *_mixed(runs, tasks), *_ties(runs, tasks)]
     if not comparison.same_dev_text(runs):
         notes.append("The dev sets differ between runs: nats per token are not comparable, bits per byte are.")
-    if "ewok_filtered" in tasks:
-        notes.append(f"{EWOK_NOTE}: its ± is a rough guide.")
     return notes
 
 
@@ -403,6 +405,27 @@ def _loss(found: CrossEntropy) -> Cell:
     return Cell(f"{found.cross_entropy:.3f}", second=f"{found.bits_per_byte:.3f}")
 
 
+def prediction_table(runs: list[Run]) -> Table | None:
+    """How well people are predicted, in percent, rows runs; None where no run was asked."""
+    names = sorted({(task, name) for run in runs for task, found in run.predictions.items() for name in found.scores})
+    if not names:
+        return None
+    columns = [Column(f"{task}/{name}", task, name.replace("_", " ")) for task, name in names]
+    rows = [
+        Row(run.label, {column.key: _prediction(run, *names[place]) for place, column in enumerate(columns)}, index)
+        for index, run in enumerate(runs)
+        if run.predictions
+    ]
+    return Table(columns, rows, notes=[PREDICTIONS])
+
+
+def _prediction(run: Run, task: str, name: str) -> Cell:
+    found = run.predictions.get(task)
+    if found is None or name not in found.scores:
+        return Cell()
+    return Cell(percent(found.scores[name].value), spread=percent(found.scores[name].stderr))
+
+
 def caption(runs: list[Run]) -> str:
     """How to read the table of the study."""
     groups = comparison.seed_groups(runs)
@@ -426,9 +449,12 @@ def _pairing(runs: list[Run]) -> str:
 
 
 def terminal_text(runs: list[Run]) -> str:
-    """The table of the study as plain text, at most 120 columns wide for names of usual length."""
+    """The tables of the study as plain text, at most 120 columns wide for names of usual length."""
     table = study_table(runs)
     parts = [_block(table, columns) for columns in _blocks(table)]
+    predictions = prediction_table(runs)
+    if predictions is not None:
+        parts += [*(_block(predictions, columns) for columns in _blocks(predictions)), _wrapped(PREDICTIONS)]
     notes = [caption(runs), f"{BEST} marks the best, {BELOW} what is below a floor.", *table.notes, *findings(runs)]
     parts.append("\n".join(_wrapped(f"{row.head}: {'; '.join(row.detail)}") for row in table.rows if row.detail))
     parts.append("\n".join(_wrapped(note) for note in notes))
