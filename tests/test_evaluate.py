@@ -1,5 +1,6 @@
 """The whole of `evaluate`: what is read, what is written, what is shown, and what is not done twice."""
 
+import csv
 import json
 import math
 import os
@@ -18,7 +19,7 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from palenka.config import UserError
-from palenka.evaluation import evaluate, scoring, summary
+from palenka.evaluation import evaluate, reading, scoring, summary
 from palenka.evaluation.cross_entropy import cross_entropy
 from palenka.evaluation.items import Task, read_task
 from palenka.evaluation.scoring import Scorer
@@ -191,6 +192,43 @@ def test_five_choices(run: Path, items: Path) -> None:
     scores = json.loads(first)["scores"]
     assert len(scores) == 5 and scores[2] == scores[4]
     assert found["accuracy"] == float(scores[0] == max(scores))
+
+
+def test_preferences_for_made_up_words(run: Path, items: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    forms = [f"The cat {verb}.\tEvery {noun} sees." for verb, noun in zip(tiny.VERBS, tiny.NOUNS, strict=False)]
+    records = [{"sentences": both, "ratio": 0.1 * number} for number, both in enumerate(forms)]
+    write(items / "wug_adj_nominalization" / "wug_adj_nominalization.jsonl", records)
+    evaluate(["demo/student"], items, ["wug_adj"])
+    found = result(run, "wug_adj_nominalization")
+    assert set(found) == {"task", "convention", "n", "scores", "identity"}
+    lines = (run / "evaluation" / "wug_adj_nominalization.items.jsonl").read_text().splitlines()
+    differences = [one - other for one, other in (json.loads(line)["scores"] for line in lines)]
+    # Without ties, Spearman's is 1 - 6 sum d^2 / (n (n^2 - 1)) over the differences of ranks, here 0, 1, 2, ...
+    ranks = np.argsort(np.argsort(differences))
+    expected = 1 - 6 * ((ranks - np.arange(8)) ** 2).sum() / (8 * 63)
+    assert found["scores"]["spearman"]["value"] == pytest.approx(expected)
+    assert f"{100 * expected:.2f}" in capsys.readouterr().out
+
+
+def test_reading_times(run: Path, items: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    random = np.random.default_rng(0)
+    path = items / "reading" / "reading_data.csv"
+    path.parent.mkdir()
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["item", "word", "prev_item", "prev_word", *reading.NUMBERS])
+        for _ in range(40):
+            words = [str(noun) for noun in random.choice(tiny.NOUNS, 3)]
+            for place in (1, 2):
+                before = " ".join(words[:place])
+                previous = [words[0], words[1]] if place == 2 else ["", ""]
+                rows.writerow([before, words[place], *previous, *random.normal(size=len(reading.NUMBERS)).round(3)])
+    evaluate(["demo/student"], items, ["reading"], "2025")
+    found = json.loads((run / "evaluation" / "2025" / "reading.json").read_text())
+    assert (found["n"], set(found["scores"])) == (80, {"eye_tracking", "self_paced"})
+    records = (run / "evaluation" / "2025" / "reading.items.jsonl").read_text().splitlines()
+    assert len(records) == 80 and json.loads(records[0])["prev_surprisal"] is None
+    assert "% eye tracking, 80 items" in capsys.readouterr().out
 
 
 def test_details_show_phenomena_fields_and_subtasks(

@@ -59,6 +59,10 @@ def scorer(keys: Any, tokenizer: Any, seed: int = 0) -> Scorer:
     return Scorer(model, tokenizer, "a model")
 
 
+def check(subject: Scorer, items: list[Item], texts: list[Text], task: str) -> None:
+    scoring.check_texts(items, texts, task, subject.limits)
+
+
 def plain_log_prob(model: Any, context: list[int], continuation: list[int]) -> float:
     """Σ log P of the continuation, in float64, one token at a time."""
     tokens = torch.tensor([context + continuation])
@@ -178,7 +182,7 @@ def test_in_2025_a_first_token_counts_only_behind_a_bos(tokenizer: Any) -> None:
 def test_in_2025_a_single_token_without_a_bos_scores_nothing(tokenizer: Any) -> None:
     subject = scorer(tiny.GPT2, tokenizer)
     texts = encode([pair("a", "the cat")], tokenizer, "2025")
-    subject.check([pair("a", "the cat")], texts, "task")
+    check(subject, [pair("a", "the cat")], texts, "task")
     assert subject.score(texts)[0] == 0
 
 
@@ -251,6 +255,23 @@ def test_a_common_beginning_goes_through_the_model_once(tokenizer: Any) -> None:
     assert subject.takes_trees
     assert sum(seen) == 20 + 2 + 1
     expected = [plain_log_prob(subject.model, list(text.context), list(text.continuation)) for text in texts]
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+
+
+@of_each_architecture
+def test_a_long_beginning_goes_through_the_model_once(keys: Any, tokenizer: Any) -> None:
+    subject = scorer(keys, tokenizer)
+    seen = rows_through(subject.model.get_output_embeddings())
+    random = np.random.default_rng(0)
+    context, *endings = (tuple(random.integers(4, tiny.VOCABULARY, size).tolist()) for size in (100, 3, 5, 4, 1))
+    texts = [Text(context, ending) for ending in endings]
+    calls: list[tuple[int, ...]] = []
+    body = subject.body
+    subject.body = lambda tokens, **others: calls.append(tuple(tokens.shape)) or body(tokens, **others)
+    scores = subject.score(texts)
+    assert calls[-1] == (1, 100 + 2 + 4 + 3)
+    assert sum(seen) == 1 + 2 + 4 + 3
+    expected = [plain_log_prob(subject.model, list(context), list(ending)) for ending in endings]
     np.testing.assert_allclose(scores, expected, atol=1e-4)
 
 
@@ -360,22 +381,22 @@ def test_a_text_that_cannot_be_scored_is_named(tokenizer: Any) -> None:
     subject = scorer(tiny.GPT2, tokenizer)
     items = [pair("One.", "Two."), dataclasses.replace(pair("One.", " a" * 300), line=17, subtask="long")]
     with pytest.raises(UserError, match=r"some_task/long, line 17: .* tokens, but a model has 256 positions"):
-        subject.check(items, encode(items, tokenizer), "some_task")
+        check(subject, items, encode(items, tokenizer), "some_task")
     with pytest.raises(UserError, match="some_task/pairs, line 1: .*nothing to score"):
-        subject.check(items, [Text((5, 6), ())] * 4, "some_task")
+        check(subject, items, [Text((5, 6), ())] * 4, "some_task")
     with pytest.raises(UserError, match="ids beyond the model's 320"):
-        subject.check(items, [Text((), (tiny.VOCABULARY,))] * 4, "some_task")
-    subject.check(items[:1], encode(items[:1], tokenizer), "some_task")
+        check(subject, items, [Text((), (tiny.VOCABULARY,))] * 4, "some_task")
+    check(subject, items[:1], encode(items[:1], tokenizer), "some_task")
 
 
 def test_the_longest_input_a_model_has_positions_for_is_scored(tokenizer: Any) -> None:
     subject = scorer(tiny.GPT2, tokenizer)
     items = [pair("x", "y")]
     longest = Text((), (5,) * 256)
-    subject.check(items, [longest, longest], "task")
+    check(subject, items, [longest, longest], "task")
     assert np.isfinite(subject.score([longest])).all()
     with pytest.raises(UserError, match="257 tokens"):
-        subject.check(items, [longest, Text((), (5,) * 257)], "task")
+        check(subject, items, [longest, Text((), (5,) * 257)], "task")
 
 
 def test_broken_weights_are_reported(tokenizer: Any) -> None:

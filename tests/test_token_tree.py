@@ -38,9 +38,21 @@ def test_a_full_row_is_followed_by_one_that_begins_anew() -> None:
     assert [row.tokens for row in rows] == [[5, 6, 7, 8], [5, 6, 9]]
 
 
-@given(texts_of_few_tokens, limits)
-def test_every_text_stands_once_on_a_path_that_spells_it(texts: list[tuple[int, ...]], limit: int) -> None:
-    rows = rows_of(texts, limit)
+def test_long_texts_share_a_row_if_they_share_the_most_of_themselves() -> None:
+    texts = [(1, 2, 3, 4, 5), (1, 2, 3, 4, 6), (1, 2, 3, 4, 7), (1, 2, 8, 9, 9), (3,)]
+    assert [row.tokens for row in rows_of(texts, 2, share_long=True)] == [
+        [1, 2, 3, 4, 5, 6, 7], [1, 2, 8, 9, 9], [3],
+    ]  # fmt: skip
+    assert len(rows_of(texts, 2)) == 5
+    many = [(1, 2, 3, last) for last in range(9)]
+    assert [len(row.tokens) for row in rows_of(many, 2, share_long=True)] == [8, 7]
+
+
+@given(texts_of_few_tokens, limits, st.booleans())
+def test_every_text_stands_once_on_a_path_that_spells_it(
+    texts: list[tuple[int, ...]], limit: int, share_long: bool
+) -> None:
+    rows = rows_of(texts, limit, share_long)
     assert sorted(number for row in rows for number in row.texts) == list(range(len(texts)))
     for row in rows:
         for number, path in zip(row.texts, row.paths, strict=True):
@@ -49,12 +61,13 @@ def test_every_text_stands_once_on_a_path_that_spells_it(texts: list[tuple[int, 
             assert [row.depths[node] for node in path] == list(range(len(path)))
 
 
-@given(texts_of_few_tokens, limits)
-def test_rows_are_short_and_repeat_nothing(texts: list[tuple[int, ...]], limit: int) -> None:
-    for row in rows_of(texts, limit):
+@given(texts_of_few_tokens, limits, st.booleans())
+def test_rows_are_short_and_repeat_nothing(texts: list[tuple[int, ...]], limit: int, share_long: bool) -> None:
+    for row in rows_of(texts, limit, share_long):
         prefixes = {texts[number][:end] for number in row.texts for end in range(1, len(texts[number]) + 1)}
         assert len(row.tokens) == len(prefixes)
-        assert len(row.tokens) <= limit or len(row.texts) == 1
+        longest = max(len(texts[number]) for number in row.texts)
+        assert len(row.tokens) <= (max(limit, 2 * longest) if share_long else limit) or len(row.texts) == 1
 
 
 @given(texts_of_few_tokens)

@@ -1,10 +1,11 @@
 """Evaluation of finished models: choices against their floors, predictions of people, cross-entropy on held-out text.
 
-    items.py          reading and checking items          scoring.py   items → token sequences → log-probabilities
-    statistics.py     accuracies, ties, standard errors   floors.py    what the items give away, with ngram.py
-    cross_entropy.py  dev and test text, per domain       comparison.py  two models, with distributions.py
-    subjects.py       what is evaluated                   display.py   what is shown
-    token_tree.py, fast_layers.py                         what makes scoring fast
+    items.py, reading.py     tasks, read and checked         subjects.py       what is evaluated
+    scoring.py               tokens, log-probabilities; fast by token_tree.py and fast_layers.py
+    statistics.py            accuracies, ties, errors        correlation.py    predictions of people
+    floors.py, ngram.py      what the items give away        cross_entropy.py  dev and test text, per domain
+    comparison.py            two models, with distributions.py
+    display.py               what is shown
 """
 
 import json
@@ -17,8 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palenka.config import UserError
+from palenka.evaluation import reading
+from palenka.evaluation.correlation import preferences, spearman
 from palenka.evaluation.display import table
 from palenka.evaluation.items import LABELS, Task, read_task
+from palenka.evaluation.reading import READING, ReadingTask, read_reading
 from palenka.evaluation.statistics import Accuracy, chance, group_accuracy, outcomes, task_accuracy
 from palenka.evaluation.subjects import Subject, known_result
 from palenka.files import read_json, write_json, write_text
@@ -27,12 +31,13 @@ from palenka.paths import evaluation_root
 if TYPE_CHECKING:
     from palenka.evaluation.scoring import Text
 
+AnyTask = Task | ReadingTask
 CROSS_ENTROPY = "cross_entropy"
 TASKS = {
     "2024": ("blimp_filtered", "supplement_filtered", "ewok_filtered"),
     "2025": (
         "blimp_filtered", "supplement_filtered", "ewok_filtered", "entity_tracking", "wug_adj_nominalization",
-        "wug_past_tense", "comps",
+        "wug_past_tense", "comps", READING,
     ),
 }  # fmt: skip
 """The conventions, with the tasks of the pipelines that they are of."""
@@ -79,15 +84,19 @@ def evaluate(
         subject.unload()
 
 
-def _read_tasks(root: Path, names: Sequence[str] | None, convention: str) -> list[Task]:
+def _read_tasks(root: Path, names: Sequence[str] | None, convention: str) -> list[AnyTask]:
     """The tasks named, which must be there; or the default ones that are there, saying which are not."""
     if names is not None:
         folders = [SHORT_NAMES.get(name, name) for name in names if name != CROSS_ENTROPY]
-        return [read_task(root / name) for name in dict.fromkeys(folders)]
+        return [_read_task(root / name) for name in dict.fromkeys(folders)]
     absent = [name for name in TASKS[convention] if not (root / name).is_dir()]
     if absent:
         print(f"skipped, there are no such folders in {root}: {', '.join(absent)}", flush=True)
-    return [read_task(root / name) for name in TASKS[convention] if name not in absent]
+    return [_read_task(root / name) for name in TASKS[convention] if name not in absent]
+
+
+def _read_task(folder: Path) -> AnyTask:
+    return read_reading(folder) if folder.name == READING else read_task(folder)
 
 
 def _require_prepared_data(subject: Subject) -> None:
@@ -104,20 +113,20 @@ class Evaluator:
     convention: str
     texts: dict[tuple[str, str], "list[Text]"] = field(default_factory=dict)
 
-    def results(self, subject: Subject, tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    def results(self, subject: Subject, tasks: Sequence[AnyTask]) -> list[dict[str, Any]]:
         """The result of each task, from its file or measured and written."""
-        floors = _floors(subject, [task for task in tasks if not task.has_ratios])
+        floors = _floors(subject, [task for task in tasks if isinstance(task, Task) and not task.has_ratios])
         results = [self._result(subject, task) for task in tasks]
         for task, result in zip(tasks, results, strict=True):
-            if not task.has_ratios:
+            if task.name in floors:
                 result["floors"] = floors[task.name]
             write_json(self._path(subject, task), result)
         return results
 
-    def _path(self, subject: Subject, task: Task) -> Path:
+    def _path(self, subject: Subject, task: AnyTask) -> Path:
         return subject.results(self.convention) / f"{task.name}.json"
 
-    def _result(self, subject: Subject, task: Task) -> dict[str, Any]:
+    def _result(self, subject: Subject, task: AnyTask) -> dict[str, Any]:
         """Score a task's items, unless that was done before, and keep the score of each."""
         identity = {
             "model": subject.fingerprint, "items": task.digest, "convention": self.convention, "version": VERSION,
@@ -126,18 +135,27 @@ class Evaluator:
         known = known_result(path, identity)
         if known and path.with_suffix(".items.jsonl").exists():
             return known
-        scores, tokens = self._score(subject, task)
+        records, found = self._measure(subject, task)
         path.parent.mkdir(exist_ok=True, parents=True)
-        write_text(path.with_suffix(".items.jsonl"), _lines(_records(task, scores, tokens)))
-        return {
-            "task": task.name, "convention": self.convention, **summary(task, scores, tokens), "identity": identity,
-        }  # fmt: skip
+        write_text(path.with_suffix(".items.jsonl"), "".join(json.dumps(record) + "\n" for record in records))
+        return {"task": task.name, "convention": self.convention, **found, "identity": identity}
+
+    def _measure(self, subject: Subject, task: AnyTask) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
+        """Records of the items, and what they come to."""
+        if isinstance(task, ReadingTask):
+            surprisals = reading.score(task, subject.scorer, _label(subject, task))
+            return surprisals, reading.summary(task, surprisals)
+        scores, tokens = self._score(subject, task)
+        found = ratio_summary(task, scores) if task.has_ratios else summary(task, scores, tokens)
+        return _records(task, scores, tokens), found
 
     def _score(self, subject: Subject, task: Task) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Score of each choice, in order, and how many tokens it is the sum of."""
+        from palenka.evaluation.scoring import check_texts
+
         texts = self._texts(subject, task)
-        subject.scorer.check(task.items, texts, task.name)
-        scores = subject.scorer.score(texts, label=f"{subject.folder.name}, {task.name}")
+        check_texts(task.items, texts, task.name, subject.scorer.limits)
+        scores = subject.scorer.score(texts, label=_label(subject, task))
         return scores, np.array([len(text.continuation) for text in texts])
 
     def _texts(self, subject: Subject, task: Task) -> "list[Text]":
@@ -147,6 +165,10 @@ class Evaluator:
         if key not in self.texts:
             self.texts[key] = encode(task.items, subject.scorer.tokenizer, self.convention)
         return self.texts[key]
+
+
+def _label(subject: Subject, task: AnyTask) -> str:
+    return f"{subject.folder.name}, {task.name}"
 
 
 def _floors(subject: Subject, tasks: list[Task]) -> dict[str, dict[str, Any]]:
@@ -171,10 +193,6 @@ def _records(
         }  # fmt: skip
 
 
-def _lines(records: Iterable[dict[str, Any]]) -> str:
-    return "".join(json.dumps(record) + "\n" for record in records)
-
-
 def summary(task: Task, scores: NDArray[np.float64], tokens: NDArray[np.int64]) -> dict[str, Any]:
     """Accuracies over all, per phenomenon, field and subtask, and which items tie.
 
@@ -193,6 +211,13 @@ def summary(task: Task, scores: NDArray[np.float64], tokens: NDArray[np.int64]) 
         "groups": {label: _groups(task, subtasks, label) for label in LABELS},
         "tie_items": _tie_items(task, scores),
     }
+
+
+def ratio_summary(task: Task, scores: NDArray[np.float64]) -> dict[str, Any]:
+    """Correlation of the share of people and of the model's probability that the first of two forms has."""
+    ratios = np.array([item.ratio for item in task.items])
+    found = spearman(preferences(scores.reshape(-1, 2)), ratios)
+    return {"n": len(task.items), "scores": {"spearman": asdict(found)}}
 
 
 def _groups(task: Task, subtasks: dict[str, Accuracy], label: str) -> dict[str, dict[str, Any]]:

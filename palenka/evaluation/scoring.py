@@ -99,6 +99,34 @@ def _encode_2025(choices: Sequence[Choice], tokenizer: Any) -> list[Text]:
 ENCODERS: dict[str, Callable[[Sequence[Choice], Any], list[Text]]] = {"2024": _encode_2024, "2025": _encode_2025}
 
 
+class Limits(NamedTuple):
+    """What a model can take: the longest input that it has positions for, and how many token ids it knows."""
+
+    model: str
+    max_length: int | None
+    vocabulary: int
+
+
+def check_texts(items: Sequence[Item], texts: Sequence[Text], task: str, limits: Limits) -> None:
+    """Raise UserError for the first item with a text, of those that `encode` gives, that such a model cannot score."""
+    owners = (item for item in items for _ in item.choices)
+    for item, text in zip(owners, texts, strict=True):
+        where = f"{task}/{item.subtask}, line {item.line}"
+        if not text.continuation and len(text.context) != 1:  # a single token is scored as nothing at all in 2025
+            raise UserError(f"{where}: {limits.model}'s tokenizer leaves nothing to score behind the context")
+        check_text(text, where, limits)
+
+
+def check_text(text: Text, where: str, limits: Limits) -> None:
+    """Raise UserError, saying where, if such a model cannot take the text."""
+    length = max(len(text.context), 1) + len(text.continuation) - 1
+    if limits.max_length is not None and length > limits.max_length:
+        raise UserError(f"{where}: {length} tokens, but {limits.model} has {limits.max_length} positions")
+    if max(text.context + text.continuation) >= limits.vocabulary:
+        entries = limits.vocabulary
+        raise UserError(f"{where}: {limits.model}'s tokenizer gives ids beyond the model's {entries} entries")
+
+
 class Scorer:
     """A causal language model and its tokenizer, ready to score."""
 
@@ -108,7 +136,7 @@ class Scorer:
         self.name = name
         self.device = next(model.parameters()).device
         self.body, self.head = _body_and_head(self.model)
-        self.takes_trees = _takes_trees(self.body, self.vocabulary, self.max_length or ROW_NODES, self.device)
+        self.takes_trees = self._takes_trees_of(ROW_NODES)
 
     @classmethod
     def load(cls, folder: Path) -> "Scorer":
@@ -143,19 +171,9 @@ class Scorer:
                 return int(token)
         raise UserError(f"{self.name}: the tokenizer has no bos, eos or pad token to begin a sentence with")
 
-    def check(self, items: Sequence[Item], texts: Sequence[Text], task: str) -> None:
-        """Raise UserError for the first item with a text, of those that `encode` gives, that cannot be scored."""
-        owners = (item for item in items for _ in item.choices)
-        for item, text in zip(owners, texts, strict=True):
-            where = f"{task}/{item.subtask}, line {item.line}"
-            length = max(len(text.context), 1) + len(text.continuation) - 1
-            if not text.continuation and len(text.context) != 1:  # a single token is scored as nothing at all in 2025
-                raise UserError(f"{where}: {self.name}'s tokenizer leaves nothing to score behind the context")
-            if self.max_length is not None and length > self.max_length:
-                raise UserError(f"{where}: {length} tokens, but {self.name} has {self.max_length} positions")
-            if max(text.context + text.continuation) >= self.vocabulary:
-                entries = self.vocabulary
-                raise UserError(f"{where}: {self.name}'s tokenizer gives ids beyond the model's {entries} entries")
+    @property
+    def limits(self) -> "Limits":
+        return Limits(self.name, self.max_length, self.vocabulary)
 
     def score(self, texts: Sequence[Text], batch_tokens: int | None = None, label: str = "") -> NDArray[np.float64]:
         """Summed log-probability of each continuation, in nats: (texts,).
@@ -170,12 +188,17 @@ class Scorer:
         order = [numbers.setdefault(text, len(numbers)) for text in texts]
         distinct = [(text.context or (self.prefix,)) + text.continuation for text in numbers]
         contexts = [len(text.context) or 1 for text in numbers]
-        rows = rows_of([text[:-1] for text in distinct], ROW_NODES if self.takes_trees else 0)
+        longest = max((len(text) for text in distinct), default=0)
+        share_long = self.takes_trees and longest > ROW_NODES and self._takes_trees_of(2 * longest)
+        rows = rows_of([text[:-1] for text in distinct], ROW_NODES if self.takes_trees else 0, share_long)
         batches = list(_batches(rows, batch_tokens or BATCH_TOKENS[self.device.type]))
         scores = np.zeros(len(distinct))
         for batch in progress(batches, [sum(len(row.texts) for row in rows) for rows in batches], label, "sentences"):
             self._add_scores(scores, batch, distinct, contexts)
         return scores[order]
+
+    def _takes_trees_of(self, nodes: int) -> bool:
+        return _takes_trees(self.body, self.vocabulary, nodes, self.max_length or nodes, self.device)
 
     @torch.inference_mode()
     def _add_scores(
@@ -279,17 +302,21 @@ def _tree_states(body: Body, inputs: Inputs, device: torch.device) -> Tensor:
 
 
 @torch.inference_mode()
-def _takes_trees(body: Body, vocabulary: int, longest: int, device: torch.device) -> bool:
+def _takes_trees(body: Body, vocabulary: int, nodes: int, longest: int, device: torch.device) -> bool:
     """Whether a tree's nodes have the states of their texts alone: not all architectures heed masks and positions.
 
-    Tried on a row of as many nodes, and on texts almost as long, as `score` ever makes trees of: so an attention
-    window, too, shows here or does not matter.
+    Tried on a row of as many nodes, and on texts almost as long, as `score` makes trees of: so an attention window,
+    too, shows here or does not matter.
+
+    Args:
+        nodes: of the row.
+        longest: text that the model has positions for.
     """
-    tokens = np.random.default_rng(0).integers(vocabulary, size=ROW_NODES).tolist()
-    tail = ROW_NODES // 16
-    trunk = tokens[: min(longest, ROW_NODES - 2 * tail)]
+    tokens = np.random.default_rng(0).integers(vocabulary, size=nodes).tolist()
+    tail = nodes // 16
+    trunk = tokens[: min(longest, nodes - 2 * tail)]
     texts = [trunk, trunk[:-tail] + tokens[-2 * tail : -tail], trunk[: len(trunk) // 2] + tokens[-tail:]]
-    [tree] = rows_of(texts, ROW_NODES)
+    [tree] = rows_of(texts, nodes)
     try:
         together = _tree_states(body, Inputs.of([tree], 0), device)[0]
         alone = [body(torch.tensor([texts[number]], device=device))[0] for number in tree.texts]
@@ -309,7 +336,7 @@ def _is_shared(rows: Sequence[Row]) -> bool:
 def _batches(rows: Sequence[Row], batch_tokens: int) -> Iterator[list[Row]]:
     """The rows, longest first, in batches of at most `batch_tokens` padded nodes (or one row).
 
-    Rows longer than `ROW_NODES` are single texts, and stand in no batch with trees.
+    Rows longer than `ROW_NODES` may be single texts, which stand in no batch with trees.
     """
     batch: list[Row] = []
     for row in sorted(rows, key=lambda row: -len(row.tokens)):

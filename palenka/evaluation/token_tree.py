@@ -34,21 +34,26 @@ class Row:
         self.paths.append(path)
 
 
-def rows_of(texts: Sequence[tuple[int, ...]], limit: int) -> list[Row]:
+def rows_of(texts: Sequence[tuple[int, ...]], limit: int, share_long: bool = False) -> list[Row]:
     """Rows of at most `limit` nodes that hold each text once; a text that is longer has a row to itself.
 
     Args:
         texts: token sequences.
         limit: with 0, each text has a row to itself.
+        share_long: whether a text that is longer than the limit opens a row of up to twice its length, for those that
+            share the most of themselves with the last in it.
     """
     rows: list[Row] = []
     last: tuple[int, ...] = ()
+    room = limit
     for number in sorted(range(len(texts)), key=lambda number: texts[number]):
         text = texts[number]
         shared = _common_prefix(last, text)
-        if not rows or len(rows[-1].tokens) + len(text) - shared > limit:
+        fits = rows and len(rows[-1].tokens) + len(text) - shared <= room
+        if not fits or (room > limit and 2 * shared < len(text)):
             rows.append(Row())
             shared = 0
+            room = 2 * len(text) if share_long and len(text) > limit else limit
         rows[-1].add(number, text, shared)
         last = text
     return rows
