@@ -5,6 +5,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from palenka.evaluation.statistics import Accuracy
+
 HIDDEN = ("split", "step", "epoch", "tokens", "words", "lr", "grad_norm", "tokens_per_second", "domains")
 
 
@@ -48,6 +50,10 @@ class Display:
             f"{self.name}: step {step}/{self.total_steps}  dev {dev['cross_entropy']:.4f} nats/token  "
             f"{dev['bits_per_byte']:.4f} bits/byte{'  (best so far)' if is_best else ''}"
         )
+
+    def revision(self, step: int, revision: str, accuracies: dict[str, Accuracy]) -> None:
+        scores = "  ".join(f"{task} {100 * a.accuracy:.2f} ± {100 * a.stderr:.2f} %" for task, a in accuracies.items())
+        self._write(f"{self.name}: step {step}/{self.total_steps}  {revision}  {scores}")
 
     def finished(self, text: str) -> None:
         if self.bar is not None:

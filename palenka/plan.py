@@ -33,13 +33,15 @@ from palenka.models import (
     weights_sha256,
 )
 from palenka.objectives import ModelShape, ObjectiveConfig, TeacherShape
-from palenka.paths import ROOT, data_root, runs_root
+from palenka.paths import ROOT, data_root, evaluation_root, runs_root
+from palenka.revisions import EvaluationConfig, RevisionPlan, plan_revisions
 from palenka.runs import find_run
 from palenka.tokenizer import load_tokenizer, tokenizer_sha256
 from palenka.tokens import DevWindows, TokenSplit, TrainWindows, WindowConfig
 from palenka.tracking import TrackingConfig, tracking_problems
 
 EVALUATIONS_OF_A_RUN = 10
+UNDECISIVE = ("name", "paths", "tracking", "evaluation")  # sections that change no weight
 ACHIEVED_SHARE_OF_MATRIX_RATE = 0.4  # typical of small models; the estimate of time says that it is one
 
 
@@ -115,10 +117,11 @@ class TeacherConfig(_Section):
 
 
 class PathsConfig(_Section):
-    """Folders in place of the defaults and of PALENKA_DATA and PALENKA_RUNS, meant from the repository's root."""
+    """Folders in place of the defaults and of PALENKA_DATA, _RUNS and _EVAL, meant from the repository's root."""
 
     data: str | None = None
     runs: str | None = None
+    evaluation: str | None = None
 
 
 def _objective_schema() -> type[BaseModel]:
@@ -140,6 +143,7 @@ class RunConfig(_Section):
     seed: int = Field(default=42, ge=0)
     paths: PathsConfig = PathsConfig()
     tracking: TrackingConfig = TrackingConfig()
+    evaluation: EvaluationConfig | None = None
 
     @property
     def terms(self) -> dict[str, ObjectiveConfig]:
@@ -227,6 +231,7 @@ class Plan:
     dev_windows: DevWindows
     total_steps: int
     processes: int
+    revisions: RevisionPlan
 
     @cached_property
     def parameters(self) -> dict[str, int]:
@@ -237,6 +242,11 @@ class Plan:
         """Parameters that the objectives own: trained with the student, and left out of its folder."""
         built = [_build_without_memory(name, self.config, self.model, self.teachers) for name in self.config.terms]
         return sum(parameter.numel() for objective in built for parameter in objective.parameters())
+
+    @property
+    def words(self) -> int:
+        """Words that the whole run sees."""
+        return self.windows.words(range(self.total_steps * self.config.training.batch_size))
 
     @property
     def method(self) -> str:
@@ -266,8 +276,8 @@ class Plan:
         return self.config.model_dump(mode="json", exclude_none=True)
 
     def identity(self) -> dict[str, Any]:
-        """What decides the outcome: the configuration (but for folders, trackers), the data, the teachers' weights."""
-        config = {key: value for key, value in self.resolved.items() if key not in ("name", "paths", "tracking")}
+        """What decides the outcome: the configuration but for UNDECISIVE, the data, the teachers' weights."""
+        config = {key: value for key, value in self.resolved.items() if key not in UNDECISIVE}
         return {
             "config": config,
             "data": read_prepared(self.data_folder)["key"],
@@ -302,8 +312,10 @@ def load_plan(path: Path, overrides: Sequence[str], schema: type[RunConfig], dry
 
 def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
     """Check a valid configuration against what it names."""
-    runs = ROOT / config.paths.runs if config.paths.runs else runs_root()
-    data_folder = (ROOT / config.paths.data if config.paths.data else data_root()) / config.data.name
+    paths = config.paths
+    runs = ROOT / paths.runs if paths.runs else runs_root()
+    data_folder = (ROOT / paths.data if paths.data else data_root()) / config.data.name
+    task_folder = ROOT / paths.evaluation if paths.evaluation else evaluation_root()
     prepared = read_prepared(data_folder)
     tokenizer_folder = data_folder / "tokenizer"
     tokenizer = load_tokenizer(tokenizer_folder)
@@ -326,6 +338,10 @@ def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
             problems.append(f"teachers.{index}: {error}")
     if len(teachers) == len(shares):
         problems += _objective_problems(config, model, teachers)
+    try:
+        revisions = plan_revisions(config.evaluation, task_folder, tokenizer, model, config.name)
+    except UserError as error:
+        problems.append(f"evaluation.tasks: {error}")
     if problems:
         raise problems_error(where, problems)
     special_ids = {"bos_id": tokenizer.bos_token_id, "pad_id": tokenizer.pad_token_id}
@@ -335,7 +351,7 @@ def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
     dev_windows = DevWindows(dev, config.data.windows, config.data.dev_samples, **special_ids)
     return Plan(
         config, runs, data_folder, model, teachers, windows, dev_windows, _total_steps(config.training, windows, where),
-        processes,
+        processes, revisions,
     )  # fmt: skip
 
 
@@ -505,6 +521,7 @@ def describe_cost(plan: Plan) -> str:
         f"  {plan.total_steps:,} steps of {training.batch_size} sequences "
         f"({plan.processes} process(es), micro-batches of {plan.micro_batch_size}); "
         f"dev evaluation every {plan.eval_steps}, checkpoint every {plan.checkpoint_steps}",
+        *(plan.revisions.describe(plan.words, plan.parameters["total"]) if plan.revisions.points else []),
         f"  {plan.precision} on {device}: {flops:.3g} FLOPs, about {_memory(plan) / 2**30:.1f} GiB, "
         f"roughly {_duration(seconds)} at {ACHIEVED_SHARE_OF_MATRIX_RATE:.0%} of {rate / 1e12:.2f} TFLOP/s, "
         "measured just now",

@@ -1,6 +1,7 @@
 """Run directories: identity, lock, checkpoints, resume, records.
 
     runs/<name>/   config.yaml  identity.json  environment.json  metrics.jsonl  checkpoint-<step>/  model  result.json
+                   revisions/<revision>/, where a config asks for them
 
 `result.json` is written last and marks completion. Everything is written under a temporary name and then renamed, so
 that what exists is whole.
@@ -122,15 +123,7 @@ class Run:
 
     def save_checkpoint(self, step: int, write: Callable[[Path], None], keep: set[int]) -> None:
         """Write a checkpoint folder, whole or not at all, then drop those that are not in `keep`."""
-        temporary = self.path / f".{CHECKPOINT}{step}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        write(temporary)
-        _sync(temporary)
-        final = self.checkpoint_path(step)
-        if final.exists():
-            self._discard(final)
-        temporary.replace(final)
+        self._write_folder(self.checkpoint_path(step), write)
         self.drop_checkpoints(keep | {step})
 
     def drop_checkpoints(self, keep: set[int]) -> None:
@@ -138,10 +131,29 @@ class Run:
             if step not in keep:
                 self._discard(self.checkpoint_path(step))
 
-    def _discard(self, checkpoint: Path) -> None:
-        """Remove a checkpoint. Renamed first: a folder that is half removed must not look like one."""
-        doomed = checkpoint.with_name(f".{checkpoint.name}.doomed.tmp")
-        checkpoint.replace(doomed)
+    def revision_path(self, revision: str) -> Path:
+        return self.path / "revisions" / revision
+
+    def save_revision(self, revision: str, write: Callable[[Path], None]) -> None:
+        """Write a revision's model folder, whole or not at all; in place of one that a resume repeats."""
+        final = self.revision_path(revision)
+        final.parent.mkdir(exist_ok=True)
+        self._write_folder(final, write)
+
+    def _write_folder(self, final: Path, write: Callable[[Path], None]) -> None:
+        temporary = self.path / f".{final.name}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        write(temporary)
+        _sync(temporary)
+        if final.exists():
+            self._discard(final)
+        temporary.replace(final)
+
+    def _discard(self, folder: Path) -> None:
+        """Remove a folder. Renamed first: one that is half removed must not look like a whole one."""
+        doomed = self.path / f".{folder.name}.doomed.tmp"
+        folder.replace(doomed)
         shutil.rmtree(doomed)
 
     def log(self, record: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 60.0
 UPLOAD_SECONDS = 300.0  # at the end of a run, before what is left must be sent with `wandb sync`
 POSITION = ("step", "epoch", "tokens", "words")
+NAMES = ("split", "domains", "revision")
 
 
 class WandbConfig(BaseModel):
@@ -215,7 +216,7 @@ class WandbTracker:
         # The optimizer step is a metric, and the x axis of the others: wandb's own step cannot go back, as a resume
         # does, and its rewinding needs the server.
         self.run.define_metric("step")
-        for split in ("train", "dev"):
+        for split in ("train", "dev", "evaluation"):
             self.run.define_metric(f"{split}/*", step_metric="step")
         # A server that knows the run says how far; an offline file always holds the whole run.
         self.first_step = self.run.summary.get("step") or 0
@@ -261,8 +262,8 @@ def _wandb_id(folder: Path) -> str:
 
 
 def scalars(record: dict[str, Any]) -> dict[str, float]:
-    """The figures of a record under the names that trackers show: `train/loss`, `train/logit`, `dev/<domain>`, …"""
-    figures = {key: value for key, value in record.items() if key not in (*POSITION, "split", "domains")}
+    """The figures of a record under the names that trackers show: `train/loss`, `dev/<domain>`, `evaluation/<task>`…"""
+    figures = {key: value for key, value in record.items() if key not in (*POSITION, *NAMES)}
     figures |= {name: domain["cross_entropy"] for name, domain in record.get("domains", {}).items()}
     return {f"{record['split']}/{key}": value for key, value in figures.items()}
 

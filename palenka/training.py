@@ -25,11 +25,14 @@ from palenka import objectives
 from palenka.config import UserError
 from palenka.display import Display
 from palenka.distiller import Distiller, StepSize, token_cross_entropy
+from palenka.evaluation.scoring import Scorer
+from palenka.evaluation.statistics import Accuracy, task_accuracy
 from palenka.files import read_json, write_json
 from palenka.hardware import DTYPES
 from palenka.models import build_model, load_frozen, model_shape, quiet_transformers
 from palenka.objectives import Objective, TokenObjective
 from palenka.plan import Plan
+from palenka.revisions import revision_name
 from palenka.runs import Run
 from palenka.seeds import named_seed, seeded
 from palenka.tokenizer import load_tokenizer, save_tokenizer
@@ -190,9 +193,10 @@ class Trainer:
         started = time.monotonic() - self.progress.seconds
         self.meter.started = time.monotonic()
         for step in range(self.progress.step, self.plan.total_steps):
+            words = self.progress.words
             self.step(step)
             self.progress.seconds = time.monotonic() - started
-            self._after_step(step + 1)
+            self._after_step(step + 1, words)
         self._finish()
 
     def step(self, step: int) -> None:
@@ -248,14 +252,20 @@ class Trainer:
             nn.utils.clip_grad_norm_(owned, self.config.max_grad_norm)
         return nn.utils.clip_grad_norm_(self.distiller.student.parameters(), self.config.max_grad_norm)
 
-    def _after_step(self, done: int) -> None:
-        """Record, evaluate and checkpoint where it is time to."""
+    def _after_step(self, done: int, words_before: int) -> None:
+        """Record, evaluate, leave a revision and checkpoint where it is time to.
+
+        The checkpoint comes last: what is broken off before it is repeated by the resume.
+        """
         is_last = done == self.plan.total_steps
         improved = False
         if done % self.config.logging_steps == 0 or is_last:
             self._log_training()
         if done % self.plan.eval_steps == 0 or is_last:
             improved = self._evaluate()
+        point = self.plan.revisions.passed(words_before, self.progress.words)
+        if point is not None:
+            self._leave_revision(revision_name(point))
         if improved or (done % self.plan.checkpoint_steps == 0 and not is_last):
             self._checkpoint()
 
@@ -287,6 +297,10 @@ class Trainer:
                 f"{self.run.path}: the {what} is {value} at step {self.progress.step}. Its last checkpoint is kept; "
                 "a lower training.lr or a longer training.warmup_steps under another name may hold."
             )
+
+    def _check_weights(self) -> None:
+        largest = torch.stack([parameter.detach().abs().max() for parameter in self.distiller.parameters()]).max()
+        self._check_finite(largest.item(), "largest weight")
 
     def _position(self) -> dict[str, Any]:
         epoch, index = self.plan.windows.locate(self.progress.step * self.config.batch_size)
@@ -331,10 +345,36 @@ class Trainer:
         student.train()
         return summarise_dev(accelerator.reduce(sums, reduction="sum").cpu(), windows.split.domains)
 
+    def _leave_revision(self, revision: str) -> None:
+        """Export the student as it is, and record what its folder scores."""
+        self._check_weights()
+        if self.accelerator.is_main_process:
+            self.run.save_revision(revision, self._write_revision)
+        self.accelerator.wait_for_everyone()
+        found = self._score(self.run.revision_path(revision))
+        figures: dict[str, float] = {}
+        for task, accuracy in found.items():
+            figures |= {task: accuracy.accuracy, f"{task}_stderr": accuracy.stderr}
+        self._record(self._position() | {"split": "evaluation", "revision": revision} | figures)
+        self.display.revision(self.progress.step, revision, found)
+
+    def _write_revision(self, folder: Path) -> None:
+        self._write_model(folder)
+        shutil.copy(self.run.path / "config.yaml", folder)  # names the data, for an evaluation's floors
+
+    def _score(self, folder: Path) -> dict[str, Accuracy]:
+        """Accuracy of a model folder on each task, shared among the processes."""
+        scorer, accelerator = Scorer.load(folder), self.accelerator
+        found = {}
+        for subset in self.plan.revisions.subsets:
+            share = subset.scores(scorer, accelerator.process_index, accelerator.num_processes)
+            scores = accelerator.reduce(torch.from_numpy(share).to(self.device), reduction="sum").cpu().numpy()
+            found[subset.task], _ = task_accuracy(subset.items, scores)
+        return found
+
     def _checkpoint(self) -> None:
         """Save all that a resume needs. The best checkpoint is kept beside the last until the run has ended."""
-        largest = torch.stack([parameter.detach().abs().max() for parameter in self.distiller.parameters()]).max()
-        self._check_finite(largest.item(), "largest weight")
+        self._check_weights()
         meter = {"sums": self.meter.totals(self.accelerator).tolist(), "steps": self.meter.steps}
         state = {"progress": asdict(self.progress), "meter": meter}
         if self.accelerator.is_main_process:
@@ -393,13 +433,16 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _export(self) -> None:
-        """The student as a Hugging Face model folder, without anything the objectives own."""
         folder = self.run.path / ".export.tmp"
         shutil.rmtree(folder, ignore_errors=True)
+        self._write_model(folder)
+        self.run.place(folder)
+
+    def _write_model(self, folder: Path) -> None:
+        """The student as a Hugging Face model folder, without anything the objectives own."""
         with quiet_transformers():
             self.distiller.student.save_pretrained(folder)
         save_tokenizer(load_tokenizer(self.plan.data_folder / "tokenizer"), folder)
-        self.run.place(folder)
 
     def _result(self) -> dict[str, Any]:
         seconds = self.progress.seconds

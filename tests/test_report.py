@@ -17,7 +17,7 @@ from made_runs import BLIMP, made_losses, write_evaluation, write_json, write_ru
 
 from palenka.config import UserError
 from palenka.report import comparison, report, tables
-from palenka.report.figures import term_panels
+from palenka.report.figures import revision_figure, revision_tasks, term_panels
 from palenka.report.page import render
 from palenka.report.results import Run, read_run, read_runs
 
@@ -143,6 +143,22 @@ def test_a_folder_stands_for_its_runs_in_the_order_of_the_story(study: Path) -> 
 def test_each_logged_term_has_its_panels(html: str) -> None:
     for term, panels in (("cross_entropy", 5), ("logit", 2), ("hidden_state", 1)):
         assert html.count(f'aria-label="Training curve: {term}"') == panels
+
+
+def test_scores_along_the_way_have_a_figure_for_each_task(runs: Path, html: str) -> None:
+    for name, task in (("a", "blimp"), ("b", "blimp"), ("c", "ewok")):
+        scores = [{"step": n, "words": 1000 * n, "split": "evaluation", "revision": f"chck_{n}K", task: n / 10,
+                   f"{task}_stderr": 0.01} for n in (1, 2, 5)]  # fmt: skip
+        with (write_run(runs, name) / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(score) + "\n" for score in scores))
+    found = read_runs(["a", "b", "c"])
+    assert revision_tasks(found) == ["blimp", "ewok"]
+    svg = revision_figure(found, "blimp", "0")
+    used = [number for number in range(3) if f"stroke: var(--series-{number})" in svg]
+    assert used == [0, 1]
+    labels = [f"Accuracy on {task} during training" for task in ("blimp", "ewok")]
+    assert [label in render(found) for label in labels] == [True, True]
+    assert "Accuracy on" not in html
 
 
 def test_the_page_stands_alone(page: Page, html: str) -> None:

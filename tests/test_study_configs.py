@@ -119,8 +119,10 @@ def test_the_cost_in_a_header_is_what_the_run_will_compute(run: str) -> None:
 
 @pytest.fixture(scope="module")
 def prepared_for_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Small data under every name that the configs use."""
+    """Small data under every name that the configs use, and an item of the demo's task."""
     root = tmp_path_factory.mktemp("data")
+    (root / "demo_pairs").mkdir()
+    (root / "demo_pairs" / "one.jsonl").write_text('{"sentence_good": "A cat.", "sentence_bad": "Cat a."}\n')
     tiny.write_raw_text(root / "raw")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PALENKA_DATA", str(root))
@@ -133,7 +135,8 @@ def prepared_for_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_config_has_a_plan_before_its_teachers_are_trained(
     run: str, prepared_for_all: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PALENKA_DATA", str(prepared_for_all))
+    for variable in ("PALENKA_DATA", "PALENKA_EVAL"):
+        monkeypatch.setenv(variable, str(prepared_for_all))
     monkeypatch.setattr("palenka.plan.matrix_rate", lambda device, precision: 1e12)
     program = command_of(RUNS[run])[-3]
     schema = TrainConfig if program == "train.py" else DistillConfig

@@ -162,6 +162,39 @@ def comparison_figure(runs: list[Run]) -> str:
     return _svg("dev", "Dev cross-entropy of all runs during training", 760, 300, draw)
 
 
+def revision_tasks(runs: list[Run]) -> list[str]:
+    """Tasks that revisions were scored on during training."""
+    found = [r for run in runs for r in run.metrics if r.get("split") == "evaluation"]
+    return list(dict.fromkeys(key for record in found for key in record if f"{key}_stderr" in record))
+
+
+def revision_figure(runs: list[Run], task: str, name: str) -> str:
+    """Accuracy of the runs' revisions over the words seen, ± one standard error, on one task."""
+
+    def draw() -> Figure:
+        figure, axes = _canvas(760, 240, 52, 12, 10, 40)
+        for number, run in enumerate(runs):
+            points = _series(run, "evaluation", task, "words")
+            errors = 100 * _series(run, "evaluation", f"{task}_stderr", "words")[:, 1]
+            words, accuracy = points[:, 0], 100 * points[:, 1]
+            dashes = DASHES[number // len(SERIES) % len(DASHES)]
+            axes.plot(words, accuracy, **_style(number, 5.5), linewidth=1.5, linestyle=dashes)
+            band = (accuracy - errors, accuracy + errors)
+            axes.fill_between(words, *band, color=SERIES[number % len(SERIES)], alpha=0.15, linewidth=0)
+        for chance in {100 * run.evaluations[task].chance for run in runs if task in run.evaluations}:
+            axes.axhline(chance, color=MUTED, linewidth=1, zorder=1)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
+        axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+        axes.set_xlabel("words seen")
+        axes.set_ylabel("accuracy, %")
+        axes.grid(axis="y", color=RULE, linewidth=0.7)
+        return figure
+
+    return _svg(f"revisions-{name}", f"Accuracy on {task} during training", 760, 240, draw)
+
+
 def _limits(curves: list[NDArray[np.float64]]) -> tuple[float | None, float | None]:
     """Bounds that show all but the beginning, where every model falls from the uniform guess."""
     start = BEGINNING * max(float(points[:, 0].max()) for points in curves)

@@ -43,6 +43,10 @@ def _content(runs: list[Run]) -> dict[str, Any]:
         "differences": tables.difference_tables(runs),
         "curves": Markup(figures.comparison_figure(runs)),
         "x": figures.x_key(runs),
+        "revisions": [
+            {"task": task, "svg": Markup(figures.revision_figure(runs, task, str(number)))}
+            for number, task in enumerate(figures.revision_tasks(runs))
+        ],
         "panels": _panels(runs),
         "phenomena": [
             {
