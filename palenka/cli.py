@@ -131,6 +131,10 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("--tasks", metavar="TASK,…", help="tasks (default: the convention's, and cross_entropy)")
     _add_convention(parser)
     parser.add_argument("--details", action="store_true", help="show phenomena, fields and subtasks, too")
+    parser.add_argument(
+        "--scorer", default="palenka", choices=("palenka", "minicons"),
+        help="minicons: a second opinion on every item, kept apart and compared with our own",
+    )  # fmt: skip
 
     def run(parsed: argparse.Namespace) -> None:
         from palenka.evaluation import evaluate
@@ -138,7 +142,7 @@ def _add_evaluate(commands: Any) -> None:
         from palenka.report.model_card import write_model_card
 
         tasks = parsed.tasks.split(",") if parsed.tasks else None
-        evaluate(parsed.models, parsed.data, tasks, parsed.convention, parsed.details)
+        evaluate(parsed.models, parsed.data, tasks, parsed.convention, parsed.details, parsed.scorer)
         for model in parsed.models:
             folder = Subject.find(model).folder
             if (folder / "result.json").exists():

@@ -11,8 +11,11 @@ from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
 from palenka.evaluation import fast_layers
-from palenka.evaluation.fast_layers import OneDnnLinear, is_onednn_usable, use_fast_layers
+from palenka.evaluation.fast_layers import SILU, OneDnnLinear, is_onednn_usable, use_fast_layers
 
+GPTJ = {
+    "architecture": "gptj", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "rotary_dim": 4,
+}  # fmt: skip
 needs_onednn = pytest.mark.skipif(not is_onednn_usable(), reason="this machine or PyTorch has no fast oneDNN products")
 
 
@@ -49,12 +52,16 @@ def fast_model(model: Any) -> Any:
     return model
 
 
+def activations(model: nn.Module) -> list[nn.Module]:
+    return [layer for name, layer in model.named_modules() if name.endswith((".act", ".act_fn"))]
+
+
 def linear_layers(model: nn.Module) -> list[nn.Module]:
     return [layer for layer in model.modules() if isinstance(layer, nn.Linear | Conv1D)]
 
 
 @needs_onednn
-@pytest.mark.parametrize("keys", [tiny.GPT2, tiny.LLAMA], ids=["gpt2", "llama"])
+@pytest.mark.parametrize("keys", [tiny.GPT2, tiny.LLAMA, GPTJ], ids=["gpt2", "llama", "gptj"])
 @torch.inference_mode()
 def test_a_model_keeps_its_function_and_its_weights(keys: Any) -> None:
     model = tiny.model(keys).eval()
@@ -64,6 +71,8 @@ def test_a_model_keeps_its_function_and_its_weights(keys: Any) -> None:
     tokens, _ = tiny.batch()
     torch.testing.assert_close(fast(tokens).logits, plain(tokens).logits, atol=1e-5, rtol=1e-5)
     assert linear_layers(plain) and not linear_layers(fast)
+    assert {type(layer) for layer in activations(plain)} <= {NewGELUActivation, SILU}
+    assert {type(layer) for layer in activations(fast)} == {nn.Identity}
     assert {name: weight.data_ptr() for name, weight in fast.named_parameters()} == places
 
 

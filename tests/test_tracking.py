@@ -151,7 +151,7 @@ def test_offline_run_holds_names_config_every_record_and_the_best_step(teacher: 
     assert config["parameters"] == read_json(run / "result.json")["parameters"]
 
     axes = {record.metric.glob_name: record.metric.step_metric for record in session if record.HasField("metric")}
-    assert axes == {"": "", "train/*": "step", "dev/*": "step"}
+    assert axes == {"": "", "train/*": "step", "dev/*": "step", "evaluation/*": "step"}
     assert history(session) == expected_history(run)
     assert {"train/hard_target", "train/logit", "train/hidden_state"} <= history(session)[0].keys()
     result, summary = read_json(run / "result.json"), final_summary(session)

@@ -5,6 +5,7 @@
     statistics.py            accuracies, ties, errors        correlation.py    predictions of people
     floors.py, ngram.py      what the items give away        cross_entropy.py  dev and test text, per domain
     comparison.py            two models, with distributions.py
+    minicons_scorer.py       scores by somebody else, and by second_opinion.py how far they are from ours
     display.py               what is shown
 """
 
@@ -23,6 +24,7 @@ from palenka.evaluation.correlation import preferences, spearman
 from palenka.evaluation.display import table
 from palenka.evaluation.items import LABELS, Task, read_task
 from palenka.evaluation.reading import READING, ReadingTask, read_reading
+from palenka.evaluation.second_opinion import agreement
 from palenka.evaluation.statistics import Accuracy, chance, group_accuracy, outcomes, task_accuracy
 from palenka.evaluation.subjects import Subject, known_result
 from palenka.files import read_json, write_json, write_text
@@ -43,6 +45,10 @@ TASKS = {
 """The conventions, with the tasks of the pipelines that they are of."""
 SHORT_NAMES = {"wug_adj": "wug_adj_nominalization", "wug_past": "wug_past_tense"}
 NO_FLOORS = {"zipf": None, "ngram": None}
+OWN_SCORER = "palenka"
+SCORERS = (OWN_SCORER, "minicons")
+OWN_TASKS = (CROSS_ENTROPY, READING)
+"""What no other scorer does."""
 VERSION = 2
 """Raise it when a change to the scoring changes numbers: what was evaluated before is then evaluated anew."""
 
@@ -53,6 +59,7 @@ def evaluate(
     tasks: Sequence[str] | None = None,
     convention: str = "2024",
     details: bool = False,
+    scorer: str = OWN_SCORER,
 ) -> None:
     """Evaluate models, write a result and the scores of all items for each task, and print a table for each model.
 
@@ -64,23 +71,33 @@ def evaluate(
         tasks: which of them; default those of the convention's pipeline and cross-entropy, as far as they are there.
         convention: how items become token sequences; see `scoring.py`.
         details: also show phenomena, fields and subtasks.
+        scorer: whose log-probabilities; those of another than our own are kept apart and compared with ours.
 
     Raises:
         UserError: anything of this that is not there or cannot be used.
     """
     if convention not in TASKS:
         raise UserError(f"convention {convention!r} is not known; known: {', '.join(TASKS)}")
+    if scorer not in SCORERS:
+        raise UserError(f"scorer {scorer!r} is not known; known: {', '.join(SCORERS)}")
+    for name in OWN_TASKS if scorer != OWN_SCORER else ():
+        if name in (tasks or ()):
+            raise UserError(f"--scorer {scorer}: scores choices alone; leave {name} out of --tasks")
     subjects = [Subject.find(model) for model in dict.fromkeys(models)]
     read = _read_tasks(data or evaluation_root(), tasks, convention)
-    text = tasks is None or CROSS_ENTROPY in tasks
+    if scorer != OWN_SCORER:
+        read = [task for task in read if task.name not in OWN_TASKS]
+    text = scorer == OWN_SCORER and (tasks is None or CROSS_ENTROPY in tasks)
     if tasks is not None and text:
         for subject in subjects:
             _require_prepared_data(subject)
-    evaluator = Evaluator(convention)
+    evaluator = Evaluator(convention, scorer)
     for subject in subjects:
         results = evaluator.results(subject, read)
         cross_entropy = _cross_entropy(subject) if text and subject.prepared else None
         print(table(subject, results, cross_entropy, convention, details), flush=True)
+        if scorer != OWN_SCORER:
+            print(evaluator.agreement(subject, read), flush=True)
         subject.unload()
 
 
@@ -111,6 +128,7 @@ class Evaluator:
     """Scores the items of tasks; it keeps their tokens, for models with the same tokenizer."""
 
     convention: str
+    scorer: str = OWN_SCORER
     texts: dict[tuple[str, str], "list[Text]"] = field(default_factory=dict)
 
     def results(self, subject: Subject, tasks: Sequence[AnyTask]) -> list[dict[str, Any]]:
@@ -123,14 +141,28 @@ class Evaluator:
             write_json(self._path(subject, task), result)
         return results
 
+    def agreement(self, subject: Subject, tasks: Sequence[AnyTask]) -> str:
+        """Lines on how far the scores of another scorer are from our own."""
+        own = subject.results(self.convention)
+        lines = [
+            agreement(task, own / f"{task.name}.json", self._path(subject, task))
+            for task in tasks
+            if isinstance(task, Task)
+        ]
+        return "\n".join([f"  scored by {self.scorer}:", *lines])
+
     def _path(self, subject: Subject, task: AnyTask) -> Path:
-        return subject.results(self.convention) / f"{task.name}.json"
+        """Our own results, or, in a folder of its name below, those of another scorer."""
+        folder = "" if self.scorer == OWN_SCORER else self.scorer
+        return subject.results(self.convention) / folder / f"{task.name}.json"
 
     def _result(self, subject: Subject, task: AnyTask) -> dict[str, Any]:
         """Score a task's items, unless that was done before, and keep the score of each."""
         identity = {
             "model": subject.fingerprint, "items": task.digest, "convention": self.convention, "version": VERSION,
         }  # fmt: skip
+        if self.scorer != OWN_SCORER:
+            identity["scorer"] = self.scorer
         path = self._path(subject, task)
         known = known_result(path, identity)
         if known and path.with_suffix(".items.jsonl").exists():
@@ -153,9 +185,12 @@ class Evaluator:
         """Score of each choice, in order, and how many tokens it is the sum of."""
         from palenka.evaluation.scoring import check_texts
 
+        label = _label(subject, task)
+        if self.scorer == "minicons":
+            return subject.minicons_scorer.score_items(task.items, self.convention, label)
         texts = self._texts(subject, task)
         check_texts(task.items, texts, task.name, subject.scorer.limits)
-        scores = subject.scorer.score(texts, label=_label(subject, task))
+        scores = subject.scorer.score(texts, label=label)
         return scores, np.array([len(text.continuation) for text in texts])
 
     def _texts(self, subject: Subject, task: Task) -> "list[Text]":

@@ -15,6 +15,7 @@ from palenka.paths import ROOT, data_root, runs_root
 from palenka.runs import find_run
 
 if TYPE_CHECKING:
+    from palenka.evaluation.minicons_scorer import MiniconsScorer
     from palenka.evaluation.scoring import Scorer
 
 MODEL_FILES = ("config.json", "model*.safetensors")
@@ -60,8 +61,16 @@ class Subject:
 
         return Scorer.load(self.folder)
 
+    @cached_property
+    def minicons_scorer(self) -> "MiniconsScorer":
+        """minicons' own of the model, loaded when it is needed first."""
+        from palenka.evaluation.minicons_scorer import MiniconsScorer
+
+        return MiniconsScorer.load(self.folder)
+
     def unload(self) -> None:
-        self.__dict__.pop("scorer", None)
+        for name in ("scorer", "minicons_scorer"):
+            self.__dict__.pop(name, None)
 
     def results(self, convention: str) -> Path:
         """The folder for results in a convention."""

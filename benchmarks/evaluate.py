@@ -1,0 +1,245 @@
+"""Whole evaluations by our scorer, by lm-eval and by minicons: how long they take, and whether they say the same.
+
+    python benchmarks/evaluate.py gpt2-5.8M llama-58M cpu/teacher-gpt2-6M --lm-eval .venv-lm-eval/bin/python
+
+A call is whole: it loads the model, reads the items, tokenises, scores and averages; imports count for nobody. All
+score in float32 on as many threads, in the 2024 convention, and take turns within each round. The rivals use their best
+batch size, found first on a few items of each file, and minicons gets its texts by length. These first calls also
+warm everybody up: lm-eval keeps the data sets it has built.
+
+`gpt2-5.8M` and `llama-58M` are built with random weights, and a tokenizer trained on --text or on the demo's text;
+every other name is a run or a model folder. Each call is a JSON line in --out as soon as it ends; a table follows.
+`benchmarks/lm_eval_scores.py` says what to install for lm-eval.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from palenka.cli import command
+from palenka.corpus.grammar import write_demo
+from palenka.evaluation import TASKS, summary
+from palenka.evaluation.items import Task, read_task
+from palenka.evaluation.minicons_scorer import MiniconsScorer
+from palenka.evaluation.scoring import Scorer, check_texts, encode
+from palenka.evaluation.statistics import outcomes
+from palenka.models import ModelConfig, build_model
+from palenka.paths import ROOT, evaluation_root
+from palenka.runs import find_run
+from palenka.tokenizer import save_tokenizer, train_tokenizer
+
+MODELS: dict[str, tuple[int, dict[str, Any]]] = {
+    "gpt2-5.8M": (4096, {
+        "architecture": "gpt2", "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+    }),
+    "llama-58M": (16000, {
+        "architecture": "llama", "hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 16,
+        "num_attention_heads": 8,
+    }),
+}  # fmt: skip
+"""Entries of the vocabulary, and shape."""
+OURS = "palenka"
+Scores = dict[str, list[float]]
+Call = Callable[[Path, Path, list[str], int], tuple[float, Scores]]
+"""Model folder, items, tasks and batch size → seconds, and by task the score of each choice in order."""
+
+
+@command
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", help=f"{', '.join(MODELS)}, a run or a model folder")
+    parser.add_argument("--data", type=Path, default=evaluation_root(), help="items (default: PALENKA_EVAL)")
+    parser.add_argument("--lm-eval", metavar="PYTHON", help="a Python with lm-eval (default: leave lm-eval out)")
+    parser.add_argument("--text", type=Path, nargs="*", help="text files for the tokenizers of models that are built")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 64, 128, 256])
+    parser.add_argument("--search", type=int, default=20, metavar="N", help="items of each file in that search")
+    parser.add_argument("--subset", type=int, metavar="N", help="no more items of each file than these")
+    parser.add_argument("--out", type=Path, default=Path("evaluate.jsonl"), help="where each call is written")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        tasks = [name for name in TASKS["2024"] if (arguments.data / name).is_dir()]
+        few = first_items(arguments.data, tasks, arguments.search, folder / "few")
+        items = first_items(arguments.data, tasks, arguments.subset, folder / "items")
+        callers: dict[str, Call] = {OURS: call_ours, "minicons": call_minicons}
+        if arguments.lm_eval:
+            callers["lm-eval"] = LmEval(arguments.lm_eval, arguments.threads, folder / "datasets")
+        for name in arguments.models:
+            model = build(name, arguments.text, folder) if name in MODELS else find_run(name)
+            record = recorder(arguments.out, model=name)
+            sizes = {caller: best_size(caller, call, model, few, tasks, arguments.batch_sizes, record)
+                     for caller, call in callers.items()}  # fmt: skip
+            calls = list(rounds(callers, model, items, tasks, sizes, arguments.rounds, record))
+            print(table(name, calls, items, tasks))
+
+
+def first_items(data: Path, tasks: list[str], count: int | None, folder: Path) -> Path:
+    """A folder of the first items of each file; `data` itself without a count."""
+    if count is None:
+        return data
+    for path in (path for task in tasks for path in (data / task).glob("*.jsonl")):
+        target = folder / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("rb") as lines:
+            target.write_bytes(b"".join(islice(lines, count)))
+    return folder
+
+
+def build(name: str, texts: list[Path] | None, folder: Path) -> Path:
+    """A model of random weights."""
+    vocabulary, shape = MODELS[name]
+    if not texts:
+        write_demo(folder / "text", folder / "pairs")
+        texts = sorted((folder / "text" / "train").iterdir())
+    tokenizer = train_tokenizer((line for path in texts for line in path.open(encoding="utf-8")), vocabulary)
+    ids = {key: getattr(tokenizer, key) for key in ("pad_token_id", "bos_token_id", "eos_token_id")}
+    config = ModelConfig(**shape).hugging_face({"vocab_size": vocabulary, **ids})
+    build_model(config, 0, torch.device("cpu")).save_pretrained(folder / name)
+    save_tokenizer(tokenizer, folder / name)
+    return folder / name
+
+
+def timed_call(load: Callable[[Path], Any], score: Callable[[Any, Task, int], Any]) -> Call:
+    """A call in this process; `score` gives the scores of a task's choices, and how many tokens each is the sum of."""
+
+    def call(model: Path, data: Path, tasks: list[str], batch_size: int) -> tuple[float, Scores]:
+        started = time.perf_counter()
+        scorer = load(model)
+        found = {}
+        for name in tasks:
+            task = read_task(data / name)
+            scores, tokens = score(scorer, task, batch_size)
+            summary(task, scores, tokens)
+            found[name] = scores.tolist()
+        return time.perf_counter() - started, found
+
+    return call
+
+
+def score_ours(scorer: Scorer, task: Task, batch_size: int) -> tuple[Any, Any]:
+    texts = encode(task.items, scorer.tokenizer)
+    check_texts(task.items, texts, task.name, scorer.limits)
+    return scorer.score(texts), np.array([len(text.continuation) for text in texts])
+
+
+call_ours = timed_call(Scorer.load, score_ours)
+call_minicons = timed_call(
+    MiniconsScorer.load, lambda scorer, task, batch_size: scorer.score_items(task.items, batch_size=batch_size)
+)
+
+
+class LmEval:
+    """lm-eval in a process of its own, which stays for all calls."""
+
+    def __init__(self, python: str, threads: int, datasets: Path) -> None:
+        environment = os.environ | {
+            "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(datasets), "OMP_NUM_THREADS": str(threads),
+        }  # fmt: skip
+        self.threads = threads
+        self.process = subprocess.Popen(
+            [python, str(ROOT / "benchmarks" / "lm_eval_scores.py")], env=environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def __call__(self, model: Path, data: Path, tasks: list[str], batch_size: int) -> tuple[float, Scores]:
+        request = {"model": str(model), "data": str(data), "tasks": tasks, "batch_size": batch_size}
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps({**request, "threads": self.threads}) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError("lm-eval ended; call benchmarks/lm_eval_scores.py by hand to see why")
+        answer = json.loads(line)
+        flat = {
+            task: [score for pairs in answer["scores"][task].values() for pair in pairs for score in pair]
+            for task in tasks
+        }
+        return answer["seconds"], flat
+
+
+def recorder(path: Path, **constants: Any) -> Callable[..., None]:
+    """Appends a JSON line with these and further keys."""
+
+    def record(**values: Any) -> None:
+        with path.open("a", encoding="utf-8") as out:
+            out.write(json.dumps({**constants, **values}) + "\n")
+
+    return record
+
+
+def best_size(
+    caller: str, call: Call, model: Path, few: Path, tasks: list[str], sizes: list[int], record: Callable[..., None]
+) -> int:
+    """The fastest of the batch sizes. The first call is made twice: it warms up. Our own scorer has but one size."""
+    seconds = {}
+    for size in sizes[:1] if caller == OURS else sizes:
+        if not seconds:
+            call(model, few, tasks, size)
+        seconds[size] = call(model, few, tasks, size)[0]
+        record(caller=caller, search=True, batch_size=size, seconds=round(seconds[size], 3))
+    return min(seconds, key=lambda size: seconds[size])
+
+
+def rounds(
+    callers: dict[str, Call], model: Path, items: Path, tasks: list[str], sizes: dict[str, int], count: int,
+    record: Callable[..., None],
+) -> Iterator[tuple[str, float, Scores]]:  # fmt: skip
+    """Caller, seconds and scores of each call; all callers take their turn in each round."""
+    for number in range(count):
+        for caller, call in callers.items():
+            seconds, scores = call(model, items, tasks, sizes[caller])
+            record(caller=caller, round=number + 1, batch_size=sizes[caller], seconds=round(seconds, 3))
+            yield caller, seconds, scores
+
+
+def table(model: str, calls: Iterable[tuple[str, float, Scores]], data: Path, tasks: list[str]) -> str:
+    """Seconds of a call, median and range; the ratio to our median; and how far the scores are from ours."""
+    seconds: dict[str, list[float]] = {}
+    scores: dict[str, Scores] = {}
+    for caller, taken, found in calls:
+        seconds.setdefault(caller, []).append(taken)
+        scores[caller] = found
+    medians = {caller: statistics.median(taken) for caller, taken in seconds.items()}
+    texts = sum(map(len, scores[OURS].values()))
+    lines = [f"{model}: {texts:,} texts of {', '.join(tasks)}; a whole call"]
+    lines.append(f"  {'':10}{'median s':>10}{'range':>18}{'texts/s':>10}{'× ours':>8}{'apart by':>10}{'decisions':>11}")
+    for caller, taken in seconds.items():
+        apart, differ = differences(data, scores[OURS], scores[caller])
+        spread = f"{min(taken):.1f} to {max(taken):.1f}"
+        lines.append(
+            f"  {caller:10}{medians[caller]:>10.1f}{spread:>18}{texts / medians[caller]:>10,.0f}"
+            f"{medians[caller] / medians[OURS]:>8.2f}{apart:>10.1e}{differ:>11,}"
+        )
+    fastest = min((caller for caller in medians if caller != OURS), key=lambda caller: medians[caller])
+    lines.append(f"  {medians[fastest] / medians[OURS]:.2f} times as fast as the faster rival, {fastest}")
+    return "\n".join(lines)
+
+
+def differences(data: Path, ours: Scores, theirs: Scores) -> tuple[float, int]:
+    """The largest difference of a score, and how many decisions differ; a tie counts as right, as lm-eval has it."""
+    apart, differ = 0.0, 0
+    for name in ours:
+        items = read_task(data / name).items
+        one, other = np.array(ours[name]), np.array(theirs[name])
+        apart = max(apart, float(np.abs(one - other).max()))
+        differ += int(((outcomes(items, one)[0] > 0) != (outcomes(items, other)[0] > 0)).sum())
+    return apart, differ
+
+
+if __name__ == "__main__":
+    main()
