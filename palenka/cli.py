@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     description = "A laboratory for training small language models from scratch and distilling them."
     parser = _parser(description, prog="palenka")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_download, _add_prepare, _add_demo_text, _add_evaluate, _add_compare, _add_report):
+    for add in (_add_download, _add_prepare, _add_demo_text, _add_evaluate, _add_submission, _add_compare, _add_report):
         add(commands)
     parsed = parser.parse_args(arguments)
     parsed.run(parsed)
@@ -135,13 +135,25 @@ def _add_evaluate(commands: Any) -> None:
         "--scorer", default="palenka", choices=("palenka", "minicons"),
         help="minicons: a second opinion on every item, kept apart and compared with our own",
     )  # fmt: skip
+    parser.add_argument("--pipeline", choices=("2024", "2025"), help="run that official pipeline instead")
+    parser.add_argument("--checkout", type=Path, metavar="DIR", help="its folder (default: PALENKA_PIPELINE_<year>)")
+    parser.add_argument(
+        "--pipeline-python", metavar="PYTHON", help="its interpreter (default: PALENKA_PIPELINE_<year>_PYTHON, or ours)"
+    )
 
     def run(parsed: argparse.Namespace) -> None:
         from palenka.evaluation import evaluate
+        from palenka.evaluation.pipelines import evaluate_officially
         from palenka.evaluation.subjects import Subject
         from palenka.report.model_card import write_model_card
 
         tasks = parsed.tasks.split(",") if parsed.tasks else None
+        if not parsed.pipeline and (parsed.checkout or parsed.pipeline_python):
+            raise UserError("--checkout and --pipeline-python belong to --pipeline 2024 or 2025")
+        if parsed.pipeline:
+            python = parsed.pipeline_python
+            evaluate_officially(parsed.models, parsed.pipeline, parsed.data, tasks, parsed.checkout, python)
+            return
         evaluate(parsed.models, parsed.data, tasks, parsed.convention, parsed.details, parsed.scorer)
         for model in parsed.models:
             folder = Subject.find(model).folder
@@ -156,6 +168,21 @@ def _add_convention(parser: argparse.ArgumentParser) -> None:
         "--convention", default="2024", choices=("2024", "2025"),
         help="the pipeline whose rule makes items tokens (default 2024)",
     )  # fmt: skip
+
+
+def _add_submission(commands: Any) -> None:
+    parser = commands.add_parser("submission", help="write the challenge's submission files from an evaluated model")
+    parser.add_argument("model", metavar="RUN", help="a run's name, or a model folder")
+    parser.add_argument("--format", required=True, choices=("2024", "2025"), help="of which year's challenge")
+    parser.add_argument("--out", type=Path, required=True, metavar="PATH", help="2024: a .json.gz file; 2025: a folder")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="evaluation data (default: PALENKA_EVAL)")
+
+    def run(parsed: argparse.Namespace) -> None:
+        from palenka.evaluation.submission import write_submission
+
+        write_submission(parsed.model, parsed.format, parsed.out, parsed.data)
+
+    parser.set_defaults(run=run)
 
 
 def _add_compare(commands: Any) -> None:

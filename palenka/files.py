@@ -8,8 +8,13 @@ from typing import Any
 
 def write_text(path: Path, text: str) -> None:
     """Write a file so that it is either whole or not there."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that it is either whole or not there."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
+    temporary.write_bytes(content)
     temporary.replace(path)
 
 

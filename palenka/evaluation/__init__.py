@@ -7,6 +7,7 @@
     comparison.py            two models, with distributions.py
     minicons_scorer.py       scores by somebody else, and by second_opinion.py how far they are from ours
     display.py               what is shown
+    pipelines.py             the official ones themselves    submission.py     files for the challenge
 """
 
 import json
@@ -105,14 +106,15 @@ def _read_tasks(root: Path, names: Sequence[str] | None, convention: str) -> lis
     """The tasks named, which must be there; or the default ones that are there, saying which are not."""
     if names is not None:
         folders = [SHORT_NAMES.get(name, name) for name in names if name != CROSS_ENTROPY]
-        return [_read_task(root / name) for name in dict.fromkeys(folders)]
+        return [read_any_task(root / name) for name in dict.fromkeys(folders)]
     absent = [name for name in TASKS[convention] if not (root / name).is_dir()]
     if absent:
         print(f"skipped, there are no such folders in {root}: {', '.join(absent)}", flush=True)
-    return [_read_task(root / name) for name in TASKS[convention] if name not in absent]
+    return [read_any_task(root / name) for name in TASKS[convention] if name not in absent]
 
 
-def _read_task(folder: Path) -> AnyTask:
+def read_any_task(folder: Path) -> AnyTask:
+    """A task of choices, or that of reading times."""
     return read_reading(folder) if folder.name == READING else read_task(folder)
 
 

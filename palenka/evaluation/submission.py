@@ -1,0 +1,175 @@
+"""Submission files of the challenge, from the scores of items that `evaluate` wrote.
+
+    2024   what the pipeline's collect_results.py makes: one .json.gz with the chosen text of each item
+    2025   the folders that the pipeline leaves: <out>/<model>/main/zero_shot/causal/<task>/<dataset>/predictions.json,
+           and a report beside each, for its collate_preds.py
+
+Of equals the first is chosen, as both pipelines do. The files hold the items' texts; EWoK's authors do not want theirs
+to stand anywhere in plain text.
+"""
+
+import gzip
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from palenka.config import UserError
+from palenka.evaluation import AnyTask, read_any_task
+from palenka.evaluation.correlation import preferences, spearman
+from palenka.evaluation.items import Item, Task
+from palenka.evaluation.pipeline_2025 import choice_texts, group
+from palenka.evaluation.pipelines import PIPELINES
+from palenka.evaluation.reading import READING
+from palenka.evaluation.subjects import Subject, results_folder
+from palenka.files import read_json, write_bytes, write_text
+from palenka.paths import evaluation_root
+
+SIZES = {
+    "blimp_filtered": 59_875, "supplement_filtered": 5_218, "ewok_filtered": 7_618, "entity_tracking": 9_483,
+    "wug_adj_nominalization": 200, "wug_past_tense": 50, "comps": 91_028, READING: 1_726,
+}  # fmt: skip
+"""Items of the official files; a submission of fewer is not accepted."""
+NAMES_2024 = {"blimp_filtered": "blimp", "supplement_filtered": "blimp_supplement", "ewok_filtered": "ewok"}
+NOT_MADE = {
+    "2024": "GLUE (fine-tuning)",
+    "2025": "GLUE (fine-tuning), age of acquisition, and the fast evaluations of checkpoints",
+}
+
+
+Records = list[dict[str, Any]]
+
+
+def write_submission(model: str, form: str, out: Path, data: Path | None = None) -> None:
+    """Write what can be submitted of a model, and say what a complete submission needs besides.
+
+    Args:
+        model: a run's name, or another model folder.
+        form: "2024" or "2025"; the scores are those of the convention of this name.
+        out: the file to write for 2024, the folder to write into for 2025.
+        data: folder of tasks; default `PALENKA_EVAL`.
+
+    Raises:
+        UserError: there is no such model, or nothing of it was evaluated in that convention.
+    """
+    if form == "2024" and not out.name.endswith(".json.gz"):
+        raise UserError(f"--out {out}: a submission of 2024 is a file; its name ends in .json.gz")
+    subject = Subject.find(model)
+    found, missing = _collect(subject, form, data or evaluation_root())
+    if not found:
+        raise UserError(
+            f"{subject.folder}: nothing to submit: {'; '.join(missing)}. First: "
+            f"python -m palenka evaluate {model} --convention {form}"
+        )
+    write = {"2024": _write_2024, "2025": _write_2025}[form]
+    print(f"{write(out, subject, found)}: {', '.join(task.name for task, _ in found)}")
+    for what in (*missing, f"not made here: {NOT_MADE[form]}"):
+        print(f"  incomplete: {what}")
+
+
+def _collect(subject: Subject, form: str, root: Path) -> tuple[list[tuple[AnyTask, Records]], list[str]]:
+    """The tasks that can be submitted, and why others cannot."""
+    found, missing = [], []
+    for name in PIPELINES[form].tasks:
+        path = results_folder(subject.folder, form) / f"{name}.json"
+        if not (root / name).is_dir():
+            missing.append(f"{name}: there is no folder {root / name}")
+            continue
+        task = read_any_task(root / name)
+        if problem := _problem(subject, path, task):
+            missing.append(f"{name}: {problem}")
+            continue
+        lines = path.with_suffix(".items.jsonl").read_text(encoding="utf-8").splitlines()
+        found.append((task, [json.loads(line) for line in lines]))
+        if len(lines) != SIZES[name]:
+            missing.append(f"{name}: {len(lines):,} items, of {SIZES[name]:,}")
+    return found, missing
+
+
+def _problem(subject: Subject, path: Path, task: AnyTask) -> str | None:
+    """Why a task's scores cannot be submitted."""
+    if not path.exists() or not path.with_suffix(".items.jsonl").exists():
+        return f"not evaluated: there is no {path}"
+    identity = read_json(path)["identity"]
+    if identity["model"] != subject.fingerprint:
+        return f"{path} is of other weights, or another tokenizer"
+    if identity["items"] != task.digest:
+        return f"{path} is of another version of the items"
+    return None
+
+
+def _choices(task: Task, records: Records) -> Iterator[tuple[Item, list[float], int]]:
+    """Each item, its scores, and which choice is taken: the first of the best."""
+    for item, record in zip(task.items, records, strict=True):
+        yield item, record["scores"], record["scores"].index(max(record["scores"]))
+
+
+def _write_2024(out: Path, subject: Subject, found: Sequence[tuple[AnyTask, Records]]) -> Path:
+    predictions: dict[str, dict[str, Any]] = {"glue": {}, **{name: {} for name in NAMES_2024.values()}}
+    for task, records in found:
+        assert isinstance(task, Task)  # reading is of 2025
+        subtasks = predictions[NAMES_2024[task.name]]
+        for item, _, chosen in _choices(task, records):
+            context, text = item.choices[chosen]
+            record = {"id": f"{item.subtask}_{item.line - 1}", "pred": text if context else f" {text}"}
+            subtasks.setdefault(item.subtask, {"predictions": []})["predictions"].append(record)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(out, gzip.compress(json.dumps(predictions).encode(), mtime=0))
+    return out
+
+
+def _write_2025(out: Path, subject: Subject, found: Sequence[tuple[AnyTask, Records]]) -> Path:
+    model = out / Path(subject.folder.name).stem / "main" / "zero_shot" / "causal"
+    for task, records in found:
+        folder = model / PIPELINES["2025"].tasks[task.name]
+        if isinstance(task, Task):
+            folder = folder / task.name
+        folder.mkdir(parents=True, exist_ok=True)
+        predictions = _predictions(task, records) if isinstance(task, Task) else _reading(records)
+        write_text(folder / "predictions.json", json.dumps(predictions))
+        if isinstance(task, Task):
+            write_text(folder / "best_temperature_report.txt", _report(task, records))
+    return model
+
+
+def _reading(records: Records) -> dict[str, Any]:
+    """Surprisals of each word and of the word before; NaN, as the pipeline writes it, where there is none."""
+    predictions = [
+        {
+            "id": record["item"] - 1, "pred": record["surprisal"],
+            "prev_pred": math.nan if record["prev_surprisal"] is None else record["prev_surprisal"],
+        }
+        for record in records
+    ]  # fmt: skip
+    return {READING: {"predictions": predictions}}
+
+
+def _predictions(task: Task, records: Records) -> dict[str, Any]:
+    predictions: dict[str, Any] = {}
+    for item, scores, chosen in _choices(task, records):
+        name = group(task, item)
+        made = predictions.setdefault(name, {"predictions": []})["predictions"]
+        record: dict[str, Any] = {"id": f"{name}_{len(made)}", "pred": choice_texts(task, item)[chosen]}
+        made.append(record | ({"prob": _preference(scores)} if task.has_ratios else {}))
+    return predictions
+
+
+def _preference(scores: list[float]) -> float:
+    return float(preferences(np.array([scores]))[0])
+
+
+def _report(task: Task, records: Records) -> str:
+    if task.has_ratios:
+        pairs = np.array([(_preference(scores), item.ratio) for item, scores, _ in _choices(task, records)])
+        metric, figures = "SPEARMAN'S RHO", {"avg": spearman(*pairs.T).value}
+    else:
+        right: dict[str, list[bool]] = {}
+        for item, _, chosen in _choices(task, records):
+            right.setdefault(item.subtask, []).append(chosen == 0)
+        metric, figures = "ACCURACY", {name: 100 * float(np.mean(of_subtask)) for name, of_subtask in right.items()}
+    lines = "\n".join(f"{name}: {figure:.2f}" for name, figure in figures.items())
+    average = np.mean(list(figures.values()))
+    return f"TEMPERATURE: 1.00\n\n### UID {metric}\n{lines}\n\n### AVERAGE {metric}\n{average:.2f}\n\n"

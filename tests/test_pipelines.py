@@ -1,0 +1,288 @@
+"""The official pipelines: how they are run and what is read from them; with stand-ins, and with the real ones if there.
+
+A stand-in is a checkout of a few lines that writes what the real one would for scores that it makes up.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from conftest import Call
+
+from palenka.cli import main
+from palenka.config import UserError
+from palenka.evaluation import checkout as checkouts
+from palenka.evaluation.pipelines import PIPELINES, evaluate_officially
+
+PAIRS = {
+    "agreement": [("The cat sees a dog.", "The cat see a dog."), ("A boat.", "A boat.")],
+    "order": [("One farmer likes the river.", "Farmer one likes the river."), ("It rains.", "Rains it.")],
+}
+FAKE_2024 = """
+import json, os, sys
+import evaluate
+assert evaluate.load("exact_match") is None
+options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+assert "--log_samples" in sys.argv and "dtype=float32" in options["--model_args"]
+assert json.load(open("model/config.json")) and os.environ["HF_HUB_OFFLINE"] == "1"
+results = {}
+os.mkdir("results")
+for name in options["--tasks"].split(","):
+    stem = name.removeprefix("blimp_").removesuffix("_filtered")
+    docs = [json.loads(line) for line in open(f"evaluation_data/blimp_filtered/{stem}.jsonl")]
+    samples = []
+    for number, doc in enumerate(docs):
+        texts = doc["sentence_good"], doc["sentence_bad"]
+        samples.append({
+            "doc_id": number, "arguments": [["", " " + text] for text in texts],
+            "resps": [[[-float(len(text)), False]] for text in texts],
+        })
+    json.dump(samples[::-1], open(f"results/{name}_results.jsonl", "w"))
+    right = [len(doc["sentence_good"]) <= len(doc["sentence_bad"]) for doc in docs]
+    results[name] = {"acc,none": sum(right) / len(right)}
+json.dump({"results": results}, open("results/results.json", "w"))
+print("scored")
+"""
+FAKE_2025 = """
+import json, os, sys
+from pathlib import Path
+options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+task, data = options["--task"], Path(options["--data_path"])
+assert Path(options["--model_path_or_name"], "config.json").exists() and options["--backend"] == "causal"
+folder = Path(options["--output_dir"], "model", "main", "zero_shot", "causal", task, data.stem)
+folder.mkdir(parents=True)
+predictions, right = {}, {}
+for path in sorted(data.glob("*.jsonl"), reverse=True):
+    for line in path.read_text().splitlines():
+        doc = json.loads(line)
+        if "sentences" in doc:
+            name, texts = task, doc["sentences"].split("\\t")
+        elif "options" in doc:
+            name, texts = f"{path.stem}_{doc['numops']}_ops", doc["options"]
+        elif "property_phrase" in doc:
+            name = path.stem.removeprefix("comps_")
+            texts = [f"{doc[key]} {doc['property_phrase']}" for key in ("prefix_acceptable", "prefix_unacceptable")]
+        else:
+            name, texts = path.stem, [doc["sentence_good"], doc["sentence_bad"]]
+        chosen = min(texts, key=len)
+        record = {"id": "", "pred": chosen} | ({"prob": len(texts[1]) / 100} if "sentences" in doc else {})
+        predictions.setdefault(name, {"predictions": []})["predictions"].append(record)
+        right.setdefault(name, []).append(chosen == texts[0])
+(folder / "predictions.json").write_text(json.dumps(predictions))
+figures = {name: f"{100 * sum(of) / len(of):.2f}" for name, of in right.items()}
+if "wug" in task:
+    figures = {"avg": os.environ["RHO"]}
+lines = "\\n".join(f"{name}: {figure}" for name, figure in figures.items())
+(folder / "best_temperature_report.txt").write_text(f"### UID FIGURE\\n{lines}\\n\\n### AVERAGE\\n0\\n")
+"""
+FAKES = {
+    "2024": ("lm_eval/__main__.py", FAKE_2024),
+    "2025": ("evaluation_pipeline/sentence_zero_shot/run.py", FAKE_2025),
+}
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> Path:
+    root = tmp_path / "items"
+    for name, pairs in PAIRS.items():
+        records = [{"sentence_good": good, "sentence_bad": bad, "linguistics_term": name} for good, bad in pairs]
+        write_lines(root / "blimp_filtered" / f"{name}.jsonl", records)
+    return root
+
+
+def write_lines(path: Path, records: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """stand_in(year, code) makes a checkout that the environment names; no interpreter is asked for packages."""
+    found = {"versions": {"torch": "1"}, "device": "cpu"}
+    monkeypatch.setattr(checkouts, "_probe", lambda pipeline, python: found)
+
+    def make(year: str, code: str = "") -> Path:
+        folder = tmp_path / f"checkout-{year}"
+        path, usual = FAKES[year]
+        for file, text in ((PIPELINES[year].marker, ""), (path, code or usual)):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_text(text)
+        monkeypatch.setenv(f"PALENKA_PIPELINE_{year}", str(folder))
+        return folder
+
+    return make
+
+
+def result(model: Path, year: str, task: str = "blimp_filtered") -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    path = model / "evaluation" / f"pipeline-{year}" / f"{task}.json"
+    records = map(json.loads, path.with_suffix(".items.jsonl").read_text().splitlines())
+    return json.loads(path.read_text()), list(records)
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {str(path): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_2024_scores_come_to_their_items(
+    teacher: Path, items: Path, stand_in: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The samples are out of order, and a tie counts half here, though the pipeline's figure has it as right."""
+    before = files(stand_in("2024"))
+    evaluate_officially(["teacher"], "2024", items)
+    found, records = result(teacher, "2024")
+    assert [(record["subtask"], record["item"], record["scores"]) for record in records] == [
+        ("agreement", 1, [-19.0, -18.0]), ("agreement", 2, [-7.0, -7.0]),
+        ("order", 1, [-27.0, -27.0]), ("order", 2, [-9.0, -9.0]),
+    ]  # fmt: skip
+    assert {name: of["accuracy"] for name, of in found["subtasks"].items()} == {"agreement": 0.25, "order": 0.5}
+    assert {name: of["accuracy_ties_good"] for name, of in found["subtasks"].items()} == {"agreement": 0.5, "order": 1}
+    assert (found["accuracy"], found["n"], found["ties"], found["chance"]) == (0.375, 4, 3, 0.5)
+    assert (found["convention"], found["subtasks"]["order"]["phenomenon"]) == ("pipeline-2024", "order")
+    assert found["identity"]["packages"] == {"torch": "1"}
+    shown = capsys.readouterr().out
+    assert "37.50 ±" in shown and "(75.00)" in shown and "supplement_filtered, ewok_filtered" in shown
+    assert (teacher / "evaluation" / "pipeline-2024" / "blimp_filtered.log").read_text() == "scored\n"
+    assert files(Path(os.environ["PALENKA_PIPELINE_2024"])) == before
+
+
+def test_2025_choices_come_to_their_items(teacher: Path, items: Path, stand_in: Callable[..., Path]) -> None:
+    stand_in("2025")
+    evaluate_officially(["teacher"], "2025", items)
+    found, records = result(teacher, "2025")
+    assert [(record["subtask"], record["item"], record["chosen"]) for record in records] == [
+        ("agreement", 1, 1), ("agreement", 2, 0), ("order", 1, 0), ("order", 2, 0),
+    ]  # fmt: skip
+    assert {name: of["accuracy"] for name, of in found["subtasks"].items()} == {"agreement": 0.5, "order": 1}
+    assert "ties" not in found and "ties" not in found["subtasks"]["order"]
+
+
+def test_2025_other_shapes(
+    teacher: Path, tmp_path: Path, stand_in: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in("2025")
+    root = tmp_path / "others"
+    boxes = [
+        {"input_prefix": "Box 1 contains", "numops": operations, "options": options}
+        for operations, options in ((1, [" it.", " a.", " them."]), (0, [" it.", " them."]), (1, [" a.", " it."]))
+    ]
+    write_lines(root / "entity_tracking" / "regular.jsonl", boxes)
+    prefixes = {"prefix_acceptable": "A robin", "prefix_unacceptable": "A cat", "property_phrase": "can fly."}
+    write_lines(root / "comps" / "comps_base.jsonl", [prefixes])
+    words = [{"sentences": f"a\t{'b' * (1 + i)}", "ratio": ratio} for i, ratio in enumerate((0.1, 0.5, 0.4, 0.9))]
+    write_lines(root / "wug_past_tense" / "wug_past_tense.jsonl", words)
+    monkeypatch.setenv("RHO", "0.80")
+    evaluate_officially(["teacher"], "2025", root, ["entity_tracking", "comps", "wug_past"])
+    found, records = result(teacher, "2025", "entity_tracking")
+    assert [record["chosen"] for record in records] == [1, 0, 0]
+    assert {name: of["accuracy"] for name, of in found["subtasks"].items()} == {
+        "regular_1_ops": 0.5,
+        "regular_0_ops": 1,
+    }
+    assert result(teacher, "2025", "comps")[1] == [{"subtask": "base", "item": 1, "chosen": 1}]
+    found, records = result(teacher, "2025", "wug_past_tense")
+    assert found["scores"]["spearman"]["value"] == pytest.approx(0.8)
+    assert records[3] == {"subtask": "wug_past_tense", "item": 4, "chosen": 0, "probability": 0.04}
+
+
+def test_what_was_found_before_is_shown(teacher: Path, items: Path, stand_in: Callable[..., Path]) -> None:
+    stand_in("2024")
+    evaluate_officially(["teacher"], "2024", items)
+    stand_in("2024", "raise SystemExit(3)")
+    evaluate_officially(["teacher"], "2024", items)
+    write_lines(items / "blimp_filtered" / "order.jsonl", [{"sentence_good": "One.", "sentence_bad": "Two."}])
+    with pytest.raises(UserError, match="exit code 3"):
+        evaluate_officially(["teacher"], "2024", items)
+
+
+@pytest.mark.parametrize(
+    ("year", "code", "message"),
+    [
+        ("2024", "print('one'); raise SystemExit('two')", r"exit code 1\. The end of .*\.log:\n    one\n    two"),
+        ("2024", FAKE_2024.replace('" " + text', '" " + text.upper()'), "no scores for the texts of agreement, line 1"),
+        ("2024", FAKE_2024.replace("enumerate(docs)", "enumerate(docs[:1])"), "no scores for .* agreement, line 2"),
+        ("2024", FAKE_2024.replace("<= len", "< len"), "contradicts itself .*agreement: its own figure is 0.0"),
+        ("2025", FAKE_2025.replace('"pred": chosen', '"pred": "?"'), "chose none of the texts of agreement, line 1"),
+        ("2025", FAKE_2025.replace("100 * sum", "99 * sum"), "contradicts itself"),
+    ],
+)  # fmt: skip
+def test_a_pipeline_that_fails(
+    year: str, code: str, message: str, teacher: Path, items: Path, stand_in: Callable[..., Path]
+) -> None:
+    stand_in(year, code)
+    with pytest.raises(UserError, match=f"blimp_filtered: the {year} pipeline .*{message}"):
+        evaluate_officially(["teacher"], year, items)
+    assert not (teacher / "evaluation" / f"pipeline-{year}" / "blimp_filtered.json").exists()
+
+
+def test_what_cannot_be_run(
+    teacher: Path,
+    items: Path,
+    stand_in: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    call: Call,
+    tmp_path: Path,
+) -> None:
+    def refused(*options: Any) -> str:
+        code, _, errors = call(main, ["evaluate", "teacher", "--pipeline", "2024", "--data", str(items), *options])
+        assert code == 2
+        return errors
+
+    code, _, errors = call(main, ["evaluate", "teacher", "--checkout", str(tmp_path)])
+    assert code == 2 and "belong to --pipeline" in errors
+    monkeypatch.delenv("PALENKA_PIPELINE_2024", raising=False)
+    assert "git clone https://github.com/babylm/evaluation-pipeline-2024" in refused()
+    assert "no checkout" in refused("--checkout", str(tmp_path))
+    stand_in("2024")
+    assert "no task 'comps'; it has blimp_filtered" in refused("--tasks", "comps")
+    assert "no task 'ewok_filtered'" in refused("--tasks", "ewok_filtered")
+    config = teacher / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"auto_map": {"AutoModel": "mine.Model"}}))
+    assert "code of its own" in refused()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "by one process" in refused()
+
+
+def test_an_interpreter_without_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    marker = tmp_path / PIPELINES["2025"].marker
+    marker.parent.mkdir(parents=True)
+    marker.touch()
+    with pytest.raises(UserError, match="not a Python interpreter that runs"):
+        evaluate_officially(["none"], "2025", checkout=tmp_path, python=str(tmp_path / "python"))
+    monkeypatch.setattr(
+        checkouts, "PROBE", checkouts.PROBE.replace("version(name) for", "None if 'p' in name else '1' for")
+    )
+    with pytest.raises(UserError, match="-m pip install aiohttp scipy pandas"):
+        evaluate_officially(["none"], "2025", checkout=tmp_path, python=sys.executable)
+
+
+@pytest.mark.parametrize("year", ["2024", "2025"])
+def test_the_real_pipeline_scores_as_we_do(year: str, prepared: Path, runs_folder: Path, items: Path) -> None:
+    """With PALENKA_PIPELINE_<year> set (and _PYTHON, where our interpreter lacks its packages)."""
+    if f"PALENKA_PIPELINE_{year}" not in os.environ:
+        pytest.skip(f"PALENKA_PIPELINE_{year} names no checkout")
+    from palenka.evaluation import evaluate
+
+    model = tiny.write_finished_run(runs_folder / "teacher", tiny.LLAMA, prepared / "tokenizer")
+    for name, known in (("agreement", "transitive"), ("order", "adjunct_island")):
+        (items / "blimp_filtered" / f"{name}.jsonl").rename(items / "blimp_filtered" / f"{known}.jsonl")
+    before = files_and_times(Path(os.environ[f"PALENKA_PIPELINE_{year}"]))
+    evaluate_officially(["teacher"], year, items, ["blimp_filtered"])
+    evaluate(["teacher"], items, ["blimp_filtered"], year)
+    _, theirs = result(model, year)
+    folder = model / "evaluation" / ("" if year == "2024" else year)
+    ours = [json.loads(line)["scores"] for line in (folder / "blimp_filtered.items.jsonl").read_text().splitlines()]
+    if year == "2024":
+        np.testing.assert_allclose([record["scores"] for record in theirs], ours, atol=1e-4)
+    else:
+        assert [record["chosen"] for record in theirs] == [scores.index(max(scores)) for scores in ours]
+    assert files_and_times(Path(os.environ[f"PALENKA_PIPELINE_{year}"])) == before
+
+
+def files_and_times(folder: Path) -> dict[str, float]:
+    return {str(path): path.stat().st_mtime for path in folder.rglob("*")}
