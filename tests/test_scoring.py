@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +227,44 @@ def test_batches_order_and_company_do_not_matter(keys: Any, tokenizer: Any, monk
     np.testing.assert_allclose(subject.score(texts), alone, atol=1e-4)
     monkeypatch.setattr(subject, "takes_trees", False)
     np.testing.assert_allclose(subject.score(texts, 40), alone, atol=1e-4)
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", [2, 5, 11])
+def test_threads_share_batches_and_change_nothing(tokenizer: Any, threads: Callable[[int], None], count: int) -> None:
+    subject = scorer(tiny.LLAMA, tokenizer)
+    texts = encode([pair(good, bad) for good in SENTENCES for bad in SENTENCES], tokenizer)
+    threads(1)
+    alone = subject.score(texts, 20)
+    names: set[tuple[str, int]] = set()
+    body = subject.body
+
+    def watched(tokens: torch.Tensor, **others: Any) -> torch.Tensor:
+        names.add((threading.current_thread().name, torch.get_num_threads()))
+        return body(tokens, **others)
+
+    subject.body = watched
+    threads(count)
+    np.testing.assert_allclose(subject.score(texts, 20), alone, atol=1e-5)
+    assert torch.get_num_threads() == count
+    assert "MainThread" not in {name for name, _ in names}
+    assert {inner for _, inner in names} == {1}
+
+
+def test_a_failure_in_a_thread_is_the_callers(tokenizer: Any, threads: Callable[[int], None]) -> None:
+    subject = scorer(tiny.GPT2, tokenizer)
+    with torch.no_grad():
+        subject.model.get_output_embeddings().weight[3] = float("nan")
+    threads(4)
+    with pytest.raises(UserError, match="not finite"):
+        subject.score([Text((), (5, 6)), Text((), (7, 8))], 1)
+    assert torch.get_num_threads() == 4
 
 
 def rows_through(layer: torch.nn.Module) -> list[int]:
