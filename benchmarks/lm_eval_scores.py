@@ -1,7 +1,8 @@
 """What PyPI's lm-eval says of minimal pairs in the 2024 convention; it runs in an environment of its own.
 
     python -m venv .venv-lm-eval
-    .venv-lm-eval/bin/python -m pip install lm-eval==0.4.13 torch==2.13.0 transformers==5.23.0 numpy==2.4.6
+    .venv-lm-eval/bin/python -m pip install lm-eval==0.4.13 accelerate==1.15.0 transformers==5.23.0 \\
+        torch==2.13.0 numpy==2.4.6
 
 Each line of standard input asks for one whole call: model load, task set-up, scores, accuracies.
 

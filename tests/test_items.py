@@ -81,6 +81,12 @@ def test_labels_are_what_all_items_of_a_subtask_agree_on(tmp_path: Path) -> None
     assert read_task(tmp_path).labels == {"one": {"phenomenon": "agreement"}, "none": {}}
 
 
+def test_a_field_has_one_spelling(tmp_path: Path) -> None:
+    for name, field in (("a", "syntax_semantics"), ("b", "syntax/semantics")):
+        write(tmp_path, name, [{**PAIR, "field": field}])
+    assert read_task(tmp_path).labels == {name: {"field": "syntax/semantics"} for name in "ab"}
+
+
 def test_only_newlines_end_an_item(tmp_path: Path) -> None:
     write(tmp_path, "a", [{**PAIR, "sentence_good": "one\u2028two\x85three"}, PAIR])
     assert [item.line for item in read_task(tmp_path).items] == [1, 2]

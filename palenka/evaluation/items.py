@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from palenka.config import UserError
 
 LABELS = {"phenomenon": "linguistics_term", "field": "field"}
+SPELLINGS = {"syntax_semantics": "syntax/semantics"}  # BLiMP has both
 
 
 class Choice(NamedTuple):
@@ -199,7 +200,7 @@ def _labels(items: list[Item], records: list[dict[str, Any]]) -> dict[str, dict[
 def _common_labels(records: list[dict[str, Any]]) -> dict[str, str]:
     found = {}
     for label, key in LABELS.items():
-        values = {str(record[key]) for record in records if key in record}
+        values = {SPELLINGS.get(str(record[key]), str(record[key])) for record in records if key in record}
         if len(values) == 1:
             found[label] = values.pop()
     return found
