@@ -154,6 +154,29 @@ def test_nothing_is_done_twice(run: Path, items: Path, monkeypatch: pytest.Monke
     assert (run / "evaluation" / "blimp_filtered.items.jsonl").exists()
 
 
+def test_the_order_of_lines_and_files_changes_nothing(run: Path, items: Path) -> None:
+    def scores() -> tuple[dict[str, Any], dict[str, list[list[float]]]]:
+        evaluate(["demo/student"], items, ["blimp_filtered"])
+        found = result(run, "blimp_filtered")
+        lines = (run / "evaluation" / "blimp_filtered.items.jsonl").read_text().splitlines()
+        by_subtask: dict[str, list[list[float]]] = {}
+        for record in map(json.loads, lines):
+            by_subtask.setdefault(record["subtask"], []).append(record["scores"])
+        return found, {name: sorted(of_subtask) for name, of_subtask in by_subtask.items()}
+
+    before, scored = scores()
+    path = items / "blimp_filtered" / "agreement.jsonl"
+    path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
+    path.rename(path.with_name("z-agreement.jsonl"))
+    after, scored_again = scores()
+    assert after["identity"] != before["identity"]
+    for key in ACCURACY:
+        assert after[key] == pytest.approx(before[key])
+    assert after["tie_items"] == {"z-agreement": [2]}
+    np.testing.assert_allclose(scored_again["z-agreement"], scored["agreement"], atol=1e-5)
+    np.testing.assert_allclose(scored_again["order"], scored["order"], atol=1e-5)
+
+
 def test_models_with_one_tokenizer_share_its_work(
     run: Path, items: Path, runs_folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
