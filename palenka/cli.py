@@ -157,7 +157,7 @@ def _add_evaluate(commands: Any) -> None:
         evaluate(parsed.models, parsed.data, tasks, parsed.convention, parsed.details, parsed.scorer)
         for model in parsed.models:
             folder = Subject.find(model).folder
-            if (folder / "result.json").exists():
+            if all((folder / name).exists() for name in ("config.yaml", "result.json")):
                 write_model_card(folder)
 
     parser.set_defaults(run=run)

@@ -18,6 +18,7 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
+from palenka.cli import main
 from palenka.config import UserError
 from palenka.evaluation import evaluate, reading, scoring, summary
 from palenka.evaluation.cross_entropy import cross_entropy
@@ -291,6 +292,22 @@ def test_a_model_of_the_hub_is_fetched_once(hub: list[str | None], items: Path, 
     folders = [runs_folder / "hub" / "owner" / name for name in ("model", "model@chck_1M")]
     assert result(folders[0], "blimp_filtered")["accuracy"] == result(folders[1], "blimp_filtered")["accuracy"]
     assert Subject.find("hub/owner/model@chck_1M").folder == folders[1]
+
+
+def test_of_a_repository_only_the_model_is_fetched(run: Path, hub: list[str | None], items: Path) -> None:
+    for name in ("result.json", "notes.txt", "model_code.py", "pytorch_model.bin"):
+        (run / name).write_text("{}")
+    main(["evaluate", "hf:owner/model", "--data", str(items), "--tasks", "blimp_filtered"])
+    fetched = {path.name for path in Subject.find("hf:owner/model").folder.iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "evaluation"} <= fetched
+    assert not fetched & {"result.json", "notes.txt", "model_code.py", "pytorch_model.bin", "config.yaml"}
+
+
+def test_a_result_without_a_config_is_no_run(run: Path, items: Path) -> None:
+    (run / "result.json").write_text("{}")
+    (run / "config.yaml").unlink()
+    main(["evaluate", "demo/student", "--data", str(items), "--tasks", "blimp_filtered"])
+    assert result(run, "blimp_filtered")["n"] == 4
 
 
 def test_a_model_that_the_hub_lacks_is_said(hub: list[str | None], items: Path, runs_folder: Path) -> None:

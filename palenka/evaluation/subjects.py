@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 MODEL_FILES = ("config.json", "model*.safetensors")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt")
-HUB_FILES = ("*.json", "*.safetensors", "*.model", "*.txt")
+HUB_FILES = (
+    *MODEL_FILES, "generation_config.json", "model*.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json",
+    "vocab.*", "merges.txt", "*.model",
+)  # fmt: skip
 
 
 @dataclass
