@@ -11,7 +11,7 @@ from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
 from palenka.evaluation import fast_layers
-from palenka.evaluation.fast_layers import SILU, OneDnnLinear, is_onednn_usable, use_fast_layers
+from palenka.evaluation.fast_layers import SILU, OneDnnLinear, by_columns, is_onednn_usable, use_fast_layers
 
 GPTJ = {
     "architecture": "gptj", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "rotary_dim": 4,
@@ -79,6 +79,18 @@ def test_a_model_keeps_its_function_and_its_weights(keys: Any) -> None:
 def test_a_tied_head_stays_the_embedding() -> None:
     fast = fast_model(tiny.model(tiny.GPT2))
     assert fast.get_output_embeddings().weight is fast.get_input_embeddings().weight
+
+
+@needs_onednn
+@torch.inference_mode()
+def test_a_layer_by_columns_is_the_same_and_leaves_the_first_alone() -> None:
+    layer = OneDnnLinear(nn.Linear(40, 24))
+    fast = by_columns(layer)
+    states = torch.randn(3, 7, 40)
+    torch.testing.assert_close(fast(states), layer(states), atol=1e-5, rtol=1e-5)
+    assert fast.weight.stride() == (1, 24) and layer.weight.stride() == (40, 1)
+    plain, across = nn.Linear(40, 24), OneDnnLinear(conv1d(40, 24))
+    assert by_columns(plain) is plain and by_columns(across) is across
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

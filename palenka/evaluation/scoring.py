@@ -28,7 +28,7 @@ from tqdm import tqdm
 from transformers import AutoTokenizer
 
 from palenka.config import UserError
-from palenka.evaluation.fast_layers import use_fast_layers
+from palenka.evaluation.fast_layers import by_columns, use_fast_layers
 from palenka.evaluation.items import Choice, Item
 from palenka.evaluation.token_tree import Inputs, Row, rows_of
 from palenka.hardware import local_device
@@ -315,7 +315,7 @@ def _body_and_head(model: Any) -> tuple[Body, Callable[[Tensor], Tensor]]:
     with torch.inference_mode():
         whole = logits(probe)
         if head is not None and torch.allclose(head(states(probe)), whole, rtol=1e-4, atol=1e-4):
-            return states, head
+            return states, by_columns(head)
     return logits, torch.nn.Identity()
 
 
