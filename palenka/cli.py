@@ -143,7 +143,6 @@ def _add_evaluate(commands: Any) -> None:
 
     def run(parsed: argparse.Namespace) -> None:
         from palenka.evaluation import evaluate
-        from palenka.evaluation.pipelines import evaluate_officially
         from palenka.evaluation.subjects import Subject
         from palenka.report.model_card import write_model_card
 
@@ -151,6 +150,8 @@ def _add_evaluate(commands: Any) -> None:
         if not parsed.pipeline and (parsed.checkout or parsed.pipeline_python):
             raise UserError("--checkout and --pipeline-python belong to --pipeline 2024 or 2025")
         if parsed.pipeline:
+            from palenka.evaluation.pipelines import evaluate_officially
+
             python = parsed.pipeline_python
             evaluate_officially(parsed.models, parsed.pipeline, parsed.data, tasks, parsed.checkout, python)
             return

@@ -15,13 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoTokenizer
 
 from palenka.config import UserError
 from palenka.evaluation.items import Choice, Item
-from palenka.evaluation.scoring import progress
+from palenka.evaluation.scoring import load_causal_model, prefix_token, progress
 from palenka.hardware import local_device
-from palenka.models import SAFELY, load_frozen
 
 BATCH_SIZE = 64
 
@@ -44,13 +42,8 @@ class MiniconsScorer:
             from minicons.scorer import IncrementalLMScorer
         except ImportError:
             raise UserError("--scorer minicons needs minicons: python -m pip install minicons==0.3.39") from None
-        device = local_device()
-        try:
-            model = load_frozen(folder, torch.float32, device)
-            tokenizer = AutoTokenizer.from_pretrained(folder, **SAFELY)
-        except (OSError, ValueError, ImportError) as error:
-            raise UserError(f"{folder}: cannot be loaded as a causal language model: {error}") from None
-        return cls(IncrementalLMScorer(model, str(device), tokenizer), str(folder))
+        model, tokenizer = load_causal_model(folder)
+        return cls(IncrementalLMScorer(model, str(local_device()), tokenizer), str(folder))
 
     def score_items(
         self, items: Sequence[Item], convention: str = "2024", label: str = "", batch_size: int = BATCH_SIZE
@@ -99,10 +92,7 @@ class MiniconsScorer:
     @property
     def _prefix(self) -> str:
         tokenizer = self.scorer.tokenizer
-        for token in (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token):
-            if token is not None:
-                return str(token)
-        raise UserError(f"{self.name}: the tokenizer has no bos, eos or pad token to begin a sentence with")
+        return str(tokenizer.convert_ids_to_tokens(prefix_token(tokenizer, self.name)))
 
     def _check(self, choices: Sequence[Choice], convention: str) -> None:
         tokenizer = self.scorer.tokenizer

@@ -130,6 +130,27 @@ def check_text(text: Text, where: str, limits: Limits) -> None:
         raise UserError(f"{where}: {limits.model}'s tokenizer gives ids beyond the model's {entries} entries")
 
 
+def load_causal_model(folder: Path) -> tuple[Any, Any]:
+    """(Model in float32, whatever it is stored in, on a GPU if there is one; its tokenizer.)
+
+    Raises:
+        UserError: the folder is not such a model, or needs code of its own.
+    """
+    try:
+        model = load_frozen(folder, torch.float32, local_device())
+        return model, AutoTokenizer.from_pretrained(folder, **SAFELY)
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"{folder}: cannot be loaded as a causal language model: {error}") from None
+
+
+def prefix_token(tokenizer: Any, name: str) -> int:
+    """The token that the 2024 convention scores a text without context after."""
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
+        if token is not None:
+            return int(token)
+    raise UserError(f"{name}: the tokenizer has no bos, eos or pad token to begin a sentence with")
+
+
 class Scorer:
     """A causal language model and its tokenizer, ready to score."""
 
@@ -148,11 +169,7 @@ class Scorer:
         Raises:
             UserError: the folder is not such a model, or needs code of its own.
         """
-        try:
-            model = load_frozen(folder, torch.float32, local_device())
-            tokenizer = AutoTokenizer.from_pretrained(folder, **SAFELY)
-        except (OSError, ValueError, ImportError) as error:
-            raise UserError(f"{folder}: cannot be loaded as a causal language model: {error}") from None
+        model, tokenizer = load_causal_model(folder)
         use_fast_layers(model)
         return cls(model, tokenizer, str(folder))
 
@@ -169,10 +186,7 @@ class Scorer:
     @property
     def prefix(self) -> int:
         """The token that a text without context is scored after."""
-        for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id, self.tokenizer.pad_token_id):
-            if token is not None:
-                return int(token)
-        raise UserError(f"{self.name}: the tokenizer has no bos, eos or pad token to begin a sentence with")
+        return prefix_token(self.tokenizer, self.name)
 
     @property
     def limits(self) -> "Limits":
