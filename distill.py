@@ -9,9 +9,9 @@ without anything that only training needed. Started again, an unfinished run goe
 """
 
 from palenka.cli import command, read_arguments
+from palenka.cohort import train
 from palenka.plan import DistillConfig, load_plan
 from palenka.report.model_card import write_model_card
-from palenka.training import train
 
 
 @command

@@ -9,9 +9,9 @@ unfinished run goes on where it stopped; a finished one does nothing.
 """
 
 from palenka.cli import command, read_arguments
+from palenka.cohort import train
 from palenka.plan import TrainConfig, load_plan
 from palenka.report.model_card import write_model_card
-from palenka.training import train
 
 
 @command

@@ -23,6 +23,7 @@ from palenka.models import load_frozen, model_shape
 from palenka.plan import DistillConfig, Plan, load_plan
 from palenka.runs import find_run
 from palenka.seeds import seeded
+from palenka.teachers import Teachers
 from palenka.tokens import IGNORED
 
 BATCH = 32
@@ -55,7 +56,7 @@ def measure(plan: Plan, folder: Path, steps: int) -> dict[str, float]:
         with seeded(plan.config.seed, "objective", name):
             shapes = [teacher.shape for teacher in plan.teachers]
             objective = objectives.find(name)(config, model_shape(plan.model), shapes).to(device)
-        distiller = Distiller(student, teachers, {name: objective})
+        distiller = Distiller(student, Teachers(teachers), {name: objective})
         if any(True for _ in objective.parameters()):
             fit(distiller, plan, steps)
         values[name] = round(dev_mean(distiller, plan), 5)

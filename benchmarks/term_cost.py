@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 
 from palenka.cli import command
+from palenka.cohort import Cohort
 from palenka.config import compose
 from palenka.plan import DistillConfig, TrainConfig, load_plan
 from palenka.runs import Run
-from palenka.training import Trainer
 
 
 @command
@@ -28,12 +28,12 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="key.path=value", help="override keys of all configs")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        trainers = [build(config, arguments.set, Path(folder)) for config in arguments.configs]
-        seconds: list[list[float]] = [[] for _ in trainers]
+        cohorts = [build(config, arguments.set, Path(folder)) for config in arguments.configs]
+        seconds: list[list[float]] = [[] for _ in cohorts]
         for step in range(arguments.rounds + 1):
-            for trainer, taken in zip(trainers, seconds, strict=True):
+            for cohort, taken in zip(cohorts, seconds, strict=True):
                 started = time.perf_counter()
-                trainer.step(step)
+                cohort.step(step)
                 taken.append(time.perf_counter() - started)
     medians = [statistics.median(taken[1:]) for taken in seconds]
     for config, taken, median in zip(arguments.configs, seconds, medians, strict=True):
@@ -42,10 +42,10 @@ def main() -> None:
         print(json.dumps({"config": config.stem} | figures))
 
 
-def build(config: Path, overrides: list[str], folder: Path) -> Trainer:
-    """A trainer of the config, whose run directory is thrown away."""
+def build(config: Path, overrides: list[str], folder: Path) -> Cohort:
+    """A cohort of the config's one student, whose run directory is thrown away."""
     plan = load_plan(config, overrides, DistillConfig if "teachers" in compose(config) else TrainConfig)
-    return Trainer(plan, Run(plan.config.name, folder), plan.identity())
+    return Cohort.of([(plan, Run(plan.config.name, folder), plan.identity())])
 
 
 if __name__ == "__main__":

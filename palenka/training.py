@@ -1,15 +1,13 @@
-"""The training loop: warm-up and cosine, clipping, accumulation, dev evaluation, checkpoints, records, resume.
+"""One student in training: warm-up and cosine, clipping, accumulation, dev evaluation, checkpoints, records, resume.
 
 It knows no objective by name. Everything random in a step is drawn from a stream named by (seed, step, micro-batch,
 process), and windows are a function of their position, so a checkpoint needs no generator states, and a resumed run
-repeats the unbroken one bit by bit on a CPU.
+repeats the unbroken one bit by bit on a CPU. The loop over the steps is `cohort.py`'s.
 """
 
 import math
-import os
 import shutil
-import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,8 +33,9 @@ from palenka.plan import Plan
 from palenka.revisions import revision_name
 from palenka.runs import Run
 from palenka.seeds import named_seed, seeded
+from palenka.teachers import ModelOutput, Teachers
 from palenka.tokenizer import load_tokenizer, save_tokenizer
-from palenka.tokens import IGNORED, Domain
+from palenka.tokens import Domain
 from palenka.tracking import TrackedRun, Trackers
 
 EVALUATION_BATCH = 64
@@ -49,6 +48,7 @@ class Progress:
     step: int = 0
     tokens: int = 0
     words: int = 0
+    epoch: float = 0.0
     seconds: float = 0.0
     best_step: int | None = None
     best_dev: dict[str, Any] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class Meter:
     def restart(self) -> None:
         self.sums.zero_()
         self.steps = self.tokens = 0
-        self.started = time.monotonic()
+        self.seconds = 0.0
 
     def add(self, losses: Tensor, grad_norm: Tensor, tokens: int) -> None:
         """One step: this process's shares [loss, *terms], the gradient's norm, tokens over all processes."""
@@ -87,7 +87,7 @@ class Meter:
         return dict(zip(self.names, (self.totals(accelerator) / self.steps).tolist(), strict=True))
 
     def tokens_per_second(self) -> float:
-        return self.tokens / max(time.monotonic() - self.started, 1e-9)
+        return self.tokens / max(self.seconds, 1e-9)
 
 
 def learning_rate(step: int, peak: float, warmup_steps: int, total_steps: int) -> float:
@@ -107,26 +107,29 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-def train(plan: Plan) -> Path:
-    """Train as planned, from the last checkpoint if there is one, and leave a finished run directory.
+class Diverged(SystemExit):
+    """A loss or a weight that is no finite number; what it holds is the message for people."""
+
+
+def load_teachers(plan: Plan, device: torch.device) -> Teachers:
+    """The plan's teachers, in the precision that it trains in."""
+    return Teachers([load_frozen(teacher.folder, DTYPES[plan.precision], device) for teacher in plan.teachers])
+
+
+class Trainer:
+    """One run in training, as one of its processes sees it.
+
+    Args:
+        plan: what to train.
+        run: where to.
+        identity: the plan's.
+        teachers: the plan's, where another student has loaded them already.
 
     Raises:
         UserError: the name holds another run, or another process is training it.
     """
-    run = Run(plan.config.name, plan.runs)
-    identity = plan.identity()
-    run.check_identity(identity)
-    if run.finished:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"{plan.config.name}: finished already, in {run.path}")
-        return run.path
-    return Trainer(plan, run, identity).run_to_end()
 
-
-class Trainer:
-    """One run in training, as one of its processes sees it."""
-
-    def __init__(self, plan: Plan, run: Run, identity: dict[str, Any]) -> None:
+    def __init__(self, plan: Plan, run: Run, identity: dict[str, Any], teachers: Teachers | None = None) -> None:
         self.plan, self.run, self.config = plan, run, plan.config.training
         mixed_precision = "no" if plan.precision == "fp32" else plan.precision
         self.accelerator = Accelerator(
@@ -137,7 +140,7 @@ class Trainer:
         self.device = self.accelerator.device
         self._take_run(identity)
         self.progress = Progress()
-        self.distiller = self._build()
+        self.distiller = self._build(teachers)
         optimizer = torch.optim.AdamW(
             parameter_groups(self.distiller, self.config.weight_decay), lr=self.config.lr,
             betas=(self.config.adam_beta1, self.config.adam_beta2), eps=self.config.adam_epsilon, fused=True,
@@ -163,86 +166,60 @@ class Trainer:
         if failure[0]:
             raise UserError(failure[0])
 
-    def _build(self) -> Distiller:
+    def _build(self, teachers: Teachers | None) -> Distiller:
         plan = self.plan
         student = build_model(plan.model, plan.config.seed, self.device)
-        teachers = [load_frozen(teacher.folder, DTYPES[plan.precision], self.device) for teacher in plan.teachers]
         terms = {name: self._build_objective(name, config) for name, config in plan.config.terms.items()}
-        return Distiller(student, teachers, terms).to(self.device).train()
+        return Distiller(student, teachers or load_teachers(plan, self.device), terms).to(self.device).train()
 
     def _build_objective(self, name: str, config: objectives.ObjectiveConfig) -> Objective:
         shapes = [teacher.shape for teacher in self.plan.teachers]
         with seeded(self.plan.config.seed, "objective", name):
             return objectives.find(name)(config, model_shape(self.plan.model), shapes)
 
-    def run_to_end(self) -> Path:
-        """Train, evaluate and checkpoint from where the run stands; export the best student."""
-        try:
-            self._run_to_end()
-        except BaseException:
-            self.trackers.finish(None)
-            raise
-        # The gradient exchange goes before the process group: as its last holder it would wait, with the interpreter
-        # locked, for gloo's threads, which may be waiting for the interpreter.
-        self.model, self.optimizer = self.accelerator.free_memory(self.model, self.optimizer)
-        self.accelerator.end_training()
-        return self.run.path
-
-    def _run_to_end(self) -> None:
-        self._resume()
-        started = time.monotonic() - self.progress.seconds
-        self.meter.started = time.monotonic()
-        for step in range(self.progress.step, self.plan.total_steps):
-            words = self.progress.words
-            self.step(step)
-            self.progress.seconds = time.monotonic() - started
-            self._after_step(step + 1, words)
-        self._finish()
-
-    def step(self, step: int) -> None:
-        """One optimizer step on the batch of that number."""
-        positions = range(step * self.config.batch_size, (step + 1) * self.config.batch_size)
-        input_ids, labels = (torch.from_numpy(array) for array in self.plan.windows.batch(positions))
-        size = StepSize(int((labels != IGNORED).sum()), len(positions), progress=step / self.plan.total_steps)
+    def start_step(self) -> None:
+        """Make ready for the step that `progress` is at."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(step)
-        losses = self._backward(step, input_ids, labels, size)
-        self.meter.add(losses, self._clip(), size.tokens)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.progress.step = step + 1
-        self.progress.tokens += size.tokens
-        self.progress.words += self.plan.windows.words(positions)
-        self.display.advance()
+            group["lr"] = self._learning_rate(self.progress.step)
+        self._losses = torch.zeros(1 + len(self.distiller.term_names), device=self.device)
 
-    def _learning_rate(self, step: int) -> float:
-        return learning_rate(step, self.config.lr, self.config.warmup_steps, self.plan.total_steps)
-
-    def _backward(self, step: int, input_ids: Tensor, labels: Tensor, size: StepSize) -> Tensor:
-        """Gradients of the whole step, in micro-batches; returns this process's shares of [loss, *terms]."""
+    def accumulate(
+        self, micro: int, is_last: bool, input_ids: Tensor, labels: Tensor, size: StepSize,
+        teachers: Sequence[ModelOutput],
+    ) -> None:  # fmt: skip
+        """Add the gradients of one micro-batch of this process, and its shares of [loss, *terms]."""
         accelerator = self.accelerator
-        losses = torch.zeros(1 + len(self.distiller.term_names), device=self.device)
-        micro_batches = list(self._my_rows(len(labels)))
-        for micro, rows in enumerate(micro_batches):
-            torch.manual_seed(named_seed(self.plan.config.seed, "step", step, micro, accelerator.process_index))
-            with self._synchronised(micro == len(micro_batches) - 1):
-                loss, terms = self.model(input_ids[rows].to(self.device), labels[rows].to(self.device), size)
-                # Every process holds its share of a sum, and gradients will be averaged over processes.
-                accelerator.backward(loss * accelerator.num_processes)
-            losses += torch.cat([loss.detach().reshape(1), terms])
-        return losses
-
-    def _my_rows(self, batch_size: int) -> Iterator[slice]:
-        """The micro-batches of this process: every n-th of the batch for n processes."""
-        portion = self.plan.micro_batch_size
-        stride = portion * self.accelerator.num_processes
-        for first in range(self.accelerator.process_index * portion, batch_size, stride):
-            yield slice(first, first + portion)
+        step = self.progress.step
+        torch.manual_seed(named_seed(self.plan.config.seed, "step", step, micro, accelerator.process_index))
+        with self._synchronised(is_last):
+            loss, terms = self.model(input_ids, labels, size, teachers)
+            # Every process holds its share of a sum, and gradients will be averaged over processes.
+            accelerator.backward(loss * accelerator.num_processes)
+        self._losses += torch.cat([loss.detach().reshape(1), terms])
 
     def _synchronised(self, is_last: bool) -> AbstractContextManager[None]:
         """Processes exchange gradients in the last micro-batch only."""
         context: AbstractContextManager[None] = nullcontext() if is_last else self.accelerator.no_sync(self.model)
         return context
+
+    def finish_step(self, tokens: int, words: int, epoch: float) -> None:
+        """Move along the gradients of the whole step: tokens and words over all processes, epochs done behind it."""
+        self.meter.add(self._losses, self._clip(), tokens)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.progress.step += 1
+        self.progress.tokens += tokens
+        self.progress.words += words
+        self.progress.epoch = epoch
+        self.display.advance()
+
+    def add_time(self, seconds: float) -> None:
+        """Count time that went into this run."""
+        self.progress.seconds += seconds
+        self.meter.seconds += seconds
+
+    def _learning_rate(self, step: int) -> float:
+        return learning_rate(step, self.config.lr, self.config.warmup_steps, self.plan.total_steps)
 
     def _clip(self) -> Tensor:
         """Clip the student and the objectives apart, so that neither drowns the other; the student's gradient norm."""
@@ -252,18 +229,19 @@ class Trainer:
             nn.utils.clip_grad_norm_(owned, self.config.max_grad_norm)
         return nn.utils.clip_grad_norm_(self.distiller.student.parameters(), self.config.max_grad_norm)
 
-    def _after_step(self, done: int, words_before: int) -> None:
-        """Record, evaluate, leave a revision and checkpoint where it is time to.
+    def after_step(self, words: int) -> None:
+        """After a step of so many words: record, evaluate, leave a revision and checkpoint where it is time to.
 
         The checkpoint comes last: what is broken off before it is repeated by the resume.
         """
+        done = self.progress.step
         is_last = done == self.plan.total_steps
         improved = False
         if done % self.config.logging_steps == 0 or is_last:
             self._log_training()
         if done % self.plan.eval_steps == 0 or is_last:
             improved = self._evaluate()
-        point = self.plan.revisions.passed(words_before, self.progress.words)
+        point = self.plan.revisions.passed(self.progress.words - words, self.progress.words)
         if point is not None:
             self._leave_revision(revision_name(point))
         if improved or (done % self.plan.checkpoint_steps == 0 and not is_last):
@@ -293,7 +271,7 @@ class Trainer:
 
     def _check_finite(self, value: float, what: str = "loss") -> None:
         if not math.isfinite(value):
-            raise SystemExit(
+            raise Diverged(
                 f"{self.run.path}: the {what} is {value} at step {self.progress.step}. Its last checkpoint is kept; "
                 "a lower training.lr or a longer training.warmup_steps under another name may hold."
             )
@@ -303,10 +281,9 @@ class Trainer:
         self._check_finite(largest.item(), "largest weight")
 
     def _position(self) -> dict[str, Any]:
-        epoch, index = self.plan.windows.locate(self.progress.step * self.config.batch_size)
         return {
             "step": self.progress.step,
-            "epoch": round(epoch + index / self.plan.windows.epoch_size(epoch), 4),
+            "epoch": round(self.progress.epoch, 4),
             "tokens": self.progress.tokens,
             "words": self.progress.words,
         }
@@ -389,7 +366,7 @@ class Trainer:
             torch.save(self.accelerator.scaler.state_dict(), folder / "scaler.pt")
         write_json(folder / "state.json", state)
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
         """Go on from the last checkpoint, and forget what was recorded after it."""
         step = self.run.latest_checkpoint()
         if self.accelerator.is_main_process:
@@ -418,7 +395,7 @@ class Trainer:
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(torch.load(folder / "scaler.pt", weights_only=True))
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
         """Export the best student and mark the run complete."""
         if self.accelerator.is_main_process:
             best = self.run.checkpoint_path(self.progress.best_step or 0)
@@ -431,6 +408,20 @@ class Trainer:
         outcome = f"dev {dev:.4f} nats/token at step {self.progress.best_step}"
         self.display.finished(f"finished, {outcome}, in {self.run.path}")
         self.accelerator.wait_for_everyone()
+
+    def leave(self, reason: str) -> None:
+        """End without a result, while others of the cohort go on."""
+        self.display.finished(reason)
+        self.trackers.finish(None)
+        self.release()
+
+    def release(self) -> None:
+        """Let go of memory and of the gradient exchange.
+
+        The exchange goes before the process group: as its last holder it would wait, with the interpreter locked, for
+        gloo's threads, which may be waiting for the interpreter.
+        """
+        self.model, self.optimizer = self.accelerator.free_memory(self.model, self.optimizer)
 
     def _export(self) -> None:
         folder = self.run.path / ".export.tmp"
@@ -452,7 +443,7 @@ class Trainer:
             "architecture": self.plan.model.model_type,
             "parameters": self.plan.parameters,
             "steps": self.progress.step,
-            "epochs": self._position()["epoch"],
+            "epochs": round(self.progress.epoch, 4),
             "tokens": self.progress.tokens,
             "words": self.progress.words,
             "best_step": self.progress.best_step,

@@ -9,13 +9,13 @@ from palenka.training import Trainer
 
 
 def main() -> None:
-    finish = Trainer._finish
+    finish = Trainer.finish
 
     def recorded(self: Trainer) -> None:
         save_model(self.distiller, str(self.run.path / f"rank-{os.environ['RANK']}.safetensors"))
         finish(self)
 
-    Trainer._finish = recorded  # type: ignore[method-assign]
+    Trainer.finish = recorded  # type: ignore[method-assign]
     distill.main()
 
 

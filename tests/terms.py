@@ -15,6 +15,7 @@ from palenka import objectives
 from palenka.distiller import Distiller, StepSize
 from palenka.models import model_shape
 from palenka.objectives import ModelShape, Objective, States, TeacherShape
+from palenka.teachers import Teachers
 
 SHARES = (0.25, 0.75)
 PAIRS = (((1, 1), (3, 2)), ((0, 0), (2, 1), (1, 2)))  # for a GPT-2 of three layers and a Llama of two
@@ -61,7 +62,7 @@ def distiller(name: str, **knobs: Any) -> Distiller:
     ]
     torch.manual_seed(0)
     term = objective(name, model_shape(student.config), shapes, **knobs)
-    return Distiller(student, teachers, {name: term}).train()
+    return Distiller(student, Teachers(teachers), {name: term}).train()
 
 
 def whole(labels: Tensor) -> StepSize:

@@ -13,6 +13,7 @@ from palenka import objectives
 from palenka.distiller import Distiller, StepSize, token_cross_entropy
 from palenka.models import load_frozen, model_shape
 from palenka.objectives import TeacherShape
+from palenka.teachers import Teachers
 
 WEIGHTS = {"hard_target": 0.5, "logit": 0.25, "hidden_state": 2.0}
 PAIRS = ((1, 1), (3, 2))
@@ -27,7 +28,7 @@ def distiller(weights: dict[str, float] = WEIGHTS, **knobs: Any) -> Distiller:
         torch.manual_seed(0)
         config = objectives.find(name).Config(weight=weight, **(knobs if name == "logit" else {}))
         terms[name] = objectives.find(name)(config, model_shape(student.config), shapes)
-    return Distiller(student, [teacher], terms).train()
+    return Distiller(student, Teachers([teacher]), terms).train()
 
 
 def whole(labels: Tensor) -> StepSize:
@@ -51,7 +52,7 @@ def test_the_terms_are_what_the_models_own_logits_and_states_give() -> None:
     with torch.no_grad():
         _, terms = model(batch, labels, whole(labels))
         student = model.student(batch, output_hidden_states=True)
-        teacher = model._teachers[0](batch, output_hidden_states=True)
+        teacher = model.teachers.models[0](batch, output_hidden_states=True)
     p, q = (output.logits[counts].double() / 3 for output in (teacher, student))
     kl = 9 * (p.softmax(-1) * (p.log_softmax(-1) - q.log_softmax(-1))).sum(-1).mean()
     distances = []
@@ -91,7 +92,7 @@ def test_sequence_sum_is_batchmean_over_batch_time_and_vocabulary() -> None:
     model = distiller({"logit": 1.0}, reduction="sequence_sum", temperature=2.0)
     ours, _ = model(batch, labels, whole(labels))
     with torch.no_grad():
-        student, teacher = (m(batch).logits / 2 for m in (model.student, model._teachers[0]))
+        student, teacher = (m(batch).logits / 2 for m in (model.student, model.teachers.models[0]))
     theirs = nn.KLDivLoss(reduction="batchmean")(student.log_softmax(-1), teacher.softmax(-1)) * 2**2
     torch.testing.assert_close(ours.detach(), theirs, rtol=1e-4, atol=0)
 
@@ -132,14 +133,14 @@ def test_teachers_are_no_part_of_the_module() -> None:
     assert [name for name, _ in model.named_children()] == ["student", "objectives"]
     owners = {name.split(".")[0] for name, _ in model.named_parameters()}
     assert owners == {name.split(".")[0] for name in model.state_dict()} == {"student", "objectives"}
-    teachers = {id(module) for teacher in model._teachers for module in teacher.modules()}
+    teachers = {id(module) for teacher in model.teachers.models for module in teacher.modules()}
     assert not teachers & {id(module) for module in model.modules()}
 
 
 def test_teachers_stay_frozen_and_in_evaluation_while_the_student_trains(teacher: Any) -> None:
     """A teacher loaded with dropout gives the same states every time, and no gradient, after train() and backward()."""
     frozen = load_frozen(teacher, torch.float32, tiny.CPU)
-    model = Distiller(tiny.model(tiny.LLAMA), [frozen], {})
+    model = Distiller(tiny.model(tiny.LLAMA), Teachers([frozen]), {})
     model.train()
     assert model.student.training
     assert not any(module.training for module in frozen.modules())
@@ -168,7 +169,7 @@ class Counter:
 )
 def test_only_the_work_that_is_needed_is_done(weights: dict[str, float], teacher_calls: int, states: bool) -> None:
     model = distiller(weights)
-    student, teacher = Counter(model.student), Counter(model._teachers[0])
+    student, teacher = Counter(model.student), Counter(model.teachers.models[0])
     batch, labels = tiny.batch()
     model(batch, labels, whole(labels))
     assert student.calls == [{"states": states, "grad": True}]

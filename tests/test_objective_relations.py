@@ -16,6 +16,7 @@ from palenka.config import UserError
 from palenka.distiller import Distiller
 from palenka.models import model_shape
 from palenka.objectives import Attention, States
+from palenka.teachers import Teachers
 
 BOTH = ["attention", "value_relation"]
 MASK = torch.tensor([[True, True, True, False, True], [False, True, False, True, True]])
@@ -114,7 +115,7 @@ def test_with_the_models_own_heads_it_is_the_kl_of_their_own_attention(keys: dic
     shape = model_shape(student.config)
     objective = terms.objective("attention", shape, [replace(teacher_shape(1), **vars(shape))])
     inputs, labels = tiny.batch()
-    distiller = Distiller(student, [teacher], {"attention": objective}).eval()
+    distiller = Distiller(student, Teachers([teacher]), {"attention": objective}).eval()
     with torch.no_grad():
         _, reported = distiller(inputs, labels, terms.whole(labels))
         own = [model(inputs, output_attentions=True).attentions[-1] for model in (plain_teacher, plain_student)]

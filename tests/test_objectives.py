@@ -64,7 +64,7 @@ def test_a_gradient_reaches_the_student_and_all_that_the_objective_owns_and_no_t
     _, reached = value_and_gradients(model, *tiny.batch())
     assert {f"objectives.{key}" for key, _ in model.objectives.named_parameters()} <= reached.keys()
     assert {"student.model.embed_tokens.weight", "student.model.layers.0.mlp.up_proj.weight"} <= reached.keys()
-    for teacher in model._teachers:
+    for teacher in model.teachers.models:
         assert all(parameter.requires_grad and parameter.grad is None for parameter in teacher.parameters())
 
 

@@ -12,7 +12,7 @@ import torch
 import yaml
 from conftest import WriteConfig
 
-from palenka import models, training
+from palenka import cohort, models, training
 from palenka import plan as plan_module
 from palenka.config import UserError
 from palenka.files import write_json
@@ -52,7 +52,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 def distil(path: Path, *overrides: str) -> None:
     """What distill.py does."""
     plan = load_plan(path, overrides, DistillConfig)
-    training.train(plan)
+    cohort.train(plan)
 
 
 def test_the_refusal_above_does_refuse(teacher: Path, write_config: WriteConfig, no_model: None) -> None:

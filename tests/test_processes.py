@@ -208,7 +208,7 @@ def test_exported_runs_load_in_transformers_4(prepared: Path, runs_folder: Path,
     python = os.environ.get("PALENKA_TRANSFORMERS_4")
     if not python:
         pytest.skip("PALENKA_TRANSFORMERS_4 names no Python with transformers 4.51")
-    from palenka.training import train
+    from palenka.cohort import train
 
     runs = []
     for name, model in {

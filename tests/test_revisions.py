@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import palenka.runs
 import palenka.training
+from palenka.cohort import train
 from palenka.config import UserError
 from palenka.evaluation.items import Choice, Item, read_task
 from palenka.evaluation.scoring import Scorer, encode
@@ -33,7 +34,7 @@ from palenka.report.model_card import write_model_card
 from palenka.revisions import POINTS, EvaluationConfig, RevisionPlan, Subset, evenly_spread, revision_name
 from palenka.runs import Run
 from palenka.tracking import scalars
-from palenka.training import Trainer, train
+from palenka.training import Trainer
 
 WORDS = [100, 200, 300, 5_000_000]
 SMALL: dict[str, Any] = {"tasks": ["pairs", "contexts"], "items": 4, "words": WORDS}

@@ -19,13 +19,14 @@ from run_files import outcome, records
 from test_processes import TORCHRUN, finish, latest_step, start, wait_until
 
 from palenka import tracking
+from palenka.cohort import train
 from palenka.config import UserError
 from palenka.files import read_json
 from palenka.paths import ROOT
 from palenka.plan import DistillConfig, make_plan
 from palenka.report.results import read_runs
 from palenka.tracking import TrackedRun, Trackers, TrackingConfig, WandbConfig, scalars, tracking_problems
-from palenka.training import Trainer, train
+from palenka.training import Trainer
 
 WriteConfig = Callable[..., Path]
 OFFLINE: dict[str, Any] = {"wandb": {"mode": "offline", "tags": ["small"]}, "tensorboard": True}

@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 import palenka.runs
 import palenka.training
 from palenka import objectives
+from palenka.cohort import Cohort, train
 from palenka.config import UserError
 from palenka.distiller import Distiller
 from palenka.files import read_json
@@ -29,7 +30,7 @@ from palenka.plan import DistillConfig, Plan, TrainConfig, make_plan
 from palenka.runs import Run
 from palenka.tokenizer import load_tokenizer
 from palenka.tokens import Domain
-from palenka.training import Trainer, learning_rate, parameter_groups, summarise_dev, train
+from palenka.training import Trainer, learning_rate, parameter_groups, summarise_dev
 
 RECORD = ["step", "epoch", "tokens", "words", "split", "loss"]
 # Adam divides by the root of the squared gradient: with a large epsilon, rounding of gradients near 0 stays rounding.
@@ -417,7 +418,8 @@ def test_hidden_state_weight_matters_and_its_projections_learn(teacher: Path) ->
         plan = plan_for(tiny.distill_values(name=name, objective=objective))
         trainer = Trainer(plan, Run(name, plan.runs), plan.identity())
         owned = {k: v.clone() for k, v in trainer.distiller.state_dict().items() if not k.startswith("student.")}
-        return trainer.run_to_end(), owned
+        Cohort([trainer]).run_to_end()
+        return trainer.run.path, owned
 
     without, nothing = student("without", 0.0)
     with_states, initial = student("with", 0.5)
@@ -671,9 +673,9 @@ def test_windows_are_the_plans(prepared: Path, runs_folder: Path, monkeypatch: p
     seen = []
     forward = Distiller.forward
 
-    def watched(self: Distiller, input_ids: torch.Tensor, labels: torch.Tensor, step: Any) -> Any:
+    def watched(self: Distiller, input_ids: torch.Tensor, *rest: Any) -> Any:
         seen.append(input_ids.numpy().copy())
-        return forward(self, input_ids, labels, step)
+        return forward(self, input_ids, *rest)
 
     monkeypatch.setattr(Distiller, "forward", watched)
     run = train(plan)

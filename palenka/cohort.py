@@ -1,0 +1,193 @@
+"""The training loop: students that learn from the same teachers, side by side on one teacher pass (a *cohort*).
+
+Most cohorts have one student. Several, which differ in objective weights or initial seed, cost one pass of their
+teachers instead of one each: every micro-batch goes through the teachers once and then through one student after the
+other, so that only one student's activations exist at a time. Each student has its own optimizer, clipping, random
+streams and run directory, and equals its solo run.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from palenka.distiller import StepSize
+from palenka.plan import Plan
+from palenka.runs import Run
+from palenka.tokens import IGNORED
+from palenka.training import Diverged, Trainer
+
+
+def train(plan: Plan) -> Path:
+    """Train as planned, from the last checkpoint if there is one, and leave a finished run directory.
+
+    Raises:
+        UserError: the name holds another run, or another process is training it.
+        Diverged: the loss is no number any more.
+    """
+    train_together([plan])
+    return plan.runs / plan.config.name
+
+
+def train_together(plans: Sequence[Plan]) -> None:
+    """Train students of one cohort; those that are finished already are left as they are.
+
+    Args:
+        plans: alike but for names, objective weights and `seed`.
+
+    Raises:
+        UserError: a name holds another run, or another process is training it.
+        Diverged: students whose loss is no number any more, by name; the others are finished.
+    """
+    runs = [(plan, Run(plan.config.name, plan.runs), plan.identity()) for plan in plans]
+    for _, run, identity in runs:
+        run.check_identity(identity)
+    for _, run, _ in runs:
+        if run.finished and os.environ.get("RANK", "0") == "0":
+            print(f"{run.name}: finished already, in {run.path}")
+    if unfinished := [given for given in runs if not given[1].finished]:
+        Cohort.of(unfinished).run_to_end()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One optimizer step's windows: input_ids and labels (batch, time) on the CPU; `epoch` is reached behind them."""
+
+    input_ids: Tensor
+    labels: Tensor
+    size: StepSize
+    words: int
+    epoch: float
+
+
+class Batches:
+    """The batches of a run by number; the one behind the last is made ready while that is used.
+
+    One thread makes them all: the windows remember epochs that they have cut, and are not for several.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._worker = ThreadPoolExecutor(max_workers=1)
+        self._ahead: tuple[int, Future[Batch]] | None = None
+
+    def __getitem__(self, step: int) -> Batch:
+        number, ahead = self._ahead or (None, None)
+        batch = ahead.result() if ahead and number == step else self._worker.submit(self._make, step).result()
+        self._ahead = (step + 1, self._worker.submit(self._make, step + 1))
+        return batch
+
+    def _make(self, step: int) -> Batch:
+        windows, count = self.plan.windows, self.plan.config.training.batch_size
+        positions = range(step * count, (step + 1) * count)
+        input_ids, labels = (torch.from_numpy(array) for array in windows.batch(positions))
+        tokens = int((labels != IGNORED).sum())
+        if torch.cuda.is_available():
+            input_ids, labels = input_ids.pin_memory(), labels.pin_memory()
+        size = StepSize(tokens, count, progress=step / self.plan.total_steps)
+        epoch, index = windows.locate(positions.stop)
+        return Batch(input_ids, labels, size, windows.words(positions), epoch + index / windows.epoch_size(epoch))
+
+    def close(self) -> None:
+        self._worker.shutdown(cancel_futures=True)
+
+
+class Cohort:
+    """Students in training on one teacher pass, as one process sees them.
+
+    Args:
+        trainers: at least one; their teachers are one and the same.
+    """
+
+    def __init__(self, trainers: Sequence[Trainer]) -> None:
+        self.trainers = list(trainers)
+        self.plan, self.teachers = trainers[0].plan, trainers[0].distiller.teachers
+        self.accelerator = trainers[0].accelerator
+        self.batches = Batches(self.plan)
+        self._diverged: list[Diverged] = []
+        self._last = time.monotonic()
+
+    @classmethod
+    def of(cls, runs: Sequence[tuple[Plan, Run, dict[str, object]]]) -> "Cohort":
+        """Open run directories and build their students around one set of teachers."""
+        first = Trainer(*runs[0])
+        return cls([first, *(Trainer(*run, teachers=first.distiller.teachers) for run in runs[1:])])
+
+    def run_to_end(self) -> None:
+        """Train, evaluate and checkpoint from where each student stands; export the best of each."""
+        try:
+            self._run_to_end()
+        except BaseException:
+            for trainer in self.trainers:
+                trainer.trackers.finish(None)
+            raise
+        finally:
+            self.batches.close()
+        self.accelerator.end_training()
+        if self._diverged:
+            raise Diverged("\n".join(str(failure) for failure in self._diverged))
+
+    def _run_to_end(self) -> None:
+        for trainer in self.trainers:
+            trainer.resume()
+        self._last = time.monotonic()
+        for step in range(min(trainer.progress.step for trainer in self.trainers), self.plan.total_steps):
+            self.step(step)
+            if not self.trainers:
+                return
+        for trainer in self.trainers:
+            trainer.finish()
+            trainer.release()
+
+    def step(self, step: int) -> None:
+        """One optimizer step of each student that stands there: after a resume, some may be ahead of others."""
+        active = [trainer for trainer in self.trainers if trainer.progress.step == step]
+        batch = self.batches[step]
+        self._backward(batch, active)
+        for trainer in active:
+            trainer.finish_step(batch.size.tokens, batch.words, batch.epoch)
+        self._share_time(active)
+        for trainer in active:
+            try:
+                trainer.after_step(batch.words)
+            except Diverged as failure:
+                self._drop(trainer, failure)
+
+    def _backward(self, batch: Batch, active: Sequence[Trainer]) -> None:
+        """Gradients of the whole step, in micro-batches."""
+        for trainer in active:
+            trainer.start_step()
+        micro_batches = list(self._my_rows(len(batch.labels)))
+        for micro, rows in enumerate(micro_batches):
+            input_ids = batch.input_ids[rows].to(self.accelerator.device, non_blocking=True)
+            labels = batch.labels[rows].to(self.accelerator.device, non_blocking=True)
+            outputs = self.teachers.run(input_ids)
+            for trainer in active:
+                trainer.accumulate(micro, micro == len(micro_batches) - 1, input_ids, labels, batch.size, outputs)
+
+    def _my_rows(self, batch_size: int) -> Iterator[slice]:
+        """The micro-batches of this process: every n-th of the batch for n processes."""
+        portion = self.plan.micro_batch_size
+        stride = portion * self.accelerator.num_processes
+        for first in range(self.accelerator.process_index * portion, batch_size, stride):
+            yield slice(first, first + portion)
+
+    def _share_time(self, active: Sequence[Trainer]) -> None:
+        """Count the time since the last call for the students that it went into, in equal parts."""
+        now = time.monotonic()
+        for trainer in active:
+            trainer.add_time((now - self._last) / len(active))
+        self._last = now
+
+    def _drop(self, trainer: Trainer, failure: Diverged) -> None:
+        """Go on without a student; a cohort of one ends with it."""
+        if len(self.trainers) == 1 and not self._diverged:
+            raise failure
+        self._diverged.append(failure)
+        self.trainers.remove(trainer)
+        trainer.leave(str(failure))
