@@ -25,6 +25,7 @@ from palenka.display import Display
 from palenka.distiller import Distiller, StepSize, token_cross_entropy
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.statistics import Accuracy, task_accuracy
+from palenka.fast_layers import use_fast_layers
 from palenka.files import read_json, write_json
 from palenka.hardware import DTYPES
 from palenka.models import build_model, load_frozen, model_shape, quiet_transformers
@@ -113,7 +114,10 @@ class Diverged(SystemExit):
 
 def load_teachers(plan: Plan, device: torch.device) -> Teachers:
     """The plan's teachers, in the precision that it trains in."""
-    return Teachers([load_frozen(teacher.folder, DTYPES[plan.precision], device) for teacher in plan.teachers])
+    models = [load_frozen(teacher.folder, DTYPES[plan.precision], device) for teacher in plan.teachers]
+    for model in models:
+        use_fast_layers(model.base_model)  # not the head: chunks are its own
+    return Teachers(models)
 
 
 class Trainer:

@@ -10,13 +10,17 @@ from torch import nn
 from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
-from palenka.evaluation import fast_layers
-from palenka.evaluation.fast_layers import SILU, OneDnnLinear, by_columns, is_onednn_usable, use_fast_layers
+from palenka import fast_layers
+from palenka.fast_layers import SILU, PackedLinear, is_onednn_usable, use_fast_layers
 
 GPTJ = {
     "architecture": "gptj", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "rotary_dim": 4,
 }  # fmt: skip
-needs_onednn = pytest.mark.skipif(not is_onednn_usable(), reason="this machine or PyTorch has no fast oneDNN products")
+needs_onednn = pytest.mark.skipif(
+    not all(map(is_onednn_usable, fast_layers.PRECISIONS)), reason="this machine or PyTorch has no fast oneDNN products"
+)
+CLOSE = {torch.float32: {"atol": 1e-5, "rtol": 1e-5}, torch.bfloat16: {"atol": 0.05, "rtol": 0.02}}
+precisions = pytest.mark.parametrize("dtype", CLOSE, ids=str)
 
 
 def conv1d(inputs: int, outputs: int) -> Conv1D:
@@ -27,16 +31,18 @@ def conv1d(inputs: int, outputs: int) -> Conv1D:
 
 
 @needs_onednn
+@precisions
 @pytest.mark.parametrize("shape", [(40,), (1, 40), (3, 7, 40), (2, 2, 3, 40)], ids=str)
 @pytest.mark.parametrize("layer", [nn.Linear(40, 24), nn.Linear(40, 24, bias=False), conv1d(40, 24)], ids=repr)
 @torch.inference_mode()
-def test_a_product_is_the_layers(layer: Any, shape: tuple[int, ...]) -> None:
-    states = torch.randn(shape)
-    fast = OneDnnLinear(layer)
-    torch.testing.assert_close(fast(states), layer(states), atol=1e-5, rtol=1e-5)
+def test_a_product_is_the_layers(layer: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    layer = copy.deepcopy(layer).to(dtype)
+    states = torch.randn(shape).to(dtype)
+    fast = PackedLinear(layer)
+    torch.testing.assert_close(fast(states), layer(states), **CLOSE[dtype])
     assert torch.equal(fast(states), fast(states))
-    across = torch.randn(*shape[:-1], 80)[..., ::2]
-    torch.testing.assert_close(fast(across), layer(across), atol=1e-5, rtol=1e-5)
+    across = torch.randn(*shape[:-1], 80).to(dtype)[..., ::2]
+    torch.testing.assert_close(fast(across), layer(across), **CLOSE[dtype])
 
 
 @torch.inference_mode()
@@ -61,39 +67,32 @@ def linear_layers(model: nn.Module) -> list[nn.Module]:
 
 
 @needs_onednn
+@precisions
 @pytest.mark.parametrize("keys", [tiny.GPT2, tiny.LLAMA, GPTJ], ids=["gpt2", "llama", "gptj"])
 @torch.inference_mode()
-def test_a_model_keeps_its_function_and_its_weights(keys: Any) -> None:
-    model = tiny.model(keys).eval()
+def test_a_model_keeps_its_function(keys: Any, dtype: torch.dtype) -> None:
+    model = tiny.model(keys).eval().to(dtype)
     plain = copy.deepcopy(model)
-    places = {name: weight.data_ptr() for name, weight in model.named_parameters()}
     fast = fast_model(model)
     tokens, _ = tiny.batch()
-    torch.testing.assert_close(fast(tokens).logits, plain(tokens).logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(fast(tokens).logits, plain(tokens).logits, **CLOSE[dtype])
     assert linear_layers(plain) and not linear_layers(fast)
     assert {type(layer) for layer in activations(plain)} <= {NewGELUActivation, SILU}
     assert {type(layer) for layer in activations(fast)} == {nn.Identity}
-    assert {name: weight.data_ptr() for name, weight in fast.named_parameters()} == places
-
-
-def test_a_tied_head_stays_the_embedding() -> None:
-    fast = fast_model(tiny.model(tiny.GPT2))
-    assert fast.get_output_embeddings().weight is fast.get_input_embeddings().weight
 
 
 @needs_onednn
 @torch.inference_mode()
-def test_a_layer_by_columns_is_the_same_and_leaves_the_first_alone() -> None:
-    layer = OneDnnLinear(nn.Linear(40, 24))
-    fast = by_columns(layer)
-    states = torch.randn(3, 7, 40)
-    torch.testing.assert_close(fast(states), layer(states), atol=1e-5, rtol=1e-5)
-    assert fast.weight.stride() == (1, 24) and layer.weight.stride() == (40, 1)
-    plain, across = nn.Linear(40, 24), OneDnnLinear(conv1d(40, 24))
-    assert by_columns(plain) is plain and by_columns(across) is across
+def test_the_embedding_of_a_tied_head_stays() -> None:
+    model = tiny.model(tiny.GPT2)
+    embedding = model.get_input_embeddings().weight
+    fast = fast_model(model)
+    assert fast.get_input_embeddings().weight is embedding
+    states = torch.randn(3, 24)
+    torch.testing.assert_close(fast.get_output_embeddings()(states), states @ embedding.T, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 def test_other_precisions_stay_as_they_are(dtype: torch.dtype) -> None:
     assert linear_layers(fast_model(tiny.model(tiny.LLAMA).to(dtype)))
 

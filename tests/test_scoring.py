@@ -24,9 +24,9 @@ from transformers import (
 
 from palenka.config import UserError
 from palenka.evaluation import scoring
-from palenka.evaluation.fast_layers import OneDnnLinear, is_onednn_usable
 from palenka.evaluation.items import Choice, Item
 from palenka.evaluation.scoring import Scorer, Text, encode
+from palenka.fast_layers import PackedLinear, is_onednn_usable
 from palenka.tokenizer import load_tokenizer
 
 SENTENCES = [
@@ -386,7 +386,7 @@ def test_a_loaded_model_has_the_scores_of_plain_layers(
     run = tiny.write_finished_run(tmp_path / "run", keys, prepared_once / "tokenizer")
     texts = encode([pair(good, bad) for good in SENTENCES for bad in SENTENCES], tokenizer)
     subject = Scorer.load(run)
-    assert any(isinstance(layer, OneDnnLinear) for layer in subject.model.modules()) == is_onednn_usable()
+    assert any(isinstance(layer, PackedLinear) for layer in subject.model.modules()) == is_onednn_usable(torch.float32)
     scores = subject.score(texts)
     plain = AutoModelForCausalLM.from_pretrained(run)
     expected = [plain_log_prob(plain, [BOS], list(text.continuation)) for text in texts]

@@ -1,7 +1,7 @@
 """Evaluation of finished models: choices against their floors, predictions of people, cross-entropy on held-out text.
 
     items.py, reading.py     tasks, read and checked         subjects.py       what is evaluated
-    scoring.py               tokens, log-probabilities; fast by token_tree.py and fast_layers.py
+    scoring.py               tokens, log-probabilities; fast by token_tree.py
     statistics.py            accuracies, ties, errors        correlation.py    predictions of people
     floors.py, ngram.py      what the items give away        cross_entropy.py  dev and test text, per domain
     comparison.py            two models, with distributions.py

@@ -28,9 +28,9 @@ from tqdm import tqdm
 from transformers import AutoTokenizer
 
 from palenka.config import UserError
-from palenka.evaluation.fast_layers import by_columns, use_fast_layers
 from palenka.evaluation.items import Choice, Item
 from palenka.evaluation.token_tree import Inputs, Row, rows_of
+from palenka.fast_layers import use_fast_layers
 from palenka.hardware import local_device
 from palenka.models import SAFELY, load_frozen
 
@@ -329,7 +329,7 @@ def _body_and_head(model: Any) -> tuple[Body, Callable[[Tensor], Tensor]]:
     with torch.inference_mode():
         whole = logits(probe)
         if head is not None and torch.allclose(head(states(probe)), whole, rtol=1e-4, atol=1e-4):
-            return states, by_columns(head)
+            return states, head
     return logits, torch.nn.Identity()
 
 
