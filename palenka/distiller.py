@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from palenka.attention import AttentionRecorder
-from palenka.heads import WeightedTerm, chunked_loss, of_one_head, token_losses
+from palenka.heads import Logits, WeightedTerm, chunked_loss, of_one_head, token_losses
+from palenka.models import transformer_layers
 from palenka.objectives import Objective, StateObjective, TokenObjective
 from palenka.teachers import ModelOutput, Teachers, run_model
 from palenka.tokens import IGNORED
@@ -47,7 +48,11 @@ class Distiller(nn.Module):
         self._token_terms = {n: o for n, o in objectives.items() if isinstance(o, TokenObjective)}
         self._state_terms = {n: o for n, o in objectives.items() if isinstance(o, StateObjective)}
         self.term_names = [*self._token_terms, *self._state_terms]
-        self._teacher_logits = any(term.needs_teachers for term in self._token_terms.values())
+        self._is_compiled = False
+        self._teacher_logits = {term.teacher_logits for term in self._token_terms.values()} - {"none"}
+        # Of the teachers' logits: each's, as far as any term wants them, and behind them the mean's.
+        places = {"none": slice(0), "each": slice(len(teachers.models)), "mean": slice(-1, None)}
+        self._token_losses = {n: of_one_head(o, places[o.teacher_logits]) for n, o in self._token_terms.items()}
         self._hidden_states = any(term.needs_hidden_states for term in self._state_terms.values())
         wanted = [term.attention_pairs for term in self._state_terms.values() if term.attention_pairs]
         of_student = {j for of_term in wanted for pairs in of_term for _, j in pairs}
@@ -55,6 +60,17 @@ class Distiller(nn.Module):
         if self._state_terms or self._teacher_logits:
             of_teachers = [{i for of_term in wanted for i, _ in of_term[k]} for k in range(len(teachers.models))]
             teachers.require(self._hidden_states, of_teachers)
+
+    def compile_parts(self) -> None:
+        """Compile what is run again and again; worth it in a long training with batches of one shape.
+
+        That is: the student's layers, which share one graph, what lies between the heads' products, and what objectives
+        do once a layer.
+        """
+        self._is_compiled = True
+        layers = [] if self._recorder else transformer_layers(self.student)  # what is noted would break the graph
+        for part in (*layers, *(part for term in self._state_terms.values() for part in term.repeated)):
+            part.compile(dynamic=False)
 
     def forward(
         self, input_ids: Tensor, labels: Tensor, step: StepSize, teachers: Sequence[ModelOutput] | None = None
@@ -92,14 +108,16 @@ class Distiller(nn.Module):
             return student.final.new_zeros((), dtype=torch.float32), []
         sizes = {"token": step.tokens, "sequence_sum": step.sequences}
         terms = [
-            WeightedTerm(of_one_head(term), term.config.weight.at(step.progress) / sizes[term.reduction])
-            for term in self._token_terms.values()
+            WeightedTerm(self._token_losses[name], term.config.weight.at(step.progress) / sizes[term.reduction])
+            for name, term in self._token_terms.items()
         ]
+        of_teachers: list[Logits] = []
+        if "each" in self._teacher_logits:
+            of_teachers += [teacher.head_input() for teacher in teachers]
+        if "mean" in self._teacher_logits:
+            of_teachers.append(self.teachers.mean_logits(teachers))
         loss, sums = chunked_loss(
-            [student.head_input()],
-            [teacher.head_input() for teacher in teachers] if self._teacher_logits else [],
-            labels.flatten(),
-            terms,
+            [student.head_input()], of_teachers, labels.flatten(), terms, compiled=self._is_compiled
         )
         totals = zip(self._token_terms.values(), sums, strict=True)
         return loss, [total / sizes[term.reduction] for term, total in totals]

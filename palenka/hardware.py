@@ -1,5 +1,6 @@
 """What this machine is good at: device, precision, and its measured matrix rate."""
 
+import functools
 import os
 import time
 from typing import Literal
@@ -23,6 +24,20 @@ def fast_precision(device: torch.device) -> Precision:
         return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
     fast_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16" if fast_bf16 else "fp32"
+
+
+@functools.cache
+def compiler_problem(device: torch.device) -> str | None:
+    """Why `torch.compile` does not work here, in a line; None where it does. Tried on a small function, in seconds."""
+    try:
+        torch.compile(_small, dynamic=False)(torch.ones(8, device=device))
+    except Exception as error:  # a missing C++ compiler, Triton or header shows in many ways
+        return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return None
+
+
+def _small(values: torch.Tensor) -> torch.Tensor:
+    return values.sin() + 1
 
 
 def matrix_rate(device: torch.device, precision: Precision) -> float:

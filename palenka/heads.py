@@ -2,12 +2,14 @@
 
 For N tokens and a vocabulary of V, the plain formula holds several (N, V) arrays, often more than the model itself.
 Here each chunk of tokens goes through the heads, its losses and their gradient with respect to the student's states
-and head are formed at once, and the logits are dropped; backward only scales what was stored.
+and head are formed at once, and the logits are dropped; backward only scales what was stored. All that is not a matrix
+product, from logits to their gradient, is one function, which a compiler can make a few passes over the chunk of.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +19,13 @@ from palenka.tokens import IGNORED
 
 # Logits of a chunk should stay in a CPU's cache; a GPU wants long chunks.
 CHUNK_TOKENS = {"cpu": 256, "cuda": 4096}
+
+
+class Logits(Protocol):
+    """Where a teacher's logits come from."""
+
+    def logits(self, rows: slice, dtype: torch.dtype) -> Tensor:
+        """(rows, vocabulary), from products in `dtype`."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +40,9 @@ class HeadInput:
     lent: bool = False
 
     def logits(self, rows: slice, dtype: torch.dtype) -> Tensor:
-        """float32 logits (rows, vocabulary), the product formed in `dtype`."""
+        """Logits (rows, vocabulary) in `dtype`."""
         bias = None if self.head.bias is None else self.head.bias.to(dtype)
-        return F.linear(self.states[rows].to(dtype), self.head.weight.to(dtype), bias).float()
+        return F.linear(self.states[rows].to(dtype), self.head.weight.to(dtype), bias)
 
     def inputs(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """States, weight and bias, as far as they are to have a gradient attached to it."""
@@ -54,14 +63,16 @@ class WeightedTerm:
     scale: float
 
 
-def of_one_head(loss: Callable[[Tensor, Sequence[Tensor], Tensor], Tensor]) -> TokenLoss:
-    """A loss of one student's logits as a loss of several, which there is one of."""
-    return lambda students, teachers, labels: loss(students[0], teachers, labels)
+def of_one_head(
+    loss: Callable[[Tensor, Sequence[Tensor], Tensor], Tensor], teachers: slice = slice(None)
+) -> TokenLoss:
+    """A loss of one student's logits, and of some of the teachers', as a loss of several students, there being one."""
+    return lambda students, of_teachers, labels: loss(students[0], of_teachers[teachers], labels)
 
 
 def chunked_loss(
-    students: Sequence[HeadInput], teachers: Sequence[HeadInput], labels: Tensor, terms: Sequence[WeightedTerm],
-    chunk_tokens: int | None = None,
+    students: Sequence[HeadInput], teachers: Sequence[Logits], labels: Tensor, terms: Sequence[WeightedTerm],
+    chunk_tokens: int | None = None, compiled: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The scaled sum of all terms, and each term's plain sum.
 
@@ -70,10 +81,11 @@ def chunked_loss(
 
     Args:
         students: states (tokens, width) and heads that are trained: mostly one, the student's own.
-        teachers: the same of each teacher; no gradient reaches them.
+        teachers: logits of each teacher; no gradient reaches them.
         labels: (tokens,), -100 where none counts.
         terms: losses with the scale of their sum in the whole.
         chunk_tokens: tokens whose logits exist at one time; by default what suits the device.
+        compiled: whether what lies between the products is compiled; worth it in many calls of equal shapes.
 
     Returns:
         The loss, a float32 scalar with gradient to the students' states and heads; the terms' unscaled sums over
@@ -81,7 +93,7 @@ def chunked_loss(
     """
     chunks = _Chunks(
         len(students), teachers, labels, terms, chunk_tokens or CHUNK_TOKENS[labels.device.type],
-        torch.is_grad_enabled(),
+        torch.is_grad_enabled(), compiled,
     )  # fmt: skip
     total, sums = _ChunkedLoss.apply(chunks, *(tensor for student in students for tensor in student.inputs()))
     return total, sums
@@ -94,7 +106,7 @@ def token_losses(model: HeadInput, labels: Tensor) -> Tensor:
     chunk_tokens = CHUNK_TOKENS[labels.device.type]
     chunks = [slice(start, start + chunk_tokens) for start in range(0, len(labels), chunk_tokens)]
     with torch.autocast(model.states.device.type, enabled=False):
-        losses = [F.cross_entropy(model.logits(rows, dtype), labels[rows], reduction="none") for rows in chunks]
+        losses = [F.cross_entropy(model.logits(rows, dtype).float(), labels[rows], reduction="none") for rows in chunks]
     return torch.cat(losses)
 
 
@@ -103,11 +115,12 @@ class _Chunks:
     """What a loss is made of besides the tensors that may have a gradient."""
 
     students: int
-    teachers: Sequence[HeadInput]
+    teachers: Sequence[Logits]
     labels: Tensor
     terms: Sequence[WeightedTerm]
     chunk_tokens: int
     with_gradient: bool
+    compiled: bool
 
 
 class _ChunkedLoss(torch.autograd.Function):
@@ -120,39 +133,51 @@ class _ChunkedLoss(torch.autograd.Function):
         wanted = ctx.needs_input_grad[1:] if chunks.with_gradient else ()
         for i in range(chunks.students if any(wanted) else 0):
             students[i].collect(wanted[3 * i : 3 * i + 3])
+        losses = tuple(term.loss for term in terms)
         with torch.autocast(device.type, enabled=False):
             for start in range(0, len(labels), chunks.chunk_tokens):
                 rows = slice(start, start + chunks.chunk_tokens)
                 logits = [student.logits(rows) for student in students]
-                with torch.no_grad():
-                    teacher_logits = [teacher.logits(rows, students[0].dtype) for teacher in chunks.teachers]
-                with torch.set_grad_enabled(any(wanted)):
-                    for student_logits in logits:
-                        student_logits.requires_grad_(any(wanted))
-                    chunk_sums = _sums(terms, logits, teacher_logits, labels[rows])
+                teacher_logits = [teacher.logits(rows, students[0].dtype) for teacher in chunks.teachers]
+                given = (teacher_logits, labels[rows], losses, scales * students[0].magnify)
                 if any(wanted):
-                    gradients = torch.autograd.grad(chunk_sums, logits, grad_outputs=scales * students[0].magnify)
+                    function = _compiled_gradients() if chunks.compiled else _gradients
+                    gradients, (_, chunk_sums) = function(logits, *given)
                     for student, gradient in zip(students, gradients, strict=True):
                         student.add(rows, gradient)
-                sums += chunk_sums.detach()
+                else:
+                    _, chunk_sums = _weighted_sum(logits, *given)
+                sums += chunk_sums
         if any(wanted):
             ctx.save_for_backward(*(gradient for student in students for gradient in student.gradients))
+            ctx.magnify = students[0].magnify
         ctx.mark_non_differentiable(sums)
         return (sums * scales).sum(), sums  # not a matrix product, which autocast would round
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        scale = grad_outputs[0]
+        scale = grad_outputs[0] / ctx.magnify
         return None, *(None if gradient is None else gradient * scale for gradient in ctx.saved_tensors)
 
 
-def _sums(
-    terms: Sequence[WeightedTerm], logits: list[Tensor], teacher_logits: list[Tensor], labels: Tensor
-) -> Tensor:
-    """Each term's sum over the tokens that count (terms,)."""
+def _weighted_sum(
+    logits: list[Tensor], teacher_logits: list[Tensor], labels: Tensor, losses: Sequence[TokenLoss], scales: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The scaled sum over losses and over the tokens that count; each loss's own sum (losses,)."""
     counts, labels = labels != IGNORED, labels.clamp(min=0)
-    losses = [term.loss(logits, teacher_logits, labels) for term in terms]
-    return torch.stack([torch.where(counts, loss, 0.0).sum() for loss in losses])
+    students, teachers = ([each.float() for each in side] for side in (logits, teacher_logits))
+    of_tokens = [loss(students, teachers, labels) for loss in losses]
+    sums = torch.stack([torch.where(counts, of_token, 0.0).sum() for of_token in of_tokens])
+    return (sums * scales).sum(), sums
+
+
+_gradients = torch.func.grad_and_value(_weighted_sum, has_aux=True)
+"""As `_weighted_sum` → (its gradients with respect to each of `logits`, what it returns)."""
+
+
+@functools.cache
+def _compiled_gradients() -> Callable[..., Any]:
+    return torch.compile(_gradients, dynamic=False)
 
 
 class _Student:
@@ -168,8 +193,8 @@ class _Student:
         self.gradients: list[Tensor | None] = [None, None, None]
 
     def logits(self, rows: slice) -> Tensor:
-        """float32 logits (rows, vocabulary)."""
-        return F.linear(self.states[rows].to(self.dtype), self.compute_weight, self.compute_bias).float()
+        """Logits (rows, vocabulary) in the precision of products."""
+        return F.linear(self.states[rows].to(self.dtype), self.compute_weight, self.compute_bias)
 
     def collect(self, wanted: Sequence[bool]) -> None:
         """Make room for the gradients of states, weight and bias, those that are wanted."""
@@ -180,15 +205,14 @@ class _Student:
         ]
 
     def add(self, rows: slice, gradient: Tensor) -> None:
-        """Add what the gradient of a chunk's logits, magnified, means for states and head."""
+        """Add what the gradient of a chunk's logits means for states and head; all of them stay magnified."""
         states, weight, bias = self.gradients
-        if bias is not None:
-            bias += gradient.sum(dim=0) / self.magnify
-        gradient = gradient.to(self.dtype)
         if states is not None:
-            states[rows] = (gradient @ self.compute_weight).float().div_(self.magnify).to(states.dtype)
+            states[rows] = gradient @ self.compute_weight
         if weight is not None:
-            weight += (gradient.T @ self.states[rows].to(self.dtype)).float().div_(self.magnify)
+            weight += gradient.T @ self.states[rows].to(self.dtype)
+        if bias is not None:
+            bias += gradient.sum(dim=0, dtype=torch.float32)
 
 
 def _product_dtype(states: Tensor, weight: Tensor) -> torch.dtype:

@@ -17,6 +17,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedModel,
 )
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging as transformers_logging
 
@@ -148,6 +149,11 @@ def attention_implementation(config: PretrainedConfig, device: torch.device) -> 
     model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)  # none: no language model, as loading will tell
     has_fused = getattr(model_class, "_supports_sdpa", False)
     return "sdpa" if has_fused and device.type != "cpu" else "eager"
+
+
+def transformer_layers(model: PreTrainedModel) -> list[nn.Module]:
+    """The blocks that a model is a stack of."""
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 def read_model_config(folder: Path) -> PretrainedConfig:

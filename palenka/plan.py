@@ -84,6 +84,7 @@ class TrainingConfig(_Section):
     checkpoint_steps: int | None = Field(default=None, ge=1)
     logging_steps: int = Field(default=20, ge=1)
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    compile: Literal["auto"] | bool = "auto"
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingConfig":
@@ -247,6 +248,13 @@ class Plan:
     def words(self) -> int:
         """Words that the whole run sees."""
         return self.windows.words(range(self.total_steps * self.config.training.batch_size))
+
+    @property
+    def flops(self) -> float:
+        """Matrix-product FLOPs of the whole run."""
+        tokens = self.total_steps * self.config.training.batch_size * self.config.data.seq_length
+        teachers = [teacher.model for teacher in self.teachers]
+        return training_flops_per_token(self.model, teachers, self.config.data.seq_length) * tokens
 
     @property
     def method(self) -> str:

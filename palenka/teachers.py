@@ -1,5 +1,6 @@
 """Teachers: frozen models, run without gradients, once for all students that learn from them."""
 
+import functools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from palenka.attention import AttentionRecorder
+from palenka.fast_layers import use_fast_layers
 from palenka.heads import HeadInput
 from palenka.objectives import Attention, States
 
@@ -37,14 +39,32 @@ def run_model(
     return ModelOutput(output.last_hidden_state, output.hidden_states or (), attention, model.get_output_embeddings())
 
 
+@dataclass(frozen=True)
+class MeanLogits:
+    """The weighted mean of several teachers' logits as one product: states (tokens, all widths), head of that width."""
+
+    states: Tensor
+    head: nn.Module
+
+    def logits(self, rows: slice, dtype: torch.dtype) -> Tensor:
+        """(rows, vocabulary) in `dtype`, the product in the teachers' own precision."""
+        logits: Tensor = self.head(self.states[rows])
+        return logits.to(dtype)
+
+
 class Teachers:
     """Frozen causal language models over one vocabulary, and what students have asked of them.
 
     No child of any module, so that no optimizer, checkpoint or gradient can reach them.
+
+    Args:
+        models: in evaluation mode, without gradients.
+        shares: of each; they sum to 1. Equal by default.
     """
 
-    def __init__(self, models: Sequence[PreTrainedModel]) -> None:
+    def __init__(self, models: Sequence[PreTrainedModel], shares: Sequence[float] | None = None) -> None:
         self.models = tuple(models)
+        self.shares = tuple(shares or [1 / len(models) for _ in models])
         self._needed = self._hidden_states = False
         self._attention: list[frozenset[int]] = [frozenset()] * len(self.models)
         self._recorders: list[AttentionRecorder | None] = [None] * len(self.models)
@@ -67,3 +87,23 @@ class Teachers:
             run_model(model, input_ids, self._hidden_states, recorder)
             for model, recorder in zip(self.models, self._recorders, strict=True)
         ]
+
+    def mean_logits(self, outputs: Sequence[ModelOutput]) -> MeanLogits:
+        """The mean of what `run` says of the vocabulary, weighted by shares."""
+        scaled = [share * output.final.flatten(0, 1) for share, output in zip(self.shares, outputs, strict=True)]
+        return MeanLogits(torch.cat(scaled, dim=1), self._mean_head)
+
+    @functools.cached_property
+    def _mean_head(self) -> nn.Module:
+        """All heads side by side: on states side by side, scaled by their shares, it gives the mean of the logits."""
+        heads = [model.get_output_embeddings() for model in self.models]
+        weight = torch.cat([head.weight.detach() for head in heads], dim=1)
+        scaled = zip(self.shares, heads, strict=True)
+        biases = [share * head.bias.detach() for share, head in scaled if head.bias is not None]
+        with torch.device("meta"):
+            merged = nn.Linear(weight.shape[1], weight.shape[0], bias=bool(biases))
+        merged.weight = nn.Parameter(weight, requires_grad=False)
+        if biases:
+            merged.bias = nn.Parameter(torch.stack(biases).sum(dim=0), requires_grad=False)
+        use_fast_layers(holder := nn.Sequential(merged))
+        return holder

@@ -7,6 +7,7 @@ repeats the unbroken one bit by bit on a CPU. The loop over the steps is `cohort
 
 import math
 import shutil
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -27,7 +28,7 @@ from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.statistics import Accuracy, task_accuracy
 from palenka.fast_layers import use_fast_layers
 from palenka.files import read_json, write_json
-from palenka.hardware import DTYPES
+from palenka.hardware import DTYPES, compiler_problem
 from palenka.models import build_model, load_frozen, model_shape, quiet_transformers
 from palenka.objectives import Objective, TokenObjective
 from palenka.plan import Plan
@@ -40,6 +41,7 @@ from palenka.tokens import Domain
 from palenka.tracking import TrackedRun, Trackers
 
 EVALUATION_BATCH = 64
+COMPILE_FROM = {"cpu": 2e14, "cuda": 5e16}  # FLOPs of a whole training; below, it would take longer than it saves
 
 
 @dataclass
@@ -117,7 +119,7 @@ def load_teachers(plan: Plan, device: torch.device) -> Teachers:
     models = [load_frozen(teacher.folder, DTYPES[plan.precision], device) for teacher in plan.teachers]
     for model in models:
         use_fast_layers(model.base_model)  # not the head: chunks are its own
-    return Teachers(models)
+    return Teachers(models, [teacher.shape.share for teacher in plan.teachers])
 
 
 class Trainer:
@@ -174,7 +176,23 @@ class Trainer:
         plan = self.plan
         student = build_model(plan.model, plan.config.seed, self.device)
         terms = {name: self._build_objective(name, config) for name, config in plan.config.terms.items()}
-        return Distiller(student, teachers or load_teachers(plan, self.device), terms).to(self.device).train()
+        distiller = Distiller(student, teachers or load_teachers(plan, self.device), terms).to(self.device).train()
+        if self._is_to_be_compiled():
+            distiller.compile_parts()
+        return distiller
+
+    def _is_to_be_compiled(self) -> bool:
+        """As the config says; left to us, where the training is long enough and a compiler is at hand."""
+        wanted = self.config.compile
+        if wanted is False or (wanted == "auto" and self.plan.flops < COMPILE_FROM[self.device.type]):
+            return False
+        problem = compiler_problem(self.device)
+        if problem and wanted is True:
+            raise UserError(f"training.compile: true, but compiling does not work here: {problem}")
+        if problem and self.accelerator.is_main_process:
+            name = self.plan.config.name
+            print(f"{name}: trained uncompiled, for compiling does not work here: {problem}", file=sys.stderr)
+        return problem is None
 
     def _build_objective(self, name: str, config: objectives.ObjectiveConfig) -> Objective:
         shapes = [teacher.shape for teacher in self.plan.teachers]
@@ -319,7 +337,8 @@ class Trainer:
         for start in range(first, len(windows), stride):
             indices = range(start, min(start + EVALUATION_BATCH, len(windows)))
             input_ids, labels = (torch.from_numpy(array).to(self.device) for array in windows.batch(indices))
-            with accelerator.autocast():
+            # Compiled layers would be compiled anew for this shape, and for the last batch's.
+            with accelerator.autocast(), torch.compiler.set_stance("force_eager"):
                 losses, counts = token_cross_entropy(student, input_ids, labels)
             domains = torch.tensor([windows.domain_of(index) for index in indices], device=self.device)
             sums.index_add_(0, domains, torch.stack([losses, counts.double()], dim=1))

@@ -25,11 +25,15 @@ STUDENT = ModelShape(WIDTH, 1, 1, 11)
 
 
 def terms(teachers: int = 2) -> list[WeightedTerm]:
-    """0.7 · cross-entropy + 0.3 · both ways of combining teachers."""
+    """0.7 · cross-entropy + 0.3 · both kinds of teacher logits, the mean being the first teacher's alone."""
     shapes = [TeacherShape(1, 1, 1, VOCABULARY, 1 / teachers, ()) for _ in range(teachers)]
     kinds = ("logits", "probabilities") if teachers else ()
     configs = [Logit.Config(weight=1, combine=kind) for kind in kinds]
-    logits = [WeightedTerm(of_one_head(Logit(config, STUDENT, shapes)), 0.3) for config in configs]
+    kept = (slice(1), slice(None))
+    logits = [
+        WeightedTerm(of_one_head(Logit(config, STUDENT, shapes), teachers), 0.3)
+        for config, teachers in zip(configs, kept, strict=False)
+    ]
     return [WeightedTerm(of_one_head(HardTarget(HardTarget.Config(weight=1), STUDENT, [])), 0.7), *logits]
 
 

@@ -23,8 +23,16 @@ every_knob = pytest.mark.parametrize("knobs", KNOBS, ids=lambda knobs: "-".join(
 
 
 def logit(shares: Sequence[float] = (1.0,), **knobs: Any) -> Any:
+    """The objective, taking each teacher's logits: where it wants their mean alone, that is formed first."""
     teachers = [terms.teacher_shape(1, share) for share in shares]
-    return terms.objective("logit", terms.student_shape(1), teachers, **knobs)
+    objective = terms.objective("logit", terms.student_shape(1), teachers, **knobs)
+    if objective.teacher_logits == "mean":
+        objective.register_forward_pre_hook(lambda _, given: (given[0], [mean(shares, given[1])], given[2]))
+    return objective
+
+
+def mean(shares: Sequence[float], logits: Sequence[Tensor]) -> Tensor:
+    return torch.stack([share * each for share, each in zip(shares, logits, strict=True)]).sum(0)
 
 
 def kl(p: Tensor, q: Tensor) -> Tensor:

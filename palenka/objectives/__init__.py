@@ -65,14 +65,15 @@ class TokenObjective(Objective):
     """A term that depends on logits, given chunk by chunk; it owns no parameters."""
 
     reduction: Literal["token", "sequence_sum"] = "token"
-    needs_teachers: bool = False
+    teacher_logits: Literal["none", "each", "mean"] = "none"
 
     def forward(self, student: Tensor, teachers: Sequence[Tensor], labels: Tensor) -> Tensor:
         """Loss of each token.
 
         Args:
             student: float32 logits (tokens, vocabulary).
-            teachers: float32 logits of each teacher (tokens, vocabulary); empty unless `needs_teachers`.
+            teachers: float32 logits (tokens, vocabulary) of each teacher, or of their mean weighted by shares alone
+                (one product instead of several), or none, as `teacher_logits` says.
             labels: the token that follows each position (tokens,).
 
         Returns:
@@ -108,6 +109,11 @@ class StateObjective(Objective):
     """A term that depends on states inside the models."""
 
     needs_hidden_states: bool = True
+
+    @property
+    def repeated(self) -> Sequence[nn.Module]:
+        """Parts that are called again and again with equal shapes, once a layer pair say: a run may compile them."""
+        return ()
 
     @property
     def attention_pairs(self) -> Sequence[Sequence[tuple[int, int]]]:

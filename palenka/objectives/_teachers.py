@@ -17,7 +17,7 @@ def combined_log_probs(
     """Log-probabilities of the teachers' weighted mean, in logit space or in probability space.
 
     Args:
-        logits: of each teacher (tokens, vocabulary).
+        logits: (tokens, vocabulary) of each teacher, or of a mean alone, whose share is 1.
         shares: of each teacher; they sum to 1.
     """
     if combine == "logits":

@@ -16,23 +16,27 @@ FitNets (arXiv 1412.6550) at every mapped depth: deep supervision without auxili
 from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
 from palenka.objectives._teachers import mean_over_teachers
 
+Kind = Literal["normalized", "plain", "cosine"]
+
 
 class HiddenState(StateObjective):
     """Distance between projected student states and teacher states, averaged over pairs, weighted over teachers."""
 
     class Config(ObjectiveConfig):
-        distance: Literal["normalized", "plain", "cosine"] = "normalized"
+        distance: Kind = "normalized"
 
     config: Config
 
     def __init__(self, config: Config, student: ModelShape, teachers: Sequence[TeacherShape]) -> None:
         super().__init__(config, student, teachers)
+        self.distance = Distance(config.distance)
         self.shares = [teacher.share for teacher in teachers]
         self.layer_pairs = [teacher.layer_pairs for teacher in teachers]
         self.projections = nn.ModuleList(
@@ -42,23 +46,38 @@ class HiddenState(StateObjective):
             for teacher in teachers
         )
 
+    @property
+    def repeated(self) -> Sequence[nn.Module]:
+        return (self.distance,)
+
     def forward(self, student: States, teachers: Sequence[States], mask: Tensor) -> Tensor:
-        # All positions are projected, for products of one shape in all steps; those masked out are then dropped.
         distances = [
             [
-                self._distance(project(student.hidden[j]), teacher.hidden[i])[mask].mean()
+                self.distance(project(student.hidden[j]), teacher.hidden[i], mask)
                 for (i, j), project in zip(pairs, projections, strict=True)  # type: ignore[call-overload]
             ]
             for pairs, projections, teacher in zip(self.layer_pairs, self.projections, teachers, strict=True)
         ]
         return mean_over_teachers(self.shares, distances)
 
-    def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Distance of each position (batch, time) between states (batch, time, teacher width)."""
-        student, teacher = student.float(), teacher.float()
-        if self.config.distance == "cosine":
+
+class Distance(nn.Module):
+    """Mean distance between states of one width."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+        """Over the True positions of mask (batch, time), of states (batch, time, width): a scalar."""
+        # All positions are compared, for work of one shape in all steps; those masked out are then dropped.
+        distances = self._of_positions(student.float(), teacher.float())
+        return torch.where(mask, distances, 0.0).sum() / mask.sum()
+
+    def _of_positions(self, student: Tensor, teacher: Tensor) -> Tensor:
+        if self.kind == "cosine":
             return 1 - F.cosine_similarity(student, teacher, dim=-1)
-        if self.config.distance == "normalized":
+        if self.kind == "normalized":
             width = (teacher.shape[-1],)
             student, teacher = F.layer_norm(student, width), F.layer_norm(teacher, width)
         return (student - teacher).square().mean(dim=-1)

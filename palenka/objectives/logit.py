@@ -38,12 +38,12 @@ class Logit(TokenObjective):
         beta: float = Field(default=0.5, gt=0, lt=1)
         reduction: Literal["token", "sequence_sum"] = "token"
 
-    needs_teachers = True
     config: Config
 
     def __init__(self, config: Config, student: ModelShape, teachers: Sequence[TeacherShape]) -> None:
         super().__init__(config, student, teachers)
-        self.shares = [teacher.share for teacher in teachers]
+        self.shares = [teacher.share for teacher in teachers] if config.combine == "probabilities" else [1.0]
+        self.teacher_logits = "each" if config.combine == "probabilities" else "mean"
         self.reduction = config.reduction
 
     def forward(self, student: Tensor, teachers: Sequence[Tensor], labels: Tensor) -> Tensor:
