@@ -11,6 +11,7 @@ without anything that only training needed. Started again, an unfinished run goe
 from palenka.cli import command, read_arguments
 from palenka.cohort import train
 from palenka.plan import DistillConfig, load_plan
+from palenka.report.cost import describe
 from palenka.report.model_card import write_model_card
 
 
@@ -19,7 +20,7 @@ def main(description: str | None = __doc__, default_config: str | None = None) -
     arguments = read_arguments(description, default_config)
     plan = load_plan(arguments.config, arguments.overrides, DistillConfig, arguments.dry_run)  # checks everything
     if arguments.dry_run:
-        print(plan.describe())
+        print(describe(plan))
     else:
         write_model_card(train(plan))
 

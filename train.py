@@ -11,6 +11,7 @@ unfinished run goes on where it stopped; a finished one does nothing.
 from palenka.cli import command, read_arguments
 from palenka.cohort import train
 from palenka.plan import TrainConfig, load_plan
+from palenka.report.cost import describe
 from palenka.report.model_card import write_model_card
 
 
@@ -19,7 +20,7 @@ def main() -> None:
     arguments = read_arguments(__doc__)
     plan = load_plan(arguments.config, arguments.overrides, TrainConfig, arguments.dry_run)  # checks everything
     if arguments.dry_run:
-        print(plan.describe())
+        print(describe(plan))
     else:
         write_model_card(train(plan))
 

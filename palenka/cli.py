@@ -62,7 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     description = "A laboratory for training small language models from scratch and distilling them."
     parser = _parser(description, prog="palenka")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_download, _add_prepare, _add_demo_text, _add_evaluate, _add_submission, _add_compare, _add_report):
+    for add in (
+        _add_download, _add_prepare, _add_demo_text, _add_cost, _add_evaluate, _add_submission, _add_compare,
+        _add_report,
+    ):  # fmt: skip
         add(commands)
     parsed = parser.parse_args(arguments)
     parsed.run(parsed)
@@ -120,6 +123,23 @@ def _add_demo_text(commands: Any) -> None:
         from palenka.corpus.grammar import write_demo
 
         write_demo(parsed.out, parsed.pairs)
+
+    parser.set_defaults(run=run)
+
+
+def _add_cost(commands: Any) -> None:
+    parser = commands.add_parser("cost", help="FLOPs, memory and time of runs and grids, before they are submitted")
+    parser.add_argument("--config", nargs="+", type=Path, required=True, metavar="FILE", help="YAML of runs or grids")
+    parser.add_argument("--device", metavar="NAME,…", help="devices (default: all known; `here` is this machine)")
+    parser.add_argument("--words", default="10M,100M", metavar="N,…", help="sizes of text (default 10M,100M)")
+    parser.add_argument("--probe", action="store_true", help="measure a few steps here, at most about a minute each")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON, too")
+
+    def run(parsed: argparse.Namespace) -> None:
+        from palenka.report.cost import print_cost
+
+        devices = parsed.device.split(",") if parsed.device else []
+        print_cost(parsed.config, devices, parsed.words.split(","), parsed.probe, parsed.json)
 
     parser.set_defaults(run=run)
 

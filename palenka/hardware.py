@@ -51,3 +51,23 @@ def matrix_rate(device: torch.device, precision: Precision) -> float:
         product[0, 0].item()  # waits for the device
         times.append(time.perf_counter() - start)
     return 2 * size**3 / min(times[1:])
+
+
+def copy_rate(device: torch.device) -> float:
+    """Measured rate at which arrays too large for a cache are read and written, bytes/s: the best of three."""
+    source = torch.ones(2**28 if device.type == "cuda" else 2**24, device=device)
+    target = torch.empty_like(source)
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        target.copy_(source)
+        target[0].item()  # waits for the device
+        times.append(time.perf_counter() - start)
+    return 2 * source.nbytes / min(times[1:])
+
+
+def memory_size(device: torch.device) -> int:
+    """Bytes of memory that the device has."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -201,3 +201,11 @@ def count_parameters_of(config: PretrainedConfig) -> dict[str, int]:
         return count_parameters(AutoModelForCausalLM.from_config(config))
 
 
+def count_matrix_weights_of(config: PretrainedConfig) -> dict[str, int]:
+    """Weights of a shape that tokens are multiplied with: `body`, and `head`, the vocabulary's, tied or not."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    layers = [module for module in model.modules() if not isinstance(module, nn.Embedding)]
+    matrices = [p for layer in layers for p in layer.parameters(recurse=False) if p.ndim == 2]
+    head = model.get_output_embeddings().weight.numel()
+    return {"body": sum(matrix.numel() for matrix in matrices) - head, "head": head}

@@ -1,4 +1,4 @@
-"""The schema of a run, the checks across its parts, and what it will cost; all of it before any model is built."""
+"""The schema of a run and the checks across its parts, before any model is built."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import torch
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -24,7 +23,7 @@ from transformers import PretrainedConfig
 from palenka import objectives
 from palenka.config import UserError, compose, load, problems_error, read_yaml
 from palenka.files import read_json
-from palenka.hardware import Precision, fast_precision, local_device, matrix_rate
+from palenka.hardware import Precision, fast_precision, local_device
 from palenka.models import (
     ModelConfig,
     count_parameters_of,
@@ -42,7 +41,7 @@ from palenka.tracking import TrackingConfig, tracking_problems
 
 EVALUATIONS_OF_A_RUN = 10
 UNDECISIVE = ("name", "paths", "tracking", "evaluation")  # sections that change no weight
-ACHIEVED_SHARE_OF_MATRIX_RATE = 0.4  # typical of small models; the estimate of time says that it is one
+USUAL_VOCABULARY = 16_000  # what `prepare` makes unless told otherwise
 
 
 class _Section(BaseModel):
@@ -129,7 +128,7 @@ def _objective_schema() -> type[BaseModel]:
     terms: dict[str, Any] = {
         name: (objectives.find(name).Config | None, None) for name in objectives.available()
     }
-    return create_model("ObjectiveTerms", __base__=_Section, **terms)
+    return create_model("ObjectiveTerms", __base__=_Section, __module__=__name__, **terms)
 
 
 ObjectiveTerms = _objective_schema()
@@ -220,41 +219,56 @@ class TeacherPlan:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A checked run, ready to start."""
+class Workload:
+    """The models of a run, which fit each other, and its batch: what a step costs, known before there is any data."""
 
     config: RunConfig
-    runs: Path
-    data_folder: Path
     model: PretrainedConfig
     teachers: list[TeacherPlan]
-    windows: TrainWindows
-    dev_windows: DevWindows
-    total_steps: int
     processes: int
-    revisions: RevisionPlan
 
     @cached_property
     def parameters(self) -> dict[str, int]:
         return count_parameters_of(self.model)
 
     @cached_property
+    def built_terms(self) -> dict[str, objectives.Objective]:
+        """The terms that have a weight, without memory for what they own."""
+        return {
+            name: _build_without_memory(name, self.config, self.model, self.teachers) for name in self.config.terms
+        }
+
+    @cached_property
     def owned_parameters(self) -> int:
         """Parameters that the objectives own: trained with the student, and left out of its folder."""
-        built = [_build_without_memory(name, self.config, self.model, self.teachers) for name in self.config.terms]
-        return sum(parameter.numel() for objective in built for parameter in objective.parameters())
+        return sum(p.numel() for objective in self.built_terms.values() for p in objective.parameters())
+
+    @property
+    def micro_batch_size(self) -> int:
+        training = self.config.training
+        return training.micro_batch_size or training.batch_size // self.processes
+
+    @property
+    def precision(self) -> Precision:
+        chosen = self.config.training.precision
+        return fast_precision(local_device()) if chosen == "auto" else chosen
+
+
+@dataclass(frozen=True)
+class Plan(Workload):
+    """A checked run, ready to start."""
+
+    runs: Path
+    data_folder: Path
+    windows: TrainWindows
+    dev_windows: DevWindows
+    total_steps: int
+    revisions: RevisionPlan
 
     @property
     def words(self) -> int:
         """Words that the whole run sees."""
         return self.windows.words(range(self.total_steps * self.config.training.batch_size))
-
-    @property
-    def flops(self) -> float:
-        """Matrix-product FLOPs of the whole run."""
-        tokens = self.total_steps * self.config.training.batch_size * self.config.data.seq_length
-        teachers = [teacher.model for teacher in self.teachers]
-        return training_flops_per_token(self.model, teachers, self.config.data.seq_length) * tokens
 
     @property
     def method(self) -> str:
@@ -269,16 +283,6 @@ class Plan:
         return self.config.training.checkpoint_steps or self.eval_steps
 
     @property
-    def micro_batch_size(self) -> int:
-        training = self.config.training
-        return training.micro_batch_size or training.batch_size // self.processes
-
-    @property
-    def precision(self) -> Precision:
-        chosen = self.config.training.precision
-        return fast_precision(local_device()) if chosen == "auto" else chosen
-
-    @property
     def resolved(self) -> dict[str, Any]:
         """The configuration with all defaults, as plain values."""
         return self.config.model_dump(mode="json", exclude_none=True)
@@ -291,10 +295,6 @@ class Plan:
             "data": read_prepared(self.data_folder)["key"],
             "teachers": {teacher.name: weights_sha256(teacher.folder) for teacher in self.teachers},
         }
-
-    def describe(self) -> str:
-        """The resolved configuration and what the run will cost, for people."""
-        return f"{yaml.safe_dump(self.resolved, sort_keys=False)}\n{describe_cost(self)}"
 
 
 def read_prepared(folder: Path) -> dict[str, Any]:
@@ -321,33 +321,14 @@ def load_plan(path: Path, overrides: Sequence[str], schema: type[RunConfig], dry
 def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
     """Check a valid configuration against what it names."""
     paths = config.paths
-    runs = ROOT / paths.runs if paths.runs else runs_root()
-    data_folder = (ROOT / paths.data if paths.data else data_root()) / config.data.name
+    data_folder = data_folder_of(config)
     task_folder = ROOT / paths.evaluation if paths.evaluation else evaluation_root()
-    prepared = read_prepared(data_folder)
-    tokenizer_folder = data_folder / "tokenizer"
-    tokenizer = load_tokenizer(tokenizer_folder)
-    token_ids = {
-        "vocab_size": prepared["vocab_size"], "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
-    }  # fmt: skip
-    model = config.trained_model.hugging_face(token_ids)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    teachers: list[TeacherPlan] = []
-    problems = [*_length_problems(config, model), *_batch_problems(config.training, processes)]
-    problems += tracking_problems(config.tracking)
-    shares = [teacher.weight for teacher in config.teacher_list]
-    for index, teacher in enumerate(config.teacher_list):
-        share = teacher.weight / sum(shares)
-        try:
-            found = _find_teacher(teacher, runs, tokenizer_sha256(tokenizer_folder), token_ids, config, dry_run)
-            teachers.append(_fit_teacher(found, teacher, share, config, model))
-        except UserError as error:
-            problems.append(f"teachers.{index}: {error}")
-    if len(teachers) == len(shares):
-        problems += _objective_problems(config, model, teachers)
+    vocabulary = _read_vocabulary(data_folder)
+    tokenizer = load_tokenizer(data_folder / "tokenizer")
+    workload, problems = _fit_models(config, vocabulary, dry_run)
+    problems += [*_precision_problems(config.training), *tracking_problems(config.tracking)]
     try:
-        revisions = plan_revisions(config.evaluation, task_folder, tokenizer, model, config.name)
+        revisions = plan_revisions(config.evaluation, task_folder, tokenizer, workload.model, config.name)
     except UserError as error:
         problems.append(f"evaluation.tasks: {error}")
     if problems:
@@ -358,9 +339,69 @@ def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
     windows = TrainWindows(train, config.data.windows, seed, **special_ids)
     dev_windows = DevWindows(dev, config.data.windows, config.data.dev_samples, **special_ids)
     return Plan(
-        config, runs, data_folder, model, teachers, windows, dev_windows, _total_steps(config.training, windows, where),
-        processes, revisions,
+        config, workload.model, workload.teachers, workload.processes, _runs_of(config), data_folder, windows,
+        dev_windows, _total_steps(config.training, windows, where), revisions,
     )  # fmt: skip
+
+
+def make_workload(config: RunConfig, where: str) -> Workload:
+    """The models of a valid configuration, as in a dry run, but also where its data is not prepared yet.
+
+    The vocabulary has USUAL_VOCABULARY tokens then, and no teacher is refused for having another one.
+    """
+    folder = data_folder_of(config)
+    prepared = (folder / "prepared.json").exists()
+    vocabulary = _read_vocabulary(folder) if prepared else _Vocabulary({"vocab_size": USUAL_VOCABULARY})
+    workload, problems = _fit_models(config, vocabulary, dry_run=True)
+    if problems:
+        raise problems_error(where, problems)
+    return workload
+
+
+def data_folder_of(config: RunConfig) -> Path:
+    """Where the run's text lies, once it is prepared."""
+    return (ROOT / config.paths.data if config.paths.data else data_root()) / config.data.name
+
+
+def _runs_of(config: RunConfig) -> Path:
+    return ROOT / config.paths.runs if config.paths.runs else runs_root()
+
+
+@dataclass(frozen=True)
+class _Vocabulary:
+    """What models take from the tokenizer, and its fingerprint; None where there is no tokenizer yet."""
+
+    token_ids: dict[str, int]
+    sha256: str | None = None
+
+
+def _read_vocabulary(data_folder: Path) -> _Vocabulary:
+    prepared = read_prepared(data_folder)
+    tokenizer = load_tokenizer(data_folder / "tokenizer")
+    token_ids = {
+        "vocab_size": prepared["vocab_size"], "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
+    }  # fmt: skip
+    return _Vocabulary(token_ids, tokenizer_sha256(data_folder / "tokenizer"))
+
+
+def _fit_models(config: RunConfig, vocabulary: _Vocabulary, dry_run: bool) -> tuple[Workload, list[str]]:
+    """The models of a run, and what does not fit."""
+    model = config.trained_model.hugging_face(vocabulary.token_ids)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    teachers: list[TeacherPlan] = []
+    problems = [*_length_problems(config, model), *_batch_problems(config.training, processes)]
+    shares = [teacher.weight for teacher in config.teacher_list]
+    for index, teacher in enumerate(config.teacher_list):
+        share = teacher.weight / sum(shares)
+        try:
+            found = _find_teacher(teacher, vocabulary, config, dry_run)
+            teachers.append(_fit_teacher(found, teacher, share, config, model))
+        except UserError as error:
+            problems.append(f"teachers.{index}: {error}")
+    if len(teachers) == len(shares):
+        problems += _objective_problems(config, model, teachers)
+    return Workload(config, model, teachers, processes), problems
 
 
 def _length_problems(config: RunConfig, model: PretrainedConfig) -> Iterator[str]:
@@ -378,6 +419,9 @@ def _batch_problems(training: TrainingConfig, processes: int) -> Iterator[str]:
             f"training.batch_size: {training.batch_size} sequences cannot be shared evenly by {processes} process(es) "
             f"in micro-batches of {training.micro_batch_size or 'any size'}; make it a multiple of {portion}"
         )
+
+
+def _precision_problems(training: TrainingConfig) -> Iterator[str]:
     if training.precision == "fp16" and local_device().type == "cpu":
         yield "training.precision: fp16 is not for CPUs; use auto, bf16 or fp32"
 
@@ -407,9 +451,10 @@ class _FoundTeacher:
 
 
 def _find_teacher(
-    teacher: TeacherConfig, runs: Path, tokenizer_sha: str, token_ids: dict[str, int], config: RunConfig, dry_run: bool
+    teacher: TeacherConfig, vocabulary: _Vocabulary, config: RunConfig, dry_run: bool
 ) -> _FoundTeacher:
     """The finished run of a teacher over this vocabulary, or in a dry run the config that would train it."""
+    runs, token_ids = _runs_of(config), vocabulary.token_ids
     try:
         folder = find_run(teacher.run, runs, base=ROOT)
     except UserError as error:
@@ -421,12 +466,16 @@ def _find_teacher(
     if (folder / "identity.json").exists() and not (folder / "result.json").exists():
         raise UserError(f"the run {teacher.run!r} is not finished; start it again, it goes on where it stopped")
     model = read_model_config(folder)
-    if not (folder / "tokenizer.json").exists() or tokenizer_sha256(folder) != tokenizer_sha:
+    if vocabulary.sha256 and _vocabulary_sha256(folder) != vocabulary.sha256:
         raise UserError(
             f"the teacher {teacher.run!r} has another vocabulary ({model.vocab_size} tokens) than the data "
             f"{config.data.name!r} ({token_ids['vocab_size']} tokens); train the teacher on this data"
         )
     return _FoundTeacher(folder, model)
+
+
+def _vocabulary_sha256(folder: Path) -> str | None:
+    return tokenizer_sha256(folder) if (folder / "tokenizer.json").exists() else None
 
 
 def find_recipe(run: str) -> Path | None:
@@ -491,71 +540,3 @@ def _total_steps(training: TrainingConfig, windows: TrainWindows, where: str) ->
     if count < training.batch_size:
         raise UserError(f"{where}: {count} windows of text do not fill one batch of {training.batch_size}")
     return count // training.batch_size
-
-
-def training_flops_per_token(student: PretrainedConfig, teachers: Sequence[PretrainedConfig], context: int) -> float:
-    """Matrix-product FLOPs of one training token: 6 per weight of the student, 2 per weight of a teacher.
-
-    Attention scores add 12 · layers · width · context per token of training, 4 of inference (PaLM, arXiv 2204.02311,
-    appendix B); an untied embedding table is looked up, not multiplied.
-    """
-    return 3 * _forward_flops(student, context) + sum(_forward_flops(teacher, context) for teacher in teachers)
-
-
-def _forward_flops(model: PretrainedConfig, context: int) -> float:
-    weights = count_parameters_of(model)["non_embedding"] + model.vocab_size * model.hidden_size
-    return 2 * weights + 4 * model.num_hidden_layers * model.hidden_size * context
-
-
-def describe_cost(plan: Plan) -> str:
-    """Parameters, steps, FLOPs, and rough memory and time on this machine."""
-    data, training = plan.config.data, plan.config.training
-    device = local_device()
-    tokens = plan.total_steps * training.batch_size * data.seq_length
-    teachers = [teacher.model for teacher in plan.teachers]
-    flops = training_flops_per_token(plan.model, teachers, data.seq_length) * tokens
-    rate = matrix_rate(device, plan.precision) * plan.processes
-    seconds = flops / (rate * ACHIEVED_SHARE_OF_MATRIX_RATE)
-    lines = [
-        f"{plan.config.name}: {plan.model.model_type}, {_millions(plan.parameters)}",
-        *(
-            f"  teacher {teacher.name}: {_millions(teacher.parameters)}, "
-            f"layers (teacher, student) {list(teacher.shape.layer_pairs)}{_untrained(teacher)}"
-            for teacher in plan.teachers
-        ),
-        *([f"  objectives: {plan.owned_parameters:,} parameters of their own"] if plan.owned_parameters else []),
-        f"  data {data.name}: {plan.windows.epoch_size(0):,} windows of {data.seq_length} tokens an epoch, "
-        f"{len(plan.dev_windows):,} dev windows",
-        f"  {plan.total_steps:,} steps of {training.batch_size} sequences "
-        f"({plan.processes} process(es), micro-batches of {plan.micro_batch_size}); "
-        f"dev evaluation every {plan.eval_steps}, checkpoint every {plan.checkpoint_steps}",
-        *(plan.revisions.describe(plan.words, plan.parameters["total"]) if plan.revisions.points else []),
-        f"  {plan.precision} on {device}: {flops:.3g} FLOPs, about {_memory(plan) / 2**30:.1f} GiB, "
-        f"roughly {_duration(seconds)} at {ACHIEVED_SHARE_OF_MATRIX_RATE:.0%} of {rate / 1e12:.2f} TFLOP/s, "
-        "measured just now",
-    ]
-    return "\n".join(lines)
-
-
-def _untrained(teacher: TeacherPlan) -> str:
-    return f"; not trained yet: python train.py --config {teacher.recipe.relative_to(ROOT)}" if teacher.recipe else ""
-
-
-def _memory(plan: Plan) -> float:
-    """Bytes: weights, gradients and Adam's moments in float32, teachers' weights, activations of one micro-batch."""
-    width, layers = plan.model.hidden_size, plan.model.num_hidden_layers
-    tokens = plan.micro_batch_size * plan.config.data.seq_length
-    size = 4 if plan.precision == "fp32" else 2
-    trained = plan.parameters["total"] + plan.owned_parameters
-    state = 16 * trained + size * sum(teacher.parameters["total"] for teacher in plan.teachers)
-    return state + size * tokens * width * layers * 34
-
-
-def _millions(parameters: dict[str, int]) -> str:
-    return f"{parameters['total']:,} parameters ({parameters['non_embedding']:,} outside the embeddings)"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 3600:
-        return f"{max(1, round(seconds / 60))} min"
-    return f"{seconds / 3600:.1f} h"

@@ -27,7 +27,7 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6}
 POINTS = tuple(10**6 * count for count in (*range(1, 10), *range(10, 100, 10), *range(100, 1001, 100)))
 
 
-def _words(value: Any) -> int:
+def read_words(value: Any) -> int:
     """A number of words, of which 1M and 500K are short forms."""
     text = f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
     found = re.fullmatch(r"0*([1-9]\d*)([KM]?)", text)
@@ -43,7 +43,7 @@ class EvaluationConfig(BaseModel):
     tasks: list[str] = Field(min_length=1)
     items: int = Field(default=200, ge=1)
     convention: Annotated[Literal["2024", "2025"], BeforeValidator(str)] = "2024"
-    words: list[Annotated[int, BeforeValidator(_words)]] | None = Field(default=None, min_length=1)
+    words: list[Annotated[int, BeforeValidator(read_words)]] | None = Field(default=None, min_length=1)
 
     @field_validator("tasks")
     @classmethod

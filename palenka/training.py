@@ -7,7 +7,6 @@ repeats the unbroken one bit by bit on a CPU. The loop over the steps is `cohort
 
 import math
 import shutil
-import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -21,27 +20,25 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from palenka import objectives
+from palenka.assembly import build_distiller, is_to_be_compiled, load_teachers
 from palenka.config import UserError
 from palenka.display import Display
 from palenka.distiller import Distiller, StepSize, token_cross_entropy
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.statistics import Accuracy, task_accuracy
-from palenka.fast_layers import use_fast_layers
 from palenka.files import read_json, write_json
-from palenka.hardware import DTYPES, compiler_problem
-from palenka.models import build_model, load_frozen, model_shape, quiet_transformers
-from palenka.objectives import Objective, TokenObjective
+from palenka.models import quiet_transformers
+from palenka.objectives import TokenObjective
 from palenka.plan import Plan
 from palenka.revisions import revision_name
 from palenka.runs import Run
-from palenka.seeds import named_seed, seeded
+from palenka.seeds import named_seed
 from palenka.teachers import ModelOutput, Teachers
 from palenka.tokenizer import load_tokenizer, save_tokenizer
 from palenka.tokens import Domain
 from palenka.tracking import TrackedRun, Trackers
 
 EVALUATION_BATCH = 64
-COMPILE_FROM = {"cpu": 2e14, "cuda": 5e16}  # FLOPs of a whole training; below, it would take longer than it saves
 
 
 @dataclass
@@ -114,14 +111,6 @@ class Diverged(SystemExit):
     """A loss or a weight that is no finite number; what it holds is the message for people."""
 
 
-def load_teachers(plan: Plan, device: torch.device) -> Teachers:
-    """The plan's teachers, in the precision that it trains in."""
-    models = [load_frozen(teacher.folder, DTYPES[plan.precision], device) for teacher in plan.teachers]
-    for model in models:
-        use_fast_layers(model.base_model)  # not the head: chunks are its own
-    return Teachers(models, [teacher.shape.share for teacher in plan.teachers])
-
-
 class Trainer:
     """One run in training, as one of its processes sees it.
 
@@ -173,31 +162,10 @@ class Trainer:
             raise UserError(failure[0])
 
     def _build(self, teachers: Teachers | None) -> Distiller:
-        plan = self.plan
-        student = build_model(plan.model, plan.config.seed, self.device)
-        terms = {name: self._build_objective(name, config) for name, config in plan.config.terms.items()}
-        distiller = Distiller(student, teachers or load_teachers(plan, self.device), terms).to(self.device).train()
-        if self._is_to_be_compiled():
+        distiller = build_distiller(self.plan, teachers or load_teachers(self.plan, self.device), self.device)
+        if is_to_be_compiled(self.plan, self.device, speaks=self.accelerator.is_main_process):
             distiller.compile_parts()
         return distiller
-
-    def _is_to_be_compiled(self) -> bool:
-        """As the config says; left to us, where the training is long enough and a compiler is at hand."""
-        wanted = self.config.compile
-        if wanted is False or (wanted == "auto" and self.plan.flops < COMPILE_FROM[self.device.type]):
-            return False
-        problem = compiler_problem(self.device)
-        if problem and wanted is True:
-            raise UserError(f"training.compile: true, but compiling does not work here: {problem}")
-        if problem and self.accelerator.is_main_process:
-            name = self.plan.config.name
-            print(f"{name}: trained uncompiled, for compiling does not work here: {problem}", file=sys.stderr)
-        return problem is None
-
-    def _build_objective(self, name: str, config: objectives.ObjectiveConfig) -> Objective:
-        shapes = [teacher.shape for teacher in self.plan.teachers]
-        with seeded(self.plan.config.seed, "objective", name):
-            return objectives.find(name)(config, model_shape(self.plan.model), shapes)
 
     def start_step(self) -> None:
         """Make ready for the step that `progress` is at."""

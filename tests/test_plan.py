@@ -12,7 +12,7 @@ import torch
 import yaml
 from conftest import WriteConfig
 
-from palenka import cohort, models, training
+from palenka import assembly, cohort, models
 from palenka import plan as plan_module
 from palenka.config import UserError
 from palenka.files import write_json
@@ -21,10 +21,8 @@ from palenka.plan import (
     DistillConfig,
     Plan,
     TrainConfig,
-    describe_cost,
     layer_pairs,
     load_plan,
-    training_flops_per_token,
 )
 from palenka.tokenizer import save_tokenizer, train_tokenizer
 
@@ -44,8 +42,8 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any, **options: Any) -> None:
         raise AssertionError("a model was built")
 
-    monkeypatch.setattr(training, "build_model", refuse)
-    monkeypatch.setattr(training, "load_frozen", refuse)
+    monkeypatch.setattr(assembly, "build_model", refuse)
+    monkeypatch.setattr(assembly, "load_frozen", refuse)
     monkeypatch.setattr(models.AutoModelForCausalLM, "from_pretrained", refuse)
 
 
@@ -292,31 +290,7 @@ def test_the_models_sizes_come_from_config_and_tokenizer(make_plan: MakePlan) ->
     assert plan.parameters == models.count_parameters(tiny.model(tiny.LLAMA))
 
 
-def test_flops_by_hand(make_plan: MakePlan) -> None:
-    # Student: two layers of 4 · 16² + 3 · 16 · 32 matrix weights and two norms of 16, a norm, and a head of 320 · 16.
-    student = 2 * (4 * 16**2 + 3 * 16 * 32 + 2 * 16) + 16 + 320 * 16
-    # Teacher: three layers of 4 · 24² + 2 · 24 · 48 matrix weights, their biases and two norms of 2 · 24, a norm of
-    # 2 · 24, 256 positions, and the tied head.
-    layer = 4 * 24**2 + 2 * 24 * 48 + (3 * 24 + 24 + 48 + 24) + 2 * 2 * 24
-    teacher = 3 * layer + 2 * 24 + 256 * 24 + 320 * 24
-    expected = 6 * student + 12 * 2 * 16 * 16 + 2 * teacher + 4 * 3 * 24 * 16
-    plan = make_plan()
-    assert training_flops_per_token(plan.model, [teacher.model for teacher in plan.teachers], 16) == expected
-
-
-def test_the_description_names_what_a_run_costs(make_plan: MakePlan) -> None:
-    plan = make_plan()
-    text = describe_cost(plan)
-    for expected in (
-        f"student: llama, {plan.parameters['total']:,} parameters", "teacher teacher: ", "[(2, 1), (3, 2)]",
-        "objectives: 768 parameters of their own",  # two projections of 16 · 24
-        f"{plan.windows.epoch_size(0):,} windows of 16 tokens", "8 steps of 8 sequences", "FLOPs", "GiB", "roughly",
-    ):  # fmt: skip
-        assert expected in text
-    assert yaml.safe_load(plan.describe().split("\n\n")[0]) == plan.resolved
-
-
 def test_planning_writes_nothing(make_plan: MakePlan, runs_folder: Path, prepared: Path) -> None:
     before = sorted(os.walk(runs_folder)), sorted(os.walk(prepared))
-    make_plan().describe()
+    make_plan()
     assert (sorted(os.walk(runs_folder)), sorted(os.walk(prepared))) == before

@@ -30,6 +30,7 @@ from palenka.evaluation.scoring import Scorer, encode
 from palenka.evaluation.statistics import task_accuracy
 from palenka.paths import ROOT
 from palenka.plan import DistillConfig, Plan, load_plan, make_plan
+from palenka.report.cost import describe
 from palenka.report.model_card import write_model_card
 from palenka.revisions import POINTS, EvaluationConfig, RevisionPlan, Subset, evenly_spread, revision_name
 from palenka.runs import Run
@@ -124,7 +125,7 @@ def test_a_step_passes_a_point_once_and_of_several_the_last(before: int, now: in
 def test_without_a_section_no_step_passes_a_point(teacher: Path) -> None:
     plan = plan_of(student(evaluation=None))
     assert plan.revisions.passed(0, 10**12) is None
-    assert "revisions" not in plan.describe()
+    assert "revisions" not in describe(plan)
 
 
 # The items
@@ -227,7 +228,7 @@ def test_evaluation_is_no_part_of_what_a_run_is(teacher: Path, items: Path) -> N
 
 def test_a_dry_run_says_what_will_be_scored_and_when(teacher: Path) -> None:
     plan = plan_of(student())
-    described = plan.describe()
+    described = describe(plan)
     assert f"{plan.words:,} words seen; 3 of 4 revisions lie within: 100, 200, 300; " in described
     assert "each is scored on pairs: 7 items, 14 texts" in described
     assert "each is scored on contexts: 4 items, 8 texts" in described

@@ -11,13 +11,13 @@ import tiny
 from palenka.config import UserError, compose, read_yaml
 from palenka.models import ModelConfig, count_parameters_of
 from palenka.paths import ROOT
-from palenka.plan import DistillConfig, TrainConfig, find_recipe, load_plan, training_flops_per_token
+from palenka.plan import DistillConfig, TrainConfig, load_plan
 from palenka.prepare import prepare
+from palenka.report.cost import describe, read_estimate
 
 CONFIG = ROOT / "config"
 RUNS = {path.relative_to(CONFIG).as_posix(): path for path in CONFIG.rglob("*.yaml") if "name" in read_yaml(path)}
 PUBLISHED_VOCABULARY = tiny.TOKEN_IDS | {"vocab_size": 16_000}
-TOKENS_OF_AN_EPOCH = 15e6  # 10M words of BabyLM at 1.5 tokens each, as measured on a sample of it
 
 # Of the study's configs under Hugging Face's own classes, with 16,000 tokens.
 PUBLISHED_PARAMETERS = {
@@ -102,19 +102,18 @@ def test_headers_say_what_how_at_what_cost_and_what_to_expect(run: str) -> None:
 
 
 @pytest.mark.parametrize("run", sorted(run for run in RUNS if " FLOPs" in header_of(RUNS[run])))
-def test_the_cost_in_a_header_is_what_the_run_will_compute(run: str) -> None:
+def test_the_cost_in_a_header_is_what_the_run_will_compute(
+    run: str, runs_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALENKA_DATA", str(tmp_path))
     stated = re.search(r"# Cost: (\S+) FLOPs, (\d+(?:\.\d)?) (h|min) of one A100", header_of(RUNS[run]))
     assert stated
-    values = compose(RUNS[run])
-    student = shape_of(RUNS[run]).hugging_face(PUBLISHED_VOCABULARY)
-    recipes = [find_recipe(teacher["run"]) for teacher in values.get("teachers", [])]
-    teachers = [shape_of(recipe).hugging_face(PUBLISHED_VOCABULARY) for recipe in recipes if recipe]
-    epoch = TOKENS_OF_AN_EPOCH * (10 if values["data"]["name"] == "strict" else 1)
-    flops = training_flops_per_token(student, teachers, values["data"]["seq_length"])
-    flops *= values["training"]["num_epochs"] * epoch
+    words = 10**8 if compose(RUNS[run])["data"]["name"] == "strict" else 10**7
+    estimate = read_estimate(RUNS[run], [words])
+    flops = estimate.flops.of() * estimate.tokens_per_step * estimate.lengths[0].steps
     assert float(stated[1]) == pytest.approx(flops, rel=0.05)
     seconds = float(stated[2]) * {"h": 3600, "min": 60}[stated[3]]
-    assert seconds == pytest.approx(flops / (0.4 * 312e12), rel=0.3, abs=45)
+    assert seconds == pytest.approx(flops / (0.4 * 312e12), rel=0.06, abs=31)
 
 
 @pytest.fixture(scope="module")
@@ -137,11 +136,11 @@ def test_every_config_has_a_plan_before_its_teachers_are_trained(
 ) -> None:
     for variable in ("PALENKA_DATA", "PALENKA_EVAL"):
         monkeypatch.setenv(variable, str(prepared_for_all))
-    monkeypatch.setattr("palenka.plan.matrix_rate", lambda device, precision: 1e12)
+    monkeypatch.setattr("palenka.report.cost.this_machine", lambda: tiny.MACHINE)
     program = command_of(RUNS[run])[-3]
     schema = TrainConfig if program == "train.py" else DistillConfig
     plan = load_plan(RUNS[run], ["training.num_epochs=40", "training.max_steps=null"], schema, dry_run=True)
-    described = plan.describe()
+    described = describe(plan)
     assert f"name: {plan.config.name}" in described
     assert all("not trained yet: python train.py --config config/" in line
                for line in described.splitlines() if line.startswith("  teacher "))  # fmt: skip
@@ -159,7 +158,7 @@ def test_an_experiment_plans_its_own_config_from_any_folder(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("palenka.plan.matrix_rate", lambda device, precision: 1e12)
+    monkeypatch.setattr("palenka.report.cost.this_machine", lambda: tiny.MACHINE)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     short = ["data.name=tiny", "training.num_epochs=null", "training.max_steps=3"]
     monkeypatch.setattr(sys, "argv", [str(script), *short, "--dry-run"])

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from palenka.devices import GIB, HERE, Device
 from palenka.files import write_json
 from palenka.models import ModelConfig, build_model, quiet_transformers
 from palenka.tokenizer import load_tokenizer, save_tokenizer
@@ -23,6 +24,8 @@ LLAMA: Mapping[str, Any] = {
     "num_attention_heads": 2,
 }  # fmt: skip
 TOKEN_IDS = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+
+MACHINE = Device(HERE, 2e12, 1e12, 16 * GIB, 5e10, "made up", "cpu")
 
 DETERMINERS = ("the", "a", "this", "every", "one")
 NOUNS = ("cat", "dog", "child", "teacher", "boat", "garden", "river", "letter", "window", "farmer")

@@ -60,6 +60,14 @@ class Objective(nn.Module):
         super().__init__()
         self.config = config
 
+    def flops(self, context: int) -> float:
+        """Matrix-product FLOPs of one token of training, in windows of `context` tokens, beside those of the models.
+
+        6 for each weight of the matrices that the objective owns: 2 forward, 4 backward. One that multiplies more than
+        its own matrices adds that.
+        """
+        return 6.0 * sum(parameter.numel() for parameter in self.parameters() if parameter.ndim == 2)
+
 
 class TokenObjective(Objective):
     """A term that depends on logits, given chunk by chunk; it owns no parameters."""
@@ -106,9 +114,10 @@ class States:
 
 
 class StateObjective(Objective):
-    """A term that depends on states inside the models."""
+    """A term that depends on states inside the models; `vocabulary_heads`: how many it puts states through at once."""
 
     needs_hidden_states: bool = True
+    vocabulary_heads: int = 0
 
     @property
     def repeated(self) -> Sequence[nn.Module]:

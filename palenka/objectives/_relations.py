@@ -36,6 +36,7 @@ class RelationObjective(StateObjective):
     def __init__(self, config: Config, student: ModelShape, teachers: Sequence[TeacherShape]) -> None:
         super().__init__(config, student, teachers)
         self.shares = [teacher.share for teacher in teachers]
+        self.widths = (student.attention_size, [teacher.attention_size for teacher in teachers])
         self.pairs = chosen_pairs(config.layers, student, teachers)
         for i, j in (pair for pairs in self.pairs for pair in pairs):
             if not (i and j):
@@ -57,6 +58,12 @@ class RelationObjective(StateObjective):
     @property
     def attention_pairs(self) -> Sequence[Sequence[tuple[int, int]]]:
         return self.pairs
+
+    def flops(self, context: int) -> float:
+        """One product of all tokens of a window with each other for each pair, trained in the student."""
+        student, teachers = self.widths
+        widths = sum(len(pairs) * (3 * student + teacher) for pairs, teacher in zip(self.pairs, teachers, strict=True))
+        return super().flops(context) + 2.0 * context * widths
 
     def related(self, attention: Attention) -> tuple[Tensor, Tensor]:
         """The two sides of the relation, each (batch, heads, time, d)."""

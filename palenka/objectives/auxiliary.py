@@ -49,6 +49,8 @@ class Auxiliary(StateObjective):
         for layer in self.layers:
             if not 1 <= layer <= depth:
                 raise UserError(f"auxiliary.layers: the student has layers 1 to {depth}, there is no {layer}")
+        self.vocabulary_heads = len(self.layers)
+        self.head_sizes = [shape.hidden_size * shape.vocab_size for shape in (student, *teachers)]
         self.adapters = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in self.layers)
         self.norms = nn.ModuleList(nn.RMSNorm(width) for _ in self.layers)
         own = self.layers if config.own_heads else ()
@@ -57,6 +59,12 @@ class Auxiliary(StateObjective):
         self.projections = nn.ModuleList(
             nn.ModuleList(nn.Linear(width, teacher.hidden_size, bias=False) for _ in guided) for teacher in teachers
         )
+
+    def flops(self, context: int) -> float:
+        """Also each layer's way through the lent head, which gets no gradient, and the teachers' through theirs."""
+        student, *teachers = self.head_sizes
+        lent = 0 if self.config.own_heads else len(self.layers)
+        return super().flops(context) + 4.0 * lent * student + 2.0 * sum(teachers)
 
     def forward(self, student: States, teachers: Sequence[States], mask: Tensor) -> Tensor:
         features = [

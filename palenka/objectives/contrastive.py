@@ -52,6 +52,13 @@ class Contrastive(StateObjective):
             for width, pairs in zip(widths, self.pairs, strict=True)
         )
 
+    def flops(self, context: int) -> float:
+        """Also the cosines within full groups; the teachers' projections hand no gradient on."""
+        of_teachers = sum(matrix.numel() for matrix in self.teacher_projections.parameters())
+        candidates = self.config.group * context
+        cosines = 6 * self.config.projection_size * candidates * sum(map(len, self.pairs))
+        return super().flops(context) - 2 * of_teachers + cosines
+
     def forward(self, student: States, teachers: Sequence[States], mask: Tensor) -> Tensor:
         losses = [
             [

@@ -1,6 +1,5 @@
 """A comparison as a person reads it in the terminal, with what its numbers do and do not speak of."""
 
-import textwrap
 from collections import Counter
 from statistics import mean, stdev
 
@@ -8,9 +7,8 @@ from palenka.evaluation.comparison import SEED, ItemDifference, SeedDifference
 from palenka.report.compare import Comparison, TaskComparison
 from palenka.report.results import Run
 from palenka.report.tables import listed, percent
+from palenka.report.text import plain_table, wrapped
 
-WIDTH = 100
-GAP = "  "
 SIGNIFICANT = 0.05
 FEW_ITEMS = 20
 NORMAL_P = "from its paired standard error under a normal distribution"
@@ -21,34 +19,17 @@ def terminal_text(found: Comparison, show_all: bool) -> str:
     """Tasks, seeds, then what within the tasks differs; at most 100 columns wide."""
     parts = [
         "\n".join([*_sides(found), f"Accuracy in percent, ties count half; A − B in points; {_conventions(found)}."]),
-        _table(_task_rows(found)),
-        "\n".join(_wrapped(text) for text in _seeds(found)),
-        *(_table(rows) for rows in [_seed_rows(found)] if len(rows) > 1),
+        plain_table(_task_rows(found)),
+        "\n".join(wrapped(text) for text in _seeds(found)),
+        *(plain_table(rows) for rows in [_seed_rows(found)] if len(rows) > 1),
         *(_breakdown(found, task, show_all) for task in found.tasks),
-        "\n".join(_wrapped(text) for text in _notes(found)),
+        "\n".join(wrapped(text) for text in _notes(found)),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
-
-
-def _table(rows: list[list[str]]) -> str:
-    """The first column to the left, shortened where the row would be too wide; the others to the right."""
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    room = WIDTH - sum(widths[1:]) - len(GAP) * (len(widths) - 1)
-    widths[0] = min(widths[0], room)
-    lines = []
-    for name, *cells in rows:
-        short = name if len(name) <= room else f"{name[: room - 1]}…"
-        right = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
-        lines.append(GAP.join([short.ljust(widths[0]), *right]))
-    return "\n".join(line.rstrip() for line in [lines[0], "-" * len(lines[0]), *lines[1:]])
-
-
 def _sides(found: Comparison) -> list[str]:
-    return [_wrapped(f"{side}  {', '.join(map(_named, runs))}") for side, runs in (("A", found.a), ("B", found.b))]
+    return [wrapped(f"{side}  {', '.join(map(_named, runs))}") for side, runs in (("A", found.a), ("B", found.b))]
 
 
 def _named(run: Run) -> str:
@@ -129,8 +110,8 @@ def _breakdown(found: Comparison, task: TaskComparison, show_all: bool) -> str:
             part = parts[name]
             cells = [percent(part.a), percent(part.b), signed(part.difference), interval(part)]
             rows.append([name, *cells, p_value(corrected[name])])
-    summary = _wrapped(f"{task.task}: Holm p below {SIGNIFICANT} for {listed(counts)}.")
-    return f"{summary}\n\n{_table(rows)}" if len(rows) > 1 else summary
+    summary = wrapped(f"{task.task}: Holm p below {SIGNIFICANT} for {listed(counts)}.")
+    return f"{summary}\n\n{plain_table(rows)}" if len(rows) > 1 else summary
 
 
 def _notes(found: Comparison) -> list[str]:

@@ -1,0 +1,376 @@
+"""What a run will cost: FLOPs against a count of the products that are run, memory against what autograd keeps."""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import terms
+import tiny
+import torch
+import yaml
+from conftest import Call, WriteConfig
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from palenka import cli, cost, objectives, probe
+from palenka.config import UserError, load
+from palenka.cost import Shared, fitting_cohort, flops_per_token, forward_flops, memory, step_seconds, total_steps
+from palenka.devices import DEVICES, GIB, HERE, find_devices
+from palenka.distiller import Distiller
+from palenka.fast_layers import is_onednn_usable
+from palenka.models import ModelConfig, model_shape
+from palenka.objectives import TeacherShape
+from palenka.paths import ROOT
+from palenka.plan import DistillConfig, TrainConfig, Workload, load_plan, make_workload
+from palenka.probe import Measurement, affordable_sequences, measure
+from palenka.report.cost import describe, read_estimate
+from palenka.teachers import Teachers
+
+MakeWork = Callable[..., Workload]
+GPTJ = {**tiny.GPT2, "architecture": "gptj", "hidden_size": 32, "rotary_dim": 8}
+GRID = {
+    "axes": {
+        "objective.logit.weight": [0.1, 0.3, 0.5, 0.7, 1.0], "objective.hidden_state.weight": [0.1, 0.3, 0.5, 0.7, 1.0],
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _no_data(runs_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is prepared and nothing trained, unless a test asks for it; this machine is a made-up one."""
+    monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "nothing"))
+    monkeypatch.setattr("palenka.report.cost.this_machine", lambda: tiny.MACHINE)
+
+
+@pytest.fixture
+def work(teacher: Path, write_config: WriteConfig) -> MakeWork:
+    """work(*overrides) is the workload of tiny.distill_values()."""
+    file = write_config(tiny.distill_values())
+    return lambda *overrides: make_workload(load(file, overrides, DistillConfig), str(file))
+
+
+class FlopCounter(TorchDispatchMode):
+    """Counts by PyTorch's formulas; its own FlopCounterMode cannot see gradients that are taken within a forward."""
+
+    total = 0
+    formulas = flop_registry | {
+        torch.ops.mkldnn._linear_pointwise: lambda states, weight, *rest, out_val: 2 * states.numel() * weight.shape[0]
+    }
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if formula := self.formulas.get(func._overloadpacket):
+            self.total += formula(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def counted(model: Distiller, inputs: torch.Tensor, labels: torch.Tensor) -> int:
+    """FLOPs of matrix products in one training step, as they are run."""
+    is_onednn_usable(torch.float32)  # the small products that it tries are none of the step's
+    with FlopCounter() as counter:
+        model(inputs, labels, terms.whole(labels))[0].backward()
+    return counter.total
+
+
+def with_objectives(*names: str) -> Distiller:
+    """A Llama student of a GPT-2 and a Llama, by objectives of weight 1; contrasts within two windows."""
+    student, teachers = tiny.model(tiny.LLAMA), [tiny.model(tiny.GPT2), tiny.model({**tiny.LLAMA, "hidden_size": 32})]
+    shapes = [
+        TeacherShape(**vars(model_shape(model.config)), share=0.5, layer_pairs=pairs)
+        for model, pairs in zip(teachers, terms.PAIRS, strict=True)
+    ]
+    shape = model_shape(student.config)
+    built = {name: terms.objective(name, shape, shapes, **terms.ADDITIVE.get(name, {})) for name in names}
+    return Distiller(student, Teachers(teachers), built).train()
+
+
+# FLOPs
+
+
+def test_flops_by_hand(work: MakeWork) -> None:
+    # Student: two layers of 4 · 16² + 3 · 16 · 32 weights, a head of 320 · 16, attention over 16 tokens.
+    student = 6 * (2 * (4 * 16**2 + 3 * 16 * 32) + 320 * 16) + 12 * 2 * 16 * 16
+    # Teacher: three layers of 4 · 24² + 2 · 24 · 48 weights, the tied head; two projections from 16 to 24.
+    teacher = 2 * (3 * (4 * 24**2 + 2 * 24 * 48) + 320 * 24) + 4 * 3 * 24 * 16
+    assert flops_per_token(work()) == Shared(student + 6 * 2 * 16 * 24, teacher)
+
+
+def test_flops_are_counted_only_for_what_is_computed(work: MakeWork) -> None:
+    whole = flops_per_token(work())
+    without_logits = flops_per_token(work("objective.logit.weight=0"))
+    assert whole.teachers - without_logits.teachers == 2 * 320 * 24  # the teacher's head
+    assert flops_per_token(work("objective.logit.weight=0", "objective.hidden_state.weight=0")).teachers == 0
+    only_states = flops_per_token(work("objective.logit.weight=0", "objective.hard_target.weight=0"))
+    assert whole.student - only_states.student == 6 * 320 * 16  # the student's head
+
+
+@pytest.mark.parametrize("keys", [tiny.LLAMA, tiny.GPT2, GPTJ], ids=lambda keys: keys["architecture"])
+def test_flops_are_those_that_a_model_runs(keys: Mapping[str, Any]) -> None:
+    inputs, labels = tiny.batch(sequences=4, length=16)
+    student = tiny.model(keys)
+    hard_target = terms.objective("hard_target", model_shape(student.config), [])
+    model = Distiller(student, Teachers([]), {"hard_target": hard_target})
+    expected = 3 * forward_flops(student.config, 16) * inputs.numel()
+    assert counted(model, inputs, labels) == pytest.approx(expected, rel=0.005)  # rotary angles are a product, too
+
+
+@pytest.mark.parametrize("name", sorted({*objectives.available()} - {"hard_target"}))
+def test_every_objective_states_the_flops_it_adds(name: str) -> None:
+    inputs, labels = tiny.batch(sequences=4, length=16)
+    model = with_objectives("hard_target", name)
+    added = counted(model, inputs, labels) - counted(with_objectives("hard_target"), inputs, labels)
+    head = getattr(model.objectives[name], "teacher_logits", "none") != "none"
+    of_teachers = sum(forward_flops(teacher.config, 16, with_head=head) for teacher in model.teachers.models)
+    expected = (model.objectives[name].flops(16) + of_teachers) * inputs.numel()
+    assert added == pytest.approx(expected, rel=0.005)
+
+
+# Memory
+
+
+def kept(keys: Mapping[str, Any], layers: int, low: bool) -> int:
+    """Bytes that autograd keeps of a forward pass of (4, 16) tokens, beside parameters."""
+    model = tiny.model({**keys, "num_hidden_layers": layers}).train()
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    sizes: dict[int, int] = {}
+    held = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            sizes[storage.data_ptr()] = storage.nbytes()
+            held.append(tensor)
+        return tensor
+
+    precision = torch.autocast("cpu", torch.bfloat16) if low else nullcontext()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), precision:
+        model.base_model(tiny.batch(sequences=4, length=16)[0], use_cache=False)
+    return sum(sizes.values())
+
+
+@pytest.mark.parametrize("low", [False, True], ids=["fp32", "bf16"])
+@pytest.mark.parametrize("keys", [tiny.LLAMA, tiny.GPT2, GPTJ], ids=lambda keys: keys["architecture"])
+def test_a_layer_keeps_what_the_formula_says(work: MakeWork, keys: Mapping[str, Any], low: bool) -> None:
+    wide = {**keys, "hidden_size": 96, "intermediate_size": 160}
+    model = ModelConfig(**wide).hugging_face(tiny.TOKEN_IDS)
+    stated = cost._kept_of_layer(model, work(f"training.precision={'bf16' if low else 'fp32'}"), "cpu")
+    weights = 4 * 96**2 + (3 if keys is tiny.LLAMA else 2) * 96 * 160
+    found = kept(wide, 3, low) - kept(wide, 2, low) - (2 * weights if low else 0)
+    assert stated * 4 * 16 == pytest.approx(found, rel=0.02)
+
+
+def test_memory_by_hand(work: MakeWork) -> None:
+    found = memory(work(), "cpu")
+    student = 2 * (4 * 16**2 + 3 * 16 * 32 + 2 * 16) + 16 + 2 * 320 * 16 + 2 * 16 * 24
+    teacher_layer = 4 * 24**2 + 2 * 24 * 48 + 9 * 24 + 48 - 24 + 24
+    assert found.students == 16 * student + 4 * 320 * 16
+    assert found.teachers == 4 * work().teachers[0].parameters["total"] >= 4 * 3 * teacher_layer
+    tokens = 8 * 16
+    layer = 40 * 16 + 16 * 32 + 4 * 2 * 16  # two heads of 16 probabilities
+    assert found.kept == 1.5 * tokens * (2 * layer + 12 * 16)
+    assert found.outputs == 1.5 * tokens * 4 * 24 * 4  # embeddings and three layers
+    assert found.transient == 1.5 * 4 * tokens * 320 * (5 + 4 + 1)  # logits and losses of all 128 tokens
+    assert found.total == sum(vars(found).values())
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_memory_grows_with_what_needs_it(work: MakeWork, kind: cost.Kind) -> None:
+    plain = memory(work(), kind).total
+    grown = (
+        "training.batch_size=16", "data.seq_length=32", "student.hidden_size=32", "student.num_hidden_layers=4",
+        "teachers=[{run: teacher}, {run: teacher}]", "objective.auxiliary={weight: 1}",
+    )  # fmt: skip
+    for override in grown:
+        assert memory(work(override), kind).total > plain, override
+    assert memory(work("training.micro_batch_size=2"), kind).total < plain
+    assert memory(work("objective.hidden_state.weight=0"), kind).total < plain
+    assert memory(work("training.precision=bf16"), kind).kept < memory(work(), kind).kept
+
+
+def test_a_gpu_has_low_precision_wherever_one_asks(work: MakeWork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("palenka.plan.fast_precision", lambda device: "fp32")  # a CPU without bf16
+    chosen = {p: work(f"training.precision={p}") for p in ("auto", "bf16", "fp32")}
+    for kind, alike in (("cuda", "bf16"), ("cpu", "fp32")):
+        assert memory(chosen["auto"], kind) == memory(chosen[alike], kind)
+        device = replace(tiny.MACHINE, kind=kind)
+        assert step_seconds(chosen["auto"], device) == step_seconds(chosen[alike], device)
+
+
+def test_a_cohort_adds_the_state_of_each_student_and_nothing_else(work: MakeWork) -> None:
+    sizes = [memory(work(), "cuda", students).total for students in range(1, 6)]
+    trained = work().parameters["total"] + work().owned_parameters
+    assert [after - before for before, after in pairwise(sizes)] == [16 * trained] * 4
+
+
+def test_a_cohort_fits_up_to_the_devices_memory(work: MakeWork) -> None:
+    three = memory(work(), "cuda", 3).total
+    room = replace(DEVICES[0], memory=(three + 1) / cost.USABLE)
+    assert fitting_cohort(work(), room, cells=25) == 3
+    assert fitting_cohort(work(), room, cells=2) == 2
+    assert fitting_cohort(work(), replace(room, memory=1000.0), cells=25) == 0
+
+
+# Time and length
+
+
+def test_teachers_are_paid_once_a_cohort() -> None:
+    amount = Shared(student=2.0, teachers=7.0)
+    assert amount.of() == 9.0
+    assert amount.of(25, 25) == 57.0
+    assert amount.of(25, 8) == 50.0 + 4 * 7.0
+    assert amount.of(25, 1) == 25 * amount.of()
+
+
+def test_time_follows_the_device_and_a_measured_share(work: MakeWork) -> None:
+    slow, fast = tiny.MACHINE, replace(tiny.MACHINE, low_rate=4e12, full_rate=2e12, bandwidth=1e11)
+    assert step_seconds(work(), slow).of() == pytest.approx(2 * step_seconds(work(), fast).of())
+    tokens = 8 * 16
+    at_share = step_seconds(work(), slow, share=0.25)
+    assert at_share.of() == pytest.approx(flops_per_token(work()).of() * tokens / (0.25 * 1e12))
+    launched = step_seconds(work(), replace(fast, kind="cuda", low_rate=1e30, full_rate=1e30, bandwidth=1e30))
+    assert launched == Shared(cost.LAUNCH * 2 * 140, cost.LAUNCH * 3 * 30)  # layers of a Llama and of a GPT-2
+
+
+def test_steps_without_data_are_those_of_the_text_once_it_is_there(prepared: Path, write_config: WriteConfig) -> None:
+    training = {**tiny.train_values()["training"], "max_steps": None, "num_epochs": 3}
+    values = tiny.train_values(training=training)
+    values["data"]["window_start"] = "anywhere"
+    plan = load_plan(write_config(values), [], TrainConfig)
+    text = json.loads((prepared / "prepared.json").read_text())["splits"]["train"]
+    rate = text["tokens"] / text["words"]
+    assert total_steps(plan.config, text["words"], rate) == pytest.approx(plan.total_steps, rel=0.02)
+    half = plan.config.model_copy(update={"data": plan.config.data.model_copy(update={"fraction": 0.5})})
+    assert total_steps(half, 2 * text["words"], rate) == total_steps(plan.config, text["words"], rate)
+
+
+# Devices
+
+
+def test_devices_are_found_by_name() -> None:
+    assert [device.name for device in find_devices(["h100", "here"], tiny.MACHINE)] == ["H100", HERE]
+    assert find_devices([], tiny.MACHINE) == [*DEVICES, tiny.MACHINE]
+    with pytest.raises(UserError, match="unknown device 'A41'; known: A40, A100-40GB, .*, here"):
+        find_devices(["A41"], tiny.MACHINE)
+
+
+def test_this_machine_is_measured() -> None:
+    here = cost.this_machine()
+    assert here.name == HERE
+    assert min(here.low_rate, here.full_rate, here.bandwidth) > 1e6
+    assert here.memory > GIB / 4
+
+
+# The probe
+
+
+def test_a_probe_measures_real_steps(work: MakeWork, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "this_machine", lambda: tiny.MACHINE)
+    monkeypatch.setattr(probe, "STEPS", 2)
+    found = measure(work("training.micro_batch_size=4"))
+    assert 0 < found.fastest <= found.seconds <= found.slowest
+    assert found.sequences == 8
+    assert found.tokens_per_second == pytest.approx(8 * 16 / found.seconds)
+    assert found.share == pytest.approx(flops_per_token(work()).of() * found.tokens_per_second / 1e12)
+    assert found.memory > GIB / 16
+
+
+def test_a_probe_takes_as_many_sequences_as_it_has_time_for(work: MakeWork) -> None:
+    room = probe.SECONDS / (1 + probe.STEPS)
+    whole = work("training={batch_size: 64, micro_batch_size: 16}")
+    assert affordable_sequences(whole, room) == 64
+    assert affordable_sequences(whole, 1.5 * room) == 32  # two of the four micro-batches
+    assert affordable_sequences(whole, 8 * room) == 8  # half a micro-batch
+    assert affordable_sequences(whole, 1000 * room) == 1
+
+
+# The command
+
+
+def test_a_dry_run_names_what_a_run_costs(teacher: Path, write_config: WriteConfig) -> None:
+    plan = load_plan(write_config(tiny.distill_values()), [], DistillConfig)
+    text = describe(plan)
+    for expected in (
+        f"student: llama, {plan.parameters['total']:,} parameters", "teacher teacher: ", "[(2, 1), (3, 2)]",
+        "objectives: 768 parameters of their own",  # two projections of 16 · 24
+        f"{plan.windows.epoch_size(0):,} windows of 16 tokens", "8 steps of 8 sequences", "FLOPs", "GiB", "predicted",
+        *(device.name for device in DEVICES), "this machine",
+    ):  # fmt: skip
+        assert expected in text
+    assert yaml.safe_load(text.split("\n\n")[0]) == plan.resolved
+
+
+def test_cost_needs_neither_data_nor_trained_teachers(call: Call, tmp_path: Path) -> None:
+    file = ROOT / "config" / "distillation" / "PalenkaLlama1-58M.yaml"
+    code, output, errors = call(cli.main, ["cost", "--config", str(file), "--json", str(tmp_path / "c.json")])
+    assert (code, errors) == (0, "")
+    for expected in ("58,343,936 parameters", "704,928,768 parameters", "20,971,520 parameters of their own",
+                     "10M words, 6 epochs", "100M words, 6 epochs", "A40", "H100", "this machine"):  # fmt: skip
+        assert expected in output
+    (found,) = json.loads((tmp_path / "c.json").read_text())
+    ten, hundred = found["devices"]["A40"]["lengths"].values()
+    assert hundred["steps"] == pytest.approx(10 * ten["steps"], rel=1e-3)
+    assert ten["seconds"] == pytest.approx(ten["steps"] * sum(found["devices"]["A40"]["seconds_per_step"].values()))
+
+
+def test_a_run_of_fixed_length_costs_the_same_on_any_text(call: Call, write_config: WriteConfig) -> None:
+    file = write_config(tiny.train_values())
+    code, output, _ = call(cli.main, ["cost", "--config", str(file), "--device", "A40", "--words", "1M,10M"])
+    assert code == 0
+    assert "8 steps, whatever the number of words" in output
+    assert "1M" not in output.replace(str(file), "")
+
+
+def test_a_grid_pays_its_teachers_once_a_cohort(
+    call: Call, teacher: Path, write_config: WriteConfig, tmp_path: Path
+) -> None:
+    file = write_config(tiny.distill_values() | {"grid": GRID})
+    found = read_estimate(file, [10**6])
+    assert found.cells == 25
+    assert found.cohort_on(DEVICES[0]) == 25
+    arguments = ["cost", "--config", str(file), "--device", "H100", "--json", str(tmp_path / "c.json")]
+    code, output, _ = call(cli.main, arguments)
+    assert code == 0
+    assert "25 cells" in output
+    (record,) = json.loads((tmp_path / "c.json").read_text())
+    step, (length,) = record["devices"]["H100"]["seconds_per_step"], record["devices"]["H100"]["lengths"].values()
+    assert length["grid_seconds"] == pytest.approx(8 * (25 * step["student"] + step["teachers"]))
+
+
+def test_a_measurement_rules_the_estimates_of_all_devices(
+    call: Call, teacher: Path, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = Measurement(0.5, 0.4, 0.6, 256.0, tiny.MACHINE, 0.125, 3 * GIB, 8)
+    monkeypatch.setattr("palenka.report.cost.measure_apart", lambda work: measured)
+    file = write_config(tiny.distill_values())
+    _, output, _ = call(cli.main, ["cost", "--config", str(file), "--device", "here,A40", "--probe"])
+    for expected in ("256 tokens/s (0.5 s a step, 0.4 to 0.6, on 8 sequences)", "12% of 1 TFLOP/s", "3.0 GiB"):
+        assert expected in " ".join(output.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--device", "A41"], "--device: unknown device 'A41'; known: A40"),
+        (["--words", "many"], "--words: expected a number of words above 0, such as 250000, 500K or 1M, got 'many'"),
+        (["--words", "0"], "--words: expected a number of words"),
+        (["--config", "nothing.yaml"], "nothing.yaml: no such file"),
+    ],
+)
+def test_bad_input_is_a_message(call: Call, write_config: WriteConfig, arguments: list[str], expected: str) -> None:
+    file = ["--config", str(write_config(tiny.train_values()))]
+    code, output, errors = call(cli.main, ["cost", *file, *arguments])
+    assert (code, output) == (2, "")
+    assert expected in errors
+
+
+def test_a_config_that_is_no_run_is_named_with_its_problems(call: Call, write_config: WriteConfig) -> None:
+    bad = tiny.distill_values() | {"grid": {"axes": {}}}
+    for values, expected in ((bad, "grid.axes"), (tiny.train_values(modell=1), "unknown key; did you mean 'model'?")):
+        code, _, errors = call(cli.main, ["cost", "--config", str(write_config(values))])
+        assert code == 2
+        assert expected in errors
