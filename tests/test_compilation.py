@@ -1,0 +1,97 @@
+"""Compiled parts of a step: the same training but for rounding, resumed as before; what happens without a compiler."""
+
+import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import terms
+import tiny
+import torch
+from test_training import Killed, kill_at, outcome, plan_for, records, train_run
+
+from palenka import assembly, hardware
+from palenka.cohort import train
+from palenka.config import UserError
+from palenka.distiller import Distiller
+from palenka.runs import Run
+from palenka.training import Trainer
+
+needs_compiler = pytest.mark.skipif(
+    hardware.compiler_problem(tiny.CPU) is not None, reason="compiling does not work here"
+)
+STUDENT = {**tiny.LLAMA, "num_hidden_layers": 2}
+
+
+def values(name: str, compiles: Any) -> dict[str, Any]:
+    changed = tiny.distill_values(name=name, student=STUDENT)
+    changed["training"] |= {"compile": compiles, "micro_batch_size": 4}
+    return changed
+
+
+@needs_compiler
+def test_a_compiled_training_is_the_same_but_for_rounding_and_resumes_bit_by_bit(teacher: Path) -> None:
+    plain = train_run(values("plain", False))
+    compiled = train_run(values("compiled", True))
+    for ours, expected in zip(records(compiled, "train"), records(plain, "train"), strict=True):
+        for key in ("loss", "hard_target", "logit", "hidden_state", "grad_norm"):
+            assert ours[key] == pytest.approx(expected[key], rel=2e-5)
+    assert [r["loss"] for r in records(compiled, "dev")] == pytest.approx([r["loss"] for r in records(plain, "dev")])
+
+    plan = plan_for(values("killed", True))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, Trainer, "_clip", 7)
+        train(plan)
+    gc.collect()
+    assert outcome(train(plan))["weights"] == outcome(compiled)["weights"]
+
+
+@needs_compiler
+def test_students_that_differ_in_weights_share_what_is_compiled(teacher: Path) -> None:
+    """More students than PyTorch would compile one function for: it would go on uncompiled, without a word."""
+    torch.compiler.reset()
+    limit = torch._dynamo.config.recompile_limit
+    batch, labels = tiny.batch()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    for number in range(limit + 2):
+        plan = plan_for(values(f"cell-{number}", True) | {"objective": {"logit": {"weight": 0.1 + number}}})
+        trainer = Trainer(plan, Run(plan.config.name, plan.runs), plan.identity())
+        assert isinstance(trainer.distiller, Distiller)
+        trainer.distiller(batch, labels, terms.whole(labels))[0].backward()
+        if number == 0:
+            compiled = counters["stats"]["unique_graphs"]
+    assert compiled > 0
+    assert counters["stats"]["unique_graphs"] == compiled
+    assert not counters["recompile_limit"]
+
+
+@pytest.mark.parametrize(("wanted", "steps"), [(False, 10**9), ("auto", 8)])
+def test_a_short_training_or_one_told_not_to_is_not_compiled(wanted: Any, steps: int, teacher: Path) -> None:
+    plan = plan_for(values("run", wanted), max_steps=steps)
+    assert not assembly.is_to_be_compiled(plan, tiny.CPU, speaks=True)
+
+
+def test_a_long_training_is_compiled_where_a_compiler_is_at_hand_and_says_so_where_not(
+    teacher: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_for(values("long", "auto"), max_steps=10**9)
+    monkeypatch.setattr(assembly, "compiler_problem", lambda device: None)
+    assert assembly.is_to_be_compiled(plan, tiny.CPU, speaks=True)
+    monkeypatch.setattr(assembly, "compiler_problem", lambda device: "no C++ compiler")
+    assert not assembly.is_to_be_compiled(plan, tiny.CPU, speaks=False)
+    assert capsys.readouterr().err == ""
+    assert not assembly.is_to_be_compiled(plan, tiny.CPU, speaks=True)
+    assert capsys.readouterr().err == "long: trained uncompiled, for compiling does not work here: no C++ compiler\n"
+    with pytest.raises(UserError, match="training.compile: true, but compiling does not work here: no C"):
+        assembly.is_to_be_compiled(plan_for(values("demanded", True)), tiny.CPU, speaks=True)
+
+
+def test_a_missing_compiler_is_noticed(tmp_path: Path) -> None:
+    code = "import torch; from palenka.hardware import compiler_problem; print(compiler_problem(torch.device('cpu')))"
+    environment = {"CXX": str(tmp_path / "no-such-compiler"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True)
+    assert done.stdout.strip() not in ("", "None"), done.stderr
