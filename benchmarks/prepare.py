@@ -6,8 +6,8 @@ The folder holds a `.txt` file a domain, as a prepared data folder does below te
 language-modelling examples do: train a BPE tokenizer of the same kind with the tokenizers library, tokenise lines with
 `datasets.map` in as many processes as there are threads, and cut the stream into blocks of 128. Ours reads the text as
 plain domains, cleans it (there is little left to do), and writes words, lines and documents beside the tokens. Both run
-as processes of their own, imports included, and take turns; the numbers of tokens must agree, and the first round is not
-timed. Peak memory is the first process's.
+as processes of their own, imports included, and take turns; the numbers of tokens must agree, and the first round is
+not timed. Peak memory is the first process's.
 """
 
 import argparse
