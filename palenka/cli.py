@@ -63,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser(description, prog="palenka")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
-        _add_download, _add_prepare, _add_demo_text, _add_cost, _add_evaluate, _add_submission, _add_compare,
-        _add_report,
+        _add_download, _add_prepare, _add_demo_text, _add_cost, _add_grid, _add_evaluate, _add_submission,
+        _add_compare, _add_report,
     ):  # fmt: skip
         add(commands)
     parsed = parser.parse_args(arguments)
@@ -140,6 +140,41 @@ def _add_cost(commands: Any) -> None:
 
         devices = parsed.device.split(",") if parsed.device else []
         print_cost(parsed.config, devices, parsed.words.split(","), parsed.probe, parsed.json)
+
+    parser.set_defaults(run=run)
+
+
+def _add_grid(commands: Any) -> None:
+    parser = commands.add_parser("grid", help="train many students on one teacher pass, rank them, retrain the best")
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the grid's YAML file")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="override a key of the config")
+    parser.add_argument("--dry-run", action="store_true", help="print cells, cohorts, memory and cost, train nothing")
+    step = parser.add_mutually_exclusive_group()
+    step.add_argument("--part", metavar="I/N", help="only the I-th, from 0, of N shares of the cells; no selection")
+    step.add_argument("--select", action="store_true", help="rank the trained cells and write grid.json, train nothing")
+    step.add_argument("--finalist", type=int, metavar="K", help="only retrain the K-th best of the selection, from 1")
+
+    def run(parsed: argparse.Namespace) -> None:
+        from palenka.grid import Part, load_grid
+        from palenka.report.model_card import write_model_card
+
+        part = Part.read(parsed.part) if parsed.part else None
+        grid = load_grid(parsed.config, parsed.overrides, parsed.dry_run)
+        if parsed.dry_run:
+            print(grid.describe(part))
+            return
+        if parsed.select:
+            print(grid.select())
+            return
+        folders, diverged = grid.train(part, parsed.finalist)
+        if os.environ.get("RANK", "0") == "0":
+            grid.evaluate(folders)
+            for folder in folders:
+                write_model_card(folder)
+            if not parsed.part and parsed.finalist is None:
+                print(grid.select())
+        if diverged:
+            raise diverged
 
     parser.set_defaults(run=run)
 

@@ -4,11 +4,15 @@ Most cohorts have one student. Several, which differ in objective weights or ini
 teachers instead of one each: every micro-batch goes through the teachers once and then through one student after the
 other, so that only one student's activations exist at a time. Each student has its own optimizer, clipping, random
 streams and run directory, and equals its solo run.
+
+What teachers computed is shared but for their heads: each student's loss forms the teachers' logits of a chunk anew.
+Kept for all students they would be (tokens, vocabulary) for each teacher, and grow with the batch like nothing else.
 """
 
+import gc
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from palenka.display import CohortDisplay
 from palenka.distiller import StepSize
 from palenka.plan import Plan
 from palenka.runs import Run
@@ -28,30 +33,43 @@ def train(plan: Plan) -> Path:
 
     Raises:
         UserError: the name holds another run, or another process is training it.
-        Diverged: the loss is no number any more.
+        Diverged: the loss is no number any more, now or in an earlier start.
     """
-    train_together([plan])
+    train_cohorts([[plan]])
     return plan.runs / plan.config.name
 
 
-def train_together(plans: Sequence[Plan]) -> None:
-    """Train students of one cohort; those that are finished already are left as they are.
+def train_cohorts(cohorts: Iterable[Sequence[Plan]]) -> None:
+    """Train cohorts one after the other; students that are finished or have diverged already are left as they are.
 
     Args:
-        plans: alike but for names, objective weights and `seed`.
+        cohorts: the plans of each are alike but for names, objective weights and `seed`. The next cohort is asked for
+            when the last one has been trained.
 
     Raises:
         UserError: a name holds another run, or another process is training it.
-        Diverged: students whose loss is no number any more, by name; the others are finished.
+        Diverged: students whose loss is no number any more, now or in an earlier start; all others are finished.
     """
+    diverged = [failure for plans in cohorts for failure in _train_together(plans)]
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    if diverged:
+        raise Diverged("\n".join(diverged))
+
+
+def _train_together(plans: Sequence[Plan]) -> list[str]:
+    """Train one cohort; what is to be said of each student that diverged."""
     runs = [(plan, Run(plan.config.name, plan.runs), plan.identity()) for plan in plans]
     for _, run, identity in runs:
         run.check_identity(identity)
     for _, run, _ in runs:
         if run.finished and os.environ.get("RANK", "0") == "0":
             print(f"{run.name}: finished already, in {run.path}")
-    if unfinished := [given for given in runs if not given[1].finished]:
-        Cohort.of(unfinished).run_to_end()
+    diverged = [run.diverged for _, run, _ in runs if run.diverged]
+    if unfinished := [given for given in runs if not given[1].finished and not given[1].diverged]:
+        diverged += Cohort.of(unfinished).run_to_end()
+        gc.collect()  # modules that point at themselves: another cohort may need the memory
+    return diverged
 
 
 @dataclass(frozen=True)
@@ -102,24 +120,31 @@ class Cohort:
 
     Args:
         trainers: at least one; their teachers are one and the same.
+        display: of all of them, if they are several.
     """
 
-    def __init__(self, trainers: Sequence[Trainer]) -> None:
-        self.trainers = list(trainers)
+    def __init__(self, trainers: Sequence[Trainer], display: CohortDisplay | None = None) -> None:
+        self.trainers, self.display = list(trainers), display
         self.plan, self.teachers = trainers[0].plan, trainers[0].distiller.teachers
         self.accelerator = trainers[0].accelerator
         self.batches = Batches(self.plan)
-        self._diverged: list[Diverged] = []
+        self._diverged: list[str] = []
         self._last = time.monotonic()
 
     @classmethod
     def of(cls, runs: Sequence[tuple[Plan, Run, dict[str, object]]]) -> "Cohort":
         """Open run directories and build their students around one set of teachers."""
-        first = Trainer(*runs[0])
-        return cls([first, *(Trainer(*run, teachers=first.distiller.teachers) for run in runs[1:])])
+        display = CohortDisplay([run.name for _, run, _ in runs], runs[0][0].total_steps) if len(runs) > 1 else None
+        first = Trainer(*runs[0], company=display)
+        rest = [Trainer(*run, teachers=first.distiller.teachers, company=display) for run in runs[1:]]
+        return cls([first, *rest], display)
 
-    def run_to_end(self) -> None:
-        """Train, evaluate and checkpoint from where each student stands; export the best of each."""
+    def run_to_end(self) -> list[str]:
+        """Train, evaluate and checkpoint from where each student stands; export the best of each.
+
+        Returns:
+            What is to be said of each student that diverged.
+        """
         try:
             self._run_to_end()
         except BaseException:
@@ -128,9 +153,9 @@ class Cohort:
             raise
         finally:
             self.batches.close()
-        self.accelerator.end_training()
-        if self._diverged:
-            raise Diverged("\n".join(str(failure) for failure in self._diverged))
+            if self.display:
+                self.display.close()
+        return self._diverged
 
     def _run_to_end(self) -> None:
         for trainer in self.trainers:
@@ -148,18 +173,18 @@ class Cohort:
         """One optimizer step of each student that stands there: after a resume, some may be ahead of others."""
         active = [trainer for trainer in self.trainers if trainer.progress.step == step]
         batch = self.batches[step]
-        self._backward(batch, active)
-        for trainer in active:
-            trainer.finish_step(batch.size.tokens, batch.words, batch.epoch)
+        self._take_step(batch, active)
         self._share_time(active)
         for trainer in active:
             try:
                 trainer.after_step(batch.words)
             except Diverged as failure:
                 self._drop(trainer, failure)
+        if self.display:
+            self.display.advance(step + 1)
 
-    def _backward(self, batch: Batch, active: Sequence[Trainer]) -> None:
-        """Gradients of the whole step, in micro-batches."""
+    def _take_step(self, batch: Batch, active: Sequence[Trainer]) -> None:
+        """Gradients of the whole step, in micro-batches; a student moves before the next one has its last gradient."""
         for trainer in active:
             trainer.start_step()
         micro_batches = list(self._my_rows(len(batch.labels)))
@@ -167,8 +192,11 @@ class Cohort:
             input_ids = batch.input_ids[rows].to(self.accelerator.device, non_blocking=True)
             labels = batch.labels[rows].to(self.accelerator.device, non_blocking=True)
             outputs = self.teachers.run(input_ids)
+            is_last = micro == len(micro_batches) - 1
             for trainer in active:
-                trainer.accumulate(micro, micro == len(micro_batches) - 1, input_ids, labels, batch.size, outputs)
+                trainer.accumulate(micro, is_last, input_ids, labels, batch.size, outputs)
+                if is_last:
+                    trainer.finish_step(batch.size.tokens, batch.words, batch.epoch)
 
     def _my_rows(self, batch_size: int) -> Iterator[slice]:
         """The micro-batches of this process: every n-th of the batch for n processes."""
@@ -185,9 +213,7 @@ class Cohort:
         self._last = now
 
     def _drop(self, trainer: Trainer, failure: Diverged) -> None:
-        """Go on without a student; a cohort of one ends with it."""
-        if len(self.trainers) == 1 and not self._diverged:
-            raise failure
-        self._diverged.append(failure)
+        """Go on without a student."""
+        self._diverged.append(str(failure))
         self.trainers.remove(trainer)
-        trainer.leave(str(failure))
+        trainer.mark_diverged(str(failure))

@@ -7,8 +7,9 @@ objectives say what they add (`Objective.flops`).
 
 Memory, in bytes at the peak of a step, for P trained parameters, n tokens in a micro-batch and vocabulary V:
 
-    students    12 P weights and Adam's moments, 4 P gradients, 4 P where processes exchange them
-                one student's at a time: 2 P copies in low precision, 4 V d for the gradient of the head
+    students    12 P weights and Adam's moments, 4 P where processes exchange gradients
+                one student's at a time: 4 P gradients (each student's, where a step has several micro-batches), 2 P
+                copies in low precision, 4 V d for the gradient of the head
     teachers    2 bytes a parameter in low precision, 4 in float32
     kept        n · sum over layers (a d + b f + c h T), what autograd keeps of one student for backward: width d, inner
                 width f, and where attention is no fused kernel h heads of T probabilities each (KEPT, PROBABILITIES)
@@ -93,12 +94,14 @@ class Memory:
 
 
 def flops_per_token(work: Workload) -> Shared:
-    """Matrix-product FLOPs of one training token."""
+    """Matrix-product FLOPs of one training token; teachers' logits are formed anew, in chunks, for each student."""
     context = work.config.data.seq_length
     student = 3 * forward_flops(work.model, context, with_head=bool(_token_terms(work)))
     student += sum(term.flops(context) for term in work.built_terms.values())
-    head = _needs_teacher_logits(work)
-    return Shared(student, sum(forward_flops(t.model, context, with_head=head) for t in _running_teachers(work)))
+    if _needs_teacher_logits(work):
+        student += sum(2 * count_matrix_weights_of(teacher.model)["head"] for teacher in work.teachers)
+    bodies = (forward_flops(teacher.model, context, with_head=False) for teacher in _running_teachers(work))
+    return Shared(student, sum(bodies))
 
 
 def forward_flops(model: PretrainedConfig, context: int, with_head: bool = True) -> float:
@@ -113,8 +116,9 @@ def memory(work: Workload, kind: Kind, students: int = 1) -> Memory:
     tokens = work.micro_batch_size * work.config.data.seq_length
     size = _size(work, kind)
     trained = work.parameters["total"] + work.owned_parameters
-    state = trained * (16 if work.processes == 1 else 20)
-    passing = (2 * trained if size == 2 else 0) + 4 * work.model.vocab_size * work.model.hidden_size
+    state = trained * (12 if work.processes == 1 else 16)
+    gradients = 4 * trained * (students if _micro_batches(work) > 1 else 1)
+    passing = gradients + (2 * trained if size == 2 else 0) + 4 * work.model.vocab_size * work.model.hidden_size
     running, held = _running_teachers(work), HELD_FREE[kind]
     outputs = sum(teacher.model.hidden_size * _output_layers(work, teacher) for teacher in running)
     largest = max(
@@ -132,10 +136,10 @@ def memory(work: Workload, kind: Kind, students: int = 1) -> Memory:
     )
 
 
-def fitting_cohort(work: Workload, device: Device, cells: int) -> int:
-    """How many of so many students fit onto the device side by side; 0 if not even one does."""
-    alone, pair = (memory(work, device.kind, students).total for students in (1, 2))
-    return max(0, min(cells, 1 + math.floor((USABLE * device.memory - alone) / (pair - alone))))
+def fitting_cohort(work: Workload, kind: Kind, size: float, students: int) -> int:
+    """How many of so many students `size` bytes of a device hold side by side; 0 if not even one."""
+    alone, pair = (memory(work, kind, count).total for count in (1, 2))
+    return max(0, min(students, 1 + math.floor((USABLE * size - alone) / (pair - alone))))
 
 
 def step_seconds(work: Workload, device: Device, share: float | None = None) -> Shared:
@@ -172,14 +176,17 @@ def total_steps(config: RunConfig, words: float, tokens_per_word: float = TOKENS
     return max(1, int(training.num_epochs * windows / training.batch_size))
 
 
+def kind_of(device: torch.device) -> Kind:
+    return "cuda" if device.type == "cuda" else "cpu"
+
+
 def this_machine() -> Device:
     """The device this process computes on, with rates that are measured now: about a second on a CPU."""
     device = local_device()
-    kind: Kind = "cuda" if device.type == "cuda" else "cpu"
     low: Precision = "fp16" if fast_precision(device) == "fp16" else "bf16"
     return Device(
         HERE, matrix_rate(device, low), matrix_rate(device, "fp32"), memory_size(device), copy_rate(device),
-        "measured just now", kind,
+        "measured just now", kind_of(device),
     )  # fmt: skip
 
 

@@ -1,6 +1,8 @@
-"""What a person sees while a run trains: a progress bar on a terminal, plain lines in a log."""
+"""What a person sees while runs train: a progress bar on a terminal, plain lines in a log."""
 
+import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -10,6 +12,56 @@ from palenka.evaluation.statistics import Accuracy
 HIDDEN = ("split", "step", "epoch", "tokens", "words", "lr", "grad_norm", "tokens_per_second", "domains")
 
 
+class CohortDisplay:
+    """Progress of several runs side by side on standard error: one bar, and one line for their training records.
+
+    Args:
+        names: the runs'.
+        total_steps: optimizer steps of each.
+    """
+
+    def __init__(self, names: Sequence[str], total_steps: int) -> None:
+        self.name = f"{len(names)} students of {os.path.commonpath(names) or 'one cohort'}"
+        self.total_steps = total_steps
+        self.enabled = os.environ.get("RANK", "0") == "0"
+        self.bar = _bar(self.name, total_steps) if self.enabled else None
+        self._records: dict[str, dict[str, Any]] = {}
+        self._seconds_left = 0.0
+
+    def add(self, name: str, record: dict[str, Any], seconds_left: float) -> None:
+        """Take the training record of a run, to be shown with those of the others."""
+        self._records[name] = record
+        self._seconds_left += seconds_left
+
+    def advance(self, step: int) -> None:
+        """All have taken this step."""
+        if self.bar is not None:
+            self.bar.update(step - self.bar.n)
+        if self._records:
+            self._show(step)
+        self._records, self._seconds_left = {}, 0.0
+
+    def _show(self, step: int) -> None:
+        # Weighted sums of other weights do not compare; cross-entropies do.
+        term = "hard_target" if all("hard_target" in record for record in self._records.values()) else "loss"
+        losses = {name.rpartition("/")[2]: record[term] for name, record in self._records.items()}
+        low, high = (choose(losses, key=lambda name: losses[name]) for choose in (min, max))
+        rate = max(record["tokens_per_second"] for record in self._records.values())
+        text = f"{term} {losses[low]:.4f} ({low}) to {losses[high]:.4f} ({high})"
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"{text}  {rate:,} tok/s")
+        elif self.enabled:
+            _write(
+                f"{self.name}: step {step}/{self.total_steps}  {text}  {rate:,} tok/s  "
+                f"{_clock(self._seconds_left)} left"
+            )
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
 class Display:
     """Progress of one run on standard error.
 
@@ -17,13 +69,12 @@ class Display:
         name: the run's.
         total_steps: optimizer steps of the whole run.
         enabled: False in all processes but the main one.
+        company: shows the training of this run beside that of others, in place of a bar or lines of its own.
     """
 
-    def __init__(self, name: str, total_steps: int, enabled: bool) -> None:
-        self.name, self.total_steps, self.enabled = name, total_steps, enabled
-        self.bar: tqdm[Any] | None = None
-        if enabled and sys.stderr.isatty():
-            self.bar = tqdm(total=total_steps, desc=name, unit="step", dynamic_ncols=True)
+    def __init__(self, name: str, total_steps: int, enabled: bool, company: CohortDisplay | None = None) -> None:
+        self.name, self.total_steps, self.enabled, self.company = name, total_steps, enabled, company
+        self.bar = _bar(name, total_steps) if enabled and company is None else None
 
     def resumed(self, step: int) -> None:
         self._write(f"{self.name}: goes on from step {step}")
@@ -36,6 +87,9 @@ class Display:
             self.bar.update()
 
     def training(self, record: dict[str, Any], seconds_left: float) -> None:
+        if self.company is not None:
+            self.company.add(self.name, record, seconds_left)
+            return
         terms = "  ".join(f"{key} {value:.4f}" for key, value in record.items() if key not in HIDDEN)
         if self.bar is not None:
             self.bar.set_postfix_str(f"{terms}  {record['tokens_per_second']:,} tok/s")
@@ -63,8 +117,19 @@ class Display:
 
     def _write(self, text: str) -> None:
         if self.enabled:
-            tqdm.write(text, file=sys.stderr)
-            sys.stderr.flush()
+            _write(text)
+
+
+def _bar(name: str, total_steps: int) -> "tqdm[Any] | None":
+    """A progress bar, where a terminal shows it."""
+    if not sys.stderr.isatty():
+        return None
+    return tqdm(total=total_steps, desc=name, unit="step", dynamic_ncols=True)
+
+
+def _write(text: str) -> None:
+    tqdm.write(text, file=sys.stderr)
+    sys.stderr.flush()
 
 
 def _clock(seconds: float) -> str:

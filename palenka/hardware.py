@@ -2,7 +2,10 @@
 
 import functools
 import os
+import re
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -10,12 +13,46 @@ import torch
 Precision = Literal["bf16", "fp16", "fp32"]
 DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
+# By the controller's name, which version 2 of control groups leaves out: folder, limit, what cannot be dropped.
+CGROUP_FILES = {
+    "": (Path("/sys/fs/cgroup"), "memory.max", "anon"),
+    "memory": (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "total_rss"),
+}
+
 
 def local_device() -> torch.device:
     """The device this process computes on: its own GPU where there is one, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that this process may still take: of a GPU's memory, or of the machine's and its job's share of it."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if not Path("/proc/meminfo").exists():  # no Linux
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    free = _figure(Path("/proc/meminfo"), "MemAvailable:")
+    return min([free * 1024, *_left_in_groups()])
+
+
+def _left_in_groups() -> Iterator[int]:
+    """Bytes left in each control group around this process that has a limit: a SLURM job's, a container's."""
+    for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers not in CGROUP_FILES:
+            continue
+        root, limit, used = CGROUP_FILES[controllers]
+        for group in (root / path[1:], *(root / path[1:]).parents):
+            if (group / limit).exists() and (text := (group / limit).read_text(encoding="utf-8").strip()) != "max":
+                yield max(0, int(text) - _figure(group / "memory.stat", used))
+
+
+def _figure(path: Path, name: str) -> int:
+    """The number that stands behind a name in a file of the kernel's."""
+    found = re.search(rf"^{name} +(\d+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def fast_precision(device: torch.device) -> Precision:

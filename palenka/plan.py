@@ -217,6 +217,10 @@ class TeacherPlan:
     def parameters(self) -> dict[str, int]:
         return count_parameters_of(self.model)
 
+    @cached_property
+    def weights_sha256(self) -> str:
+        return weights_sha256(self.folder)
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -293,7 +297,7 @@ class Plan(Workload):
         return {
             "config": config,
             "data": read_prepared(self.data_folder)["key"],
-            "teachers": {teacher.name: weights_sha256(teacher.folder) for teacher in self.teachers},
+            "teachers": {teacher.name: teacher.weights_sha256 for teacher in self.teachers},
         }
 
 

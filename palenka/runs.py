@@ -3,8 +3,8 @@
     runs/<name>/   config.yaml  identity.json  environment.json  metrics.jsonl  checkpoint-<step>/  model  result.json
                    revisions/<revision>/, where a config asks for them
 
-`result.json` is written last and marks completion. Everything is written under a temporary name and then renamed, so
-that what exists is whole.
+`result.json` is written last and marks completion; `diverged.json` says that there will be none. Everything is written
+under a temporary name and then renamed, so that what exists is whole.
 """
 
 import fcntl
@@ -53,6 +53,18 @@ class Run:
     @property
     def finished(self) -> bool:
         return (self.path / "result.json").exists()
+
+    @property
+    def diverged(self) -> str | None:
+        """What is to be said of a run whose training came to nothing, and why it is not tried again."""
+        path = self.path / "diverged.json"
+        if not path.exists():
+            return None
+        return f"{read_json(path)['message']} It is not trained again; remove {path.name} there to try."
+
+    def mark_diverged(self, message: str) -> None:
+        """Have later starts know that more training is in vain."""
+        write_json(self.path / "diverged.json", {"message": message})
 
     def check_identity(self, identity: dict[str, Any]) -> None:
         """Refuse another experiment under a name that is taken.

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from palenka import objectives
 from palenka.assembly import build_distiller, is_to_be_compiled, load_teachers
 from palenka.config import UserError
-from palenka.display import Display
+from palenka.display import CohortDisplay, Display
 from palenka.distiller import Distiller, StepSize, token_cross_entropy
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.statistics import Accuracy, task_accuracy
@@ -119,12 +119,16 @@ class Trainer:
         run: where to.
         identity: the plan's.
         teachers: the plan's, where another student has loaded them already.
+        company: what shows the progress of students that train side by side.
 
     Raises:
         UserError: the name holds another run, or another process is training it.
     """
 
-    def __init__(self, plan: Plan, run: Run, identity: dict[str, Any], teachers: Teachers | None = None) -> None:
+    def __init__(
+        self, plan: Plan, run: Run, identity: dict[str, Any], teachers: Teachers | None = None,
+        company: CohortDisplay | None = None,
+    ) -> None:  # fmt: skip
         self.plan, self.run, self.config = plan, run, plan.config.training
         mixed_precision = "no" if plan.precision == "fp32" else plan.precision
         self.accelerator = Accelerator(
@@ -142,7 +146,7 @@ class Trainer:
         )  # fmt: skip
         self.model, self.optimizer = self.accelerator.prepare(self.distiller, optimizer)
         self.meter = Meter(self.distiller.term_names, self.device)
-        self.display = Display(plan.config.name, plan.total_steps, self.accelerator.is_main_process)
+        self.display = Display(plan.config.name, plan.total_steps, self.accelerator.is_main_process, company)
         self.trackers = Trackers()
 
     def _reaches_head(self) -> bool:
@@ -400,8 +404,15 @@ class Trainer:
         self.display.finished(f"finished, {outcome}, in {self.run.path}")
         self.accelerator.wait_for_everyone()
 
+    def mark_diverged(self, reason: str) -> None:
+        """End without a result, for good, while others of the cohort go on."""
+        if self.accelerator.is_main_process:
+            self.run.mark_diverged(reason)
+        self.leave(f"diverged at step {self.progress.step}")
+        self.accelerator.wait_for_everyone()
+
     def leave(self, reason: str) -> None:
-        """End without a result, while others of the cohort go on."""
+        """End without a result."""
         self.display.finished(reason)
         self.trackers.finish(None)
         self.release()

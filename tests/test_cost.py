@@ -95,18 +95,19 @@ def with_objectives(*names: str) -> Distiller:
 def test_flops_by_hand(work: MakeWork) -> None:
     # Student: two layers of 4 · 16² + 3 · 16 · 32 weights, a head of 320 · 16, attention over 16 tokens.
     student = 6 * (2 * (4 * 16**2 + 3 * 16 * 32) + 320 * 16) + 12 * 2 * 16 * 16
-    # Teacher: three layers of 4 · 24² + 2 · 24 · 48 weights, the tied head; two projections from 16 to 24.
-    teacher = 2 * (3 * (4 * 24**2 + 2 * 24 * 48) + 320 * 24) + 4 * 3 * 24 * 16
-    assert flops_per_token(work()) == Shared(student + 6 * 2 * 16 * 24, teacher)
+    # Teacher: three layers of 4 · 24² + 2 · 24 · 48 weights; its head counts with the student, as do two projections.
+    teacher = 2 * 3 * (4 * 24**2 + 2 * 24 * 48) + 4 * 3 * 24 * 16
+    assert flops_per_token(work()) == Shared(student + 6 * 2 * 16 * 24 + 2 * 320 * 24, teacher)
 
 
 def test_flops_are_counted_only_for_what_is_computed(work: MakeWork) -> None:
     whole = flops_per_token(work())
     without_logits = flops_per_token(work("objective.logit.weight=0"))
-    assert whole.teachers - without_logits.teachers == 2 * 320 * 24  # the teacher's head
+    assert whole.student - without_logits.student == 2 * 320 * 24  # the teacher's head
+    assert whole.teachers == without_logits.teachers
     assert flops_per_token(work("objective.logit.weight=0", "objective.hidden_state.weight=0")).teachers == 0
     only_states = flops_per_token(work("objective.logit.weight=0", "objective.hard_target.weight=0"))
-    assert whole.student - only_states.student == 6 * 320 * 16  # the student's head
+    assert whole.student - only_states.student == 6 * 320 * 16 + 2 * 320 * 24  # the student's and the teacher's head
 
 
 @pytest.mark.parametrize("keys", [tiny.LLAMA, tiny.GPT2, GPTJ], ids=lambda keys: keys["architecture"])
@@ -204,15 +205,17 @@ def test_a_gpu_has_low_precision_wherever_one_asks(work: MakeWork, monkeypatch: 
 def test_a_cohort_adds_the_state_of_each_student_and_nothing_else(work: MakeWork) -> None:
     sizes = [memory(work(), "cuda", students).total for students in range(1, 6)]
     trained = work().parameters["total"] + work().owned_parameters
-    assert [after - before for before, after in pairwise(sizes)] == [16 * trained] * 4
+    assert [after - before for before, after in pairwise(sizes)] == [12 * trained] * 4
+    split = [memory(work("training.micro_batch_size=4"), "cuda", students).total for students in (1, 2)]
+    assert split[1] - split[0] == 16 * trained  # gradients are collected over micro-batches, each student's
 
 
 def test_a_cohort_fits_up_to_the_devices_memory(work: MakeWork) -> None:
     three = memory(work(), "cuda", 3).total
-    room = replace(DEVICES[0], memory=(three + 1) / cost.USABLE)
-    assert fitting_cohort(work(), room, cells=25) == 3
-    assert fitting_cohort(work(), room, cells=2) == 2
-    assert fitting_cohort(work(), replace(room, memory=1000.0), cells=25) == 0
+    room = (three + 1) / cost.USABLE
+    assert fitting_cohort(work(), "cuda", room, 25) == 3
+    assert fitting_cohort(work(), "cuda", room, 2) == 2
+    assert fitting_cohort(work(), "cuda", 1000.0, 25) == 0
 
 
 # Time and length

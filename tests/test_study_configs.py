@@ -16,7 +16,11 @@ from palenka.prepare import prepare
 from palenka.report.cost import describe, read_estimate
 
 CONFIG = ROOT / "config"
-RUNS = {path.relative_to(CONFIG).as_posix(): path for path in CONFIG.rglob("*.yaml") if "name" in read_yaml(path)}
+RUNS = {
+    path.relative_to(CONFIG).as_posix(): path
+    for path in CONFIG.rglob("*.yaml")
+    if "name" in (values := read_yaml(path)) and "grid" not in values
+}
 PUBLISHED_VOCABULARY = tiny.TOKEN_IDS | {"vocab_size": 16_000}
 
 # Of the study's configs under Hugging Face's own classes, with 16,000 tokens.

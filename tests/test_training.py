@@ -13,6 +13,7 @@ import pytest
 import tiny
 import torch
 from accelerate.state import AcceleratorState
+from killing import Killed, kill_at
 from run_files import outcome, records, snapshot
 from safetensors.torch import load_file
 from torch.nn import functional as F
@@ -234,10 +235,22 @@ def test_every_objective_trains_a_student_of_its_own_and_stays_out_of_its_folder
 def test_the_gradient_exchange_is_let_go_of_before_the_processes_part(
     prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    trainers: list[Trainer] = []
     held: list[Any] = []
-    monkeypatch.setattr(palenka.training.Accelerator, "end_training", lambda self: held.append(list(self._models)))
+    build = Trainer._build
+
+    def noted(self: Trainer, *rest: Any) -> Distiller:
+        trainers.append(self)
+        return build(self, *rest)
+
+    monkeypatch.setattr(Trainer, "_build", noted)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda *group: 0)
+    monkeypatch.setattr(
+        torch.distributed, "destroy_process_group", lambda: held.append([list(t.accelerator._models) for t in trainers])
+    )
     train_run(tiny.train_values())
-    assert held == [[]]
+    assert held == [[[]]]
 
 
 def test_completion_is_marked_last(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,29 +455,6 @@ def test_hidden_state_weight_matters_and_its_projections_learn(teacher: Path) ->
 
 
 # Killed anywhere
-
-
-class Killed(BaseException):
-    """What a process killed at this point would not survive."""
-
-
-Damage = Callable[..., Any]
-
-
-def kill_at(patch: pytest.MonkeyPatch, owner: Any, name: str, call: int, damage: Damage | None = None) -> None:
-    """Let the `call`-th call of owner.name do `damage` to the disk, and nothing happen after it."""
-    original, calls = getattr(owner, name), 0
-
-    def deadly(*args: Any, **kwargs: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == call:
-            if damage:
-                damage(*args, **kwargs)
-            raise Killed
-        return original(*args, **kwargs)
-
-    patch.setattr(owner, name, deadly)
 
 
 def killed_run(values: dict[str, Any], point: tuple[Any, ...]) -> None:

@@ -42,8 +42,12 @@ class Group:
 
 def task_names(runs: Iterable[Run]) -> list[str]:
     """Tasks that any run was evaluated on, the study's three first."""
-    found = {task for run in runs for task in run.evaluations}
-    return [task for task in FIRST_TASKS if task in found] + sorted(found - set(FIRST_TASKS))
+    return in_order({task for run in runs for task in run.evaluations})
+
+
+def in_order(tasks: set[str]) -> list[str]:
+    """The study's three tasks, then others by name."""
+    return [task for task in FIRST_TASKS if task in tasks] + sorted(tasks - set(FIRST_TASKS))
 
 
 def comparable(first: Evaluation, second: Evaluation) -> bool:

@@ -1,13 +1,9 @@
 """What runs and grids will cost, before they are submitted and before their data and teachers are there."""
 
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from palenka.config import UserError, compose, load
 from palenka.cost import (
@@ -22,6 +18,7 @@ from palenka.cost import (
 )
 from palenka.devices import HERE, Device, find_devices
 from palenka.files import write_json
+from palenka.grid import GridConfig
 from palenka.plan import (
     DistillConfig,
     Plan,
@@ -34,24 +31,6 @@ from palenka.plan import (
 )
 from palenka.probe import Measurement, measure_apart
 from palenka.revisions import read_words, short
-
-
-class GridSection(BaseModel):
-    """The part of a grid that decides what it costs."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-    axes: dict[str, list[Any]] = Field(min_length=1)
-    cohort_size: int | None = Field(default=None, ge=1)
-
-    @property
-    def cells(self) -> int:
-        return math.prod(map(len, self.axes.values()))
-
-
-class GridConfig(DistillConfig):
-    """A run of many cells."""
-
-    grid: GridSection
 
 
 @dataclass(frozen=True)
@@ -90,7 +69,7 @@ class Estimate:
 
     def cohort_on(self, device: Device) -> int:
         """How many cells go side by side: as the grid says, or what fits; 0 where not one does."""
-        return self.cohort_size or fitting_cohort(self.work, device, self.cells)
+        return self.cohort_size or fitting_cohort(self.work, device.kind, device.memory, self.cells)
 
 
 def print_cost(
@@ -124,10 +103,9 @@ def read_estimate(path: Path, words: Sequence[int]) -> Estimate:
     """What is asked of the run or grid in a file, on so many words."""
     values = compose(path)
     if "grid" in values:
-        grid = load(path, [], GridConfig).grid
-        last = [f"{key}={json.dumps(of_axis[-1])}" for key, of_axis in grid.axes.items()]
-        work = make_workload(load(path, last, GridConfig), str(path))
-        return Estimate(str(path), work, _lengths(work, words), grid.cells, grid.cohort_size)
+        config = load(path, [], GridConfig)
+        work = make_workload(config.student_config(config.cells[-1]), str(path))
+        return Estimate(str(path), work, _lengths(work, words), len(config.cells), config.grid.cohort_size)
     schema: type[RunConfig] = DistillConfig if "teachers" in values else TrainConfig
     work = make_workload(load(path, [], schema), str(path))
     return Estimate(str(path), work, _lengths(work, words))
@@ -180,7 +158,7 @@ def _on_device(found: Estimate, device: Device) -> dict[str, Any]:
     return {
         "device": asdict(device),
         "memory": asdict(memory(found.work, device.kind)),
-        "fits": fitting_cohort(found.work, device, 1) == 1,
+        "fits": fitting_cohort(found.work, device.kind, device.memory, 1) == 1,
         "seconds_per_step": asdict(seconds),
         "lengths": {
             length.label: {

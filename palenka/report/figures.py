@@ -11,11 +11,12 @@ import numpy as np
 from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from palenka.report import comparison
 from palenka.report.comparison import Group
-from palenka.report.results import Run
+from palenka.report.results import Grid, GridCell, Run
 
 # Drawn in these placeholders, which become var(--…) so that the page decides about light and dark.
 INK, MUTED, RULE, BAND, PAPER = "#010a01", "#010a02", "#010a03", "#010a04", "#010a05"
@@ -193,6 +194,63 @@ def revision_figure(runs: list[Run], task: str, name: str) -> str:
         return figure
 
     return _svg(f"revisions-{name}", f"Accuracy on {task} during training", 760, 240, draw)
+
+
+def grid_figure(grid: Grid, task: str | None, name: str) -> str:
+    """A grid of two axes as a table of colours: dev cross-entropy, or the accuracy on a task; finalists are framed.
+
+    Deeper is better. Cells without a value diverged, or were not evaluated.
+    """
+    (x_key, columns), (y_key, rows) = reversed(grid.axes.items())
+    chosen = {cell.cell for cell in grid.finalists}
+    values = {cell.cell: value for cell in grid.cells if (value := _grid_value(cell, task)) is not None}
+    low, high = min(values.values()), max(values.values())
+    wide, tall, left, bottom = 74, 34, 60, 42
+    width, height = left + wide * len(columns) + 4, bottom + tall * len(rows) + 4
+
+    def draw() -> Figure:
+        figure, axes = _canvas(width, height, left, 4, 4, bottom)
+        for cell in grid.cells:
+            x, y = columns.index(cell.values[x_key]), rows.index(cell.values[y_key])
+            value = values.get(cell.cell)
+            if value is not None:
+                share = (value - low) / (high - low) if high > low else 0.0
+                depth = 0.06 + 0.5 * (share if task else 1 - share)
+                axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, color=SERIES[0], alpha=depth, linewidth=0))
+            if cell.cell in chosen:
+                axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, fill=False, edgecolor=INK, linewidth=1.4))
+            axes.text(x, y, _grid_text(cell, task), ha="center", va="center", fontsize=9.5)
+        axes.set_xlim(-0.5, len(columns) - 0.5)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
+        axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
+        axes.set_xlabel(_axis_name(x_key))
+        axes.set_ylabel(_axis_name(y_key))
+        axes.tick_params(length=0)
+        for side in ("left", "bottom"):
+            axes.spines[side].set_visible(False)
+        return figure
+
+    return _svg(f"grid-{name}", f"{task or 'Dev cross-entropy'} over the grid", width, height, draw)
+
+
+def _grid_value(cell: GridCell, task: str | None) -> float | None:
+    if task is None:
+        return cell.dev.cross_entropy if cell.dev else None
+    return cell.tasks[task].accuracy if task in cell.tasks else None
+
+
+def _grid_text(cell: GridCell, task: str | None) -> str:
+    if cell.dev is None:
+        return "diverged"
+    if task is None:
+        return f"{cell.dev.cross_entropy:.3f}"
+    return f"{100 * cell.tasks[task].accuracy:.1f} ± {100 * cell.tasks[task].stderr:.1f}" if task in cell.tasks else "–"
+
+
+def _axis_name(key: str) -> str:
+    """`objective.hidden_state.weight` → `hidden_state weight`."""
+    return key.removeprefix("objective.").replace(".", " ")
 
 
 def _limits(curves: list[NDArray[np.float64]]) -> tuple[float | None, float | None]:

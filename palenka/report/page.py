@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from palenka.report import comparison, figures, tables
-from palenka.report.results import Run, common_folder
+from palenka.report.results import Grid, Run, common_folder, read_grids
 
 HASH_LENGTH = 12
 
@@ -41,6 +41,7 @@ def _content(runs: list[Run]) -> dict[str, Any]:
         "control": tables.control_table(runs),
         "seeds": tables.seed_table(runs),
         "differences": tables.difference_tables(runs),
+        "grids": [_grid(grid, str(number)) for number, grid in enumerate(read_grids(runs)) if len(grid.axes) == 2],
         "curves": Markup(figures.comparison_figure(runs)),
         "x": figures.x_key(runs),
         "revisions": [
@@ -69,6 +70,19 @@ def _facts(runs: list[Run]) -> list[str]:
     if conventions:
         facts.append(f"evaluation convention {tables.listed(conventions)}")
     return facts
+
+
+def _grid(grid: Grid, name: str) -> dict[str, Any]:
+    """A grid's pictures: dev cross-entropy, and each task that a cell was evaluated on."""
+    found = {task for cell in grid.cells for task in cell.tasks}
+    measured = [None, *comparison.in_order(found)]
+    return {
+        "name": grid.name,
+        "pictures": [
+            {"task": task, "svg": Markup(figures.grid_figure(grid, task, f"{name}-{place}"))}
+            for place, task in enumerate(measured)
+        ],
+    }
 
 
 def _panels(runs: list[Run]) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ class CrossEntropy(BaseModel):
 
     cross_entropy: float
     bits_per_byte: float
-    tokens: int
+    tokens: int = 0
     domains: dict[str, "CrossEntropy"] = {}
 
 
@@ -102,6 +102,32 @@ class CrossEntropyFile(BaseModel):
     """evaluation/cross_entropy.json."""
 
     splits: dict[str, CrossEntropy]
+
+
+class Score(BaseModel):
+    """An accuracy (0…1) and its standard error."""
+
+    accuracy: float
+    stderr: float
+
+
+class GridCell(BaseModel):
+    """One cell of a grid; `dev` is None where it diverged, and so is `rank`."""
+
+    cell: str
+    rank: int | None = None
+    values: dict[str, float] = {}
+    dev: CrossEntropy | None = None
+    tasks: dict[str, Score] = {}
+
+
+class Grid(BaseModel):
+    """grid.json: the cells of a grid, ranked by dev cross-entropy, and those that were trained anew."""
+
+    name: str
+    axes: dict[str, list[float]]
+    cells: list[GridCell]
+    finalists: list[GridCell]
 
 
 @dataclass
@@ -179,6 +205,16 @@ def read_runs(names: list[str], convention: str = "2024") -> list[Run]:
     runs = list({run.folder: run for run in runs}.values())
     set_labels(runs)
     return runs
+
+
+def read_grids(runs: list[Run]) -> list[Grid]:
+    """The selections of the grids that any of the runs are cells of.
+
+    Raises:
+        UserError: a grid.json cannot be read.
+    """
+    paths = dict.fromkeys(run.folder.parent / "grid.json" for run in runs)
+    return [_validate(path, Grid, _read_object(path)) for path in paths if path.exists()]
 
 
 def read_run(folder: Path, convention: str = "2024") -> Run:

@@ -1,0 +1,225 @@
+"""Students on one teacher pass: each is what it would be alone, bit by bit, whatever befalls the others."""
+
+import gc
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from accelerate.state import AcceleratorState
+from killing import Killed, kill_at
+from run_files import outcome, records, snapshot
+
+from palenka import objectives
+from palenka.cohort import Cohort, train, train_cohorts
+from palenka.files import read_json
+from palenka.plan import DistillConfig, Plan, make_plan
+from palenka.runs import Run
+from palenka.teachers import Teachers
+from palenka.training import Diverged, Trainer
+
+DROPOUT = {**tiny.GPT2, "hidden_size": 16, "resid_pdrop": 0.2, "embd_pdrop": 0.2, "attn_pdrop": 0.2}
+TOO_MUCH = 1e300  # no float32 weighs a term so
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator() -> Iterator[None]:
+    """accelerate keeps the first precision it was given for the life of the process."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def plan_of(name: str, terms: dict[str, float], micro_batch_size: int | None = 4, **changes: Any) -> Plan:
+    """A student with dropout, in micro-batches, under the windows of seed 7."""
+    values = tiny.distill_values(name=name, student=dict(DROPOUT), **changes)
+    values["objective"] = {term: {"weight": weight} for term, weight in terms.items()}
+    values["data"] = values["data"] | {"seed": 7}
+    values["training"] |= {"micro_batch_size": micro_batch_size, "max_steps": 4, "eval_steps": 2, "checkpoint_steps": 1}
+    return make_plan(DistillConfig.model_validate(values), "test")
+
+
+def logits(name: str, weight: float, **changes: Any) -> Plan:
+    """A student of cross-entropy and so much of its teacher's logits."""
+    return plan_of(name, {"hard_target": 1.0, "logit": weight}, **changes)
+
+
+def alone(plan: Plan) -> dict[str, Any]:
+    """What a run's folder holds when it is trained alone, under another name."""
+    config = plan.config.model_copy(update={"name": f"alone/{plan.config.name}"})
+    return outcome(train(make_plan(config, "test")))
+
+
+def folder(plan: Plan) -> Path:
+    return plan.runs / plan.config.name
+
+
+def assert_each_is_as_alone(plans: Sequence[Plan]) -> None:
+    found = [outcome(folder(plan)) for plan in plans]
+    assert len({one["weights"] for one in found}) == len(plans), "students that do not differ would prove nothing"
+    for plan, one in zip(plans, found, strict=True):
+        assert one == alone(plan), plan.config.name
+
+
+@pytest.mark.parametrize("term", [name for name in objectives.available() if name != "hard_target"])
+def test_a_student_of_a_cohort_equals_its_solo_run(teacher: Path, term: str) -> None:
+    plans = [plan_of(f"w{weight}", {"hard_target": 1.0, term: weight}) for weight in (0.0, 0.1, 2.0)]
+    train_cohorts([plans])
+    assert_each_is_as_alone(plans)
+
+
+def test_students_of_different_terms_share_a_pass(teacher: Path) -> None:
+    """What one asks of the teachers does not change what another gets."""
+    plans = [
+        plan_of("attention", {"logit": 1.0, "attention": 1.0}),
+        plan_of("hidden", {"hidden_state": 1.0}),
+        plan_of("logit", {"hard_target": 0.5, "logit": 0.5}),
+        plan_of("control", {"hard_target": 1.0}),
+    ]
+    train_cohorts([plans])
+    assert_each_is_as_alone(plans)
+
+
+def test_seeds_form_a_cohort(teacher: Path) -> None:
+    plans = [logits(f"s{seed}", 0.5, seed=seed) for seed in (7, 8, 9)]
+    train_cohorts([plans])
+    assert_each_is_as_alone(plans)
+    assert len({records(folder(plan))[-1]["tokens"] for plan in plans}) == 1, "they see the same text"
+
+
+def test_teachers_run_once_for_all(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+    run = Teachers.run
+
+    def counted(self: Teachers, input_ids: torch.Tensor) -> Any:
+        passes.append(len(input_ids))
+        return run(self, input_ids)
+
+    monkeypatch.setattr(Teachers, "run", counted)
+    train_cohorts([[logits(f"w{weight}", weight) for weight in (0.1, 0.5, 1.0)]])
+    assert passes == [4] * 8, "four steps of two micro-batches"
+
+
+def test_one_students_gradients_exist_at_a_time(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+    plans = [logits(f"w{weight}", weight, micro_batch_size=None) for weight in (0.1, 0.5, 1.0)]
+    cohort = Cohort.of([(plan, Run(plan.config.name, plan.runs), plan.identity()) for plan in plans])
+    clip = Trainer._clip
+
+    def counted(self: Trainer) -> torch.Tensor:
+        held.append(sum(any(p.grad is not None for p in t.distiller.parameters()) for t in cohort.trainers))
+        return clip(self)
+
+    monkeypatch.setattr(Trainer, "_clip", counted)
+    cohort.step(0)
+    assert held == [1, 1, 1]
+
+
+def test_cohorts_follow_each_other_and_let_go_of_memory(teacher: Path) -> None:
+    left: list[Any] = []
+    plans = [logits(f"w{weight}", weight) for weight in (0.1, 0.5, 1.0)]
+
+    def cohorts() -> Iterator[list[Plan]]:
+        yield plans[:2]
+        left.extend(t for t in gc.get_objects() if type(t) in (Trainer, Teachers))
+        assert all((folder(plan) / "result.json").exists() for plan in plans[:2])
+        yield plans[2:]
+
+    train_cohorts(cohorts())
+    assert left == []
+    assert_each_is_as_alone(plans)
+
+
+def test_time_is_shared_out(teacher: Path) -> None:
+    plans = [logits(f"w{weight}", weight) for weight in (0.1, 0.5)]
+    train_cohorts([plans])
+    one, other = (read_json(folder(plan) / "result.json")["seconds"] for plan in plans)
+    assert one == other
+
+
+# Diverged
+
+
+@pytest.fixture
+def diverging(teacher: Path) -> list[Plan]:
+    return [logits("w0.1", 0.1), logits("far", TOO_MUCH), logits("w1.0", 1.0)]
+
+
+def test_one_that_diverges_leaves_and_the_others_are_as_alone(diverging: list[Plan]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        train_cohorts([diverging])
+    assert isinstance(ended.value.code, str), "which is printed, and makes the exit code 1"
+    assert "far: the loss is inf at step 1" in ended.value.code
+    assert "w0.1" not in ended.value.code
+    assert not (folder(diverging[1]) / "result.json").exists()
+    assert_each_is_as_alone([diverging[0], diverging[2]])
+
+
+def test_one_that_diverged_is_not_trained_again_in_vain(diverging: list[Plan], monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Diverged):
+        train_cohorts([diverging])
+    before = snapshot(diverging[0].runs)
+    with monkeypatch.context() as patch, pytest.raises(Diverged, match="is not trained again; remove diverged.json"):
+        patch.setattr(Cohort, "of", lambda runs: pytest.fail("trained again"))
+        train_cohorts([diverging])
+    assert snapshot(diverging[0].runs) == before
+    (folder(diverging[1]) / "diverged.json").unlink()
+    with pytest.raises(Diverged, match="the loss is inf at step 1"):
+        train(diverging[1])
+
+
+def test_a_cohort_of_which_all_diverge_ends(teacher: Path) -> None:
+    plans = [logits("one", TOO_MUCH), logits("other", 2 * TOO_MUCH)]
+    with pytest.raises(Diverged) as ended:
+        train_cohorts([plans, [logits("later", 0.5)]])
+    assert len(str(ended.value).splitlines()) == 2
+    assert (plans[0].runs / "later" / "result.json").exists()
+
+
+# Killed
+
+
+@pytest.mark.parametrize("call", [1, 5, 6, 8, 9])
+def test_killed_with_members_at_different_checkpoints(teacher: Path, call: int) -> None:
+    """Three students leave a checkpoint each after every step; the kill falls between those of one step."""
+    plans = [logits(f"w{weight}", weight) for weight in (0.1, 0.5, 1.0)]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, Run, "save_checkpoint", call)
+        train_cohorts([plans])
+    gc.collect()  # what held the locks is gone, as after a kill
+    reached = [Run(plan.config.name, plan.runs).latest_checkpoint() or 0 for plan in plans]
+    assert reached == [(call + 1 - place) // 3 for place in range(3)]
+    train_cohorts([plans])
+    assert_each_is_as_alone(plans)
+
+
+def test_killed_while_students_are_finished_one_by_one(teacher: Path) -> None:
+    plans = [logits(f"w{weight}", weight) for weight in (0.1, 0.5, 1.0)]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, Run, "finish", 2)
+        train_cohorts([plans])
+    gc.collect()
+    assert [(folder(plan) / "result.json").exists() for plan in plans] == [True, False, False]
+    train_cohorts([plans])
+    assert_each_is_as_alone(plans)
+
+
+def test_killed_after_one_diverged(diverging: list[Plan]) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, Run, "save_checkpoint", 4)
+        train_cohorts([diverging])
+    gc.collect()
+    with pytest.raises(Diverged, match="is not trained again"):
+        train_cohorts([diverging])
+    assert_each_is_as_alone([diverging[0], diverging[2]])
+
+
+# Seen
+
+
+def test_a_cohort_shows_one_line_for_a_step_of_all(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train_cohorts([[logits(f"cells/w{weight}", weight) for weight in (0.1, 0.5, 1.0)]])
+    lines = [line for line in capsys.readouterr().err.splitlines() if "  hard_target " in line]
+    assert [line.split("  ")[0] for line in lines] == [f"3 students of cells: step {step}/4" for step in (1, 2, 3, 4)]
+    assert "(w0.1)" in lines[-1] and "(w1.0)" in lines[-1]
