@@ -15,9 +15,15 @@ from palenka.models import build_model, load_frozen, model_shape
 from palenka.objectives import Objective, ObjectiveConfig
 from palenka.plan import Plan, TeacherPlan, Workload
 from palenka.seeds import seeded
+from palenka.teacher_signal import RecordedTeachers
 from palenka.teachers import Teachers
 
 COMPILE_FROM = {"cpu": 2e14, "cuda": 5e16}  # FLOPs of a whole training; below, it would take longer than it saves
+
+
+def find_teachers(plan: Plan, device: torch.device) -> Teachers:
+    """The trained teachers, or what was recorded of them."""
+    return RecordedTeachers(plan.signal, device) if plan.signal else load_teachers(plan, device)
 
 
 def load_teachers(work: Workload, device: torch.device) -> Teachers:
@@ -49,9 +55,8 @@ def build_distiller(work: Workload, teachers: Teachers, device: torch.device) ->
 
 
 def _build_objective(name: str, config: ObjectiveConfig, work: Workload) -> Objective:
-    shapes = [teacher.shape for teacher in work.teachers]
     with seeded(work.config.seed, "objective", name):
-        return objectives.find(name)(config, model_shape(work.model), shapes)
+        return objectives.find(name)(config, model_shape(work.model), work.teacher_shapes)
 
 
 def is_to_be_compiled(plan: Plan, device: torch.device, speaks: bool) -> bool:

@@ -63,8 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser(description, prog="palenka")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
-        _add_download, _add_prepare, _add_demo_text, _add_cost, _add_grid, _add_evaluate, _add_submission,
-        _add_compare, _add_report,
+        _add_download, _add_prepare, _add_demo_text, _add_cost, _add_teacher_signal, _add_grid, _add_evaluate,
+        _add_submission, _add_compare, _add_report,
     ):  # fmt: skip
         add(commands)
     parsed = parser.parse_args(arguments)
@@ -175,6 +175,20 @@ def _add_grid(commands: Any) -> None:
                 print(grid.select())
         if diverged:
             raise diverged
+
+    parser.set_defaults(run=run)
+
+
+def _add_teacher_signal(commands: Any) -> None:
+    parser = commands.add_parser("teacher-signal", help="record what a config's teachers predict, for its students")
+    parser.add_argument("--config", type=Path, required=True, help="a student's YAML file, with a teacher_signal")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="override a key of the config")
+
+    def run(parsed: argparse.Namespace) -> None:
+        from palenka.plan import DistillConfig, load_plan
+        from palenka.recording import record
+
+        record(load_plan(parsed.config, parsed.overrides, DistillConfig))
 
     parser.set_defaults(run=run)
 

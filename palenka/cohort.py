@@ -74,8 +74,10 @@ def _train_together(plans: Sequence[Plan]) -> list[str]:
 
 @dataclass(frozen=True)
 class Batch:
-    """One optimizer step's windows: input_ids and labels (batch, time) on the CPU; `epoch` is reached behind them."""
+    """One optimizer step's windows, by position: input_ids and labels (batch, time) on the CPU; `epoch` is reached
+    behind them."""
 
+    positions: range
     input_ids: Tensor
     labels: Tensor
     size: StepSize
@@ -109,7 +111,8 @@ class Batches:
             input_ids, labels = input_ids.pin_memory(), labels.pin_memory()
         size = StepSize(tokens, count, progress=step / self.plan.total_steps)
         epoch, index = windows.locate(positions.stop)
-        return Batch(input_ids, labels, size, windows.words(positions), epoch + index / windows.epoch_size(epoch))
+        reached = epoch + index / windows.epoch_size(epoch)
+        return Batch(positions, input_ids, labels, size, windows.words(positions), reached)
 
     def close(self) -> None:
         self._worker.shutdown(cancel_futures=True)
@@ -191,7 +194,7 @@ class Cohort:
         for micro, rows in enumerate(micro_batches):
             input_ids = batch.input_ids[rows].to(self.accelerator.device, non_blocking=True)
             labels = batch.labels[rows].to(self.accelerator.device, non_blocking=True)
-            outputs = self.teachers.run(input_ids)
+            outputs = self.teachers.run(input_ids, batch.positions[rows])
             is_last = micro == len(micro_batches) - 1
             for trainer in active:
                 trainer.accumulate(micro, is_last, input_ids, labels, batch.size, outputs)

@@ -128,7 +128,7 @@ def memory(work: Workload, kind: Kind, students: int = 1) -> Memory:
     )
     return Memory(
         students=students * state + passing,
-        teachers=size * sum(teacher.parameters["total"] for teacher in work.teachers),
+        teachers=size * sum(teacher.parameters["total"] for teacher in work.teachers if not work.config.recorded),
         kept=held * tokens * _kept_of_student(work, kind),
         outputs=held * tokens * size * outputs,
         transient=held * largest,
@@ -209,7 +209,7 @@ def _state_terms(work: Workload) -> list[StateObjective]:
 
 
 def _needs_teacher_logits(work: Workload) -> bool:
-    return any(term.teacher_logits != "none" for term in _token_terms(work))
+    return not work.config.recorded and any(term.teacher_logits != "none" for term in _token_terms(work))
 
 
 def _running_teachers(work: Workload) -> list[TeacherPlan]:

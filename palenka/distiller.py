@@ -15,7 +15,7 @@ from palenka.attention import AttentionRecorder
 from palenka.heads import Logits, WeightedTerm, chunked_loss, of_one_head, token_losses
 from palenka.models import transformer_layers
 from palenka.objectives import Objective, StateObjective, TokenObjective
-from palenka.teachers import ModelOutput, Teachers, run_model
+from palenka.teachers import ModelOutput, TeacherOutput, Teachers, run_model
 from palenka.tokens import IGNORED
 
 # Of what a compiled layer would keep for backward; the rest, cheap to form anew, is: a sixth of a step's memory less,
@@ -55,7 +55,7 @@ class Distiller(nn.Module):
         self._is_compiled = False
         self._teacher_logits = {term.teacher_logits for term in self._token_terms.values()} - {"none"}
         # Of the teachers' logits: each's, as far as any term wants them, and behind them the mean's.
-        places = {"none": slice(0), "each": slice(len(teachers.models)), "mean": slice(-1, None)}
+        places = {"none": slice(0), "each": slice(len(teachers.shares)), "mean": slice(-1, None)}
         self._token_losses = {n: of_one_head(o, places[o.teacher_logits]) for n, o in self._token_terms.items()}
         self._hidden_states = any(term.needs_hidden_states for term in self._state_terms.values())
         wanted = [term.attention_pairs for term in self._state_terms.values() if term.attention_pairs]
@@ -78,7 +78,7 @@ class Distiller(nn.Module):
             part.compile(dynamic=False)
 
     def forward(
-        self, input_ids: Tensor, labels: Tensor, step: StepSize, teachers: Sequence[ModelOutput] | None = None
+        self, input_ids: Tensor, labels: Tensor, step: StepSize, teachers: Sequence[TeacherOutput] | None = None
     ) -> tuple[Tensor, Tensor]:
         """This batch's share of the step's loss.
 
@@ -99,7 +99,7 @@ class Distiller(nn.Module):
         loss, terms = self._token_loss(student, teachers, labels, step)
         # Where nothing counts, a mean would be NaN: the terms are taken over all positions then, and their share is 0.
         counted = mask | ~mask.any()
-        teacher_states = [teacher.states() for teacher in teachers]
+        teacher_states = [teacher.states() for teacher in teachers] if self._state_terms else []
         state_losses = [term(student.states(), teacher_states, counted) for term in self._state_terms.values()]
         share = mask.sum() / step.tokens
         for term, value in zip(self._state_terms.values(), state_losses, strict=True):
@@ -107,7 +107,7 @@ class Distiller(nn.Module):
         return loss, torch.stack([*terms, *(share * value.detach() for value in state_losses)])
 
     def _token_loss(
-        self, student: ModelOutput, teachers: Sequence[ModelOutput], labels: Tensor, step: StepSize
+        self, student: ModelOutput, teachers: Sequence[TeacherOutput], labels: Tensor, step: StepSize
     ) -> tuple[Tensor, list[Tensor]]:
         if not self._token_terms:
             return student.final.new_zeros((), dtype=torch.float32), []

@@ -24,8 +24,8 @@ CHUNK_TOKENS = {"cpu": 256, "cuda": 4096}
 class Logits(Protocol):
     """Where a teacher's logits come from."""
 
-    def logits(self, rows: slice, dtype: torch.dtype) -> Tensor:
-        """(rows, vocabulary), from products in `dtype`."""
+    def logits(self, rows: slice, dtype: torch.dtype, student: Tensor) -> Tensor:
+        """(rows, vocabulary), from products in `dtype`, beside the logits of the student that learns from them."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class HeadInput:
     head: nn.Linear
     lent: bool = False
 
-    def logits(self, rows: slice, dtype: torch.dtype) -> Tensor:
-        """Logits (rows, vocabulary) in `dtype`."""
+    def logits(self, rows: slice, dtype: torch.dtype, student: Tensor | None = None) -> Tensor:
+        """Logits (rows, vocabulary) in `dtype`; they do not depend on a `student`."""
         bias = None if self.head.bias is None else self.head.bias.to(dtype)
         return F.linear(self.states[rows].to(dtype), self.head.weight.to(dtype), bias)
 
@@ -81,7 +81,7 @@ def chunked_loss(
 
     Args:
         students: states (tokens, width) and heads that are trained: mostly one, the student's own.
-        teachers: logits of each teacher; no gradient reaches them.
+        teachers: logits of each teacher, or of what was recorded of all; no gradient reaches them.
         labels: (tokens,), -100 where none counts.
         terms: losses with the scale of their sum in the whole.
         chunk_tokens: tokens whose logits exist at one time; by default what suits the device.
@@ -138,7 +138,7 @@ class _ChunkedLoss(torch.autograd.Function):
             for start in range(0, len(labels), chunks.chunk_tokens):
                 rows = slice(start, start + chunks.chunk_tokens)
                 logits = [student.logits(rows) for student in students]
-                teacher_logits = [teacher.logits(rows, students[0].dtype) for teacher in chunks.teachers]
+                teacher_logits = [teacher.logits(rows, students[0].dtype, logits[0]) for teacher in chunks.teachers]
                 given = (teacher_logits, labels[rows], losses, scales * students[0].magnify)
                 if any(wanted):
                     function = _compiled_gradients() if chunks.compiled else _gradients

@@ -1,4 +1,4 @@
-"""Where things lie: the repository, raw corpora, prepared data, runs and evaluation data."""
+"""Where things lie: the repository, raw corpora, prepared data, runs, teacher signals and evaluation data."""
 
 import os
 from pathlib import Path
@@ -19,6 +19,11 @@ def data_root() -> Path:
 def runs_root() -> Path:
     """Run directories: `PALENKA_RUNS`, by default `runs/` in the repository."""
     return Path(os.environ.get("PALENKA_RUNS", ROOT / "runs")).absolute()
+
+
+def signals_root() -> Path:
+    """Recorded teachers: `PALENKA_SIGNALS`, by default `signals/` in the repository."""
+    return Path(os.environ.get("PALENKA_SIGNALS", ROOT / "signals")).absolute()
 
 
 def evaluation_root() -> Path:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -31,10 +31,12 @@ from palenka.models import (
     read_model_config,
     weights_sha256,
 )
-from palenka.objectives import ModelShape, ObjectiveConfig, TeacherShape
-from palenka.paths import ROOT, data_root, evaluation_root, runs_root
+from palenka.objectives import ModelShape, ObjectiveConfig, TeacherShape, TokenObjective
+from palenka.objectives.logit import Logit
+from palenka.paths import ROOT, data_root, evaluation_root, runs_root, signals_root
 from palenka.revisions import EvaluationConfig, RevisionPlan, plan_revisions
 from palenka.runs import find_run
+from palenka.teacher_signal import VERSION, TeacherSignal
 from palenka.tokenizer import load_tokenizer, tokenizer_sha256
 from palenka.tokens import DevWindows, TokenSplit, TrainWindows, WindowConfig
 from palenka.tracking import TrackingConfig, tracking_problems
@@ -116,11 +118,19 @@ class TeacherConfig(_Section):
     layer_mapping: LayerMapping = "uniform"
 
 
+class TeacherSignalConfig(_Section):
+    """Learn from the teachers' recorded prediction, of which the `top_k` likeliest tokens are kept."""
+
+    top_k: int = Field(default=128, ge=1)
+
+
 class PathsConfig(_Section):
-    """Folders in place of the defaults and of PALENKA_DATA, _RUNS and _EVAL, meant from the repository's root."""
+    """Folders in place of the defaults and of PALENKA_DATA, _RUNS, _SIGNALS and _EVAL, meant from the repository's
+    root."""
 
     data: str | None = None
     runs: str | None = None
+    signals: str | None = None
     evaluation: str | None = None
 
 
@@ -158,6 +168,11 @@ class RunConfig(_Section):
     def teacher_list(self) -> list[TeacherConfig]:
         return []
 
+    @property
+    def recorded(self) -> TeacherSignalConfig | None:
+        """What of the teachers was recorded, where they are not run."""
+        return None
+
 
 class TrainConfig(RunConfig):
     """A teacher or an undistilled baseline: cross-entropy alone."""
@@ -179,11 +194,24 @@ class DistillConfig(RunConfig):
     student: ModelConfig
     teachers: list[TeacherConfig] = Field(min_length=1)
     objective: ObjectiveTerms  # type: ignore[valid-type]
+    teacher_signal: TeacherSignalConfig | None = None
 
     @model_validator(mode="after")
     def _some_weight(self) -> "DistillConfig":
         if not self.terms:
             raise ValueError("objective: no term has a weight above 0, so there is nothing to learn")
+        return self
+
+    @model_validator(mode="after")
+    def _signal_is_enough(self) -> "DistillConfig":
+        if self.recorded and "logit" not in self.terms:
+            raise ValueError("teacher_signal: it is for objective.logit, which has no weight above 0; leave it out")
+        more = [name for name in self.terms if name != "logit" and _needs_teachers(name)]
+        if self.recorded and more:
+            raise ValueError(
+                "teacher_signal: it holds the teachers' prediction, for objective.logit alone; the teachers themselves "
+                f"are needed by {', '.join(f'objective.{name}' for name in more)}: leave out one or the other"
+            )
         return self
 
     @property
@@ -201,6 +229,15 @@ class DistillConfig(RunConfig):
     @property
     def teacher_list(self) -> list[TeacherConfig]:
         return self.teachers
+
+    @property
+    def recorded(self) -> TeacherSignalConfig | None:
+        return self.teacher_signal
+
+
+def _needs_teachers(objective: str) -> bool:
+    kind = objectives.find(objective)
+    return kind.teacher_logits != "none" if issubclass(kind, TokenObjective) else True
 
 
 @dataclass(frozen=True)
@@ -234,6 +271,11 @@ class Workload:
     @cached_property
     def parameters(self) -> dict[str, int]:
         return count_parameters_of(self.model)
+
+    @property
+    def teacher_shapes(self) -> list[TeacherShape]:
+        """The teachers as objectives see them."""
+        return _teacher_shapes(self.config, self.teachers)
 
     @cached_property
     def built_terms(self) -> dict[str, objectives.Objective]:
@@ -272,7 +314,42 @@ class Plan(Workload):
     @property
     def words(self) -> int:
         """Words that the whole run sees."""
-        return self.windows.words(range(self.total_steps * self.config.training.batch_size))
+        return self.windows.words(range(self.total_windows))
+
+    @property
+    def total_windows(self) -> int:
+        """Windows that the whole run sees, over all epochs."""
+        return self.total_steps * self.config.training.batch_size
+
+    @cached_property
+    def signal(self) -> TeacherSignal | None:
+        """Where the teachers' prediction is recorded, if the run learns from that. Every teacher has to be trained."""
+        recorded, signals = self.config.recorded, self.config.paths.signals
+        if recorded is None:
+            return None
+        logit = cast(Logit.Config, self.config.terms["logit"])
+        shares: dict[str, float] = {}
+        for teacher in self.teachers:
+            shares[teacher.name] = shares.get(teacher.name, 0.0) + teacher.shape.share
+        identity = {
+            "version": VERSION,
+            "top_k": recorded.top_k,
+            "temperature": logit.temperature,
+            "combine": logit.combine,
+            "teachers": self.teacher_weights,
+            "shares": shares,
+            "precision": self.precision,
+            "data": read_prepared(self.data_folder)["key"],
+            "windows": asdict(self.windows.config),
+            "data_seed": self.windows.seed,
+        }
+        root = (ROOT / signals if signals else signals_root()) / self.config.data.name
+        return TeacherSignal(root, identity, self.config.data.seq_length)
+
+    @cached_property
+    def teacher_weights(self) -> dict[str, str]:
+        """Fingerprints of the teachers' weights."""
+        return {teacher.name: teacher.weights_sha256 for teacher in self.teachers}
 
     @property
     def method(self) -> str:
@@ -297,7 +374,7 @@ class Plan(Workload):
         return {
             "config": config,
             "data": read_prepared(self.data_folder)["key"],
-            "teachers": {teacher.name: teacher.weights_sha256 for teacher in self.teachers},
+            "teachers": self.teacher_weights,
         }
 
 
@@ -331,6 +408,7 @@ def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
     tokenizer = load_tokenizer(data_folder / "tokenizer")
     workload, problems = _fit_models(config, vocabulary, dry_run)
     problems += [*_precision_problems(config.training), *tracking_problems(config.tracking)]
+    problems += _signal_problems(config, workload.model)
     try:
         revisions = plan_revisions(config.evaluation, task_folder, tokenizer, workload.model, config.name)
     except UserError as error:
@@ -430,6 +508,11 @@ def _precision_problems(training: TrainingConfig) -> Iterator[str]:
         yield "training.precision: fp16 is not for CPUs; use auto, bf16 or fp32"
 
 
+def _signal_problems(config: RunConfig, model: PretrainedConfig) -> Iterator[str]:
+    if config.recorded and config.recorded.top_k > model.vocab_size:
+        yield f"teacher_signal.top_k: {config.recorded.top_k}: the vocabulary has {model.vocab_size} tokens"
+
+
 def _objective_problems(config: RunConfig, student: PretrainedConfig, teachers: list[TeacherPlan]) -> Iterator[str]:
     """Build each objective without memory: many values that do not fit the models show only there."""
     for name in config.terms:
@@ -442,9 +525,14 @@ def _objective_problems(config: RunConfig, student: PretrainedConfig, teachers: 
 def _build_without_memory(
     name: str, config: RunConfig, student: PretrainedConfig, teachers: list[TeacherPlan]
 ) -> objectives.Objective:
-    shapes = [teacher.shape for teacher in teachers]
     with torch.device("meta"):
-        return objectives.find(name)(config.terms[name], model_shape(student), shapes)
+        return objectives.find(name)(config.terms[name], model_shape(student), _teacher_shapes(config, teachers))
+
+
+def _teacher_shapes(config: RunConfig, teachers: list[TeacherPlan]) -> list[TeacherShape]:
+    """The teachers as objectives see them: a recorded signal is one teacher, which speaks for all."""
+    shapes = [teacher.shape for teacher in teachers]
+    return [replace(shapes[0], share=1.0)] if config.recorded else shapes
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,16 @@ from transformers import PreTrainedModel
 
 from palenka.attention import AttentionRecorder
 from palenka.fast_layers import use_fast_layers
-from palenka.heads import HeadInput
+from palenka.heads import HeadInput, Logits
 from palenka.objectives import Attention, States
+
+
+class TeacherOutput(Protocol):
+    """What students can learn from."""
+
+    def head_input(self) -> Logits: ...
+
+    def states(self) -> States: ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,7 @@ class MeanLogits:
     states: Tensor
     head: nn.Module
 
-    def logits(self, rows: slice, dtype: torch.dtype) -> Tensor:
+    def logits(self, rows: slice, dtype: torch.dtype, student: Tensor) -> Tensor:
         """(rows, vocabulary) in `dtype`, the product in the teachers' own precision."""
         logits: Tensor = self.head(self.states[rows])
         return logits.to(dtype)
@@ -79,8 +88,11 @@ class Teachers:
                 self._recorders[k] = AttentionRecorder(model, self._attention[k])
 
     @torch.no_grad()
-    def run(self, input_ids: Tensor) -> list[ModelOutput]:
-        """What each teacher computes of input_ids (batch, time); nothing where no student asked for anything."""
+    def run(self, input_ids: Tensor, windows: range | None = None) -> Sequence[TeacherOutput]:
+        """What each teacher computes of input_ids (batch, time); nothing where no student asked for anything.
+
+        `windows` are their positions in training order, for teachers that were run before.
+        """
         if not self._needed:
             return []
         return [
@@ -88,9 +100,10 @@ class Teachers:
             for model, recorder in zip(self.models, self._recorders, strict=True)
         ]
 
-    def mean_logits(self, outputs: Sequence[ModelOutput]) -> MeanLogits:
+    def mean_logits(self, outputs: Sequence[TeacherOutput]) -> Logits:
         """The mean of what `run` says of the vocabulary, weighted by shares."""
-        scaled = [share * output.final.flatten(0, 1) for share, output in zip(self.shares, outputs, strict=True)]
+        finals = [cast(ModelOutput, output).final.flatten(0, 1) for output in outputs]
+        scaled = [share * final for share, final in zip(self.shares, finals, strict=True)]
         return MeanLogits(torch.cat(scaled, dim=1), self._mean_head)
 
     @functools.cached_property

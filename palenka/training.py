@@ -20,7 +20,7 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from palenka import objectives
-from palenka.assembly import build_distiller, is_to_be_compiled, load_teachers
+from palenka.assembly import build_distiller, find_teachers, is_to_be_compiled
 from palenka.config import UserError
 from palenka.display import CohortDisplay, Display
 from palenka.distiller import Distiller, StepSize, token_cross_entropy
@@ -33,7 +33,7 @@ from palenka.plan import Plan
 from palenka.revisions import revision_name
 from palenka.runs import Run
 from palenka.seeds import named_seed
-from palenka.teachers import ModelOutput, Teachers
+from palenka.teachers import TeacherOutput, Teachers
 from palenka.tokenizer import load_tokenizer, save_tokenizer
 from palenka.tokens import Domain
 from palenka.tracking import TrackedRun, Trackers
@@ -122,7 +122,7 @@ class Trainer:
         company: what shows the progress of students that train side by side.
 
     Raises:
-        UserError: the name holds another run, or another process is training it.
+        UserError: the name holds another run, another process is training it, or its teachers are to be recorded first.
     """
 
     def __init__(
@@ -137,9 +137,11 @@ class Trainer:
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=not self._reaches_head())],
         )
         self.device = self.accelerator.device
+        if plan.signal:
+            plan.signal.check(plan.total_windows)
         self._take_run(identity)
         self.progress = Progress()
-        self.distiller = self._build(teachers)
+        self.distiller = self._build(teachers or find_teachers(plan, self.device))
         optimizer = torch.optim.AdamW(
             parameter_groups(self.distiller, self.config.weight_decay), lr=self.config.lr,
             betas=(self.config.adam_beta1, self.config.adam_beta2), eps=self.config.adam_epsilon, fused=True,
@@ -165,8 +167,8 @@ class Trainer:
         if failure[0]:
             raise UserError(failure[0])
 
-    def _build(self, teachers: Teachers | None) -> Distiller:
-        distiller = build_distiller(self.plan, teachers or load_teachers(self.plan, self.device), self.device)
+    def _build(self, teachers: Teachers) -> Distiller:
+        distiller = build_distiller(self.plan, teachers, self.device)
         if is_to_be_compiled(self.plan, self.device, speaks=self.accelerator.is_main_process):
             distiller.compile_parts()
         return distiller
@@ -179,7 +181,7 @@ class Trainer:
 
     def accumulate(
         self, micro: int, is_last: bool, input_ids: Tensor, labels: Tensor, size: StepSize,
-        teachers: Sequence[ModelOutput],
+        teachers: Sequence[TeacherOutput],
     ) -> None:  # fmt: skip
         """Add the gradients of one micro-batch of this process, and its shares of [loss, *terms]."""
         accelerator = self.accelerator

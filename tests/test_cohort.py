@@ -92,9 +92,9 @@ def test_teachers_run_once_for_all(teacher: Path, monkeypatch: pytest.MonkeyPatc
     passes: list[int] = []
     run = Teachers.run
 
-    def counted(self: Teachers, input_ids: torch.Tensor) -> Any:
+    def counted(self: Teachers, input_ids: torch.Tensor, windows: range) -> Any:
         passes.append(len(input_ids))
-        return run(self, input_ids)
+        return run(self, input_ids, windows)
 
     monkeypatch.setattr(Teachers, "run", counted)
     train_cohorts([[logits(f"w{weight}", weight) for weight in (0.1, 0.5, 1.0)]])

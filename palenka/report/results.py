@@ -181,6 +181,12 @@ class Run:
     def teachers(self) -> list[str]:
         return [str(teacher["run"]) for teacher in self.config.get("teachers") or []]
 
+    @property
+    def recorded_top_k(self) -> int | None:
+        """How much of its teachers' prediction it was shown, where they were not run."""
+        signal = self.config.get("teacher_signal")
+        return int(signal["top_k"]) if signal else None
+
     def is_among(self, names: Iterable[str]) -> bool:
         """Whether one of these names or paths means this run."""
         return not {self.name, str(self.folder)}.isdisjoint(names)

@@ -99,7 +99,8 @@ def objective_text(run: Run) -> str:
 
     def text(term: str) -> str:
         summed = (knobs[term] or {}).get("reduction") == "sequence_sum"
-        return f"{run.weights[term]} × {term}" + (" summed over sequences" if summed else "")
+        recorded = f" of a recorded top {run.recorded_top_k}" if term == "logit" and run.recorded_top_k else ""
+        return f"{run.weights[term]} × {term}{recorded}" + (" summed over sequences" if summed else "")
 
     return " + ".join(map(text, run.weights)) or "next-token cross-entropy"
 

@@ -1,0 +1,404 @@
+"""Teachers recorded on disk: what is written, what is read again, what is refused, and being killed."""
+
+import gc
+import math
+import shutil
+import signal as signals
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from accelerate.state import AcceleratorState
+from run_files import outcome, records, snapshot
+from safetensors.torch import load_file, save_file
+from test_processes import finish, start
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+import palenka.assembly
+import palenka.teacher_signal
+import palenka.training
+from palenka.cli import main
+from palenka.cohort import train
+from palenka.config import UserError
+from palenka.files import read_json, write_json
+from palenka.objectives import ModelShape, TeacherShape
+from palenka.objectives.logit import Logit
+from palenka.plan import DistillConfig, Plan, make_plan
+from palenka.recording import record
+from palenka.teacher_signal import RecordedOutput, TeacherSignal, compress
+from palenka.training import Trainer
+
+KD: dict[str, Any] = {"hard_target": {"weight": 0.5}, "logit": {"weight": 0.5}}
+WriteConfig = Callable[..., Path]
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator() -> Iterator[None]:
+    """accelerate keeps the first precision it was given for the life of the process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def signals_folder(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for signals, of 16 windows a shard; the teachers `teacher` and `second` have opinions."""
+    for folder in (teacher, tiny.write_finished_run(teacher.parent / "second", tiny.LLAMA, teacher, seed=3)):
+        scale_weights(folder, 8.0)
+    monkeypatch.setenv("PALENKA_SIGNALS", str(tmp_path / "signals"))
+    monkeypatch.setattr(palenka.teacher_signal, "SHARD_WINDOWS", 16)
+    return tmp_path / "signals"
+
+
+def scale_weights(folder: Path, factor: float) -> None:
+    weights = load_file(folder / "model.safetensors")
+    scaled = {name: factor * tensor if tensor.ndim > 1 else tensor for name, tensor in weights.items()}
+    save_file(scaled, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def values(name: str = "student", top_k: int | None = 8, **changes: Any) -> dict[str, Any]:
+    """A student of two teachers, 8 steps of 8 windows; they are run where `top_k` is None."""
+    teachers = [{"run": "teacher", "weight": 3.0}, {"run": "second"}]
+    signal = {} if top_k is None else {"teacher_signal": {"top_k": top_k}}
+    return tiny.distill_values(name=name, teachers=teachers, objective=KD) | signal | changes
+
+
+def plan_for(given: dict[str, Any], **training: Any) -> Plan:
+    given = given | {"training": given["training"] | training}
+    return make_plan(DistillConfig.model_validate(given), "test")
+
+
+def place_of(plan: Plan) -> TeacherSignal:
+    assert plan.signal is not None
+    return plan.signal
+
+
+# One record
+
+
+def test_a_record_by_hand() -> None:
+    signal = TeacherSignal(Path(), {"top_k": 2, "temperature": 1.0}, seq_length=1)
+    found = compress(torch.tensor([[0.1, 0.5, 0.0625, 0.25, 0.0875]]).log(), signal.record)
+    assert found["tokens"].tolist() == [[1, 3]]
+    assert found["log_probs"][0] == pytest.approx([math.log(0.5), math.log(0.25)], rel=2**-11)
+    assert found["tail"][0] == pytest.approx(math.log(0.25), rel=2**-11)
+    assert signal.record.itemsize == 4 * 2 + 2
+
+
+def test_a_tail_that_is_read_has_the_students_shape() -> None:
+    """Three quarters for tokens 1 and 3; the student gives 0, 2 and 4 shares of 1 : 2 : 5 at this temperature."""
+    recorded = RecordedOutput(
+        torch.tensor([[1, 3]]), torch.tensor([[0.5, 0.25]]).log(), torch.tensor([[0.25]]).log(), temperature=2.0
+    )
+    student = 2 * torch.tensor([[1.0, 70.0, 2.0, 0.1, 5.0]]).log() + 3
+    logits = recorded.logits(slice(None), torch.float32, student)
+    expected = torch.tensor([[0.25 / 8, 0.5, 0.5 / 8, 0.25, 1.25 / 8]])
+    torch.testing.assert_close((logits / 2).softmax(dim=-1), expected)
+    torch.testing.assert_close((logits / 2).exp(), expected)
+
+
+def logit_loss(student: Tensor, teacher: Tensor, divergence: str, temperature: float) -> Tensor:
+    config = Logit.Config.model_validate({"weight": 1, "divergence": divergence, "temperature": temperature})
+    shape = ModelShape(1, 1, 1, student.shape[-1])
+    objective = Logit(config, shape, [TeacherShape(1, 1, 1, student.shape[-1], share=1.0, layer_pairs=())])
+    return objective(student, [teacher], torch.zeros(len(student), dtype=torch.long)).sum()
+
+
+@pytest.mark.parametrize("divergence", ["forward", "reverse", "jensen_shannon"])
+def test_the_loss_is_the_divergence_over_the_top_k_and_one_outcome_for_the_rest(divergence: str) -> None:
+    """In value and in gradient: the student's tail is made one outcome before the softmax, by logsumexp."""
+    temperature, k = 2.0, 3
+    student = torch.randn(6, 11, requires_grad=True)
+    log_probs = torch.randn(6, 11).log_softmax(dim=-1)
+    top = log_probs.topk(k, dim=-1)
+    tail = log_probs.scatter(1, top.indices, -torch.inf).logsumexp(dim=-1, keepdim=True)
+
+    recorded = RecordedOutput(top.indices, top.values, tail, temperature)
+    full = logit_loss(student, recorded.logits(slice(None), torch.float32, student.detach()), divergence, temperature)
+    rest = (student / temperature).scatter(1, top.indices, -torch.inf).logsumexp(dim=-1, keepdim=True) * temperature
+    few = torch.cat([student.gather(1, top.indices), rest], dim=1)
+    expected = logit_loss(few, torch.cat([top.values, tail], dim=1) * temperature, divergence, temperature)
+
+    torch.testing.assert_close(full, expected)
+    (ours,), (plain,) = (torch.autograd.grad(loss, student) for loss in (full, expected))
+    torch.testing.assert_close(ours, plain)
+
+
+# What is recorded
+
+
+def log_probs_of(plan: Plan, windows: range, combine: str, temperature: float) -> Tensor:
+    """The teachers' prediction in float64, from plain logits, 3 : 1."""
+    inputs = torch.from_numpy(plan.windows.batch(windows)[0])
+    logits = []
+    for teacher in plan.teachers:
+        model = AutoModelForCausalLM.from_pretrained(teacher.folder, dtype=torch.float32).eval()
+        with torch.no_grad():
+            logits.append(model(inputs).logits.flatten(0, 1).double() / temperature)
+    if combine == "logits":
+        return (0.75 * logits[0] + 0.25 * logits[1]).log_softmax(dim=-1)
+    return (0.75 * logits[0].softmax(dim=-1) + 0.25 * logits[1].softmax(dim=-1)).log()
+
+
+@pytest.mark.parametrize("combine", ["logits", "probabilities"])
+def test_what_is_read_is_what_the_teachers_say_of_these_windows(signals_folder: Path, combine: str) -> None:
+    logit = {"weight": 0.5, "combine": combine, "temperature": 1.5}
+    plan = plan_for(values(objective=KD | {"logit": logit}))
+    record(plan)
+    windows = range(13, 35)  # of three shards
+    found = place_of(plan).read(windows)
+    expected = log_probs_of(plan, windows, combine, temperature=1.5).exp()
+    top = expected.topk(8, dim=-1)
+    assert np.array_equal(found["tokens"], top.indices.numpy())
+    np.testing.assert_allclose(np.exp(found["log_probs"].astype(float)), top.values, rtol=0.01)
+    np.testing.assert_allclose(np.exp(found["tail"].astype(float)), 1 - top.values.sum(dim=-1), rtol=0.01)
+
+
+def test_all_of_the_vocabulary_is_the_teachers_to_the_precision_of_its_numbers(signals_folder: Path) -> None:
+    plan = plan_for(values(top_k=tiny.VOCABULARY))
+    record(plan)
+    teachers = palenka.training.find_teachers(plan, tiny.CPU)
+    windows = range(10, 20)
+    (output,) = teachers.run(torch.zeros(0), windows)
+    stored = output.head_input().logits(slice(None), torch.float32, torch.randn(160, tiny.VOCABULARY))
+    expected = log_probs_of(plan, windows, "logits", temperature=2.0)
+    torch.testing.assert_close(stored.double() / 2, expected, rtol=2**-11, atol=1e-6)
+
+
+def test_a_longer_run_adds_shards_to_the_signal_of_a_shorter_one(signals_folder: Path) -> None:
+    short, long = plan_for(values()), plan_for(values(), max_steps=11, lr=5e-3)
+    record(short)
+    folder = place_of(short).folder
+    assert sorted(path.name for path in folder.glob("*.bin")) == [f"{shard:05}.bin" for shard in range(4)]
+    before = snapshot(folder)
+    record(long)
+    after = snapshot(folder)
+    assert sorted(after.keys() - before.keys()) == ["00004.bin", "00005.bin"]
+    assert all(after[name] == before[name] for name in before if name.endswith(".bin"))
+
+
+# Training
+
+
+def test_with_all_of_the_vocabulary_a_student_is_that_of_the_teachers(signals_folder: Path) -> None:
+    exact = {"adam_epsilon": 1e-3}
+    live = train(plan_for(values("live", top_k=None), **exact))
+    plan = plan_for(values("recorded", top_k=tiny.VOCABULARY), **exact)
+    record(plan)
+    recorded = train(plan)
+    for one, other in zip(records(live, "train"), records(recorded, "train"), strict=True):
+        for key in ("loss", "hard_target", "logit", "grad_norm"):
+            assert one[key] == pytest.approx(other[key], rel=1e-3)
+    weights = [load_file(run / "model.safetensors") for run in (live, recorded)]
+    differences = [float((tensor - weights[1][name]).abs().max()) for name, tensor in weights[0].items()]
+    assert max(differences) < 1e-5
+    assert read_json(live / "identity.json") != read_json(recorded / "identity.json")
+
+
+def test_teachers_are_not_loaded(signals_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_for(values())
+    record(plan)
+    monkeypatch.setattr(palenka.assembly, "load_frozen", None)
+    assert (train(plan) / "result.json").exists()
+
+
+def test_micro_batches_do_not_change_the_training(signals_folder: Path) -> None:
+    """Each reads its own windows: with an even and an uneven number of them, over the ends of shards."""
+    exact = {"adam_epsilon": 1e-3, "batch_size": 6}
+    record(plan_for(values(), **exact))
+    whole = train(plan_for(values("whole"), **exact))
+    for size in (3, 2):
+        parts = train(plan_for(values(f"parts-{size}"), **exact, micro_batch_size=size))
+        for one, other in zip(records(whole, "train"), records(parts, "train"), strict=True):
+            for key in ("loss", "logit", "grad_norm"):
+                assert one[key] == pytest.approx(other[key], rel=1e-5)
+
+
+class Killed(BaseException):
+    """What a process killed at this point would not survive."""
+
+
+def test_a_training_killed_and_resumed_equals_the_unbroken_one(
+    signals_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(plan_for(values()))
+    whole = train(plan_for(values("whole"), checkpoint_steps=1))
+
+    start_step = Trainer.start_step
+
+    def deadly(self: Trainer) -> None:
+        if self.progress.step == 5:
+            raise Killed
+        start_step(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "start_step", deadly)
+        with pytest.raises(Killed):
+            train(plan_for(values("broken"), checkpoint_steps=1))
+    gc.collect()  # what held the lock is gone, as after a kill
+    assert outcome(train(plan_for(values("broken"), checkpoint_steps=1))) == outcome(whole)
+
+
+# Refused
+
+
+DATA = tiny.train_values()["data"]
+OTHERS: dict[str, tuple[dict[str, Any], str]] = {
+    "k": ({"teacher_signal": {"top_k": 9}}, "top_k: 8 there, 9 here"),
+    "temperature": (
+        {"objective": KD | {"logit": {"weight": 0.5, "temperature": 1.0}}}, "temperature: 2.0 there, 1.0 here"
+    ),
+    "combination": (
+        {"objective": KD | {"logit": {"weight": 0.5, "combine": "probabilities"}}},
+        "combine: 'logits' there, 'probabilities' here",
+    ),
+    "share": (
+        {"teachers": [{"run": "teacher"}, {"run": "second"}]}, "shares.teacher: 0.75 there, 0.5 here"
+    ),
+    "teacher": ({"teachers": [{"run": "teacher"}]}, "shares.second: 0.25 there, None here"),
+    "data seed": ({"data": DATA | {"seed": 8}}, "data_seed: 7 there, 8 here"),
+    "seed, where it is the data's too": ({"seed": 8}, "data_seed: 7 there, 8 here"),
+    "window": ({"data": DATA | {"bos": "document"}}, "windows.bos: 'window' there, 'document' here"),
+    "length": ({"data": DATA | {"seq_length": 12}}, "windows.seq_length: 16 there, 12 here"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "difference"), OTHERS.values(), ids=OTHERS.keys())
+def test_another_signal_is_refused_with_what_differs(
+    signals_folder: Path, changes: dict[str, Any], difference: str
+) -> None:
+    record(plan_for(values()))
+    before = snapshot(signals_folder.parent)
+    with pytest.raises(UserError) as refused:
+        train(plan_for(values() | changes))
+    assert "python -m palenka teacher-signal --config FILE" in str(refused.value)
+    assert difference in str(refused.value)
+    assert snapshot(signals_folder.parent) == before
+
+
+def test_other_weights_of_a_teacher_are_refused(signals_folder: Path, teacher: Path) -> None:
+    record(plan_for(values()))
+    scale_weights(teacher, 1.01)
+    with pytest.raises(UserError, match=r"differs in\n  teachers\.teacher: \w{12}… there, \w{12}… here$"):
+        train(plan_for(values()))
+
+
+def test_students_that_differ_in_themselves_read_the_same_signal(signals_folder: Path) -> None:
+    data = DATA | {"seed": 3}
+    first = plan_for(values(data=data))
+    others = [
+        plan_for(values(data=data, seed=9, student=dict(tiny.GPT2)), lr=1e-2, batch_size=4, micro_batch_size=2),
+        plan_for(values(data=data, objective={"logit": {"weight": 1.0, "divergence": "reverse"}})),
+    ]
+    assert {place_of(plan).folder for plan in others} == {place_of(first).folder}
+
+
+def test_a_folder_under_a_wrong_name_is_refused(signals_folder: Path) -> None:
+    plan = plan_for(values())
+    record(plan)
+    path = place_of(plan).folder / "identity.json"
+    write_json(path, read_json(path) | {"precision": "bf16"})
+    for start_again in (train, record):
+        with pytest.raises(UserError, match="it differs in\n  precision: 'bf16' there, 'fp32' here"):
+            start_again(plan)
+
+
+def test_a_shard_that_is_cut_short_is_refused_and_recorded_again(signals_folder: Path) -> None:
+    plan = plan_for(values())
+    record(plan)
+    shard = place_of(plan).shard_path(2)
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1])
+    with pytest.raises(UserError, match="1 of 4 shards are not there, or cut short"):
+        train(plan)
+    record(plan)
+    assert shard.read_bytes() == whole
+
+
+def test_without_a_signal_the_command_names_what_makes_it(
+    signals_folder: Path, write_config: WriteConfig, call: Call
+) -> None:
+    import distill
+
+    config = write_config(values())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["distill.py", "--config", str(config)])
+        code, _, errors = call(distill.main)
+        assert code == 2
+        assert "python -m palenka teacher-signal --config FILE" in errors
+        code, _, errors = call(main, ["teacher-signal", "--config", str(config)])
+        assert code == 0, errors
+        assert "34 bytes a token; 4 shards to record" in errors
+        assert "mean tail mass" in errors and "tokens/s" in errors
+        assert call(distill.main)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"teacher_signal": {"top_k": 321}}, "teacher_signal.top_k: 321: the vocabulary has 320 tokens"),
+        ({"teacher_signal": {"top_k": 0}}, "greater than or equal to 1"),
+        ({"objective": KD | {"hidden_state": {"weight": 1.0}}}, "needed by objective.hidden_state"),
+        ({"objective": {"hard_target": {"weight": 1.0}}}, "objective.logit, which has no weight above 0"),
+    ],
+)
+def test_a_signal_that_is_not_enough_is_refused_before_any_work(
+    signals_folder: Path, write_config: WriteConfig, call: Call, changes: dict[str, Any], message: str
+) -> None:
+    code, _, errors = call(main, ["teacher-signal", "--config", str(write_config(values() | changes))])
+    assert code == 2
+    assert message in errors
+    assert not signals_folder.exists()
+
+
+def test_a_config_that_runs_its_teachers_has_nothing_to_record(signals_folder: Path) -> None:
+    with pytest.raises(UserError, match="no teacher_signal"):
+        record(plan_for(values(top_k=None)))
+
+
+def test_a_disk_that_is_too_full_is_told_before_the_work(
+    signals_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_for(values())
+    needed = 4 * 16 * 16 * 34  # shards, windows, positions, bytes
+    usage = shutil.disk_usage(signals_folder.parent)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed - 1))
+    with pytest.raises(UserError, match=f"{needed:,} bytes are to come, but only {needed - 1:,} are free"):
+        record(plan)
+    assert not list(signals_folder.rglob("*.bin"))
+
+
+# Killed
+
+
+def test_a_killed_recording_goes_on_and_leaves_the_same_bytes(
+    signals_folder: Path, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(palenka.teacher_signal, "SHARD_WINDOWS", 1024)  # as in the other process
+    given = values() | {"training": values()["training"] | {"max_steps": 300}}  # 2,400 windows
+    plan = plan_for(given)
+    folder = place_of(plan).folder
+    process = start("-m", "palenka", "teacher-signal", "--config", write_config(given))
+    while not (folder / ".00001.tmp").exists():
+        assert process.poll() is None, finish(process)[1]
+        time.sleep(0.001)
+    process.kill()
+    assert finish(process)[0] == -signals.SIGKILL
+    assert [path.name for path in folder.glob("*.bin")] == ["00000.bin"]
+    first = snapshot(folder)["00000.bin"]
+    record(plan)
+    resumed = snapshot(folder)
+    assert resumed["00000.bin"] == first
+    assert not list(folder.glob(".*.tmp"))
+    shutil.rmtree(folder)
+    record(plan)
+    assert {name: content for name, (content, _) in snapshot(folder).items()} == {
+        name: content for name, (content, _) in resumed.items()
+    }
