@@ -1,4 +1,4 @@
-"""Layers of a frozen model replaced by faster ones of the same function, for inference on a CPU.
+"""Layers of a frozen model replaced by faster ones of the same function, on a CPU above all.
 
 PyTorch's own float32 products on a CPU go through MKL, which uses the full vector width on Intel's processors only:
 on others, oneDNN's take as little as half the time. In either precision, a weight that is laid out once as oneDNN
@@ -64,9 +64,7 @@ def product(
 
 
 def use_fast_layers(model: nn.Module) -> None:
-    """Replace those layers of a model on a CPU that have a faster form in its precision."""
-    if any(weight.device.type != "cpu" or weight.dtype not in PRECISIONS for weight in model.parameters()):
-        return
+    """Replace those layers of a frozen model that have a faster form on its device and in its precision."""
     for parent in list(model.modules()):
         if type(parent) in ACTIVATED:
             _activate(parent, *ACTIVATED[type(parent)])
@@ -85,8 +83,9 @@ def _activate(parent: nn.Module, name: str, activation: str) -> None:
 
 
 def _linear(layer: nn.Module) -> nn.Module:
-    is_fast = type(layer) in (nn.Linear, Conv1D) and is_onednn_usable(layer.weight.dtype)
-    return PackedLinear(layer) if is_fast else layer
+    if type(layer) not in (nn.Linear, Conv1D) or layer.weight.device.type != "cpu":
+        return layer
+    return PackedLinear(layer) if is_onednn_usable(layer.weight.dtype) else layer
 
 
 def _gelu(layer: nn.Module) -> nn.Module:
@@ -104,7 +103,8 @@ REPLACEMENTS: dict[type, Callable[[nn.Module], nn.Module]] = {
 @cache
 def is_onednn_usable(dtype: torch.dtype) -> bool:
     """Whether this machine and this PyTorch have the operators, and they give small products and activate them."""
-    if torch.backends.cpu.get_cpu_capability() not in VECTOR_UNITS or not torch.backends.mkldnn.is_available():
+    has_vectors = torch.backends.cpu.get_cpu_capability() in VECTOR_UNITS
+    if dtype not in PRECISIONS or not has_vectors or not torch.backends.mkldnn.is_available():
         return False
     states, weight, bias = (torch.linspace(-1, 1, size).sin() for size in (6 * 32, 48 * 32, 48))
     states, weight, bias = states.view(2, 3, 32).to(dtype), (weight.view(48, 32) / 8).to(dtype), bias.to(dtype)
