@@ -51,10 +51,14 @@ def train_cohorts(cohorts: Iterable[Sequence[Plan]]) -> None:
         Diverged: students whose loss is no number any more, now or in an earlier start; all others are finished.
     """
     diverged = [failure for plans in cohorts for failure in _train_together(plans)]
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    _part_processes()
     if diverged:
         raise Diverged("\n".join(diverged))
+
+
+def _part_processes() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _train_together(plans: Sequence[Plan]) -> list[str]:

@@ -196,6 +196,14 @@ def revision_figure(runs: list[Run], task: str, name: str) -> str:
     return _svg(f"revisions-{name}", f"Accuracy on {task} during training", 760, 240, draw)
 
 
+GRID_CELL, GRID_MARGINS = (74, 34), (64, 46)  # width and height in CSS pixels
+
+
+def grid_width(grid: Grid) -> int:
+    """Width of a grid's figure in CSS pixels, at which its letters have the size of others."""
+    return GRID_MARGINS[0] + GRID_CELL[0] * len(list(grid.axes.values())[1])
+
+
 def grid_figure(grid: Grid, task: str | None, name: str) -> str:
     """A grid of two axes as a table of colours: dev cross-entropy, or the accuracy on a task; finalists are framed.
 
@@ -205,11 +213,10 @@ def grid_figure(grid: Grid, task: str | None, name: str) -> str:
     chosen = {cell.cell for cell in grid.finalists}
     values = {cell.cell: value for cell in grid.cells if (value := _grid_value(cell, task)) is not None}
     low, high = min(values.values()), max(values.values())
-    wide, tall, left, bottom = 74, 34, 60, 42
-    width, height = left + wide * len(columns) + 4, bottom + tall * len(rows) + 4
+    width, height = grid_width(grid), GRID_MARGINS[1] + GRID_CELL[1] * len(rows)
 
     def draw() -> Figure:
-        figure, axes = _canvas(width, height, left, 4, 4, bottom)
+        figure, axes = _canvas(width, height, GRID_MARGINS[0] - 4, 4, 4, GRID_MARGINS[1] - 4)
         for cell in grid.cells:
             x, y = columns.index(cell.values[x_key]), rows.index(cell.values[y_key])
             value = values.get(cell.cell)

@@ -78,6 +78,7 @@ def _grid(grid: Grid, name: str) -> dict[str, Any]:
     measured = [None, *comparison.in_order(found)]
     return {
         "name": grid.name,
+        "width": figures.grid_width(grid),
         "pictures": [
             {"task": task, "svg": Markup(figures.grid_figure(grid, task, f"{name}-{place}"))}
             for place, task in enumerate(measured)
