@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         _add_download, _add_prepare, _add_demo_text, _add_cost, _add_teacher_signal, _add_grid, _add_evaluate,
-        _add_submission, _add_compare, _add_report,
+        _add_submission, _add_compare, _add_report, _add_study, _add_status,
     ):  # fmt: skip
         add(commands)
     parsed = parser.parse_args(arguments)
@@ -288,5 +288,36 @@ def _add_report(commands: Any) -> None:
         from palenka.report import report
 
         report(parsed.runs, parsed.out, parsed.convention)
+
+    parser.set_defaults(run=run)
+
+
+def _add_study(commands: Any) -> None:
+    parser = commands.add_parser("study", help="submit what is missing of a study to SLURM, in the right order")
+    parser.add_argument("study", nargs="?", default="strict-small", help="in config/study/ (default strict-small)")
+    parser.add_argument("--only", nargs="+", default=[], metavar="RUN", help="these runs and what they need")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be submitted, submit nothing")
+    parser.add_argument("--step", choices=("data", "report"), help="do this step here and now: what its job calls")
+
+    def run(parsed: argparse.Namespace) -> None:
+        from palenka.study import Study, do_step, submit_study
+
+        study = Study(parsed.study)
+        if parsed.step:
+            do_step(study, parsed.step)
+        else:
+            submit_study(study, parsed.only, parsed.dry_run)
+
+    parser.set_defaults(run=run)
+
+
+def _add_status(commands: Any) -> None:
+    parser = commands.add_parser("status", help="where the runs stand, and their jobs and logs")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="runs, or folders of runs (default: all)")
+
+    def run(parsed: argparse.Namespace) -> None:
+        from palenka.status import status
+
+        print(status(parsed.runs))
 
     parser.set_defaults(run=run)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from palenka.display import CohortDisplay
 from palenka.distiller import StepSize
+from palenka.interruption import Interrupted, Interruption
 from palenka.plan import Plan
 from palenka.runs import Run
 from palenka.tokens import IGNORED
@@ -48,9 +49,14 @@ def train_cohorts(cohorts: Iterable[Sequence[Plan]]) -> None:
 
     Raises:
         UserError: a name holds another run, or another process is training it.
+        Interrupted: a signal told this process to stop; the same call goes on from there.
         Diverged: students whose loss is no number any more, now or in an earlier start; all others are finished.
     """
-    diverged = [failure for plans in cohorts for failure in _train_together(plans)]
+    try:
+        diverged = [failure for plans in cohorts for failure in _train_together(plans)]
+    except Interrupted:
+        _part_processes()
+        raise
     _part_processes()
     if diverged:
         raise Diverged("\n".join(diverged))
@@ -135,6 +141,7 @@ class Cohort:
         self.plan, self.teachers = trainers[0].plan, trainers[0].distiller.teachers
         self.accelerator = trainers[0].accelerator
         self.batches = Batches(self.plan)
+        self.interruption = Interruption()
         self._diverged: list[str] = []
         self._last = time.monotonic()
 
@@ -151,9 +158,13 @@ class Cohort:
 
         Returns:
             What is to be said of each student that diverged.
+
+        Raises:
+            Interrupted: a signal told this process to stop, and each student has left a checkpoint.
         """
         try:
-            self._run_to_end()
+            with self.interruption:
+                is_at_end = self._run_to_end()
         except BaseException:
             for trainer in self.trainers:
                 trainer.trackers.finish(None)
@@ -162,19 +173,27 @@ class Cohort:
             self.batches.close()
             if self.display:
                 self.display.close()
+        if not is_at_end:
+            raise Interrupted
         return self._diverged
 
-    def _run_to_end(self) -> None:
+    def _run_to_end(self) -> bool:
+        """False where it was interrupted."""
         for trainer in self.trainers:
             trainer.resume()
         self._last = time.monotonic()
         for step in range(min(trainer.progress.step for trainer in self.trainers), self.plan.total_steps):
             self.step(step)
             if not self.trainers:
-                return
+                return True
+            if step + 1 < self.plan.total_steps and self.interruption.is_agreed(step + 1, self.accelerator):
+                for trainer in self.trainers:
+                    trainer.interrupt()
+                return False
         for trainer in self.trainers:
             trainer.finish()
             trainer.release()
+        return True
 
     def step(self, step: int) -> None:
         """One optimizer step of each student that stands there: after a resume, some may be ahead of others."""

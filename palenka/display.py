@@ -53,7 +53,7 @@ class CohortDisplay:
         elif self.enabled:
             _write(
                 f"{self.name}: step {step}/{self.total_steps}  {text}  {rate:,} tok/s  "
-                f"{_clock(self._seconds_left)} left"
+                f"{clock(self._seconds_left)} left"
             )
 
     def close(self) -> None:
@@ -96,7 +96,7 @@ class Display:
             return
         self._write(
             f"{self.name}: step {record['step']}/{self.total_steps}  {terms}  lr {record['lr']:.2e}  "
-            f"|g| {record['grad_norm']:.2f}  {record['tokens_per_second']:,} tok/s  {_clock(seconds_left)} left"
+            f"|g| {record['grad_norm']:.2f}  {record['tokens_per_second']:,} tok/s  {clock(seconds_left)} left"
         )
 
     def dev(self, step: int, dev: dict[str, Any], is_best: bool) -> None:
@@ -132,7 +132,15 @@ def _write(text: str) -> None:
     sys.stderr.flush()
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Seconds as 1:02:03 or 2:03."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines, each column as wide as its widest cell."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(lines)

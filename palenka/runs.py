@@ -137,6 +137,8 @@ class Run:
         """Write a checkpoint folder, whole or not at all, then drop those that are not in `keep`."""
         self._write_folder(self.checkpoint_path(step), write)
         self.drop_checkpoints(keep | {step})
+        if path := os.environ.get("PALENKA_STARTS"):  # a job's count of its starts without progress: there was some
+            Path(path).unlink(missing_ok=True)
 
     def drop_checkpoints(self, keep: set[int]) -> None:
         for step in self._checkpoint_steps():
@@ -232,6 +234,7 @@ def environment() -> dict[str, Any]:
         "host": platform.node(),
         "platform": platform.platform(),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        "log": os.environ.get("PALENKA_LOG"),
     }
 
 

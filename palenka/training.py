@@ -5,6 +5,7 @@ process), and windows are a function of their position, so a checkpoint needs no
 repeats the unbroken one bit by bit on a CPU. The loop over the steps is `cohort.py`'s.
 """
 
+import gc
 import math
 import shutil
 from collections.abc import Sequence
@@ -413,6 +414,11 @@ class Trainer:
         self.leave(f"diverged at step {self.progress.step}")
         self.accelerator.wait_for_everyone()
 
+    def interrupt(self) -> None:
+        """End with a checkpoint to go on from."""
+        self._checkpoint()
+        self.leave(f"interrupted at step {self.progress.step}; the same command goes on from there")
+
     def leave(self, reason: str) -> None:
         """End without a result."""
         self.display.finished(reason)
@@ -426,6 +432,7 @@ class Trainer:
         gloo's threads, which may be waiting for the interpreter.
         """
         self.model, self.optimizer = self.accelerator.free_memory(self.model, self.optimizer)
+        gc.collect()  # it is part of a cycle
 
     def _export(self) -> None:
         folder = self.run.path / ".export.tmp"

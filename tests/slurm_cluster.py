@@ -1,4 +1,4 @@
-"""A real SLURM on this machine for a test: munge, slurmctld and one slurmd, in a folder of their own, on free ports.
+"""A real SLURM on this machine for tests: munge, slurmctld and two slurmds, in a folder of their own, on free ports.
 
 Nothing of an installed cluster's configuration, key or state is read or written. The daemons are this process's
 children, so that they are stopped by what started them.
@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
+NODES = ("n1", "n2")
 STARTING_SECONDS = 60
 STOPPING_SECONDS = 20
 Daemon = subprocess.Popen[bytes]
@@ -34,9 +36,9 @@ CredType=cred/munge
 AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
+SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
 MailProg=/bin/true
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
@@ -52,8 +54,13 @@ ReturnToService=2
 KillWait=5
 MinJobAge=86400
 AccountingStorageType=accounting_storage/none
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={node_port} CPUs=4 RealMemory=16000 Gres=gpu:2 State=UNKNOWN
-PartitionName=main Nodes=n1 Default=YES MaxTime=60 State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+SlurmctldParameters=preempt_send_user_signal
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={port_1} CPUs=8 RealMemory=16000 Gres=gpu:2 State=UNKNOWN
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={port_2} CPUs=8 RealMemory=16000 Gres=gpu:2 State=UNKNOWN
+PartitionName=main Nodes=n1,n2 Default=YES MaxTime=60 PriorityTier=1 GraceTime=20 State=UP
+PartitionName=urgent Nodes=n1,n2 MaxTime=60 PriorityTier=2 PreemptMode=OFF State=UP
 """
 
 
@@ -71,18 +78,24 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def run(self, *command: str, cwd: Path | None = None, **environment: str) -> str:
-        """Output of a SLURM command, run without the caller's own SLURM settings."""
+    def run(self, *command: str | Path, cwd: Path | None = None, user: str | None = None, **environment: str) -> str:
+        """Output of a command that speaks to this SLURM, run without the caller's own SLURM settings."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("SBATCH_", "SLURM_"))}
         settings = kept | {"PATH": _path(), "SLURM_CONF": str(self.folder / "slurm.conf")} | environment
-        done = subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+        done = subprocess.run(
+            list(map(str, command)), cwd=cwd, env=settings, user=user, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
+
+    def submit(self, *arguments: str | Path, **options: Any) -> str:
+        """A new job's id; `options` are those of `run`."""
+        return self.run("sbatch", "--parsable", *arguments, **options).strip()
 
     def job(self, job_id: str) -> dict[str, str]:
         """The controller's record of a job."""
         record = self.run("scontrol", "--oneliner", "show", "job", job_id)
-        return dict(re.findall(r"(\w+)=(\S*)", record))
+        return dict(re.findall(r"(\w+)=(\S*)", record.splitlines()[0]))
 
     def wait(self, job_id: str, seconds: float) -> dict[str, str]:
         """The record of a job once it has ended."""
@@ -94,14 +107,14 @@ class Cluster:
 def running(folder: Path) -> Iterator[Cluster]:
     """A cluster that lives in `folder` as long as the context."""
     host = socket.gethostname().split(".")[0]
-    controller_port, node_port = _free_ports(2)
-    settings = {"folder": folder, "host": host, "controller_port": controller_port, "node_port": node_port}
-    (folder / "slurm.conf").write_text(CONFIGURATION.format(**settings))
+    ports = dict(zip(("controller_port", "port_1", "port_2"), _free_ports(3), strict=True))
+    (folder / "slurm.conf").write_text(CONFIGURATION.format(folder=folder, host=host, **ports))
     for number in range(2):  # files that are no devices: the GPUs are counted, and CUDA_VISIBLE_DEVICES stays as it is
         (folder / f"gpu{number}").touch()
-    (folder / "gres.conf").write_text(f"NodeName=n1 Name=gpu File={folder}/gpu[0-1]\n")
+    (folder / "gres.conf").write_text(f"NodeName=n1,n2 Name=gpu File={folder}/gpu[0-1]\n")
     (folder / "state").mkdir()
-    (folder / "spool").mkdir()
+    for node in NODES:
+        (folder / f"spool-{node}").mkdir()
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o600)
@@ -110,10 +123,11 @@ def running(folder: Path) -> Iterator[Cluster]:
     daemons: list[Daemon] = []
     try:
         # munged complains of a /tmp that all may write to, and starts with --force.
-        daemons.append(_start(folder, "munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *files))
+        munged = ("munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *files)
+        daemons.append(_start(folder, "munged", *munged))
         _came_up(lambda: (folder / "munge.socket").exists(), daemons, folder)
-        daemons.append(_start(folder, "slurmctld", "-D", "-i"))
-        daemons.append(_start(folder, "slurmd", "-D", "-N", "n1"))
+        daemons.append(_start(folder, "slurmctld", "slurmctld", "-D", "-i"))
+        daemons += [_start(folder, f"slurmd-{node}", "slurmd", "-D", "-N", node) for node in NODES]
         _came_up(lambda: _is_idle(cluster), daemons, folder)
         try:
             yield cluster
@@ -144,9 +158,9 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
-def _start(folder: Path, *command: str) -> Daemon:
+def _start(folder: Path, name: str, *command: str) -> Daemon:
     environment = {"PATH": _path(), "SLURM_CONF": str(folder / "slurm.conf"), "HOME": str(folder), "LANG": "C.UTF-8"}
-    with (folder / f"{command[0]}.log").open("wb") as log:
+    with (folder / f"{name}.log").open("wb") as log:
         return subprocess.Popen(
             command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True,
@@ -165,14 +179,15 @@ def _came_up(ready: Callable[[], bool], daemons: list[Daemon], folder: Path) -> 
 
 def _is_idle(cluster: Cluster) -> bool:
     try:
-        return "State=IDLE" in cluster.run("scontrol", "show", "node", "n1")
+        return cluster.run("scontrol", "show", "node").count("State=IDLE") == len(NODES)
     except AssertionError:
         return False
 
 
 def _cancel_all(cluster: Cluster) -> None:
     """Cancel what still runs: a job's own daemon would outlive the node's."""
-    cluster.run("scancel", "--user=root")
+    if jobs := cluster.run("squeue", "--noheader", "--format=%A").split():
+        cluster.run("scancel", *jobs)
     until(lambda: not cluster.run("squeue", "--noheader").strip(), STOPPING_SECONDS)
 
 

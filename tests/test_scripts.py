@@ -10,19 +10,20 @@ from pathlib import Path
 import pytest
 
 from palenka.cli import main
+from palenka.config import compose
 from palenka.paths import ROOT
 
-SHELL = [*sorted((ROOT / "scripts").iterdir()), ROOT / ".ci" / "run"]
+SHELL = [*sorted(path for path in (ROOT / "scripts").iterdir() if path.name != "cluster.env"), ROOT / ".ci" / "run"]
 JOBS = [path for path in SHELL if path.suffix == ".slurm"]
-SOURCED = [ROOT / "scripts" / "preamble.sh"]
+SOURCED = [ROOT / "scripts" / name for name in ("preamble.sh", "cluster.example.env")]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROSE_AND_CODE = [*SHELL, *TEXTS, ROOT / "Makefile", *sorted((ROOT / "config").rglob("*.yaml"))]
 
 FOLDERS = "config|scripts|palenka|docs|tests|benchmarks|results|distillation_type_experiments"
 FILES = r"[a-z]\w*\.py|[a-z]+\.txt|[A-Z]+\.md|CITATION\.cff"
 NAMED_PATH = re.compile(rf"(?<![\w./<-])(?:(?:{FOLDERS})/[\w./-]*\w/?|{FILES})(?![\w*<-])")
-# The README's example of a method.
-INVENTED = {"palenka/objectives/total_variation.py", "config/demo/student-variation.yaml"}
+# The README's example of a method, and a file of the user's own.
+INVENTED = {"palenka/objectives/total_variation.py", "config/demo/student-variation.yaml", "scripts/cluster.env"}
 SOMEBODYS_PATH = re.compile(r"(?<![\w.$}])/(?:home|root|scratch|work|mnt|data|Users|net)/")
 MAKE_COMMAND = re.compile(r"^(?:\$ )?make((?: [a-z]+)+)|`make ([a-z]+)", re.MULTILINE)
 SUBCOMMAND = re.compile(r"python -m palenka ([a-z-]+)([^\n`]*(?:\\\n[^\n`]*)*)")
@@ -99,6 +100,72 @@ def test_a_job_says_everything_to_slurm_first_and_nothing_of_a_site(path: Path) 
     first_command = next(index for index, line in enumerate(lines) if line and not line.startswith("#"))
     assert directives and max(directives) < first_command, "SLURM reads no #SBATCH after the first command"
     assert not [lines[index] for index in directives if any(word in lines[index] for word in SITE_DIRECTIVES)]
+
+
+def test_jobs_differ_in_what_they_do_and_share_how_they_begin() -> None:
+    beginnings = set()
+    for path in JOBS:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        start = next(index for index, line in enumerate(lines) if line.startswith("usage="))
+        beginnings.add("\n".join(lines[start + 1 : start + 6]).replace(path.name.replace(".", "\\."), "FILE"))
+        assert len(lines) - start < 12
+        trains = any(line.startswith("run ") for line in lines)
+        assert trains == ("#SBATCH --signal=B:USR1@120" in lines), "what leaves checkpoints is told of its time limit"
+    assert len(beginnings) == 1
+
+
+@pytest.mark.parametrize("path", [path for path in JOBS if "baselines" in path.name], ids=name)
+def test_an_array_has_a_task_for_each_baseline(path: Path) -> None:
+    last = len(list((ROOT / "config" / "baseline").glob("*.yaml"))) - 1
+    assert f"#SBATCH --array=0-{last}\n" in path.read_text(encoding="utf-8")
+
+
+def test_the_file_of_a_cluster_is_read_and_what_the_shell_exports_comes_before_it(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("cluster.env"))
+    site = "export SBATCH_PARTITION=file SBATCH_ACCOUNT=file\nPATH=$PATH:/nowhere\necho $UNSET_IN_A_MODULE\n"
+    (tmp_path / "scripts" / "cluster.env").write_text(site)
+    shown = 'source scripts/preamble.sh; echo "$SBATCH_PARTITION $SBATCH_ACCOUNT ${PATH##*:} $OPTION"'
+    environment = {"PATH": os.environ["PATH"], "SBATCH_ACCOUNT": "the shell's", "OPTION": "-"}
+    done = subprocess.run(["bash", "-c", shown], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "file the shell's /nowhere -"
+    assert "make setup" in done.stderr
+
+
+def test_git_ignores_the_file_of_a_cluster_and_the_logs() -> None:
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert {"/scripts/cluster.env", "/logs/"} <= set(ignored)
+
+
+@pytest.mark.parametrize(
+    ("script", "student"),
+    [
+        ("distill-BabyLlama1-58M-strict.sh", "distill.py BabyLlama1-58M"),
+        ("distill-DistilledGPT-44M-strict.sh", "distill.py DistilledGPT-44M"),
+        ("dkds_noaux-PalenkaLlama1-58M-strict.sh", "dskd_noaux.py PalenkaLlama1-58M"),
+    ],
+)
+def test_a_wrapper_trains_the_teachers_first_from_any_folder(tmp_path: Path, script: str, student: str) -> None:
+    """A stand-in for Python notes what it is to run; a teacher that fails is not taught from."""
+    repository = tmp_path / "a repository"
+    shutil.copytree(ROOT / "scripts", repository / "scripts", ignore=shutil.ignore_patterns("cluster.env"))
+    python = repository / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    note = '[ "$1" = -c ] && { echo 0; exit; }\necho "$(basename "$1") $(basename "$3" .yaml) $4" >> "$NOTES"\n'
+    python.write_text(f'#!/bin/bash\n{note}[ "$FAILING" != "$(basename "$3" .yaml)" ]\n')
+    python.chmod(0o755)
+    program, run = student.split()
+    teachers = [teacher["run"] for teacher in compose(ROOT / "config" / "distillation" / f"{run}.yaml")["teachers"]]
+
+    def called(failing: str) -> list[str]:
+        (tmp_path / "notes").unlink(missing_ok=True)
+        environment = {"PATH": os.environ["PATH"], "NOTES": str(tmp_path / "notes"), "FAILING": failing}
+        command = ["bash", repository / "scripts" / script, "seed=3"]
+        subprocess.run(command, cwd="/", env=environment, capture_output=True)
+        return [line.strip() for line in (tmp_path / "notes").read_text().splitlines()]
+
+    trained = [f"train.py {teacher}" for teacher in teachers]
+    assert called("none") == [*trained, f"{program} {run} seed=3"]
+    assert called(teachers[1]) == trained
 
 
 @pytest.mark.parametrize("path", JOBS, ids=name)

@@ -1,103 +1,412 @@
-"""scripts/train.slurm on a real SLURM: a job submitted from anywhere becomes a finished run, interrupted or not."""
+"""The shipped job scripts on a real SLURM, with tiny models: to their end, interrupted in every way, on two nodes."""
 
 import json
+import os
+import re
 import shutil
+import signal
+import subprocess
 import sys
+import sysconfig
+import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import slurm_cluster
 import tiny
-from conftest import WriteConfig
+import yaml
+from run_files import outcome
+from slurm_cluster import Cluster, until
+from study_table import rows, submitted
 
+from palenka.files import read_json
 from palenka.paths import ROOT
 
-JOB_SECONDS = 600
+SECONDS = 300  # of patience with a busy machine
+STEPS = 600
+NOBODY = "nobody"
+PROGRAMS = ("palenka", "scripts", "config")
+PACE = """
+# Training that takes its time, on any machine: so many seconds a step.
+import os, sys, time
+if "--config" in sys.orig_argv:
+    from palenka.display import Display
+    Display.advance = lambda self: time.sleep(float(os.environ["SECONDS_A_STEP"]))
+"""
+
+
+class Place:
+    """A checkout with a space in its path, data, runs and logs, where any user may look."""
+
+    def __init__(self, folder: Path, cluster: Cluster, prepared: Path) -> None:
+        self.cluster = cluster
+        self.folder = folder
+        self.checkout = folder / "a checkout"
+        self.runs = folder / "runs"
+        self.data = folder / "data"
+        shutil.copytree(prepared, self.data / prepared.name)
+        self.settings = {
+            "PALENKA_DATA": str(self.data), "PALENKA_RUNS": str(self.runs), "CUDA_VISIBLE_DEVICES": "",
+            "PALENKA_EVAL": str(folder / "evaluation"),
+        }  # fmt: skip
+        write_checkout(self.checkout)
+        (folder / "slow").mkdir()
+        (folder / "slow" / "sitecustomize.py").write_text(PACE)
+
+    def config(self, name: str, file: str | None = None, **training: Any) -> Path:
+        """A config in float32 whose run has that name."""
+        values = tiny.train_values(name=name)
+        values["training"] |= training
+        path = self.folder / (file or f"{name}.yaml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(values))
+        return path
+
+    def submit(self, *arguments: str | Path, cwd: Path | None = None, **environment: Any) -> str:
+        return self.cluster.submit(*arguments, cwd=cwd or self.folder, **self.settings | environment)
+
+    def submit_slow(self, *arguments: str | Path, seconds: float = 0.01) -> str:
+        """A job whose training takes at least so many seconds a step."""
+        return self.submit(*arguments, PYTHONPATH=str(self.folder / "slow"), SECONDS_A_STEP=str(seconds))
+
+    def script(self, name: str) -> Path:
+        return self.checkout / "scripts" / name
+
+    def log(self, job: str, name: str = "train") -> str:
+        path = self.checkout / "logs" / f"{name}-{job}.out"
+        return path.read_text(encoding="utf-8") if path.exists() else f"no {path}"
+
+    def ends(self, job: str, name: str = "train", state: str = "COMPLETED", code: str = "0:0") -> dict[str, str]:
+        """Wait for a job's end, which must be this; its record."""
+        record = self.cluster.wait(job, SECONDS)
+        assert (record["JobState"], record["ExitCode"]) == (state, code), self.log(job, name)
+        return record
+
+    def checkpoint(self, run: str) -> None:
+        """Wait for the first checkpoint of a run."""
+        until(lambda: any((self.runs / run).glob("checkpoint-*")), SECONDS)
+
+
+def write_checkout(folder: Path, python: str = f'"{sys.executable}"') -> None:
+    """What jobs need of the repository, with a command in place of Python's."""
+    for name in PROGRAMS:
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "cluster.env"))
+    for name in ("train.py", "distill.py"):
+        shutil.copy(ROOT / name, folder)
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    write_program(folder / ".venv" / "bin" / "python", f'exec {python} "$@"')
+
+
+def write_program(path: Path, command: str) -> None:
+    path.write_text(f"#!/bin/sh\n{command}\n")
+    path.chmod(0o755)
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm_cluster.Cluster]:
-    """A SLURM of our own."""
+def public() -> Iterator[Path]:
+    """A folder that other users may enter; pytest's are its own."""
+    with tempfile.TemporaryDirectory(prefix="palenka-slurm-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def cluster(public: Path) -> Iterator[Cluster]:
+    """A SLURM of two nodes."""
     if reason := slurm_cluster.missing():
         pytest.skip(f"no SLURM here: {reason}")
-    with slurm_cluster.running(tmp_path_factory.mktemp("slurm")) as cluster:
+    (public / "slurm").mkdir()
+    with slurm_cluster.running(public / "slurm") as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the repository, with a space in its path and logs of its own."""
-    folder = tmp_path_factory.mktemp("home") / "a checkout"
-    ignored = shutil.ignore_patterns("__pycache__")
-    for name in ("palenka", "scripts"):
-        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    shutil.copy(ROOT / "train.py", folder)
-    # SLURM's job starts the checkout's own interpreter.
-    (folder / ".venv" / "bin").mkdir(parents=True)
-    (folder / ".venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    (folder / ".venv" / "bin" / "python").chmod(0o755)
-    return folder
+def place(public: Path, cluster: Cluster, prepared_once: Path) -> Place:
+    return Place(public, cluster, prepared_once)
 
 
-def test_a_job_with_two_gpus_trains_a_run_to_its_end_in_two_processes(
-    cluster: slurm_cluster.Cluster,
-    checkout: Path,
-    prepared: Path,
-    runs_folder: Path,
-    write_config: WriteConfig,
-    tmp_path: Path,
-) -> None:
-    write_config(tiny.train_values(name="queued"), "elsewhere/run.yaml")
-    settings = {"PALENKA_DATA": str(prepared.parent), "PALENKA_RUNS": str(runs_folder), "CUDA_VISIBLE_DEVICES": ""}
-    submit = ("sbatch", "--parsable", "--job-name=small", "--gres=gpu:2", str(checkout / "scripts" / "train.slurm"))
-    job_id = cluster.run(*submit, "run.yaml", "seed=3", cwd=tmp_path / "elsewhere", **settings).strip()
-    record = cluster.wait(job_id, JOB_SECONDS)
+@pytest.fixture(scope="module")
+def unbroken(place: Place) -> dict[str, Any]:
+    """What becomes of the interrupted runs if nothing interrupts them."""
+    command = (sys.executable, place.checkout / "train.py", "--config", long_config(place, "unbroken"))
+    place.cluster.run(*command, **place.settings, PYTHONPATH=str(place.checkout), OMP_NUM_THREADS="1")
+    return outcome(place.runs / "unbroken")
 
-    log = checkout / "logs" / f"small-{job_id}.out"
-    text = log.read_text(encoding="utf-8") if log.exists() else "no log"
-    assert (record["JobState"], record["ExitCode"]) == ("COMPLETED", "0:0"), text
-    header = dict(line.split(maxsplit=1) for line in text.splitlines()[:5])
-    assert list(header) == ["job", "commit", "command", "node", "devices"]
-    assert header["job"].startswith(f"{job_id}, start 1")
+
+def long_config(place: Place, name: str) -> Path:
+    return place.config(name, max_steps=STEPS, eval_steps=STEPS // 4, checkpoint_steps=50, logging_steps=70)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def out_of_time(place: Place) -> str:
+    """A job that SLURM signals after at most a minute, and that needs longer; submitted first, as it takes longest."""
+    config = long_config(place, "out-of-time")
+    return place.submit_slow("--time=3", "--job-name=slow", place.script("train.slurm"), config, seconds=0.12)
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in (ROOT / "scripts").glob("*.slurm")))
+def test_slurm_accepts_it(place: Place, file: str) -> None:
+    place.cluster.run("sbatch", "--test-only", place.script(file), "argument", cwd=place.folder)
+
+
+def test_jobs_submitted_from_anywhere_train_their_runs(place: Place) -> None:
+    """From the root, from scripts/, and from a folder that knows nothing of the repository, there with two GPUs."""
+    elsewhere = place.folder / "else where"
+    theirs = ("../a checkout/scripts/train.slurm", "run.yaml", "seed=3")
+    for name in ("from-root", "from-scripts"):
+        place.config(name)
+    place.config("from-elsewhere", "else where/run.yaml")
+    (place.checkout / "run.yaml").symlink_to(place.folder / "from-root.yaml")
+    jobs = [
+        place.submit("scripts/train.slurm", "run.yaml", cwd=place.checkout),
+        place.submit("train.slurm", "../../from-scripts.yaml", cwd=place.checkout / "scripts"),
+        place.submit("--gres=gpu:2", "--job-name=two/gpus", *theirs, cwd=elsewhere),
+    ]
+    for job, name in zip(jobs, ("train", "train", "two-gpus"), strict=True):
+        place.ends(job, name)
+    for run, job in zip(("from-root", "from-scripts", "from-elsewhere"), jobs, strict=True):
+        assert read_json(place.runs / run / "result.json")["steps"] == 8
+        assert read_json(place.runs / run / "environment.json")["slurm_job_id"] == job
+    text = place.log(jobs[2], "two-gpus")
+    header = dict(line.split(maxsplit=1) for line in text.splitlines()[:6])
+    assert list(header) == ["job", "commit", "config", "node", "devices", "command"]
+    assert header["job"].startswith(f"{jobs[2]}, start 1")
+    assert header["config"] == f"two/gpus run.yaml seed=3, from {elsewhere}"
+    assert header["devices"] == "2 GPUs, 1 CPUs a node"
     assert header["command"] == "train.py --config run.yaml seed=3"
-    assert header["devices"] == "2 GPUs, 1 CPUs"
-    assert text.count("queued: finished") == 1
-    assert json.loads((runs_folder / "queued" / "result.json").read_text())["steps"] == 8
-    assert json.loads((runs_folder / "queued" / "environment.json").read_text())["slurm_job_id"] == job_id
-    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["run.yaml"]
+    assert text.count("from-elsewhere: finished") == 1
+    assert [path.name for path in elsewhere.iterdir()] == ["run.yaml"]
+    assert not [job for job in jobs if (place.checkout / "logs" / f".starts-{job}").exists()]
 
 
-def test_a_job_short_of_time_goes_back_to_the_queue_and_on_from_its_checkpoint(
-    cluster: slurm_cluster.Cluster,
-    checkout: Path,
-    prepared: Path,
-    runs_folder: Path,
-    write_config: WriteConfig,
-    tmp_path: Path,
+def test_a_job_without_a_config_says_what_is_missing(place: Place) -> None:
+    job = place.submit(place.script("train.slurm"))
+    place.ends(job, state="FAILED", code="2:0")
+    assert "no CONFIG was given" in place.log(job)
+
+
+def test_a_failing_task_is_named_the_others_go_on_and_what_depends_on_it_is_cancelled(place: Place) -> None:
+    baselines = place.checkout / "config" / "baseline"
+    shutil.rmtree(baselines)
+    for name in ("alpha", "gamma"):
+        place.config(name, f"a checkout/config/baseline/{name}.yaml")
+    place.config("beta", "a checkout/config/baseline/beta.yaml", lr=-1)
+    items = place.folder / "evaluation" / "blimp_filtered" / "agreement.jsonl"
+    items.parent.mkdir(parents=True)
+    pair = {"sentence_good": "the cat sees a dog", "sentence_bad": "the cat see a dog", "UID": "agreement"}
+    items.write_text(json.dumps(pair | {"linguistics_term": "agreement", "field": "syntax"}) + "\n")
+
+    trained = place.submit("--array=0-2", "train_baselines.slurm", cwd=place.checkout / "scripts")
+    after = ("--array=0-2", f"--dependency=aftercorr:{trained}", "--kill-on-invalid-dep=yes")
+    evaluated = place.submit(*after, place.script("eval-all_baselines.slurm"))
+    for task, (run, code) in enumerate((("alpha", "0:0"), ("beta", "2:0"), ("gamma", "0:0"))):
+        place.ends(f"{trained}_{task}", "train_baselines", "FAILED" if code == "2:0" else "COMPLETED", code)
+        assert f"config/baseline/{run}.yaml" in place.log(f"{trained}_{task}", "train_baselines")
+        if code == "0:0":
+            place.ends(f"{evaluated}_{task}", "eval-all_baselines")
+            assert read_json(place.runs / run / "evaluation" / "blimp_filtered.json")["n"] == 1
+    assert "training.lr" in place.log(f"{trained}_1", "train_baselines")
+    assert place.cluster.wait(f"{evaluated}_1", SECONDS)["JobState"] == "CANCELLED"
+
+
+def test_each_task_of_an_array_is_interrupted_and_requeued_by_itself(place: Place, unbroken: dict[str, Any]) -> None:
+    """The last one has the array's own id, which would requeue them all."""
+    configs = [long_config(place, f"task-{task}") for task in range(2)]
+    array = place.submit_slow("--array=0-1", place.script("train.slurm"), *configs)
+    for task in range(2):
+        place.checkpoint(f"task-{task}")
+    last = next(task for task in range(2) if place.cluster.job(f"{array}_{task}")["JobId"] == array)
+    place.cluster.run("scancel", "--batch", "--signal=USR1", f"{array}_{last}")
+    for task in range(2):
+        record = place.ends(f"{array}_{task}")
+        assert record["Restarts"] == str(int(task == last))
+        assert outcome(place.runs / f"task-{task}") == unbroken
+    before, after = place.log(f"{array}_{last}").split("interrupted: back to the queue")
+    interrupted, resumed = (re.search(r"(interrupted at|goes on from) step (\d+)", text) for text in (before, after))
+    assert interrupted and resumed and interrupted[2] == resumed[2]
+
+
+def test_a_killed_or_cancelled_job_submitted_again_goes_on(place: Place, unbroken: dict[str, Any]) -> None:
+    jobs = {
+        run: place.submit_slow(place.script("train.slurm"), long_config(place, run)) for run in ("killed", "cancelled")
+    }
+    for run in jobs:
+        place.checkpoint(run)
+    holder = (place.runs / "killed" / ".lock").read_text()
+    os.kill(int(holder.split()[1]), signal.SIGKILL)
+    place.cluster.run("scancel", jobs["cancelled"])
+    place.ends(jobs["killed"], state="FAILED", code="137:0")
+    assert place.cluster.wait(jobs["cancelled"], SECONDS)["JobState"] == "CANCELLED"
+    assert "interrupted at step" in place.log(jobs["cancelled"])
+
+    again = {run: place.submit(place.script("train.slurm"), f"{run}.yaml") for run in jobs}
+    for run, job in again.items():
+        place.ends(job)
+        assert f"{run}: goes on from step" in place.log(job)
+        assert outcome(place.runs / run) == unbroken
+
+
+def test_two_nodes_train_one_run_and_are_interrupted_together(place: Place) -> None:
+    config = place.config("two-nodes", max_steps=150, eval_steps=50, checkpoint_steps=10)
+    job = place.submit_slow("--nodes=2", place.script("train.slurm"), config)
+    place.checkpoint("two-nodes")
+    nodes = {(variables["GROUP_RANK"], variables["WORLD_SIZE"]) for variables in processes_of(job)}
+    assert nodes == {("0", "2"), ("1", "2")}
+    place.cluster.run("scancel", "--batch", "--signal=USR1", job)
+    assert place.ends(job)["Restarts"] == "1"
+    text = place.log(job)
+    assert "node     n[1-2]" in text
+    assert "interrupted at step" in text.split("interrupted: back to the queue")[0]
+    assert read_json(place.runs / "two-nodes" / "result.json")["steps"] == 150
+
+
+def processes_of(job: str) -> Iterator[dict[str, str]]:
+    """The environment of each process of a job that trains together with others."""
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            pairs = [pair.partition("=") for pair in path.read_text(errors="replace").split("\0")]
+        except OSError:  # it has ended
+            continue
+        variables = {name: value for name, _, value in pairs}
+        if variables.get("SLURM_JOB_ID") == job and "GROUP_RANK" in variables:
+            yield variables
+
+
+def test_a_preempted_job_comes_back_and_survives_its_node(place: Place, unbroken: dict[str, Any]) -> None:
+    config = long_config(place, "preempted")
+    job = place.submit_slow("--nodelist=n2", "--gres=gpu:1", place.script("train.slurm"), config, seconds=0.03)
+    place.checkpoint("preempted")
+    urgent = ("--partition=urgent", "--nodelist=n2", "--gres=gpu:2", "--output=/dev/null", "--wrap=true")
+    place.cluster.wait(place.submit(*urgent), SECONDS)
+    until(lambda: place.log(job).count("preempted: goes on from step") == 1, SECONDS)
+    place.cluster.run("scontrol", "update", "nodename=n2", "state=down", "reason=test")
+    until(lambda: place.cluster.job(job)["Restarts"] == "2", SECONDS)
+    if "DOWN" in place.cluster.run("scontrol", "show", "node", "n2"):  # else the node has reported back by itself
+        place.cluster.run("scontrol", "update", "nodename=n2", "state=resume")
+    assert place.ends(job)["Restarts"] == "2"
+    assert "interrupted at step" in place.log(job)
+    assert outcome(place.runs / "preempted") == unbroken
+
+
+def test_another_user_trains_and_finds_the_log(place: Place) -> None:
+    """One who may not write to the repository: the log is in the folder of submission."""
+    home = place.folder / "home"
+    home.mkdir()
+    shutil.chown(home, NOBODY)
+    packages = sysconfig.get_paths()["purelib"]
+    python = python_for(NOBODY, packages)
+    if python is None:
+        pytest.skip(f"the user {NOBODY} may start no Python {sys.version_info.minor} with our packages")
+    write_checkout(place.folder / "theirs", f'env PYTHONPATH="$PYTHONPATH:{packages}" {python}')
+    place.config("theirs")
+    settings = {"PALENKA_RUNS": str(home / "runs"), "HOME": str(home)}
+    script = place.folder / "theirs" / "scripts" / "train.slurm"
+    job = place.submit(script, place.folder / "theirs.yaml", cwd=home, user=NOBODY, **settings)
+    record = place.cluster.wait(job, SECONDS)
+    assert record["UserId"].startswith(NOBODY)
+    assert record["JobState"] == "COMPLETED", (home / f"train-{job}.out").read_text()
+    assert (home / "runs" / "theirs" / "result.json").exists()
+
+
+def python_for(user: str, packages: str) -> str | None:
+    """A Python that another user may start with these packages: ours may lie in a home folder."""
+    for python in (sys.executable, "/usr/bin/python3"):
+        imports = f"import sys, torch, accelerate; assert sys.version_info[:2] == {sys.version_info[:2]}"
+        command = (python, "-c", imports)
+        try:
+            done = subprocess.run(command, user=user, cwd="/", env={"PYTHONPATH": packages}, capture_output=True)
+        except OSError:
+            continue
+        if done.returncode == 0:
+            return python
+    return None
+
+
+STUDY = """
+data: {name: demo, demo_text: true, vocab_size: 2000}
+runs: [config/demo/control.yaml, config/demo/student-kd.yaml]
+tasks: [cross_entropy]
+"""
+
+
+def test_a_study_is_submitted_to_its_report_and_again_only_what_is_missing(place: Place) -> None:
+    shorten_demo(place.checkout / "config")
+    site = 'export SBATCH_PARTITION=main\nPALENKA_SBATCH="--comment=ours"\nexport PALENKA_SBATCH\n'
+    (place.checkout / "scripts" / "cluster.env").write_text(site)
+    folders = {name: str(place.folder / "study") for name in ("PALENKA_DATA", "PALENKA_RUNS", "PALENKA_EVAL")}
+
+    def submit(*options: str) -> str:
+        script = place.checkout / "scripts" / "submit-study.sh"
+        return place.cluster.run(script, "tiny", *options, cwd=Path("/"), **place.settings | folders)
+
+    planned = submit("--dry-run")
+    assert not (place.folder / "study").exists()
+    first = submit()
+    assert list(rows(planned)) == list(rows(first)) == list(submitted(first))
+    jobs = submitted(first)
+    needs = " ".join(jobs[step] for step in ("data-demo", "demo/teacher-gpt2", "demo/teacher-llama"))
+    assert rows(first)["demo/student-kd"][2] == needs
+    assert jobs["demo/teacher-gpt2"].partition("_")[0] == jobs["demo/control"].partition("_")[0], "one array"
+    assert rows(first)["evaluate-demo/student-kd"][2] == jobs["demo/student-kd"]
+    assert place.cluster.job(jobs["report-tiny"])["Comment"] == "ours"
+
+    assert "tiny: 10 steps, nothing to submit" in submit()
+    place.ends(jobs["report-tiny"], "report-tiny")
+    report = place.folder / "study" / "tiny" / "report.html"
+    assert all(name in report.read_text(encoding="utf-8") for name in ("student-kd", "control", "teacher-llama"))
+    assert {row[0] for row in rows(submit()).values()} == {"done"}
+
+    student = place.folder / "study" / "demo" / "student-kd"
+    shutil.rmtree(student)
+    student.mkdir()
+    (student / "notes.txt").write_text("not a run: its training will fail")
+    jobs = submitted(submit())
+    assert list(jobs) == ["demo/student-kd", "evaluate-demo/student-kd", "report-tiny"]
+    place.ends(jobs["demo/student-kd"], "demo-student-kd", state="FAILED", code="2:0")
+    assert place.cluster.wait(jobs["evaluate-demo/student-kd"], SECONDS)["JobState"] == "CANCELLED"
+    place.ends(jobs["report-tiny"], "report-tiny", state="FAILED", code="1:0")
+    assert "student-kd" not in report.read_text(encoding="utf-8")
+    log = place.checkout / "logs" / f"demo-student-kd-{jobs['demo/student-kd']}.out"
+    assert f"missing:\n  demo/student-kd, see {log}\n" in place.log(jobs["report-tiny"], "report-tiny")
+
+
+def shorten_demo(config: Path) -> None:
+    """The demo's data and models, and a few steps of training."""
+    for path in (config / "demo").glob("*.yaml"):
+        text = re.sub(r"max_steps: \d+", "max_steps: 12", path.read_text(encoding="utf-8"))
+        path.write_text(re.sub(r"eval_steps: \d+", "eval_steps: 6", text), encoding="utf-8")
+    (config / "study" / "tiny.yaml").write_text(STUDY)
+
+
+def test_a_job_without_progress_stops(place: Place) -> None:
+    """It is interrupted before it has left anything to go on from, again and again."""
+    folder = place.folder / "stuck"
+    write_checkout(folder, "sleep 600 #")
+    job = place.submit(folder / "scripts" / "train.slurm", "some.yaml")
+    log = folder / "logs" / f"train-{job}.out"
+    for start in range(1, 4):
+        until(partial(has_started, log, start), SECONDS)
+        place.cluster.run("scancel", "--batch", "--signal=USR1", job)
+    record, text = place.cluster.wait(job, SECONDS), log.read_text()
+    assert (record["JobState"], record["Restarts"]) == ("FAILED", "3"), text
+    assert text.count("interrupted: back to the queue") == 3
+    assert "3 starts of this job have left no checkpoint" in text
+
+
+def has_started(log: Path, times: int) -> bool:
+    return log.exists() and log.read_text(encoding="utf-8").count("command  train.py") == times
+
+
+def test_a_job_at_its_time_limit_goes_back_to_the_queue_and_on_bit_by_bit(
+    place: Place, out_of_time: str, unbroken: dict[str, Any]
 ) -> None:
-    values = tiny.train_values(name="long")
-    values["training"] |= {"max_steps": 2000, "eval_steps": 1000, "checkpoint_steps": 50, "logging_steps": 500}
-    write_config(values)
-    settings = {"PALENKA_DATA": str(prepared.parent), "PALENKA_RUNS": str(runs_folder), "CUDA_VISIBLE_DEVICES": ""}
-    submit = ("sbatch", "--parsable", str(checkout / "scripts" / "train.slurm"), "run.yaml")
-    job_id = cluster.run(*submit, cwd=tmp_path, **settings).strip()
-    slurm_cluster.until(lambda: any((runs_folder / "long").glob("checkpoint-*")), JOB_SECONDS)
-    cluster.run("scancel", "--batch", "--signal=USR1", job_id)  # what SLURM sends before the time limit
-    record = cluster.wait(job_id, JOB_SECONDS)
-
-    text = (checkout / "logs" / f"train-{job_id}.out").read_text(encoding="utf-8")
-    assert (record["JobState"], record["Restarts"]) == ("COMPLETED", "1"), text
-    before, after = text.split("interrupted: back to the queue")
-    assert f"{job_id}, start 1" in before and f"{job_id}, start 2" in after
-    assert "long: goes on from step" in after
-    assert json.loads((runs_folder / "long" / "result.json").read_text())["steps"] == 2000
-
-
-def test_a_job_without_a_config_says_what_is_missing(
-    cluster: slurm_cluster.Cluster, checkout: Path, tmp_path: Path
-) -> None:
-    job_id = cluster.run("sbatch", "--parsable", str(checkout / "scripts" / "train.slurm"), cwd=tmp_path).strip()
-    record = cluster.wait(job_id, JOB_SECONDS)
-    assert record["ExitCode"] == "2:0"
-    assert "no CONFIG was given" in (checkout / "logs" / f"train-{job_id}.out").read_text(encoding="utf-8")
+    record = place.ends(out_of_time, "slow")
+    text = place.log(out_of_time, "slow")
+    assert int(record["Restarts"]) >= 1
+    assert text.count("interrupted: back to the queue") == int(record["Restarts"])
+    assert f"{out_of_time}, start 2" in text
+    assert outcome(place.runs / "out-of-time") == unbroken

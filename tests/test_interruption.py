@@ -1,0 +1,122 @@
+"""A training that is told to stop leaves a checkpoint at that very step, and goes on from it bit by bit."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from conftest import WriteConfig
+from run_files import outcome
+
+from palenka.cohort import Cohort, train
+from palenka.interruption import EXIT_INTERRUPTED, Interrupted, Interruption
+from palenka.paths import ROOT
+from palenka.plan import Plan, TrainConfig, make_plan
+from palenka.runs import Run
+
+
+def plan_for(name: str) -> Plan:
+    values = tiny.train_values(name=name)
+    values["training"] |= {"logging_steps": 3}
+    return make_plan(TrainConfig.model_validate(values), "test")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_is_noted_only_while_somebody_listens(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with Interruption() as interruption:
+        assert not interruption.noted
+        os.kill(os.getpid(), number)
+        assert interruption.noted
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("step", [1, 4, 7])
+def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
+    prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Between checkpoints and records, right at one of them, and before the last step."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    unbroken = outcome(train(plan_for("unbroken")))
+    starts = runs_folder / ".starts-1"
+    starts.write_text("2")
+    monkeypatch.setenv("PALENKA_STARTS", str(starts))
+    take_step = Cohort.step
+
+    def signalled(self: Cohort, number: int) -> None:
+        take_step(self, number)
+        if number + 1 == step:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Cohort, "step", signalled)
+        with pytest.raises(Interrupted) as ended:
+            train(plan_for("broken"))
+    assert ended.value.code == EXIT_INTERRUPTED == 75
+    del ended  # it holds the run, and with it the lock, as no process does that has ended
+    gc.collect()
+    assert (runs_folder / "broken" / f"checkpoint-{step}").is_dir()
+    assert not (runs_folder / "broken" / "result.json").exists()
+    assert not starts.exists(), "there was progress"
+    steps = [record["step"] for record in Run("broken", runs_folder).records() if record["split"] == "train"]
+    assert steps == list(range(3, step + 1, 3))
+    assert outcome(train(plan_for("broken"))) == unbroken
+
+
+def test_a_signal_at_the_last_step_changes_nothing(
+    prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_step = Cohort.step
+
+    def signalled(self: Cohort, number: int) -> None:
+        take_step(self, number)
+        if number + 1 == self.plan.total_steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Cohort, "step", signalled)
+    assert (train(plan_for("late")) / "result.json").exists()
+
+
+def test_processes_ask_each_other_every_tenth_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any of them may have been told; one that has not must stop with it."""
+    accelerator = Accelerator(cpu=True)
+    asked = []
+
+    def with_another(tensor, reduction):  # type: ignore[no-untyped-def]
+        asked.append(tensor.item())
+        return tensor + 1  # the other process was told
+
+    monkeypatch.setattr(type(accelerator), "num_processes", 2)
+    monkeypatch.setattr(accelerator, "reduce", with_another)
+    agreed = [step for step in (1, 9, 10, 11, 20) if Interruption().is_agreed(step, accelerator)]
+    assert agreed == [10, 20]
+    assert asked == [0.0, 0.0]
+
+
+def test_two_processes_stop_at_one_step(prepared: Path, runs_folder: Path, write_config: WriteConfig) -> None:
+    """The launcher passes the signal on; both end, with one checkpoint, and do not wait for each other."""
+    values = tiny.train_values(name="pair")
+    values["training"] |= {"max_steps": 100_000, "eval_steps": 100_000, "checkpoint_steps": 100, "logging_steps": 10}
+    config = write_config(values)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+        "--signals_to_handle=SIGTERM,SIGUSR1", str(ROOT / "train.py"), "--config", str(config),
+    ]  # fmt: skip
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        shown = ""
+        while "step 20/" not in shown and (line := process.stderr.readline()):
+            shown += line
+        process.send_signal(signal.SIGUSR1)
+        shown += process.communicate(timeout=600)[1]
+    assert process.returncode
+    assert shown.count("pair: interrupted at step") == 1, shown
+    last = max(int(path.name.removeprefix("checkpoint-")) for path in (runs_folder / "pair").glob("checkpoint-*"))
+    assert last % 10 == 0 and f"interrupted at step {last};" in shown

@@ -1,0 +1,317 @@
+"""A study's steps and their jobs, with stand-ins for sbatch and squeue; test_slurm.py submits one to a real SLURM."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import yaml
+from conftest import Call, WriteConfig
+from run_files import outcome
+from study_table import rows
+
+from palenka import cli
+from palenka.cohort import train
+from palenka.evaluation.subjects import Subject
+from palenka.files import read_json, write_json
+from palenka.paths import ROOT
+from palenka.plan import TrainConfig, make_plan
+from palenka.study import Study
+
+Submit = Callable[..., tuple[int, str, str]]
+
+
+class Queue:
+    """Programs in place of SLURM's: what sbatch was told, and what squeue is to print."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self.write("sbatch", 'printf "%s " "${@@Q}" >> "$0.calls"; echo >> "$0.calls"; wc -l < "$0.calls"')
+        self.write("squeue", 'cat "$0.jobs"')
+        self.holds()
+
+    def write(self, name: str, command: str) -> None:
+        (self.folder / name).write_text(f"#!/bin/bash\n{command}\n")
+        (self.folder / name).chmod(0o755)
+
+    def holds(self, *jobs: tuple[str, str]) -> None:
+        """Pending jobs, as (id, name)."""
+        lines = [f"{job}|{job.partition('_')[0]}|PENDING|Priority|{name}\n" for job, name in jobs]
+        (self.folder / "squeue.jobs").write_text("".join(lines))
+
+    def submitted(self) -> dict[str, tuple[dict[str, str], list[str]]]:
+        """By the job's name its options and its script with arguments, since the last call."""
+        calls = self.folder / "sbatch.calls"
+        lines = [shlex.split(line) for line in calls.read_text().splitlines()] if calls.exists() else []
+        found = {}
+        for words in lines:
+            options = dict(word.removeprefix("--").split("=", 1) for word in words if re.match(r"--[a-z-]+=", word))
+            script = next(index for index, word in enumerate(words) if word.endswith(".slurm"))
+            found[options.pop("job-name")] = (options, [Path(words[script]).name, *words[script + 1 :]])
+        return found
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Queue:
+    queue = Queue(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{queue.folder}:{os.environ['PATH']}")
+    for name in ("PALENKA_SBATCH", "PALENKA_SBATCH_CPU"):
+        monkeypatch.delenv(name, raising=False)
+    return queue
+
+
+@pytest.fixture
+def study(prepared: Path, runs_folder: Path, write_config: WriteConfig, tmp_path: Path, monkeypatch: Any) -> Path:
+    """A study of two baselines and a student of the run `teacher`, on the data `tiny`, which is prepared."""
+    monkeypatch.setenv("PALENKA_EVAL", str(tmp_path / "items"))
+    runs = [write_config(tiny.train_values(name=name), f"runs/{name}.yaml") for name in ("one", "two")]
+    runs.append(write_config(tiny.distill_values(), "runs/student.yaml"))
+    values = {"data": {"name": "tiny", "train": "a"}, "runs": [str(runs[0].parent)]}
+    return write_config(values, "small.yaml")
+
+
+@pytest.fixture
+def submit(study: Path, queue: Queue, call: Call) -> Submit:
+    """submit(*options) calls `palenka study`; returns exit code, output and errors."""
+    return lambda *options: call(cli.main, ["study", str(study), *options])
+
+
+def test_the_shipped_studies_name_what_exists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("DATA", "RUNS", "EVAL"):
+        monkeypatch.setenv(f"PALENKA_{name}", str(tmp_path / name))
+    for file in (ROOT / "config" / "study").glob("*.yaml"):
+        steps = Study(file.stem).steps()
+        before: set[str] = set()
+        for step in steps:
+            assert set(step.needs) <= before, "after all that it needs"
+            assert (ROOT / "scripts" / step.script).exists()
+            assert not step.done
+            before.add(step.name)
+        assert steps[-1].name == f"report-{file.stem}" and set(steps[-1].needs) == before - {steps[-1].name}
+        for step in steps:
+            if step.script in ("train.slurm", "distill.slurm"):
+                assert yaml.safe_load((ROOT / step.arguments[0]).read_text())["name"] == step.name
+    needs = {step.name: step.needs for step in Study("strict-small").steps()}
+    teachers = ("BabyLlama1-Teacher-GPT2-705M", "BabyLlama1-Teacher-Llama-360M")
+    assert needs["PalenkaLlama1-58M"] == ("data-strict-small", *teachers)
+    assert needs["GPT2-705M"] == ("data-strict-small",)
+
+
+def test_what_is_missing_is_submitted_in_order(
+    study: Path, submit: Submit, queue: Queue, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALENKA_SBATCH", "--comment='a b'")
+    monkeypatch.setenv("PALENKA_SBATCH_CPU", "--gres=none")
+    code, output, _ = submit()
+    assert code == 0
+    calls = queue.submitted()
+    assert list(calls) == ["small-train", "student", "evaluate-one", "evaluate-two", "evaluate-student", "report-small"]
+    assert all(options["kill-on-invalid-dep"] == "yes" and options["comment"] == "a b" for options, _ in calls.values())
+    options, words = calls["small-train"]
+    assert options["array"] == "0-1" and "dependency" not in options and "gres" not in options
+    assert [Path(word).name for word in words] == ["train.slurm", "one.yaml", "two.yaml"]
+    assert calls["evaluate-two"][0]["dependency"] == "afterok:1_1"
+    assert calls["evaluate-two"][1] == ["slurm-eval.slurm", "two"]
+    assert calls["evaluate-student"][0]["dependency"] == "afterok:2"
+    options, words = calls["report-small"]
+    assert options["dependency"] == "afterany:1_0:1_1:2:3:4:5" and options["gres"] == "none"
+    assert words == ["study.slurm", str(study), "report"]
+    assert rows(output)["data-tiny"] == ["done"]
+    assert rows(output)["evaluate-two"] == ["submitted", "4", "1_1"]
+    assert output.splitlines()[-1] == "small: 8 steps, 7 submitted"
+
+
+def test_what_is_in_the_queue_is_not_submitted_again(submit: Submit, queue: Queue, teacher: Path) -> None:
+    submit()
+    names = list(queue.submitted())
+    queue.holds(("1_0", names[0]), ("1_1", names[0]), *((str(i), name) for i, name in enumerate(names[1:], start=2)))
+    code, output, _ = submit()
+    assert output.splitlines()[-1] == "small: 8 steps, nothing to submit"
+    assert rows(output)["evaluate-two"] == ["queued", "4", "1_1"]
+    (queue.folder / "sbatch.calls").unlink()
+
+    queue.holds(("1_0", names[0]), ("1_1", "somebody's other job with an old id"))
+    _, output, _ = submit()
+    assert "two" in queue.submitted() and "one" not in rows(output)["two"]
+    assert queue.submitted()["evaluate-one"][0]["dependency"] == "afterok:1_0", "the job that runs already"
+
+
+def test_only_a_run_with_what_it_needs(submit: Submit, queue: Queue, teacher: Path) -> None:
+    submit("--only", "student")
+    assert list(queue.submitted()) == ["student", "evaluate-student"]
+    code, _, errors = submit("--only", "studemt")
+    assert code == 2 and "did you mean 'student'" in errors
+
+
+def test_a_dry_run_changes_nothing(submit: Submit, queue: Queue, teacher: Path, runs_folder: Path) -> None:
+    before = sorted(path.name for path in runs_folder.iterdir())
+    code, output, _ = submit("--dry-run")
+    assert code == 0 and not queue.submitted()
+    assert sorted(path.name for path in runs_folder.iterdir()) == before
+    assert rows(output)["evaluate-student"] == ["to submit", "student"]
+
+
+def test_text_that_is_not_there_is_told_before_a_job_looks_for_it(
+    submit: Submit, queue: Queue, teacher: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "nothing"))
+    code, _, errors = submit()
+    assert code == 2 and "no such text" in errors and "palenka download a" in errors
+    assert not queue.submitted()
+    code, output, _ = submit("--dry-run")
+    assert code == 0 and rows(output)["data-tiny"][0] == "to submit" and "but first" in output.splitlines()[-1]
+
+
+def test_a_student_without_teachers_is_an_error(submit: Submit) -> None:
+    code, _, errors = submit("--dry-run")
+    assert code == 2 and "no run 'teacher' to learn from" in errors
+
+
+def test_sbatchs_refusal_is_shown(submit: Submit, queue: Queue, teacher: Path) -> None:
+    queue.write("sbatch", "echo invalid partition >&2; exit 1")
+    code, _, errors = submit()
+    assert code == 2 and "invalid partition" in errors
+
+
+def test_done_is_what_belongs_to_the_study(
+    study: Path, teacher: Path, runs_folder: Path, submit: Submit, queue: Queue, write_config: WriteConfig
+) -> None:
+    """A finished run, its evaluation by these very weights, and a report that is younger."""
+
+    def done() -> list[str]:
+        return [step.name for step in Study(str(study)).steps() if step.done]
+
+    values = tiny.train_values(name="one")
+    train(make_plan(TrainConfig.model_validate(values), "test"))
+    assert done() == ["data-tiny", "one"]
+    result = runs_folder / "one" / "evaluation" / "cross_entropy.json"
+    result.parent.mkdir()
+    write_json(result, {"identity": {"model": Subject.find("one").fingerprint}})
+    assert done() == ["data-tiny", "one", "evaluate-one"]
+    write_json(result, {"identity": {"model": "other weights"}})
+    assert done() == ["data-tiny", "one"]
+    before = outcome(runs_folder / "one")
+    write_config(tiny.train_values(name="one", seed=8), "runs/one.yaml")
+    code, _, errors = submit()
+    assert code == 2 and "this name holds another run" in errors and "config.seed" in errors
+    assert outcome(runs_folder / "one") == before and not queue.submitted()
+
+
+def test_a_report_is_done_while_nothing_that_it_shows_is_younger(study: Path, teacher: Path, runs_folder: Path) -> None:
+    for name in ("one", "two", "student"):
+        shutil.copytree(teacher, runs_folder / name)
+        (runs_folder / name / "identity.json").unlink()
+        write_evaluation(name, runs_folder)
+    report = runs_folder / "small" / "report.html"
+    report.parent.mkdir()
+    report.touch()
+    assert all(step.done for step in Study(str(study)).steps())
+    os.utime(report, (0, 0))
+    assert [step.name for step in Study(str(study)).steps() if not step.done] == ["report-small"]
+
+
+def write_evaluation(run: str, runs: Path) -> None:
+    (runs / run / "evaluation").mkdir()
+    fingerprint = Subject.find(run).fingerprint
+    write_json(runs / run / "evaluation" / "cross_entropy.json", {"identity": {"model": fingerprint}})
+
+
+def test_a_grid_comes_with_its_finalists(
+    study: Path, teacher: Path, runs_folder: Path, write_config: WriteConfig, submit: Submit, queue: Queue
+) -> None:
+    axes = {"objective.logit.weight": [0.1, 0.5], "objective.hidden_state.weight": [0.1, 0.5]}
+    section = {"axes": axes, "finalists": {"count": 2}}
+    file = write_config(tiny.distill_values(name="many") | {"grid": section}, "grid.yaml")
+    values = yaml.safe_load(study.read_text()) | {"grid": {"config": str(file), "jobs": 3}}
+    study.write_text(yaml.safe_dump(values))
+    submit()
+    calls = queue.submitted()
+    grid = next(job for job, name in enumerate(calls, start=1) if name == "grid-many")
+    assert calls["grid-many"] == (
+        {"array": "0-2", "kill-on-invalid-dep": "yes"}, ["grid.slurm", str(file)],
+    )  # fmt: skip
+    for number in (1, 2):
+        options, words = calls[f"finalist-{number}-many"]
+        assert (options["array"], options["dependency"]) == (str(number), f"afterany:{grid}")
+        assert words == ["train_gridsearch_finalist.slurm", str(file)]
+    assert calls["evaluate-finalists-many"][0]["dependency"] == f"afterany:{grid + 1}:{grid + 2}"
+    queue.holds((f"{grid}_0", "grid-many"), (f"{grid}_2", "grid-many"))
+    assert rows(submit("--dry-run")[1])["grid-many"] == ["queued", f"{grid}_0"]
+
+    folder = runs_folder / "many"
+    cells = [{"cell": label, "rank": rank} for label, rank in (("L0.5-H0.1", 1), ("L0.1-H0.1", 2), ("L0.1-H0.5", None))]
+    folder.mkdir()
+    write_json(folder / "grid.json", {"cells": cells})
+    (folder / "finalists" / "L0.1-H0.1").mkdir(parents=True)
+    (folder / "finalists" / "L0.1-H0.1" / "result.json").touch()
+    done = {step.name: step.done for step in Study(str(study)).steps()}
+    assert (done["grid-many"], done["finalist-1-many"], done["finalist-2-many"]) == (True, False, True)
+
+
+def test_the_data_step_prepares_the_demos_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: Call) -> None:
+    made = []
+    monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("PALENKA_EVAL", str(tmp_path / "items"))
+    monkeypatch.setattr("palenka.corpus.grammar.write_demo", lambda *folders: made.append(folders))
+    monkeypatch.setattr("palenka.prepare.prepare", lambda *arguments: made.append(arguments))
+    assert call(cli.main, ["study", "demo", "--step", "data"])[0] == 0
+    text = tmp_path / "data" / "demo-text"
+    assert made == [
+        (text, tmp_path / "items" / "demo_pairs"),
+        (text / "train", text / "dev", text / "test", "demo", 2000),
+    ]
+
+
+def test_an_unknown_study_is_named(call: Call) -> None:
+    code, _, errors = call(cli.main, ["study", "strict-smal"])
+    assert code == 2 and "did you mean 'strict-small'" in errors
+
+
+def test_status_tells_where_runs_stand(
+    prepared: Path, runs_folder: Path, queue: Queue, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("PALENKA_LOG", "/logs/train-7.out")
+    finished = train(make_plan(TrainConfig.model_validate(tiny.train_values(name="demo/finished")), "test"))
+    half = shutil.copytree(finished, runs_folder / "half")
+    (half / "result.json").unlink()
+    lines = (half / "metrics.jsonl").read_text().splitlines()
+    kept = [line for line in lines if json.loads(line)["step"] <= 2]
+    (half / "metrics.jsonl").write_text("\n".join(kept) + "\n")
+    environment = read_json(half / "environment.json") | {"slurm_job_id": "9", "log": "/logs/train-9.out"}
+    write_json(half / "environment.json", environment)
+    (half / ".lock").write_text("process 0 on another machine")
+    write_json(runs_folder / ".jobs.json", {"later": {"id": "11", "name": "later"}, "gone": {"id": "3", "name": "x"}})
+    queue.holds(("9", "train"), ("11", "later"))
+
+    code, output, _ = call(cli.main, ["status"])
+    assert code == 0
+    head, *table = [re.split(r"  +", line) for line in output.splitlines()]
+    assert head == ["run", "state", "done", "loss", "dev", "tok/s", "left", "job", "log"]
+    last = json.loads(kept[-1])
+    by_name = {row[0]: row for row in table}
+    assert by_name["demo/finished"][1:3] == ["finished", "100%"]
+    assert by_name["demo/finished"][-2:] == ["7", "/logs/train-7.out"]
+    assert by_name["half"][1:4] == ["pending (Priority)", "25%", f"{last['loss']:.4f}"]
+    assert by_name["half"][-2:] == ["9", "/logs/train-9.out"]
+    assert by_name["later"] == ["later", "pending (Priority)", "11", str(ROOT / "logs" / "later-11.out")]
+    queue.holds()
+    rows_now = {line.split()[0]: line.split()[1] for line in call(cli.main, ["status"])[1].splitlines()}
+    assert rows_now == {"run": "state", "demo/finished": "finished", "half": "stopped"}
+    assert "half" not in call(cli.main, ["status", "demo"])[1]
+    code, _, errors = call(cli.main, ["status", "elsewhere"])
+    assert code == 2 and "no run 'elsewhere'" in errors
+
+
+def test_status_without_an_answer_of_slurm_shows_the_runs(runs_folder: Path, queue: Queue, call: Call) -> None:
+    queue.write("squeue", "echo no controller >&2; exit 1")
+    code, output, errors = call(cli.main, ["status"])
+    assert (code, output.split()[0]) == (0, "run")
+    assert "no controller" in errors
