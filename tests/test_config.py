@@ -9,6 +9,7 @@ from conftest import WriteConfig
 from pydantic import BaseModel, ConfigDict, Field
 
 from palenka.config import UserError, load, read_yaml
+from palenka.grid import GridConfig
 from palenka.paths import ROOT
 from palenka.plan import DistillConfig, RunConfig, TrainConfig
 
@@ -230,7 +231,8 @@ def test_there_are_configs() -> None:
 @pytest.mark.parametrize("path", runnable_configs(), ids=lambda path: str(path.relative_to(ROOT / "config")))
 def test_every_config_of_the_repository_is_valid(path: Path) -> None:
     whole = load(path, [], AnyKeys)
-    schema: type[RunConfig] = DistillConfig if "student" in whole.model_extra else TrainConfig  # type: ignore[operator]
+    kinds: dict[str, type[RunConfig]] = {"grid": GridConfig, "student": DistillConfig, "model": TrainConfig}
+    schema = next(kind for key, kind in kinds.items() if key in (whole.model_extra or {}))
     assert load(path, [], schema).name
 
 
