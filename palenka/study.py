@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from palenka.display import columns
 from palenka.evaluation import CROSS_ENTROPY, TASKS
 from palenka.evaluation.subjects import Subject, results_folder
 from palenka.files import read_json
+from palenka.grid import GridConfig
 from palenka.locks import held
 from palenka.paths import ROOT, corpora_root, data_root, evaluation_root, runs_root
 from palenka.plan import DistillConfig, RunConfig, TrainConfig, find_recipe, make_plan
@@ -263,12 +263,10 @@ class GridFiles:
 
     @classmethod
     def read(cls, grid: StudyGrid) -> "GridFiles":
-        """Raise UserError where there is no such config; what is wrong in it, the grid's own command tells."""
-        values = compose(ROOT / grid.config)
-        section = values.pop("grid")
-        run = StudyRun(ROOT / grid.config, DistillConfig.model_validate(values))
-        cells = prod(len(axis) for axis in section["axes"].values())
-        return cls(run, grid.jobs, cells, section["finalists"]["count"])
+        """Raise UserError where there is no such config, or something is wrong in it."""
+        config = load(ROOT / grid.config, [], GridConfig)
+        run = StudyRun(ROOT / grid.config, config)
+        return cls(run, grid.jobs, len(config.cells), config.grid.finalists.count)
 
     def finished_cells(self) -> int:
         return len(list(self.run.folder.glob("*/result.json")))
