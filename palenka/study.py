@@ -33,6 +33,7 @@ STUDIES = ROOT / "config" / "study"
 CONVENTION = "2024"
 DEMO_TEXT, DEMO_PAIRS = "demo-text", "demo_pairs"
 EVALUATE = "evaluate-"
+NAMED_NEEDS = 4  # jobs that a job waits for; of more the table tells only how many
 ARRAYS = ("train.slurm", "distill.slurm")  # scripts of which each task of an array takes one argument
 
 
@@ -222,17 +223,17 @@ class Study:
         """
         shares = f"0-{grid.jobs - 1}"
         file, name = _from_root(grid.run.file), grid.run.name
-        cells = Step(f"grid-{name}", "grid.slurm", (file,), self._needs(grid.run), grid.is_trained(), array=shares)
+        cells = Step(name, "grid.slurm", (file,), self._needs(grid.run), grid.is_trained(), array=shares)
         finalists = [
             Step(
-                f"finalist-{number}-{name}", "train_gridsearch_finalist.slurm", (file,), (cells.name,),
+                f"{name}/finalist-{number}", "train_gridsearch_finalist.slurm", (file,), (cells.name,),
                 grid.has_finalist(number), despite_failures=True, array=str(number),
             )
             for number in range(1, grid.finalists + 1)
         ]  # fmt: skip
         chosen = [grid.finalist(number) for number in range(1, grid.finalists + 1)]
         evaluation = Step(
-            f"{EVALUATE}finalists-{name}", "eval-all_gridsearch_finalist.slurm", (file, *self._task_options()),
+            f"{EVALUATE}{name}/finalists", "eval-all_gridsearch_finalist.slurm", (file, *self._task_options()),
             tuple(step.name for step in finalists), all(folder and self._is_evaluated(folder) for folder in chosen),
             despite_failures=True, array=f"1-{grid.finalists}",
         )  # fmt: skip
@@ -263,7 +264,7 @@ class GridFiles:
 
     @classmethod
     def read(cls, grid: StudyGrid) -> "GridFiles":
-        """Raise UserError where there is no such config, or something is wrong in it."""
+        """Raise UserError where the config cannot be read."""
         config = load(ROOT / grid.config, [], GridConfig)
         run = StudyRun(ROOT / grid.config, config)
         return cls(run, grid.jobs, len(config.cells), config.grid.finalists.count)
@@ -443,6 +444,6 @@ def _table(study: str, steps: list[Step], ids: dict[str, str], missing: set[str]
         state = "done" if step.done else new if step.name in missing else "queued"
         job = "" if dry_run and step.name in missing else ids.get(step.name, "")
         after = [] if step.done else [ids[need] for need in step.needs if need in ids]
-        rows.append((state, step.name, job, "all of these" if step.despite_failures and after else " ".join(after)))
+        rows.append((state, step.name, job, " ".join(after) if len(after) <= NAMED_NEEDS else f"{len(after)} of these"))
     count = f"{len(missing)} {new}" if missing else "nothing to submit"
     return f"{columns(rows)}\n{study}: {len(steps)} steps, {count}"

@@ -5,7 +5,6 @@ process), and windows are a function of their position, so a checkpoint needs no
 repeats the unbroken one bit by bit on a CPU. The loop over the steps is `cohort.py`'s.
 """
 
-import gc
 import math
 import shutil
 from collections.abc import Sequence
@@ -432,7 +431,6 @@ class Trainer:
         gloo's threads, which may be waiting for the interpreter.
         """
         self.model, self.optimizer = self.accelerator.free_memory(self.model, self.optimizer)
-        gc.collect()  # it is part of a cycle
 
     def _export(self) -> None:
         folder = self.run.path / ".export.tmp"

@@ -360,7 +360,14 @@ def python_for(user: str, packages: str) -> str | None:
 STUDY = """
 data: {name: demo, demo_text: true, vocab_size: 2000}
 runs: [config/demo/control.yaml, config/demo/student-kd.yaml]
+grid: {config: config/demo/tiny-grid.yaml, jobs: 2}
 tasks: [cross_entropy]
+"""
+GRID = """
+base: [student-dskd.yaml]
+name: demo/grid
+evaluation: null
+grid: {axes: {objective.logit.weight: [0.1, 0.5]}, finalists: {count: 1}, tasks: []}
 """
 
 
@@ -375,7 +382,7 @@ def test_a_study_is_submitted_to_its_report_and_again_only_what_is_missing(place
         return place.cluster.run(script, "tiny", *options, cwd=Path("/"), **place.settings | folders)
 
     first = submit()
-    assert "tiny: 10 steps, 10 submitted" in first
+    assert "tiny: 13 steps, 13 submitted" in first
     jobs = submitted(first)
     needs = " ".join(jobs[step] for step in ("data-demo", "demo/teacher-gpt2", "demo/teacher-llama"))
     assert rows(first)["demo/student-kd"][2] == needs
@@ -383,10 +390,11 @@ def test_a_study_is_submitted_to_its_report_and_again_only_what_is_missing(place
     assert rows(first)["evaluate-demo/student-kd"][2] == jobs["demo/student-kd"]
     assert place.cluster.job(jobs["report-tiny"])["Comment"] == "ours"
 
-    assert "tiny: 10 steps, nothing to submit" in submit()
+    assert "tiny: 13 steps, nothing to submit" in submit()
     place.ends(jobs["report-tiny"], "report-tiny")
     report = place.folder / "study" / "tiny" / "report.html"
-    assert all(name in report.read_text(encoding="utf-8") for name in ("student-kd", "control", "teacher-llama"))
+    shown = ("student-kd", "control", "teacher-llama", "grid/L0.1", "grid/L0.5", "grid/finalists/L0.")
+    assert all(name in report.read_text(encoding="utf-8") for name in shown)
     assert {row[0] for row in rows(submit()).values()} == {"done"}
 
     student = place.folder / "study" / "demo" / "student-kd"
@@ -409,6 +417,7 @@ def shorten_demo(config: Path) -> None:
         text = re.sub(r"max_steps: \d+", "max_steps: 12", path.read_text(encoding="utf-8"))
         path.write_text(re.sub(r"eval_steps: \d+", "eval_steps: 6", text), encoding="utf-8")
     (config / "study" / "tiny.yaml").write_text(STUDY)
+    (config / "demo" / "tiny-grid.yaml").write_text(GRID)
 
 
 def test_a_job_without_progress_stops(place: Place) -> None:

@@ -233,17 +233,17 @@ def test_a_grid_comes_with_its_finalists(
     study.write_text(yaml.safe_dump(values))
     submit()
     calls = queue.submitted()
-    grid = next(job for job, name in enumerate(calls, start=1) if name == "grid-many")
-    assert calls["grid-many"] == (
+    grid = next(job for job, name in enumerate(calls, start=1) if name == "many")
+    assert calls["many"] == (
         {"array": "0-2", "kill-on-invalid-dep": "yes"}, ["grid.slurm", str(file)],
     )  # fmt: skip
     for number in (1, 2):
-        options, words = calls[f"finalist-{number}-many"]
+        options, words = calls[f"many/finalist-{number}"]
         assert (options["array"], options["dependency"]) == (str(number), f"afterany:{grid}")
         assert words == ["train_gridsearch_finalist.slurm", str(file)]
-    assert calls["evaluate-finalists-many"][0]["dependency"] == f"afterany:{grid + 1}:{grid + 2}"
-    queue.holds((f"{grid}_0", "grid-many"), (f"{grid}_2", "grid-many"))
-    assert rows(submit("--dry-run")[1])["grid-many"] == ["queued", f"{grid}_0"]
+    assert calls["evaluate-many/finalists"][0]["dependency"] == f"afterany:{grid + 1}:{grid + 2}"
+    queue.holds((f"{grid}_0", "many"), (f"{grid}_2", "many"))
+    assert rows(submit("--dry-run")[1])["many"] == ["queued", f"{grid}_0"]
 
     folder = runs_folder / "many"
     cells = [{"cell": label, "rank": rank} for label, rank in (("L0.5-H0.1", 1), ("L0.1-H0.1", 2), ("L0.1-H0.5", None))]
@@ -252,7 +252,7 @@ def test_a_grid_comes_with_its_finalists(
     (folder / "finalists" / "L0.1-H0.1").mkdir(parents=True)
     (folder / "finalists" / "L0.1-H0.1" / "result.json").touch()
     done = {step.name: step.done for step in Study(str(study)).steps()}
-    assert (done["grid-many"], done["finalist-1-many"], done["finalist-2-many"]) == (True, False, True)
+    assert (done["many"], done["many/finalist-1"], done["many/finalist-2"]) == (True, False, True)
 
 
 def test_the_data_step_prepares_the_demos_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: Call) -> None:
