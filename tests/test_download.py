@@ -804,9 +804,12 @@ def test_a_process_ended_in_mid_download_is_gone_on_with(
     target = tmp_path / "corpora" / "babylm-2024-10M"
     part = target / ".train_10M.zip.part"
     command = [sys.executable, "-m", "palenka", "download", "babylm-2024-10M"]
+    # Where the tests are a shell's background job, SIGINT is ignored, and a child would inherit that.
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         command, env=environment(server, tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    signal.signal(signal.SIGINT, former)
     wait_for(lambda: part.exists() and part.stat().st_size == 200_000, process)
     process.send_signal(ending)
     _, errors = process.communicate(timeout=120)
