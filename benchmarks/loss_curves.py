@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from accelerate.state import AcceleratorState
 from step import plain_step, product_step
 
 from palenka.cli import command
@@ -53,6 +54,7 @@ def main() -> None:
 
 def train(name: str, arguments: argparse.Namespace) -> list[float]:
     """The weighted loss of each step."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # it holds one precision for a process
     precision, compiled = CURVES[name]
     keys = [*arguments.set, f"training.precision={precision}", f"training.compile={str(bool(compiled)).lower()}"]
     plan, device = load_plan(arguments.config, keys, DistillConfig), local_device()
