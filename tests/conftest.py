@@ -9,7 +9,7 @@
 Models, text and configurations themselves come from `tiny.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 import tiny
 import torch
 import yaml
+from accelerate.state import AcceleratorState
 
 from palenka.prepare import prepare
 
@@ -93,3 +94,11 @@ def write_config(tmp_path: Path) -> WriteConfig:
         return path
 
     return write
+
+
+@pytest.fixture
+def fresh_accelerator() -> Iterator[None]:
+    """accelerate keeps the first precision it was given for the life of the process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)

@@ -5,7 +5,7 @@ import math
 import shutil
 import signal as signals
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from accelerate.state import AcceleratorState
 from run_files import outcome, records, snapshot
 from safetensors.torch import load_file, save_file
 from test_processes import finish, start
@@ -39,12 +38,7 @@ WriteConfig = Callable[..., Path]
 Call = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(autouse=True)
-def _fresh_accelerator() -> Iterator[None]:
-    """accelerate keeps the first precision it was given for the life of the process."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 
 @pytest.fixture

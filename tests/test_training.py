@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from accelerate.state import AcceleratorState
 from killing import Killed, kill_at
 from run_files import outcome, records, snapshot
 from safetensors.torch import load_file
@@ -39,12 +38,7 @@ RECORD = ["step", "epoch", "tokens", "words", "split", "loss"]
 EXACT = {"precision": "fp32", "adam_epsilon": 1e-3}
 
 
-@pytest.fixture(autouse=True)
-def _fresh_accelerator() -> Iterator[None]:
-    """accelerate keeps the first precision it was given for the life of the process."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 
 @pytest.fixture
