@@ -167,12 +167,13 @@ def _add_grid(commands: Any) -> None:
             print(grid.select())
             return
         folders, diverged = grid.train(part, parsed.finalist)
-        if os.environ.get("RANK", "0") == "0":
-            grid.evaluate(folders)
-            for folder in folders:
-                write_model_card(folder)
-            if not parsed.part and parsed.finalist is None:
-                print(grid.select())
+        if os.environ.get("RANK", "0") != "0":
+            return  # without a word of those that diverged: torchrun would end the first process in its evaluation
+        grid.evaluate(folders)
+        for folder in folders:
+            write_model_card(folder)
+        if not parsed.part and parsed.finalist is None:
+            print(grid.select())
         if diverged:
             raise diverged
 
@@ -271,9 +272,7 @@ def _add_compare(commands: Any) -> None:
 
         resamples = RESAMPLES if parsed.resamples is None else parsed.resamples
         tasks = parsed.tasks.split(",") if parsed.tasks else None
-        compare(
-            parsed.a.split(","), parsed.b.split(","), tasks, resamples, parsed.all, parsed.out, parsed.convention
-        )
+        compare(parsed.a.split(","), parsed.b.split(","), tasks, resamples, parsed.all, parsed.out, parsed.convention)
 
     parser.set_defaults(run=run)
 

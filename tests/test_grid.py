@@ -34,6 +34,7 @@ from palenka.paths import ROOT
 from palenka.plan import DistillConfig, load_plan
 from palenka.report.page import render
 from palenka.report.results import read_runs
+from palenka.training import Diverged
 
 Run = Callable[..., tuple[int, str, str]]
 AXES: dict[str, list[Any]] = {"objective.logit.weight": [0.0, 0.5], "objective.hidden_state.weight": [0.1, 1.0]}
@@ -283,6 +284,16 @@ def test_a_cell_that_diverges_is_named_and_left_out(
     assert run(values, "--select")[0] == 0
 
 
+def test_a_process_that_ends_first_does_not_fail_because_of_a_diverged_cell(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torchrun ends all processes when one fails, and the first has the selection still to make."""
+    monkeypatch.setattr(Grid, "train", lambda *arguments: ([], Diverged("the loss is inf")))
+    monkeypatch.setenv("RANK", "1")
+    code, output, _ = run(grid_values({"objective.logit.weight": [0.1, 1e300]}))
+    assert (code, output) == (0, "")
+
+
 def test_a_taken_name_is_refused_before_any_training(run: Run, runs_folder: Path) -> None:
     assert run(grid_values({"objective.logit.weight": [0.1]}), "--part", "0/1")[0] == 0
     before = snapshot(runs_folder)
@@ -381,7 +392,7 @@ def test_the_report_draws_the_grid(runs_folder: Path) -> None:
 # Shipped
 
 
-GRIDS = sorted(path for path in (ROOT / "config").rglob("*.yaml") if "grid" in read_yaml(path))
+GRIDS = sorted(path for path in (ROOT / "config").rglob("*.yaml") if "axes" in (read_yaml(path).get("grid") or {}))
 
 
 @pytest.mark.usefixtures("prepared", "runs_folder")
