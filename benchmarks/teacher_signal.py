@@ -79,7 +79,7 @@ class Bench:
     def predictions(self, batch: int, temperature: float) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Rows of the batch, the teachers' log-probabilities of those that count, and which these are."""
         windows, input_ids, counts = self.inputs(batch)
-        sources = [output.head_input() for output in self.teachers.run(input_ids, windows)]
+        sources = self.teachers.run(input_ids, windows).each_logits
         for start in range(0, len(counts), CHUNK):
             rows = slice(start, start + CHUNK)
             logits = [source.logits(rows, self.dtype, torch.empty(0)) for source in sources]

@@ -5,8 +5,8 @@ teachers instead of one each: every micro-batch goes through the teachers once a
 other, so that only one student's activations exist at a time. Each student has its own optimizer, clipping, random
 streams and run directory, and equals its solo run.
 
-What teachers computed is shared but for their heads: each student's loss forms the teachers' logits of a chunk anew.
-Kept for all students they would be (tokens, vocabulary) for each teacher, and grow with the batch like nothing else.
+Shared is all that teachers computed, their logits too: the first student's loss forms them, chunk by chunk, and they
+stay until the last student of the micro-batch has had its turn.
 """
 
 import gc
@@ -217,10 +217,10 @@ class Cohort:
         for micro, rows in enumerate(micro_batches):
             input_ids = batch.input_ids[rows].to(self.accelerator.device, non_blocking=True)
             labels = batch.labels[rows].to(self.accelerator.device, non_blocking=True)
-            outputs = self.teachers.run(input_ids, batch.positions[rows])
+            of_teachers = self.teachers.run(input_ids, batch.positions[rows], students=len(active))
             is_last = micro == len(micro_batches) - 1
             for trainer in active:
-                trainer.accumulate(micro, is_last, input_ids, labels, batch.size, outputs)
+                trainer.accumulate(micro, is_last, input_ids, labels, batch.size, of_teachers)
                 if is_last:
                     trainer.finish_step(batch.size.tokens, batch.words, batch.epoch)
 

@@ -13,7 +13,8 @@ Memory, in bytes at the peak of a step, for P trained parameters, n tokens in a 
     teachers    2 bytes a parameter in low precision, 4 in float32
     kept        n · sum over layers (a d + b f + c h T), what autograd keeps of one student for backward: width d, inner
                 width f, and where attention is no fused kernel h heads of T probabilities each (KEPT, PROBABILITIES)
-    outputs     n · 2 d_k of each teacher, of all its layers where hidden states are asked for (4 in float32)
+    outputs     n · 2 d_k of each teacher, of all its layers where hidden states are asked for (4 in float32); and where
+                several students share them, n · 2 V of logits
     transient   the largest of: one layer of a teacher; logits, losses and their gradients of one chunk of the head;
                 what objectives keep of their projections: input, and twice the output in float32
 
@@ -94,14 +95,12 @@ class Memory:
 
 
 def flops_per_token(work: Workload) -> Shared:
-    """Matrix-product FLOPs of one training token; teachers' logits are formed anew, in chunks, for each student."""
-    context = work.config.data.seq_length
+    """Matrix-product FLOPs of one training token."""
+    context, with_heads = work.config.data.seq_length, _needs_teacher_logits(work)
     student = 3 * forward_flops(work.model, context, with_head=bool(_token_terms(work)))
     student += sum(term.flops(context) for term in work.built_terms.values())
-    if _needs_teacher_logits(work):
-        student += sum(2 * count_matrix_weights_of(teacher.model)["head"] for teacher in work.teachers)
-    bodies = (forward_flops(teacher.model, context, with_head=False) for teacher in _running_teachers(work))
-    return Shared(student, sum(bodies))
+    teachers = (forward_flops(teacher.model, context, with_heads) for teacher in _running_teachers(work))
+    return Shared(student, sum(teachers))
 
 
 def forward_flops(model: PretrainedConfig, context: int, with_head: bool = True) -> float:
@@ -121,6 +120,7 @@ def memory(work: Workload, kind: Kind, students: int = 1) -> Memory:
     passing = gradients + (2 * trained if size == 2 else 0) + 4 * work.model.vocab_size * work.model.hidden_size
     running, held = _running_teachers(work), HELD_FREE[kind]
     outputs = sum(teacher.model.hidden_size * _output_layers(work, teacher) for teacher in running)
+    outputs += _kinds_of_teacher_logits(work) * work.model.vocab_size if students > 1 else 0
     largest = max(
         tokens * max((_kept_of_layer(t.model, work, kind) for t in running), default=0),
         4 * min(CHUNK_TOKENS[kind], tokens) * work.model.vocab_size * _head_arrays(work),
@@ -138,8 +138,10 @@ def memory(work: Workload, kind: Kind, students: int = 1) -> Memory:
 
 def fitting_cohort(work: Workload, kind: Kind, size: float, students: int) -> int:
     """How many of so many students `size` bytes of a device hold side by side; 0 if not even one."""
-    alone, pair = (memory(work, kind, count).total for count in (1, 2))
-    return max(0, min(students, 1 + math.floor((USABLE * size - alone) / (pair - alone))))
+    room = USABLE * size
+    alone, pair, three = (memory(work, kind, count).total for count in (1, 2, 3))
+    fitting = 2 + math.floor((room - pair) / (three - pair))
+    return min(students, fitting if fitting > 1 else int(alone <= room))
 
 
 def step_seconds(work: Workload, device: Device, share: float | None = None) -> Shared:
@@ -209,7 +211,13 @@ def _state_terms(work: Workload) -> list[StateObjective]:
 
 
 def _needs_teacher_logits(work: Workload) -> bool:
-    return not work.config.recorded and any(term.teacher_logits != "none" for term in _token_terms(work))
+    return _kinds_of_teacher_logits(work) > 0
+
+
+def _kinds_of_teacher_logits(work: Workload) -> int:
+    """How many logits of each token the token terms want of teachers: of each, and of their mean."""
+    kinds = {term.teacher_logits for term in _token_terms(work)} if not work.config.recorded else set()
+    return len(work.teachers) * ("each" in kinds) + ("mean" in kinds)
 
 
 def _running_teachers(work: Workload) -> list[TeacherPlan]:

@@ -4,7 +4,6 @@ The Distiller is the one module that is trained, wrapped for several processes a
 student and the objectives. Teachers are held apart, and may be shared with other students.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +14,7 @@ from palenka.attention import AttentionRecorder
 from palenka.heads import Logits, WeightedTerm, chunked_loss, of_one_head, token_losses
 from palenka.models import transformer_layers
 from palenka.objectives import Objective, StateObjective, TokenObjective
-from palenka.teachers import ModelOutput, TeacherOutput, Teachers, run_model
+from palenka.teachers import ModelOutput, TeacherPass, Teachers, run_model
 from palenka.tokens import IGNORED
 
 # Of what a compiled layer would keep for backward; the rest, cheap to form anew, is: a sixth of a step's memory less,
@@ -78,7 +77,7 @@ class Distiller(nn.Module):
             part.compile(dynamic=False)
 
     def forward(
-        self, input_ids: Tensor, labels: Tensor, step: StepSize, teachers: Sequence[TeacherOutput] | None = None
+        self, input_ids: Tensor, labels: Tensor, step: StepSize, teachers: TeacherPass | None = None
     ) -> tuple[Tensor, Tensor]:
         """This batch's share of the step's loss.
 
@@ -99,7 +98,7 @@ class Distiller(nn.Module):
         loss, terms = self._token_loss(student, teachers, labels, step)
         # Where nothing counts, a mean would be NaN: the terms are taken over all positions then, and their share is 0.
         counted = mask | ~mask.any()
-        teacher_states = [teacher.states() for teacher in teachers] if self._state_terms else []
+        teacher_states = teachers.states() if self._state_terms else []
         state_losses = [term(student.states(), teacher_states, counted) for term in self._state_terms.values()]
         share = mask.sum() / step.tokens
         for term, value in zip(self._state_terms.values(), state_losses, strict=True):
@@ -107,7 +106,7 @@ class Distiller(nn.Module):
         return loss, torch.stack([*terms, *(share * value.detach() for value in state_losses)])
 
     def _token_loss(
-        self, student: ModelOutput, teachers: Sequence[TeacherOutput], labels: Tensor, step: StepSize
+        self, student: ModelOutput, teachers: TeacherPass, labels: Tensor, step: StepSize
     ) -> tuple[Tensor, list[Tensor]]:
         if not self._token_terms:
             return student.final.new_zeros((), dtype=torch.float32), []
@@ -118,9 +117,9 @@ class Distiller(nn.Module):
         ]
         of_teachers: list[Logits] = []
         if "each" in self._teacher_logits:
-            of_teachers += [teacher.head_input() for teacher in teachers]
+            of_teachers += teachers.each_logits
         if "mean" in self._teacher_logits:
-            of_teachers.append(self.teachers.mean_logits(teachers))
+            of_teachers.append(teachers.mean_logits)
         loss, sums = chunked_loss(
             [student.head_input()], of_teachers, labels.flatten(), terms, compiled=self._is_compiled
         )

@@ -87,7 +87,7 @@ class Recorder:
         for first in range(windows.start, windows.stop, BATCH):
             batch = range(first, min(first + BATCH, windows.stop))
             input_ids, labels = (torch.from_numpy(array).to(self.device) for array in self.plan.windows.batch(batch))
-            sources = [output.head_input() for output in teachers.run(input_ids, batch)]
+            sources = teachers.run(input_ids, batch).each_logits
             counts = labels.flatten() != IGNORED
             for start in range(0, len(counts), CHUNK_TOKENS[self.device.type]):
                 rows = slice(start, min(start + CHUNK_TOKENS[self.device.type], len(counts)))

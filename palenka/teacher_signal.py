@@ -19,7 +19,7 @@ the same text, whatever its shape, weights, seed, batch size or number of steps.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +32,9 @@ from torch import Tensor
 
 from palenka.config import UserError
 from palenka.files import read_json, write_json
-from palenka.heads import Logits
 from palenka.locks import held
 from palenka.runs import differences
-from palenka.teachers import TeacherOutput, Teachers
+from palenka.teachers import TeacherPass, Teachers
 
 VERSION = 1
 """To be raised with every change that lets the same teachers leave other bytes."""
@@ -223,12 +222,12 @@ class RecordedTeachers(Teachers):
         super().__init__([], shares=[1.0])
         self.signal, self.device = signal, device
 
-    def run(self, input_ids: Tensor, windows: range | None = None) -> list[RecordedOutput]:
-        """What was recorded of `windows`, whose input_ids (batch, time) are not looked at."""
+    def run(self, input_ids: Tensor, windows: range | None = None, students: int = 1) -> TeacherPass:
+        """What was recorded of `windows`, whose input_ids (batch, time) are not looked at.
+
+        It is the prediction of all teachers together. Its logits are never kept: each student shapes the tail.
+        """
         if windows is None:
             raise ValueError("a recorded signal is read by position, and no positions are given")
-        return [RecordedOutput.of(self.signal.read(windows), self.signal.temperature, self.device)]
-
-    def mean_logits(self, outputs: Sequence[TeacherOutput]) -> Logits:
-        """The recorded prediction is that of all teachers together."""
-        return outputs[0].head_input()
+        output = RecordedOutput.of(self.signal.read(windows), self.signal.temperature, self.device)
+        return TeacherPass([output], mean=lambda: output)

@@ -1,9 +1,9 @@
 """Teachers: frozen models, run without gradients, once for all students that learn from them."""
 
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +61,51 @@ class MeanLogits:
         return logits.to(dtype)
 
 
+class KeptLogits:
+    """Logits that the first student to ask for a chunk has formed, and the others find ready."""
+
+    def __init__(self, source: Logits) -> None:
+        self._source = source
+        self._chunks: dict[tuple[int, int], Tensor] = {}
+
+    def logits(self, rows: slice, dtype: torch.dtype, student: Tensor) -> Tensor:
+        """(rows, vocabulary), of the first student's `dtype`."""
+        chunk = (rows.start, rows.stop)
+        if chunk not in self._chunks:
+            self._chunks[chunk] = self._source.logits(rows, dtype, student)
+        return self._chunks[chunk]
+
+
+class TeacherPass:
+    """What teachers computed of one micro-batch; their logits are formed when a student's loss gets to them.
+
+    Args:
+        outputs: of each teacher, or of what was recorded of all of them; empty where no student asks for anything.
+        mean: makes the mean of their logits.
+        keeps_logits: for students that come one after the other, in the order that their micro-batch has.
+    """
+
+    def __init__(
+        self, outputs: Sequence[TeacherOutput], mean: Callable[[], Logits], keeps_logits: bool = False
+    ) -> None:
+        self.outputs, self._mean = outputs, mean
+        self._wrap: Callable[[Logits], Logits] = KeptLogits if keeps_logits else lambda logits: logits
+
+    def states(self) -> list[States]:
+        """Of each teacher."""
+        return [output.states() for output in self.outputs]
+
+    @functools.cached_property
+    def each_logits(self) -> list[Logits]:
+        """Of each teacher."""
+        return [self._wrap(output.head_input()) for output in self.outputs]
+
+    @functools.cached_property
+    def mean_logits(self) -> Logits:
+        """Weighted by the teachers' shares."""
+        return self._wrap(self._mean())
+
+
 class Teachers:
     """Frozen causal language models over one vocabulary, and what students have asked of them.
 
@@ -88,22 +133,23 @@ class Teachers:
                 self._recorders[k] = AttentionRecorder(model, self._attention[k])
 
     @torch.no_grad()
-    def run(self, input_ids: Tensor, windows: range | None = None) -> Sequence[TeacherOutput]:
+    def run(self, input_ids: Tensor, windows: range | None = None, students: int = 1) -> TeacherPass:
         """What each teacher computes of input_ids (batch, time); nothing where no student asked for anything.
 
-        `windows` are their positions in training order, for teachers that were run before.
+        Args:
+            input_ids: (batch, time).
+            windows: their positions in training order, for teachers that were run before.
+            students: how many will learn from it; if several, logits are kept for the next.
         """
-        if not self._needed:
-            return []
-        return [
+        outputs = [
             run_model(model, input_ids, self._hidden_states, recorder)
             for model, recorder in zip(self.models, self._recorders, strict=True)
+            if self._needed
         ]
+        return TeacherPass(outputs, lambda: self._mean_logits(outputs), keeps_logits=students > 1)
 
-    def mean_logits(self, outputs: Sequence[TeacherOutput]) -> Logits:
-        """The mean of what `run` says of the vocabulary, weighted by shares."""
-        finals = [cast(ModelOutput, output).final.flatten(0, 1) for output in outputs]
-        scaled = [share * final for share, final in zip(self.shares, finals, strict=True)]
+    def _mean_logits(self, outputs: Sequence[ModelOutput]) -> MeanLogits:
+        scaled = [share * output.final.flatten(0, 1) for share, output in zip(self.shares, outputs, strict=True)]
         return MeanLogits(torch.cat(scaled, dim=1), self._mean_head)
 
     @functools.cached_property

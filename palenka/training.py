@@ -7,7 +7,6 @@ repeats the unbroken one bit by bit on a CPU. The loop over the steps is `cohort
 
 import math
 import shutil
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,7 +32,7 @@ from palenka.plan import Plan
 from palenka.revisions import revision_name
 from palenka.runs import Run
 from palenka.seeds import named_seed
-from palenka.teachers import TeacherOutput, Teachers
+from palenka.teachers import TeacherPass, Teachers
 from palenka.tokenizer import load_tokenizer, save_tokenizer
 from palenka.tokens import Domain
 from palenka.tracking import TrackedRun, Trackers
@@ -181,7 +180,7 @@ class Trainer:
 
     def accumulate(
         self, micro: int, is_last: bool, input_ids: Tensor, labels: Tensor, size: StepSize,
-        teachers: Sequence[TeacherOutput],
+        teachers: TeacherPass,
     ) -> None:  # fmt: skip
         """Add the gradients of one micro-batch of this process, and its shares of [loss, *terms]."""
         accelerator = self.accelerator

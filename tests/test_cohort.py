@@ -16,9 +16,10 @@ from run_files import outcome, records, snapshot
 from palenka import objectives
 from palenka.cohort import Cohort, train, train_cohorts
 from palenka.files import read_json
+from palenka.heads import CHUNK_TOKENS
 from palenka.plan import DistillConfig, Plan, make_plan
 from palenka.runs import Run
-from palenka.teachers import Teachers
+from palenka.teachers import MeanLogits, Teachers
 from palenka.training import Diverged, Trainer
 
 DROPOUT = {**tiny.GPT2, "hidden_size": 16, "resid_pdrop": 0.2, "embd_pdrop": 0.2, "attn_pdrop": 0.2}
@@ -32,10 +33,10 @@ def _fresh_accelerator() -> Iterator[None]:
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def plan_of(name: str, terms: dict[str, float], micro_batch_size: int | None = 4, **changes: Any) -> Plan:
-    """A student with dropout, in micro-batches, under the windows of seed 7."""
+def plan_of(name: str, terms: dict[str, Any], micro_batch_size: int | None = 4, **changes: Any) -> Plan:
+    """A student with dropout, in micro-batches, under the windows of seed 7; `terms` have a weight or all settings."""
     values = tiny.distill_values(name=name, student=dict(DROPOUT), **changes)
-    values["objective"] = {term: {"weight": weight} for term, weight in terms.items()}
+    values["objective"] = {n: term if isinstance(term, dict) else {"weight": term} for n, term in terms.items()}
     values["data"] = values["data"] | {"seed": 7}
     values["training"] |= {"micro_batch_size": micro_batch_size, "max_steps": 4, "eval_steps": 2, "checkpoint_steps": 1}
     return make_plan(DistillConfig.model_validate(values), "test")
@@ -70,6 +71,15 @@ def test_a_student_of_a_cohort_equals_its_solo_run(teacher: Path, term: str) -> 
     assert_each_is_as_alone(plans)
 
 
+def test_students_of_combined_probabilities_equal_their_solo_runs(teacher: Path) -> None:
+    """They learn from each teacher's logits, not from a mean."""
+    teachers = [{"run": "teacher"}, {"run": "teacher", "weight": 3.0}]
+    terms = [{"hard_target": 1.0, "logit": {"weight": w, "combine": "probabilities"}} for w in (0.1, 1.0)]
+    plans = [plan_of(f"w{n}", of_student, teachers=teachers) for n, of_student in enumerate(terms)]
+    train_cohorts([plans])
+    assert_each_is_as_alone(plans)
+
+
 def test_students_of_different_terms_share_a_pass(teacher: Path) -> None:
     """What one asks of the teachers does not change what another gets."""
     plans = [
@@ -93,13 +103,27 @@ def test_teachers_run_once_for_all(teacher: Path, monkeypatch: pytest.MonkeyPatc
     passes: list[int] = []
     run = Teachers.run
 
-    def counted(self: Teachers, input_ids: torch.Tensor, windows: range) -> Any:
+    def counted(self: Teachers, input_ids: torch.Tensor, *others: Any, **options: Any) -> Any:
         passes.append(len(input_ids))
-        return run(self, input_ids, windows)
+        return run(self, input_ids, *others, **options)
 
     monkeypatch.setattr(Teachers, "run", counted)
     train_cohorts([[logits(f"w{weight}", weight) for weight in (0.1, 0.5, 1.0)]])
     assert passes == [4] * 8, "four steps of two micro-batches"
+
+
+def test_teachers_logits_are_formed_once_for_all(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    formed: list[slice] = []
+    source = MeanLogits.logits
+
+    def counted(self: MeanLogits, rows: slice, *others: Any) -> torch.Tensor:
+        formed.append(rows)
+        return source(self, rows, *others)
+
+    monkeypatch.setattr(MeanLogits, "logits", counted)
+    monkeypatch.setitem(CHUNK_TOKENS, "cpu", 24)
+    train_cohorts([[logits(f"w{weight}", weight) for weight in (0.1, 0.5, 1.0)]])
+    assert formed == [slice(0, 24), slice(24, 48), slice(48, 72)] * 8, "four steps of two micro-batches of 64 tokens"
 
 
 def test_one_students_gradients_exist_at_a_time(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,19 +95,20 @@ def with_objectives(*names: str) -> Distiller:
 def test_flops_by_hand(work: MakeWork) -> None:
     # Student: two layers of 4 · 16² + 3 · 16 · 32 weights, a head of 320 · 16, attention over 16 tokens.
     student = 6 * (2 * (4 * 16**2 + 3 * 16 * 32) + 320 * 16) + 12 * 2 * 16 * 16
-    # Teacher: three layers of 4 · 24² + 2 · 24 · 48 weights; its head counts with the student, as do two projections.
-    teacher = 2 * 3 * (4 * 24**2 + 2 * 24 * 48) + 4 * 3 * 24 * 16
-    assert flops_per_token(work()) == Shared(student + 6 * 2 * 16 * 24 + 2 * 320 * 24, teacher)
+    # Teacher: three layers of 4 · 24² + 2 · 24 · 48 weights, and a head of 320 · 24; two projections are the student's.
+    teacher = 2 * (3 * (4 * 24**2 + 2 * 24 * 48) + 320 * 24) + 4 * 3 * 24 * 16
+    assert flops_per_token(work()) == Shared(student + 6 * 2 * 16 * 24, teacher)
 
 
 def test_flops_are_counted_only_for_what_is_computed(work: MakeWork) -> None:
     whole = flops_per_token(work())
     without_logits = flops_per_token(work("objective.logit.weight=0"))
-    assert whole.student - without_logits.student == 2 * 320 * 24  # the teacher's head
-    assert whole.teachers == without_logits.teachers
+    assert whole.teachers - without_logits.teachers == 2 * 320 * 24  # the teacher's head
+    assert whole.student == without_logits.student
     assert flops_per_token(work("objective.logit.weight=0", "objective.hidden_state.weight=0")).teachers == 0
     only_states = flops_per_token(work("objective.logit.weight=0", "objective.hard_target.weight=0"))
-    assert whole.student - only_states.student == 6 * 320 * 16 + 2 * 320 * 24  # the student's and the teacher's head
+    assert whole.student - only_states.student == 6 * 320 * 16  # the student's head
+    assert whole.teachers - only_states.teachers == 2 * 320 * 24
 
 
 @pytest.mark.parametrize("keys", [tiny.LLAMA, tiny.GPT2, GPTJ], ids=lambda keys: keys["architecture"])
@@ -202,12 +203,25 @@ def test_a_gpu_has_low_precision_wherever_one_asks(work: MakeWork, monkeypatch: 
         assert step_seconds(chosen["auto"], device) == step_seconds(chosen[alike], device)
 
 
-def test_a_cohort_adds_the_state_of_each_student_and_nothing_else(work: MakeWork) -> None:
+def test_a_cohort_adds_the_state_of_each_student_and_its_teachers_logits(work: MakeWork) -> None:
     sizes = [memory(work(), "cuda", students).total for students in range(1, 6)]
     trained = work().parameters["total"] + work().owned_parameters
-    assert [after - before for before, after in pairwise(sizes)] == [12 * trained] * 4
-    split = [memory(work("training.micro_batch_size=4"), "cuda", students).total for students in (1, 2)]
+    logits = 1.1 * 8 * 16 * 320 * 4  # of 8 windows, in float32, with what allocators hold beside
+    added = [after - before for before, after in pairwise(sizes)]
+    assert added == pytest.approx([12 * trained + logits] + [12 * trained] * 3)
+    split = [memory(work("training.micro_batch_size=4"), "cuda", students).total for students in (2, 3)]
     assert split[1] - split[0] == 16 * trained  # gradients are collected over micro-batches, each student's
+
+
+def test_a_cohort_keeps_the_logits_that_its_students_ask_for(work: MakeWork) -> None:
+    def added(*overrides: str) -> float:
+        alone, pair, three = (memory(work(*overrides), "cuda", students).total for students in (1, 2, 3))
+        return (pair - alone) - (three - pair)
+
+    two = "teachers=[{run: teacher}, {run: teacher}]"
+    assert added(two) == pytest.approx(added()), "a mean of two is as large as one"
+    assert added(two, "objective.logit.combine=probabilities") == pytest.approx(2 * added())
+    assert added("objective.logit.weight=0") == pytest.approx(0)
 
 
 def test_a_cohort_fits_up_to_the_devices_memory(work: MakeWork) -> None:
@@ -216,6 +230,9 @@ def test_a_cohort_fits_up_to_the_devices_memory(work: MakeWork) -> None:
     assert fitting_cohort(work(), "cuda", room, 25) == 3
     assert fitting_cohort(work(), "cuda", room, 2) == 2
     assert fitting_cohort(work(), "cuda", 1000.0, 25) == 0
+    alone = memory(work(), "cuda").total
+    assert fitting_cohort(work(), "cuda", (alone + 1) / cost.USABLE, 25) == 1
+    assert fitting_cohort(work(), "cuda", (alone - 1) / cost.USABLE, 25) == 0
 
 
 # Time and length

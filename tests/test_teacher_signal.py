@@ -160,8 +160,8 @@ def test_all_of_the_vocabulary_is_the_teachers_to_the_precision_of_its_numbers(s
     record(plan)
     teachers = palenka.training.find_teachers(plan, tiny.CPU)
     windows = range(10, 20)
-    (output,) = teachers.run(torch.zeros(0), windows)
-    stored = output.head_input().logits(slice(None), torch.float32, torch.randn(160, tiny.VOCABULARY))
+    (logits,) = teachers.run(torch.zeros(0), windows).each_logits
+    stored = logits.logits(slice(None), torch.float32, torch.randn(160, tiny.VOCABULARY))
     expected = log_probs_of(plan, windows, "logits", temperature=2.0)
     torch.testing.assert_close(stored.double() / 2, expected, rtol=2**-11, atol=1e-6)
 
