@@ -31,7 +31,7 @@ demo: setup
 	@bash scripts/demo.sh
 
 test: setup
-	@.venv/bin/python -m pytest $(PYTEST_ARGS)
+	@.venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: setup
 	@.venv/bin/python -m ruff check .
