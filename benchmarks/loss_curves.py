@@ -2,9 +2,9 @@
 
     python benchmarks/loss_curves.py config/cpu/student-kd-3M.yaml --set data.name=NAME --steps 200 --out curves.png
 
-Trains the config's first steps several times from the same weights: in the plain formulation of `benchmarks/step.py`
-Trains the config's first steps several times from the same weights: in the plain formulation of benchmarks/step.py
-curve is from the plain one of float32, and draws them over each other; the figures go to the same name with .json.
+Trains the config's first steps several times from the same weights: in the plain formulation of benchmarks/step.py and
+as the product does, uncompiled and compiled, each in float32 and in bf16. Prints after each training how far its curve
+is from the plain one of float32, and draws them over each other; the figures go to the same name with .json.
 The data has to be prepared and the teachers trained. All are to stay within rounding, which bf16 has more of.
 """
 

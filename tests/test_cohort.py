@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from accelerate.state import AcceleratorState
 from killing import Killed, kill_at
 from run_files import outcome, records, snapshot
 
@@ -26,11 +25,7 @@ DROPOUT = {**tiny.GPT2, "hidden_size": 16, "resid_pdrop": 0.2, "embd_pdrop": 0.2
 TOO_MUCH = 1e300  # no float32 weighs a term so
 
 
-@pytest.fixture(autouse=True)
-def _fresh_accelerator() -> Iterator[None]:
-    """accelerate keeps the first precision it was given for the life of the process."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 
 def plan_of(name: str, terms: dict[str, Any], micro_batch_size: int | None = 4, **changes: Any) -> Plan:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import tiny
 import yaml
-from accelerate.state import AcceleratorState
 from conftest import Call, WriteConfig
 from made_runs import write_run
 from run_files import outcome, snapshot
@@ -41,11 +40,7 @@ AXES: dict[str, list[Any]] = {"objective.logit.weight": [0.0, 0.5], "objective.h
 LABELS = ["L0-H0.1", "L0-H1", "L0.5-H0.1", "L0.5-H1"]
 
 
-@pytest.fixture(autouse=True)
-def _fresh_accelerator() -> Any:
-    """accelerate keeps the first precision it was given for the life of the process."""
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 
 def grid_values(axes: dict[str, list[Any]] | None = None, **section: Any) -> dict[str, Any]:

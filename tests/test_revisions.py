@@ -4,7 +4,7 @@ import gc
 import json
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import pytest
 import tiny
 import torch
 import yaml
-from accelerate.state import AcceleratorState
 from conftest import WriteConfig
 from run_files import outcome, records
 from test_processes import TORCHRUN, finish, start, wait_until
@@ -41,11 +40,7 @@ WORDS = [100, 200, 300, 5_000_000]
 SMALL: dict[str, Any] = {"tasks": ["pairs", "contexts"], "items": 4, "words": WORDS}
 
 
-@pytest.fixture(autouse=True)
-def _fresh_accelerator() -> Iterator[None]:
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 
 @pytest.fixture(autouse=True)
