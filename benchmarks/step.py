@@ -102,19 +102,22 @@ def measure(config: Path, arguments: argparse.Namespace, peers: list[str]) -> di
         context.Process(target=work_on, args=given, daemon=True).start()
         lines[peer].recv()  # ready; one after the other, so that building does not fill the memory
     for step in range(WARM_UP):
-        agree({peer: ask(lines[peer], step) for peer in peers})
+        agree({peer: ask(peer, lines[peer], step) for peer in peers})
     rounds: list[dict[str, dict[str, float]]] = []
     for number in range(arguments.rounds):
-        rounds.append({peer: ask(line, number + WARM_UP) for peer, line in lines.items()})
+        rounds.append({peer: ask(peer, line, number + WARM_UP) for peer, line in lines.items()})
         print(json.dumps({p: round(r["seconds"], 3) for p, r in rounds[-1].items()}), file=sys.stderr, flush=True)
     for line in lines.values():
         line.send(None)
     return summary(config, arguments, workload(config, arguments.set), rounds)
 
 
-def ask(line: Connection, step: int) -> dict[str, float]:
+def ask(peer: str, line: Connection, step: int) -> dict[str, float]:
     line.send(step)
-    answer: dict[str, float] = line.recv()
+    try:
+        answer: dict[str, float] = line.recv()
+    except EOFError:
+        raise UserError(f"{peer}: its process has ended; all are in memory at once, so try fewer --peers") from None
     return answer
 
 
