@@ -25,8 +25,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             function(*args, **kwargs)
             sys.stdout.flush()
         except UserError as error:
-            if os.environ.get("RANK", "0") == "0":
-                print(f"error: {error}", file=sys.stderr)
+            rank = os.environ.get("RANK", "0")
+            print(f"error: {error}" if rank == "0" else f"error in process {rank}: {error}", file=sys.stderr)
             sys.exit(EXIT_BAD_INPUT)
         except BrokenPipeError:  # somebody reads with `head`, and has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,7 +7,6 @@
 under a temporary name and then renamed, so that what exists is whole.
 """
 
-import fcntl
 import json
 import os
 import platform
@@ -23,6 +22,7 @@ import yaml
 
 from palenka.config import UserError
 from palenka.files import read_json, write_json, write_text
+from palenka.locks import lock
 from palenka.paths import ROOT, runs_root
 
 CHECKPOINT = "checkpoint-"
@@ -76,8 +76,12 @@ class Run:
             UserError: with every difference.
         """
         path = self.path / "identity.json"
+        # Listed first: another process of this run may write identity.json, its first file, at any time.
+        foreign = [entry.name for entry in self.path.glob("*") if entry.is_file() and not entry.name.startswith(".")]
         if not path.exists():
-            self._check_free()
+            if foreign:
+                listed = ", ".join(sorted(foreign)[:5])
+                raise UserError(f"{self.path}: not a run, but holds files ({listed}); choose another name")
             return
         found = list(differences(read_json(path), json.loads(json.dumps(identity))))
         if found:
@@ -86,12 +90,6 @@ class Run:
                 f"{self.path}: this name holds another run; nothing was changed. It differs in\n{listed}\n"
                 "Choose another name (name=…), or move that folder away."
             )
-
-    def _check_free(self) -> None:
-        foreign = [path.name for path in self.path.glob("*") if path.is_file() and not path.name.startswith(".")]
-        if foreign:
-            listed = ", ".join(sorted(foreign)[:5])
-            raise UserError(f"{self.path}: not a run, but holds files ({listed}); choose another name")
 
     def open(self, identity: dict[str, Any], config: dict[str, Any]) -> None:
         """Take the lock and write what the run is.
@@ -112,12 +110,10 @@ class Run:
 
     def _lock(self) -> None:
         self._lock_file = (self.path / ".lock").open("a+")
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not lock(self._lock_file):
             self._lock_file.seek(0)
             holder = self._lock_file.read().strip()
-            raise UserError(f"{self.path}: another process is training this run ({holder})") from None
+            raise UserError(f"{self.path}: another process is training this run ({holder})")
         self._lock_file.truncate(0)
         self._lock_file.write(f"process {os.getpid()} on {platform.node()}")
         self._lock_file.flush()
@@ -160,15 +156,17 @@ class Run:
         temporary.mkdir()
         write(temporary)
         _sync(temporary)
-        if final.exists():
-            self._discard(final)
+        former = self._hide(final) if final.exists() else None
         temporary.replace(final)
+        if former:
+            shutil.rmtree(former)
 
     def _discard(self, folder: Path) -> None:
-        """Remove a folder. Renamed first: one that is half removed must not look like a whole one."""
-        doomed = self.path / f".{folder.name}.doomed.tmp"
-        folder.replace(doomed)
-        shutil.rmtree(doomed)
+        shutil.rmtree(self._hide(folder))
+
+    def _hide(self, folder: Path) -> Path:
+        """Rename a folder that is to be removed: while it is half removed it must not look like a whole one."""
+        return folder.replace(self.path / f".{folder.name}.doomed.tmp")
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""

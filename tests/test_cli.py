@@ -175,12 +175,14 @@ def test_other_errors_keep_their_traceback() -> None:
         broken()
 
 
-def test_one_of_several_processes_speaks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_of_several_processes_says_what_is_wrong_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     @cli.command
     def wrong() -> None:
         raise UserError("wrong")
 
-    for rank, expected in (("0", "error: wrong\n"), ("1", "")):
+    for rank, expected in (("0", "error: wrong\n"), ("1", "error in process 1: wrong\n")):
         monkeypatch.setenv("RANK", rank)
         with pytest.raises(SystemExit) as end:
             wrong()

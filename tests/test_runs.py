@@ -1,5 +1,7 @@
 """Run directories: one experiment to a name, one process to a run, and nothing half written that counts."""
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -12,6 +14,7 @@ import pytest
 
 from palenka.config import UserError
 from palenka.files import read_json, write_json, write_text
+from palenka.locks import held
 from palenka.paths import ROOT
 from palenka.runs import Run, find_run
 
@@ -40,6 +43,38 @@ def checkpoints(run: Run) -> list[str]:
 
 
 # Identity
+
+
+def test_a_run_that_another_process_begins_at_this_moment_is_no_folder_of_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first process opens it while the second one checks its name."""
+    exists = Path.exists
+    opened: list[Run] = []
+
+    def just_before(self: Path) -> bool:
+        found = exists(self)
+        if self.name == "identity.json" and not opened:
+            opened.append(Run("one", tmp_path))
+            opened[0].open(IDENTITY, {})
+        return found
+
+    monkeypatch.setattr(Path, "exists", just_before)
+    Run("one", tmp_path).check_identity(IDENTITY)
+    assert (tmp_path / "one" / "identity.json").is_file() and opened
+
+
+def test_a_file_system_without_locks_is_told_and_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unsupported(*arguments: Any) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    Run("one", tmp_path).open(IDENTITY, {})
+    assert "no locks on this file system (Function not implemented)" in capsys.readouterr().err
+    with held(tmp_path / "lock", lambda: pytest.fail("waits")):
+        pass
 
 
 def test_an_open_run_says_what_it_is(run: Run) -> None:
@@ -181,6 +216,22 @@ def test_a_checkpoint_replaces_one_of_the_same_step(run: Run) -> None:
     run.save_checkpoint(5, content("new"), keep=set())
     assert (run.checkpoint_path(5) / "state").read_text() == "new"
     assert checkpoints(run) == ["checkpoint-5"]
+
+
+def test_while_the_former_checkpoint_of_a_step_is_removed_the_new_one_counts(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.save_checkpoint(3, content("old"), keep=set())
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.rmtree", killed_at_the_doomed)
+        run.save_checkpoint(3, content("new"), keep=set())
+    assert run.latest_checkpoint() == 3
+    assert (run.checkpoint_path(3) / "state").read_text() == "new"
+
+
+def killed_at_the_doomed(folder: Path, **options: Any) -> None:
+    if "doomed" in folder.name:
+        raise KeyboardInterrupt
 
 
 def test_half_removed_checkpoints_do_not_count(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
