@@ -79,6 +79,8 @@ def _train_together(plans: Sequence[Plan]) -> list[str]:
     if unfinished := [given for given in runs if not given[1].finished and not given[1].diverged]:
         diverged += Cohort.of(unfinished).run_to_end()
         gc.collect()  # modules that point at themselves: another cohort may need the memory
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
     return diverged
 
 
@@ -168,6 +170,7 @@ class Cohort:
         except BaseException:
             for trainer in self.trainers:
                 trainer.trackers.finish(None)
+                trainer.release()
             raise
         finally:
             self.batches.close()
@@ -187,17 +190,26 @@ class Cohort:
             if not self.trainers:
                 return True
             if step + 1 < self.plan.total_steps and self.interruption.is_agreed(step + 1, self.accelerator):
-                for trainer in self.trainers:
-                    trainer.interrupt()
-                return False
+                self._interrupt()
+                return not self.trainers
         for trainer in self.trainers:
             trainer.finish()
             trainer.release()
         return True
 
+    def _interrupt(self) -> None:
+        """Have each student leave a checkpoint; one that turns out to have diverged has none to go on from."""
+        for trainer in list(self.trainers):
+            try:
+                trainer.interrupt()
+            except Diverged as failure:
+                self._drop(trainer, failure)
+
     def step(self, step: int) -> None:
         """One optimizer step of each student that stands there: after a resume, some may be ahead of others."""
         active = [trainer for trainer in self.trainers if trainer.progress.step == step]
+        if not active:
+            return
         batch = self.batches[step]
         self._take_step(batch, active)
         self._share_time(active)

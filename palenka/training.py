@@ -147,6 +147,7 @@ class Trainer:
         )  # fmt: skip
         self.model, self.optimizer = self.accelerator.prepare(self.distiller, optimizer)
         self.meter = Meter(self.distiller.term_names, self.device)
+        self._saved: int | None = None  # step of the last checkpoint
         self.display = Display(plan.config.name, plan.total_steps, self.accelerator.is_main_process, company)
         self.trackers = Trackers()
 
@@ -349,10 +350,11 @@ class Trainer:
         """Save all that a resume needs. The best checkpoint is kept beside the last until the run has ended."""
         self._check_weights()
         meter = {"sums": self.meter.totals(self.accelerator).tolist(), "steps": self.meter.steps}
-        state = {"progress": asdict(self.progress), "meter": meter}
+        state = {"progress": asdict(self.progress), "meter": meter, "precision": self.plan.precision}
         if self.accelerator.is_main_process:
             best = {self.progress.best_step} if self.progress.best_step is not None else set()
             self.run.save_checkpoint(self.progress.step, lambda folder: self._write_state(folder, state), keep=best)
+        self._saved = self.progress.step
         self.accelerator.wait_for_everyone()
 
     def _write_state(self, folder: Path, state: dict[str, Any]) -> None:
@@ -381,7 +383,14 @@ class Trainer:
 
     def _read_state(self, folder: Path) -> None:
         state = read_json(folder / "state.json")
+        if state["precision"] != self.plan.precision:
+            raise UserError(
+                f"{folder}: trained in {state['precision']} so far, but training.precision: "
+                f"{self.config.precision} means {self.plan.precision} on this device. Go on where it began "
+                "(SLURM: --constraint), or train anew under another name"
+            )
         self.progress = Progress(**state["progress"])
+        self._saved = self.progress.step
         self.meter.steps = state["meter"]["steps"]
         if self.accelerator.is_main_process:
             self.meter.sums.copy_(torch.tensor(state["meter"]["sums"]))
@@ -414,7 +423,8 @@ class Trainer:
 
     def interrupt(self) -> None:
         """End with a checkpoint to go on from."""
-        self._checkpoint()
+        if self._saved != self.progress.step:
+            self._checkpoint()
         self.leave(f"interrupted at step {self.progress.step}; the same command goes on from there")
 
     def leave(self, reason: str) -> None:

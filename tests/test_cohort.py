@@ -3,7 +3,9 @@
 import gc
 import re
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from palenka import objectives
 from palenka.cohort import Cohort, train, train_cohorts
 from palenka.files import read_json
 from palenka.heads import CHUNK_TOKENS
+from palenka.interruption import Interrupted, Interruption
 from palenka.plan import DistillConfig, Plan, make_plan
 from palenka.runs import Run
 from palenka.teachers import MeanLogits, Teachers
@@ -151,11 +154,12 @@ def test_cohorts_follow_each_other_and_let_go_of_memory(teacher: Path) -> None:
     assert_each_is_as_alone(plans)
 
 
-def test_time_is_shared_out(teacher: Path) -> None:
+def test_time_is_shared_out(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("palenka.cohort.time", SimpleNamespace(monotonic=count(step=3.0).__next__))
     plans = [logits(f"w{weight}", weight) for weight in (0.1, 0.5)]
     train_cohorts([plans])
-    one, other = (read_json(folder(plan) / "result.json")["seconds"] for plan in plans)
-    assert one == other
+    seconds = [read_json(folder(plan) / "result.json")["seconds"] for plan in plans]
+    assert seconds == [6.0, 6.0], "four steps of 3 s, halved"
 
 
 # Diverged
@@ -195,6 +199,24 @@ def test_a_cohort_of_which_all_diverge_ends(teacher: Path) -> None:
         train_cohorts([plans, [logits("later", 0.5)]])
     assert len(str(ended.value).splitlines()) == 2
     assert (plans[0].runs / "later" / "result.json").exists()
+
+
+def test_one_that_turns_out_to_have_diverged_leaves_the_others_their_checkpoints(
+    diverging: list[Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told to stop between two records, nobody has looked at its loss yet."""
+    plans = [make_plan(logging_rarely(plan), "test") for plan in diverging]
+    monkeypatch.setattr(Interruption, "is_agreed", lambda self, step, accelerator: step == 1)
+    with pytest.raises(Interrupted):
+        train_cohorts([plans])
+    assert [Run(plan.config.name, plan.runs).latest_checkpoint() for plan in plans] == [1, None, 1]
+    assert "largest weight is nan" in read_json(folder(plans[1]) / "diverged.json")["message"]
+
+
+def logging_rarely(plan: Plan) -> DistillConfig:
+    values = plan.config.model_dump(mode="json", exclude_none=True)
+    values["training"] |= {"logging_steps": 4, "eval_steps": 4, "checkpoint_steps": 4}
+    return DistillConfig.model_validate(values)
 
 
 # Killed

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -21,9 +22,9 @@ from palenka.plan import Plan, TrainConfig, make_plan
 from palenka.runs import Run
 
 
-def plan_for(name: str) -> Plan:
+def plan_for(name: str, **training: Any) -> Plan:
     values = tiny.train_values(name=name)
-    values["training"] |= {"logging_steps": 3}
+    values["training"] |= {"logging_steps": 3, **training}
     return make_plan(TrainConfig.model_validate(values), "test")
 
 
@@ -67,6 +68,29 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
     steps = [record["step"] for record in Run("broken", runs_folder).records() if record["split"] == "train"]
     assert steps == list(range(3, step + 1, 3))
     assert outcome(train(plan_for("broken"))) == unbroken
+
+
+def test_a_checkpoint_that_is_there_is_not_written_again(
+    prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where time is short, and the one of this step may be the only one."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    saved = []
+    save = Run.save_checkpoint
+
+    def noted(self: Run, step: int, *others: Any, **options: Any) -> None:
+        saved.append(step)
+        save(self, step, *others, **options)
+
+    monkeypatch.setattr(Run, "save_checkpoint", noted)
+    monkeypatch.setattr(Interruption, "is_agreed", lambda self, step, accelerator: True)
+    plan = plan_for("often", checkpoint_steps=1)
+    for _ in range(3):
+        with pytest.raises(Interrupted) as ended:
+            train(plan)
+        del ended
+        gc.collect()
+    assert saved == [1, 2, 3]
 
 
 def test_a_signal_at_the_last_step_changes_nothing(

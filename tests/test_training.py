@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from accelerate.state import AcceleratorState
 from killing import Killed, kill_at
 from run_files import outcome, records, snapshot
 from safetensors.torch import load_file
@@ -572,6 +573,25 @@ def test_resume_takes_the_optimizer_and_the_projections_along(teacher: Path) -> 
 
 
 # Refusals
+
+
+def test_a_run_does_not_go_on_in_another_precision(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` may mean another one on the device that a requeued job gets."""
+    plan = plan_for(tiny.distill_values(), checkpoint_steps=1, precision="auto")
+    monkeypatch.setattr("palenka.plan.fast_precision", lambda device: "fp32")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, Trainer, "_clip", 3)
+        train(plan)
+    gc.collect()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setattr("palenka.plan.fast_precision", lambda device: "bf16")
+    with pytest.raises(UserError, match="trained in fp32 so far, but training.precision: auto means bf16") as refused:
+        train(plan_for(tiny.distill_values(), checkpoint_steps=1, precision="auto"))
+    del refused
+    gc.collect()
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setattr("palenka.plan.fast_precision", lambda device: "fp32")
+    assert (train(plan_for(tiny.distill_values(), checkpoint_steps=1, precision="auto")) / "result.json").exists()
 
 
 def test_changed_learning_rate_under_a_taken_name(
