@@ -13,7 +13,10 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import torch
 import yaml
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from palenka import cost, objectives
@@ -105,6 +108,8 @@ class GridConfig(DistillConfig):
     @model_validator(mode="after")
     def _possible(self) -> "GridConfig":
         """Every cell is a valid config, and would be one as a finalist."""
+        if "training.precision" in self.grid.finalists.overrides:
+            raise ValueError("grid.finalists.overrides: training.precision is one and the same for all of a grid")
         for cell in self.cells:
             try:
                 self.student_config(cell)
@@ -192,7 +197,8 @@ class Grid:
             if not (self.tasks_folder / task).is_dir():
                 raise UserError(f"{where}: grid.tasks: there is no folder {task!r} in {self.tasks_folder}")
         if not dry_run:
-            for plan in self.plans.values():
+            kept = [label for label in self.cells if (self.folder / "finalists" / label).is_dir()]
+            for plan in (*self.plans.values(), *map(self._finalist_plan, kept)):
                 _run(plan).check_identity(plan.identity())
 
     def _make_plans(self, dry_run: bool) -> dict[str, Plan]:
@@ -238,10 +244,10 @@ class Grid:
         if finalist is not None:
             yield [self._finalist_plan(self._selected(finalist))]
             return
-        yield from self.cohorts(part)
+        yield from _alike(self.cohorts(part))
         if part is None:  # this goes on when the cells have been trained
-            best = self._ranking()[: self.config.grid.finalists.count]
-            yield from self._split([self._finalist_plan(label) for label in best])
+            best = _agreed(self._ranking()[: self.config.grid.finalists.count])
+            yield from _alike(self._split([self._finalist_plan(label) for label in best]))
 
     def cohorts(self, part: Part | None = None) -> list[list[Plan]]:
         """A part of the cells, or all of them, as they are to be trained side by side."""
@@ -254,8 +260,7 @@ class Grid:
         waiting = [plan for plan in plans if not _run(plan).finished]
         if not waiting:
             return [finished]
-        kinds = {frozenset(plan.config.terms): plan for plan in waiting}.values()
-        size = self.config.grid.cohort_size or min(fitting_cohort(plan, len(waiting)) for plan in kinds)
+        size = self.config.grid.cohort_size or min(fitting_cohort(plan, len(waiting)) for plan in _kinds(waiting))
         count = -(-len(waiting) // size)
         return [finished, *(Part(number, count).of(waiting) for number in range(count))]
 
@@ -319,18 +324,17 @@ class Grid:
 
     def describe(self, part: Part | None = None) -> str:
         """The resolved configuration, and the cohorts with what they will cost, for people."""
-        cohorts = [cohort for cohort in self.cohorts(part) if cohort]
+        finished, *cohorts = self.cohorts(part)
         axes = ", ".join(f"{key} ({len(values)})" for key, values in self.config.grid.axes.items())
-        together = sum(map(cohort_flops, cohorts))
-        alone = sum(cohort_flops([plan]) for cohort in cohorts for plan in cohort)
         each = cohort_flops([self.finalist])
         lines = [
             yaml.safe_dump(self.config.model_dump(mode="json", exclude_none=True), sort_keys=False),
             f"{self.config.name}: {len(self.cells)} cells over {axes}",
+            *([f"  finished already: {_labels(finished)}"] if finished else []),
             *(_describe_cohort(cohort) for cohort in cohorts),
             f"  {available_memory(local_device()) / 2**30:.1f} GiB are free on {local_device()}",
-            f"  {together:.3g} FLOPs, {together / alone:.2f} of what the same runs cost one by one; then "
-            f"{self.config.grid.finalists.count} finalists of {each:.3g} FLOPs each, less if they share a cohort",
+            f"  {_describe_cost(cohorts)}; then {self.config.grid.finalists.count} finalists of {each:.3g} FLOPs each, "
+            "less if they share a cohort",
         ]
         return "\n".join(lines)
 
@@ -378,10 +382,42 @@ def selection_table(selection: Mapping[str, Any]) -> str:
     return "\n".join([*lines, RULE])
 
 
+def _labels(plans: Sequence[Plan]) -> str:
+    return ", ".join(plan.config.name.rpartition("/")[2] for plan in plans)
+
+
 def _describe_cohort(plans: Sequence[Plan]) -> str:
-    names = ", ".join(plan.config.name.rpartition("/")[2] for plan in plans)
-    memory = cost.memory(plans[0], cost.kind_of(local_device()), len(plans)).total / 2**30
-    return f"  a cohort of {len(plans)}, {plans[0].total_steps:,} steps, about {memory:.1f} GiB: {names}"
+    kind = cost.kind_of(local_device())
+    memory = max(cost.memory(plan, kind, len(plans)).total for plan in _kinds(plans)) / 2**30
+    return f"  a cohort of {len(plans)}, {plans[0].total_steps:,} steps, about {memory:.1f} GiB: {_labels(plans)}"
+
+
+def _describe_cost(cohorts: Sequence[Sequence[Plan]]) -> str:
+    together = sum(map(cohort_flops, cohorts))
+    alone = sum(cohort_flops([plan]) for cohort in cohorts for plan in cohort)
+    if not cohorts:
+        return "no cell is left to train"
+    return f"{together:.3g} FLOPs, {together / alone:.2f} of what the same runs cost one by one"
+
+
+def _kinds(plans: Sequence[Plan]) -> list[Plan]:
+    """One plan of each set of terms: what decides its cost."""
+    return list({frozenset(plan.config.terms): plan for plan in plans}.values())
+
+
+def _alike(cohorts: Sequence[Sequence[Plan]]) -> list[list[Plan]]:
+    """The cohorts as the first process splits them."""
+    plans = {plan.config.name: plan for cohort in cohorts for plan in cohort}
+    names = _agreed([[plan.config.name for plan in cohort] for cohort in cohorts])
+    return [[plans[name] for name in cohort] for cohort in names]
+
+
+def _agreed(value: T) -> T:
+    """The first process's value, in all: free memory and a shared disk may look different to each of them."""
+    PartialState(cpu=not torch.cuda.is_available())  # as the trainings' own
+    values = [value]
+    broadcast_object_list(values)
+    return values[0]
 
 
 def fitting_cohort(plan: Plan, students: int) -> int:
@@ -391,7 +427,8 @@ def fitting_cohort(plan: Plan, students: int) -> int:
 
 
 def cohort_flops(plans: Sequence[Plan]) -> float:
-    """Matrix-product FLOPs of a cohort's training."""
+    """Matrix-product FLOPs of a cohort's training; a control has no need of the teachers that others have."""
     first = plans[0]
     tokens = first.total_steps * first.config.training.batch_size * first.config.data.seq_length
-    return tokens * cost.flops_per_token(first).of(len(plans), len(plans))
+    amounts = [cost.flops_per_token(plan) for plan in plans]
+    return tokens * (sum(amount.student for amount in amounts) + max(amount.teachers for amount in amounts))

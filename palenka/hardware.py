@@ -28,13 +28,16 @@ def local_device() -> torch.device:
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that this process may still take: of a GPU's memory, or of the machine's and its job's share of it."""
+    """Bytes that this process may still take: of a GPU's memory, or of the machine's and its job's share of it.
+
+    Processes that torchrun has started on one machine have its memory in common, and get equal parts.
+    """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if not Path("/proc/meminfo").exists():  # no Linux
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     free = _figure(Path("/proc/meminfo"), "MemAvailable:")
-    return min([free * 1024, *_left_in_groups()])
+    return min([free * 1024, *_left_in_groups()]) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _left_in_groups() -> Iterator[int]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,7 @@ def test_finalists_are_cells_with_the_overrides() -> None:
         ({"axes": {"objective.hard_target.weight": [0]}, "finalists": {"overrides": {}}}, ""),
         ({"finalists": {"overrides": {"data.fractoin": 1}}}, "data.fractoin"),
         ({"finalists": {"overrides": {"name.fraction": 1}}}, "name.fraction: name has no keys below it"),
+        ({"finalists": {"overrides": {"training.precision": "fp32"}}}, "training.precision is one and the same"),
         ({"cohort_size": 0}, "grid.cohort_size"),
         ({"cohort": 2}, "grid.cohort (command line): unknown key"),
         ({"tasks": ["nothing"]}, "there is no folder 'nothing'"),
@@ -306,6 +308,53 @@ def test_the_dry_run_shows_cohorts_and_cost(run: Run, runs_folder: Path) -> None
     assert [path.name for path in runs_folder.iterdir()] == ["teacher"]
     code, output, _ = run(grid_values(), "--dry-run", "--part", "3/4")
     assert "a cohort of 1, 2 steps" in output and "L0.5-H1" in output
+    assert "no cell is left to train; then" in run(grid_values(), "--dry-run", "--part", "0/9")[1]
+
+
+def test_the_dry_run_reckons_with_the_terms_of_each_cell_and_leaves_out_what_is_finished(run: Run) -> None:
+    """The first cell here is a control, which costs and holds the least."""
+    axes = {"objective.logit.weight": [0.0, 0.1, 0.5], "objective.hidden_state.weight": [0.0]}
+    grid = make_grid(axes)
+    control, cell = (grid.plans[label] for label in ("L0-H0", "L0.5-H0"))
+    both = cohort_flops([control, cell, cell])
+    of_control, of_cell = (cost.flops_per_token(plan) for plan in (control, cell))
+    assert of_control.teachers == 0 < of_cell.teachers
+    expected = of_control.student + 2 * of_cell.student + of_cell.teachers
+    assert both == 2 * 8 * 16 * expected
+    values = grid_values(axes, cohort_size=3)
+    alone = 2 * 8 * 16 * (of_control.of() + 2 * of_cell.of())
+    assert f"  {both:.3g} FLOPs, {both / alone:.2f} of what" in run(values, "--dry-run")[1]
+    assert run(values, "--part", "0/3")[0] == 0
+    output = run(values, "--dry-run")[1]
+    assert "finished already: L0-H0\n" in output and "a cohort of 2, 2 steps" in output
+
+
+def test_a_finalist_of_another_grid_is_refused_before_any_training(run: Run, runs_folder: Path) -> None:
+    values = grid_values({"objective.logit.weight": [0.1]}, finalists={"count": 1, "overrides": {}})
+    assert run(values)[0] == 0
+    shutil.rmtree(runs_folder / "study" / "grid" / "L0.1")
+    before = snapshot(runs_folder)
+    values["grid"]["finalists"]["overrides"] = {"training.lr": 0.5}
+    code, _, errors = run(values)
+    assert code == 2 and "config.training.lr" in errors
+    assert snapshot(runs_folder) == before
+
+
+def test_all_processes_train_the_first_ones_cohorts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each sees another amount of free memory; what the first one chose is what they train."""
+    chosen: list[list[str]] = []
+
+    def of_the_first(values: list[Any]) -> None:
+        if values[0] and isinstance(values[0][0], list):
+            values[0] = [[], *([name] for cohort in values[0] for name in cohort)]
+
+    def trained(cohorts: Any) -> None:
+        chosen.extend([plan.config.name for plan in cohort] for cohort in cohorts)
+
+    monkeypatch.setattr(palenka.grid, "broadcast_object_list", of_the_first)
+    monkeypatch.setattr(palenka.grid, "train_cohorts", trained)
+    make_grid(cohort_size=4).train(Part(0, 1))
+    assert [len(cohort) for cohort in chosen] == [0, 1, 1, 1, 1]
 
 
 def test_cells_are_evaluated_where_items_are(
