@@ -10,7 +10,7 @@ from pathlib import Path
 
 from palenka.config import UserError
 from palenka.files import read_json, write_json
-from palenka.paths import ROOT, data_root, evaluation_root, runs_root
+from palenka.paths import ROOT, corpora_root, data_root, evaluation_root, runs_root, signals_root
 
 PATIENCE = 60  # seconds for a controller that is busy
 
@@ -43,14 +43,28 @@ def queue() -> dict[str, QueuedJob]:
 def submit(script: str, arguments: Sequence[str], options: Sequence[str]) -> str:
     """Submit one of the repository's job scripts from its root; returns the job's id.
 
-    A job whose dependency fails is cancelled. The job finds data, runs and evaluation data where we do.
+    The job finds the repository, texts, data, runs, signals and evaluation data where we do.
+
+    Raises:
+        UserError: SLURM refuses it.
     """
-    folders = {"PALENKA_DATA": data_root(), "PALENKA_RUNS": runs_root(), "PALENKA_EVAL": evaluation_root()}
+    folders = {
+        "ROOT": ROOT, "CORPORA": corpora_root(), "DATA": data_root(), "RUNS": runs_root(), "SIGNALS": signals_root(),
+        "EVAL": evaluation_root(),
+    }  # fmt: skip
     printed = _call(
-        "sbatch", "--parsable", "--kill-on-invalid-dep=yes", *options, str(ROOT / "scripts" / script), *arguments,
-        environment={name: str(folder) for name, folder in folders.items()},
+        "sbatch", "--parsable", *options, str(ROOT / "scripts" / script), *arguments,
+        environment={f"PALENKA_{name}": str(folder) for name, folder in folders.items()},
     )  # fmt: skip
-    return printed.strip().split(";")[0]  # ID;CLUSTER on a federation
+    job = printed.strip().rpartition("\n")[2].split(";")[0]  # ID;CLUSTER on a federation; a site's words before it
+    if not job.isdecimal():
+        raise UserError(f"sbatch: expected the id of a job, got {printed.strip()!r}")
+    return job
+
+
+def cancel_waiting(job: str) -> None:
+    """Take a job out of the queue unless it runs already."""
+    _call("scancel", "--state=PENDING", job)
 
 
 def log_path(name: str, job: str) -> Path:
@@ -88,7 +102,11 @@ class Jobs:
     def hint(self, step: str) -> str:
         """Where to look for the reason that a step is not done."""
         known = self.known.get(step)
-        return f", see {log_path(known['name'], known['id'])}" if known else ""
+        if not known:
+            return ""
+        log = log_path(known["name"], known["id"])
+        logs = sorted(log.parent.glob(f"{log.stem}*.out"))  # NAME-ID_TASK.out of each task of an array
+        return f", see {' '.join(map(str, logs))}" if logs else ", which never started: what it needs is missing"
 
     def add(self, step: str, job: str, name: str) -> None:
         self.known[step] = {"id": job, "name": name}

@@ -2,6 +2,7 @@
 
 import platform
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,11 @@ def status(names: Sequence[str] = ()) -> str:
     for name in names:
         if not _below(name, [*runs, *waiting]):
             raise UserError(f"no run {name!r} in {runs_root()}, and none in the queue")
-    rows = [_run_row(name, jobs) for name in _chosen(runs, names)]
+    in_training = Counter(_holder(name) for name in runs if not Run(name, runs_root()).finished)
+    rows = [_run_row(name, jobs, in_training[_holder(name)]) for name in _chosen(runs, names)]
     rows += [_waiting_row(step, jobs) for step in _chosen(waiting, names)]
+    if not rows:
+        return f"no runs in {runs_root()}, and none in the queue"
     return columns([COLUMNS, *([row.get(column, "") for column in COLUMNS] for row in rows)])
 
 
@@ -46,18 +50,24 @@ def _chosen(runs: Sequence[str], names: Sequence[str]) -> list[str]:
     return [run for run in runs if not names or any(_below(name, [run]) for name in names)]
 
 
-def _run_row(name: str, jobs: slurm.Jobs) -> dict[str, str]:
-    """What a run's files tell of it, and its job's state."""
+def _holder(name: str) -> str:
+    """The process that has held the run last; that of all students of a cohort."""
+    lock = runs_root() / name / ".lock"
+    return lock.read_text().strip() if lock.exists() else ""
+
+
+def _run_row(name: str, jobs: slurm.Jobs, company: int) -> dict[str, str]:
+    """What a run's files tell of it and of its job, where one process trains so many."""
     run = Run(name, runs_root())
     environment = read_json(run.path / "environment.json")
     raw_id = environment.get("slurm_job_id")
     job = next((job for job in jobs.queue.values() if job.raw_id == raw_id), None) or jobs.of(name)
-    state = "finished" if run.finished else _job_state(job) if job else _state_here(run.path)
+    state = "finished" if run.finished else _job_state(job) if job else _state_here(name)
     log = environment.get("log") or ""
-    return {"run": name, "state": state, "job": job.id if job else raw_id or "", "log": log} | _figures(run)
+    return {"run": name, "state": state, "job": job.id if job else raw_id or "", "log": log} | _figures(run, company)
 
 
-def _figures(run: Run) -> dict[str, str]:
+def _figures(run: Run, company: int) -> dict[str, str]:
     """Progress, the last losses, and what is left at the last speed."""
     records = {record["split"]: record for record in run.records()}  # the last one of each split
     train, dev = records.get("train"), records.get("dev")
@@ -65,10 +75,10 @@ def _figures(run: Run) -> dict[str, str]:
     if train is None:
         return figures
     done = 1.0 if run.finished else _share_done(run.path, train)
-    speed = train["tokens_per_second"]
+    speed = train["tokens_per_second"]  # of the time that went into this run, a part of its cohort's
     figures |= {"done": f"{done:.0%}", "loss": f"{train['loss']:.4f}", "tok/s": f"{speed:,}"}
     if not run.finished and speed and done:
-        figures["left"] = clock(train["tokens"] * (1 / done - 1) / speed)
+        figures["left"] = clock(company * train["tokens"] * (1 / done - 1) / speed)
     return figures
 
 
@@ -84,10 +94,9 @@ def _job_state(job: slurm.QueuedJob) -> str:
     return job.state.lower() + reason
 
 
-def _state_here(folder: Path) -> str:
+def _state_here(name: str) -> str:
     """Whether the process that held the run last is still there, as far as this machine can tell."""
-    lock = folder / ".lock"
-    holder = re.fullmatch(r"process (\d+) on (.*)", lock.read_text().strip()) if lock.exists() else None
+    holder = re.fullmatch(r"process (\d+) on (.*)", _holder(name))
     is_here = holder and holder[2] == platform.node() and Path("/proc", holder[1]).exists()
     return "running here" if is_here else "stopped"
 

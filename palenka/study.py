@@ -23,7 +23,7 @@ from palenka.display import columns
 from palenka.evaluation import CROSS_ENTROPY, TASKS
 from palenka.evaluation.subjects import Subject, results_folder
 from palenka.files import read_json
-from palenka.grid import GridConfig
+from palenka.grid import GridConfig, load_grid
 from palenka.locks import held
 from palenka.paths import ROOT, corpora_root, data_root, evaluation_root, runs_root
 from palenka.plan import DistillConfig, RunConfig, TrainConfig, find_recipe, make_plan
@@ -191,10 +191,13 @@ class Study:
     def _is_trained(self, run: StudyRun) -> bool:
         """Whether the run is finished; as far as data and teachers are there, it must also be the one we mean."""
         there = Run(run.name, runs_root())
-        teachers_are_there = all((runs_root() / teacher / "result.json").exists() for teacher in run.teachers)
-        if (there.path / "identity.json").exists() and self.config.data.is_prepared and teachers_are_there:
+        if (there.path / "identity.json").exists() and self._has_what_it_needs(run):
             there.check_identity(make_plan(run.config, str(run.file)).identity())
         return there.finished
+
+    def _has_what_it_needs(self, run: StudyRun) -> bool:
+        teachers_are_there = all((runs_root() / teacher / "result.json").exists() for teacher in run.teachers)
+        return self.config.data.is_prepared and teachers_are_there
 
     def _evaluation(self, run: StudyRun) -> Step:
         done = self._is_evaluated(run.folder)
@@ -211,6 +214,15 @@ class Study:
         fingerprint = Subject.find(str(folder)).fingerprint
         return all(read_json(path)["identity"]["model"] == fingerprint for path in paths)
 
+    def missing_items(self) -> str | None:
+        """What to do about evaluation items that are not there: evaluation would go on without a word of them."""
+        absent = [task for task in self.config.tasks or TASKS[CONVENTION] if not (evaluation_root() / task).is_dir()]
+        absent = [task for task in absent if task not in (CROSS_ENTROPY, DEMO_PAIRS)]
+        if not absent:
+            return None
+        download = f"python -m palenka download evals-{CONVENTION}"
+        return f"{', '.join(absent)}: no such items in {evaluation_root()}; where there is a network: {download}"
+
     def _tasks(self) -> list[str]:
         """What a run is evaluated on: the tasks named, or the default ones whose items are there."""
         there = [task for task in TASKS[CONVENTION] if (evaluation_root() / task).is_dir()]
@@ -221,6 +233,8 @@ class Study:
 
         A cell that diverges is no reason to stop: the finalists' jobs rank the others, and see whether any is missing.
         """
+        if any(grid.run.folder.rglob("identity.json")) and self._has_what_it_needs(grid.run):
+            load_grid(grid.run.file, [])  # whose cells and finalists, as far as they are there, must be those we mean
         shares = f"0-{grid.jobs - 1}"
         file, name = _from_root(grid.run.file), grid.run.name
         cells = Step(name, "grid.slurm", (file,), self._needs(grid.run), grid.is_trained(), array=shares)
@@ -259,7 +273,7 @@ class GridFiles:
 
     run: StudyRun
     jobs: int
-    cells: int
+    cells: tuple[str, ...]
     finalists: int
 
     @classmethod
@@ -267,19 +281,22 @@ class GridFiles:
         """Raise UserError where the config cannot be read."""
         config = load(ROOT / grid.config, [], GridConfig)
         run = StudyRun(ROOT / grid.config, config)
-        return cls(run, grid.jobs, len(config.cells), config.grid.finalists.count)
+        return cls(run, grid.jobs, tuple(cell.label for cell in config.cells), config.grid.finalists.count)
 
     def finished_cells(self) -> int:
-        return len(list(self.run.folder.glob("*/result.json")))
+        return sum((self.run.folder / cell / "result.json").exists() for cell in self.cells)
 
     def is_trained(self) -> bool:
-        return bool(self._ranking()) or self.finished_cells() == self.cells
+        return bool(self._selection()) or self.finished_cells() == len(self.cells)
 
-    def _ranking(self) -> list[str]:
-        """Labels of the cells, best first; empty before the selection."""
+    def _selection(self) -> list[dict[str, Any]]:
+        """The cells with their ranks, best first, and those that diverged; empty before the selection."""
         path = self.run.folder / "grid.json"
         cells = read_json(path)["cells"] if path.exists() else []
-        return [cell["cell"] for cell in cells if cell["rank"]]
+        return cells if {cell["cell"] for cell in cells} == set(self.cells) else []  # another grid's, once
+
+    def _ranking(self) -> list[str]:
+        return [cell["cell"] for cell in self._selection() if cell["rank"]]
 
     def finalist(self, number: int) -> Path | None:
         """The folder of the `number`-th finalist, from 1, once the cells are ranked."""
@@ -372,16 +389,38 @@ def submit_study(study: Study, only: Sequence[str] = (), dry_run: bool = False) 
         jobs = slurm.Jobs(must_answer=not dry_run)  # first: a job that ends meanwhile is seen as done, not as missing
         steps = _closure(study.steps(), only)
         ids = {step.name: job.id for step in steps if not step.done and (job := jobs.of(step.name))}
-        missing = [step for step in steps if not step.done and step.name not in ids]
-        problem = study.config.data.missing_text() if any(step.name == study.data_step for step in missing) else None
+        missing = _missing(steps, ids)
+        problem = study.config.data.missing_text() if study.data_step in missing else None
         if problem and not dry_run:
             raise UserError(problem)
-        for array in _arrays(missing):
+        refusal = None
+        for array in _arrays([step for step in steps if step.name in missing]):
             name = array[0].name if len(array) == 1 else f"{study.name}-{array[0].script.removesuffix('.slurm')}"
-            ids |= _dry_ids(array) if dry_run else _submit(array, name, ids, jobs)
-        print(_table(study.name, steps, ids, {step.name for step in missing}, dry_run), flush=True)
+            try:
+                ids |= _dry_ids(array) if dry_run else _submit(array, name, ids, jobs)
+            except UserError as error:
+                refusal = error
+                break
+        if absent := study.missing_items():
+            print(f"evaluation will do without {absent}")
+        print(_table(study.name, steps, ids, missing, dry_run), flush=True)
         if problem:
             print(f"but first, {problem}")
+    if refusal:
+        raise UserError(f"{refusal}\nwhat is submitted goes on; submit the rest by the same command later")
+
+
+def _missing(steps: Sequence[Step], ids: dict[str, str]) -> set[str]:
+    """Names of the steps to be submitted: neither done nor in the queue, or there to wait for another's last attempt.
+
+    Only a step that starts despite failures can be: others are cancelled with what they need.
+    """
+    missing: set[str] = set()
+    for step in steps:
+        is_outdated = step.despite_failures and not missing.isdisjoint(step.needs)
+        if not step.done and (step.name not in ids or is_outdated):
+            missing.add(step.name)
+    return missing
 
 
 def _alone() -> AbstractContextManager[None]:
@@ -417,9 +456,11 @@ def _arrays(steps: list[Step]) -> list[list[Step]]:
 def _submit(array: list[Step], name: str, ids: dict[str, str], jobs: slurm.Jobs) -> dict[str, str]:
     """Submit one step, or several as one array; the jobs' ids by step."""
     first = array[0]
-    options = [f"--job-name={name}", *shlex.split(os.environ.get("PALENKA_SBATCH", ""))]
-    if first.on_cpu:
-        options += shlex.split(os.environ.get("PALENKA_SBATCH_CPU", ""))
+    if first.name in ids:
+        slurm.cancel_waiting(ids[first.name])
+    options = [f"--job-name={name}", *_site_options("PALENKA_SBATCH")]
+    if first.on_cpu or first.name.startswith(EVALUATE):
+        options += _site_options("PALENKA_SBATCH_CPU" if first.on_cpu else "PALENKA_SBATCH_EVAL")
     if needs := [ids[need] for need in first.needs if need in ids]:
         options.append(f"--dependency={'afterany' if first.despite_failures else 'afterok'}:{':'.join(needs)}")
     if tasks := first.array or (f"0-{len(array) - 1}" if len(array) > 1 else ""):
@@ -429,6 +470,10 @@ def _submit(array: list[Step], name: str, ids: dict[str, str], jobs: slurm.Jobs)
     for step in array:
         jobs.add(step.name, submitted[step.name], name)
     return submitted
+
+
+def _site_options(variable: str) -> list[str]:
+    return shlex.split(os.environ.get(variable, ""))
 
 
 def _dry_ids(array: list[Step]) -> dict[str, str]:
@@ -443,7 +488,10 @@ def _table(study: str, steps: list[Step], ids: dict[str, str], missing: set[str]
     for step in steps:
         state = "done" if step.done else new if step.name in missing else "queued"
         job = "" if dry_run and step.name in missing else ids.get(step.name, "")
+        if step.name in missing and step.name not in ids:
+            state = "not submitted"
         after = [] if step.done else [ids[need] for need in step.needs if need in ids]
         rows.append((state, step.name, job, " ".join(after) if len(after) <= NAMED_NEEDS else f"{len(after)} of these"))
-    count = f"{len(missing)} {new}" if missing else "nothing to submit"
+    submitted = len(missing.intersection(ids))
+    count = f"{submitted} {new}" if missing else "nothing to submit"
     return f"{columns(rows)}\n{study}: {len(steps)} steps, {count}"

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 from pathlib import Path
@@ -107,8 +108,8 @@ def test_jobs_differ_in_what_they_do_and_share_how_they_begin() -> None:
     for path in JOBS:
         lines = path.read_text(encoding="utf-8").splitlines()
         start = next(index for index, line in enumerate(lines) if line.startswith("usage="))
-        beginnings.add("\n".join(lines[start + 1 : start + 6]).replace(path.name.replace(".", "\\."), "FILE"))
-        assert len(lines) - start < 12
+        beginnings.add("\n".join(lines[start + 1 : start + 7]).replace(path.name.replace(".", "\\."), "FILE"))
+        assert len(lines) - start < 14
         trains = any(line.startswith("run ") for line in lines)
         assert trains == ("#SBATCH --signal=B:USR1@120" in lines), "what leaves checkpoints is told of its time limit"
     assert len(beginnings) == 1
@@ -122,13 +123,73 @@ def test_an_array_has_a_task_for_each_baseline(path: Path) -> None:
 
 def test_the_file_of_a_cluster_is_read_and_what_the_shell_exports_comes_before_it(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("cluster.env"))
-    site = "export SBATCH_PARTITION=file SBATCH_ACCOUNT=file\nPATH=$PATH:/nowhere\necho $UNSET_IN_A_MODULE\n"
+    site = "export SBATCH_PARTITION=file SBATCH_ACCOUNT=file PALENKA_RUNS=/file\n"
+    site += "PATH=$PATH:/nowhere\necho $UNSET_IN_A_MODULE\n"
     (tmp_path / "scripts" / "cluster.env").write_text(site)
-    shown = 'source scripts/preamble.sh; echo "$SBATCH_PARTITION $SBATCH_ACCOUNT ${PATH##*:} $OPTION"'
-    environment = {"PATH": os.environ["PATH"], "SBATCH_ACCOUNT": "the shell's", "OPTION": "-"}
+    shown = 'source scripts/preamble.sh; echo "$SBATCH_PARTITION $SBATCH_ACCOUNT $PALENKA_RUNS ${PATH##*:} $OPTION"'
+    environment = {"PATH": os.environ["PATH"], "SBATCH_ACCOUNT": "shell", "PALENKA_RUNS": "/shell", "OPTION": "-"}
     done = subprocess.run(["bash", "-c", shown], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "file the shell's /nowhere -"
+    assert done.stdout.splitlines()[-1] == "file shell /shell /nowhere -"
     assert "make setup" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("task", "arguments", "expected"),
+    [
+        ("", "a.yaml seed=3", "a.yaml seed=3"),
+        ("1", "a.yaml b.yaml seed=3 training.lr=1", "b.yaml seed=3 training.lr=1"),
+        ("2", "a.yaml b.yaml seed=3", "task 2 has no CONFIG: 2 were given"),
+        ("0", "seed=3", "no CONFIG was given: sbatch it"),
+    ],
+)
+def test_each_task_of_an_array_gets_a_config_and_all_overrides(task: str, arguments: str, expected: str) -> None:
+    shown = f'usage="sbatch it"; source scripts/preamble.sh; choose_config {arguments}; echo "${{chosen[@]}}"'
+    environment = os.environ | {"SLURM_ARRAY_TASK_ID": task}
+    done = subprocess.run(["bash", "-c", shown], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.startswith(expected)
+    assert done.returncode == (2 if " has " in expected or " was " in expected else 0)
+
+
+def write_program(path: Path, lines: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/bash\n{lines}\n")
+    path.chmod(0o755)
+
+
+def test_a_training_that_takes_too_long_over_its_checkpoint_is_killed_and_its_job_requeued(tmp_path: Path) -> None:
+    """A job that reaches its time limit would not go back to the queue."""
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("cluster.env"))
+    program = 'trap "echo signalled" USR1\necho ready\nwhile true; do sleep 0.1; done'
+    write_program(tmp_path / ".venv/bin/python", program)
+    write_program(tmp_path / "bin/squeue", 'touch "$0.asked.$$"; [ "$(ls "$0".* | wc -l)" = 1 ] || echo RUNNING')
+    write_program(tmp_path / "bin/scontrol", 'echo "$@"; exit 1')
+    job = 'source scripts/preamble.sh "$@"; GRACE=1; run train.py; echo "ended with $?"'
+    write_program(tmp_path / "slurm_script", job)
+    slurm = {"SLURM_JOB_ID": "5", "SLURM_JOB_NAME": "x", "SLURM_JOB_NUM_NODES": "1", "SLURM_CPUS_ON_NODE": "1"}
+    environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", **slurm}
+    command = ["bash", tmp_path / "slurm_script"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while process.stdout.readline() != "ready\n":
+            pass
+        process.send_signal(signal.SIGUSR1)
+        shown = process.stdout.read()
+    assert shown.splitlines() == ["signalled", "interrupted: back to the queue", "requeue 5", "ended with 137"]
+
+
+def test_ctrl_c_reaches_a_training_that_no_job_has(tmp_path: Path) -> None:
+    """Bash has what it starts in the background ignore it."""
+    program = '[ "$1" = -c ] && exec echo 0\ntrap "echo interrupted; exit" INT\necho ready\nsleep 60 & wait'
+    write_program(tmp_path / ".venv/bin/python", program)
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("cluster.env"))
+    command = ["bash", "-c", "source scripts/preamble.sh; run train.py"]
+    handles = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), "start_new_session": True}
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, **handles) as process:
+        assert process.stdout is not None
+        while process.stdout.readline() != "ready\n":
+            pass
+        os.killpg(process.pid, signal.SIGINT)
+        assert "interrupted" in process.stdout.read()
 
 
 def test_git_ignores_the_file_of_a_cluster_and_the_logs() -> None:

@@ -202,7 +202,7 @@ def test_a_failing_task_is_named_the_others_go_on_and_what_depends_on_it_is_canc
     items.write_text(json.dumps(pair | {"linguistics_term": "agreement", "field": "syntax"}) + "\n")
 
     trained = place.submit("--array=0-2", "train_baselines.slurm", cwd=place.checkout / "scripts")
-    after = ("--array=0-2", f"--dependency=aftercorr:{trained}", "--kill-on-invalid-dep=yes")
+    after = ("--array=0-2", f"--dependency=aftercorr:{trained}")
     evaluated = place.submit(*after, place.script("eval-all_baselines.slurm"))
     for task, (run, code) in enumerate((("alpha", "0:0"), ("beta", "2:0"), ("gamma", "0:0"))):
         place.ends(f"{trained}_{task}", "train_baselines", "FAILED" if code == "2:0" else "COMPLETED", code)
@@ -222,7 +222,7 @@ def test_a_grid_is_shared_by_an_array_and_its_best_cell_trained_anew(place: Plac
     (place.folder / "cells.yaml").write_text(yaml.safe_dump(student | {"grid": section}))
 
     cells = place.submit("--array=0-1", place.script("grid.slurm"), "cells.yaml")
-    after = ("--array=1", f"--dependency=afterok:{cells}", "--kill-on-invalid-dep=yes")
+    after = ("--array=1", f"--dependency=afterany:{cells}")
     finalist = place.submit(*after, place.script("train_gridsearch_finalist.slurm"), "cells.yaml")
     for task in ("0", "1"):
         place.ends(f"{cells}_{task}", "grid")

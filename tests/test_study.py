@@ -20,8 +20,10 @@ from palenka import cli
 from palenka.cohort import train
 from palenka.evaluation.subjects import Subject
 from palenka.files import read_json, write_json
+from palenka.grid import load_grid
 from palenka.paths import ROOT
 from palenka.plan import TrainConfig, make_plan
+from palenka.runs import Run
 from palenka.study import Study
 
 Submit = Callable[..., tuple[int, str, str]]
@@ -35,6 +37,7 @@ class Queue:
         folder.mkdir()
         self.write("sbatch", 'printf "%s " "${@@Q}" >> "$0.calls"; echo >> "$0.calls"; wc -l < "$0.calls"')
         self.write("squeue", 'cat "$0.jobs"')
+        self.write("scancel", 'echo "$@" >> "$0.calls"')
         self.holds()
 
     def write(self, name: str, command: str) -> None:
@@ -62,7 +65,7 @@ class Queue:
 def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Queue:
     queue = Queue(tmp_path / "bin")
     monkeypatch.setenv("PATH", f"{queue.folder}:{os.environ['PATH']}")
-    for name in ("PALENKA_SBATCH", "PALENKA_SBATCH_CPU"):
+    for name in ("PALENKA_SBATCH", "PALENKA_SBATCH_CPU", "PALENKA_SBATCH_EVAL"):
         monkeypatch.delenv(name, raising=False)
     return queue
 
@@ -109,17 +112,19 @@ def test_what_is_missing_is_submitted_in_order(
 ) -> None:
     monkeypatch.setenv("PALENKA_SBATCH", "--comment='a b'")
     monkeypatch.setenv("PALENKA_SBATCH_CPU", "--gres=none")
+    monkeypatch.setenv("PALENKA_SBATCH_EVAL", "--time=9")
     code, output, _ = submit()
     assert code == 0
     calls = queue.submitted()
     assert list(calls) == ["small-train", "student", "evaluate-one", "evaluate-two", "evaluate-student", "report-small"]
-    assert all(options["kill-on-invalid-dep"] == "yes" and options["comment"] == "a b" for options, _ in calls.values())
+    assert all(options["comment"] == "a b" for options, _ in calls.values())
     options, words = calls["small-train"]
     assert options["array"] == "0-1" and "dependency" not in options and "gres" not in options
     assert [Path(word).name for word in words] == ["train.slurm", "one.yaml", "two.yaml"]
     assert calls["evaluate-two"][0]["dependency"] == "afterok:1_1"
     assert calls["evaluate-two"][1] == ["slurm-eval.slurm", "two"]
-    assert calls["evaluate-student"][0]["dependency"] == "afterok:2"
+    assert calls["evaluate-student"][0]["dependency"] == "afterok:2" and "time" not in calls["student"][0]
+    assert {calls[f"evaluate-{run}"][0]["time"] for run in ("one", "two", "student")} == {"9"}
     options, words = calls["report-small"]
     assert options["dependency"] == "afterany:1_0:1_1:2:3:4:5" and options["gres"] == "none"
     assert words == ["study.slurm", str(study), "report"]
@@ -141,6 +146,46 @@ def test_what_is_in_the_queue_is_not_submitted_again(submit: Submit, queue: Queu
     _, output, _ = submit()
     assert "two" in queue.submitted() and "one" not in rows(output)["two"]
     assert queue.submitted()["evaluate-one"][0]["dependency"] == "afterok:1_0", "the job that runs already"
+
+
+def test_a_waiting_report_is_made_to_wait_for_what_is_submitted_anew(
+    submit: Submit, queue: Queue, teacher: Path
+) -> None:
+    submit()
+    names = list(queue.submitted())
+    queue.holds(("1_0", names[0]), ("2", "student"), ("4", "evaluate-two"), ("6", "report-small"))
+    (queue.folder / "sbatch.calls").unlink()
+    before, after = rows(submit("--dry-run")[1]), rows(submit()[1])
+    assert before["report-small"][0] == "to submit" and before["student"][0] == "queued"
+    assert list(queue.submitted()) == ["two", "evaluate-one", "evaluate-student", "report-small"]
+    assert (queue.folder / "scancel.calls").read_text() == "--state=PENDING 6\n"
+    jobs = "1_0:1:2:2:4:3"  # of one, two, student, and their evaluation
+    assert queue.submitted()["report-small"][0]["dependency"] == f"afterany:{jobs}"
+    assert after["report-small"][:2] == ["submitted", "4"] and after["evaluate-two"][:2] == ["queued", "4"]
+
+
+def test_what_a_refusal_leaves_out_is_told(submit: Submit, queue: Queue, teacher: Path) -> None:
+    """A site may let each user have few jobs."""
+    queue.write("sbatch", '[ "$(ls "$0".* | wc -l)" -lt 2 ] || { echo too many >&2; exit 1; }; touch "$0.$$"; echo 77')
+    code, output, errors = submit()
+    assert code == 2 and "too many" in errors and "submit the rest by the same command later" in errors
+    states = [rows(output)[step][0] for step in ("one", "student", "evaluate-one")]
+    assert states == ["submitted", "submitted", "not submitted"]
+    assert output.splitlines()[-1] == "small: 8 steps, 3 submitted"
+
+
+def test_words_of_a_site_are_no_job(submit: Submit, queue: Queue, teacher: Path) -> None:
+    queue.write("sbatch", "echo; echo Welcome to the cluster; echo '12;name'")
+    assert rows(submit()[1])["student"][1] == "12"
+    queue.write("sbatch", "echo Welcome to the cluster")
+    code, _, errors = submit("--only", "one")
+    assert code == 2 and "expected the id of a job, got 'Welcome to the cluster'" in errors
+
+
+def test_items_that_are_not_there_are_told(submit: Submit, queue: Queue, teacher: Path, tmp_path: Path) -> None:
+    for task in ("blimp_filtered", "supplement_filtered"):
+        (tmp_path / "items" / task).mkdir(parents=True)
+    assert submit("--dry-run")[1].startswith("evaluation will do without ewok_filtered: no such items")
 
 
 def test_only_a_run_with_what_it_needs(submit: Submit, queue: Queue, teacher: Path) -> None:
@@ -234,9 +279,7 @@ def test_a_grid_comes_with_its_finalists(
     submit()
     calls = queue.submitted()
     grid = next(job for job, name in enumerate(calls, start=1) if name == "many")
-    assert calls["many"] == (
-        {"array": "0-2", "kill-on-invalid-dep": "yes"}, ["grid.slurm", str(file)],
-    )  # fmt: skip
+    assert calls["many"] == ({"array": "0-2"}, ["grid.slurm", str(file)])
     for number in (1, 2):
         options, words = calls[f"many/finalist-{number}"]
         assert (options["array"], options["dependency"]) == (str(number), f"afterany:{grid}")
@@ -246,13 +289,25 @@ def test_a_grid_comes_with_its_finalists(
     assert rows(submit("--dry-run")[1])["many"] == ["queued", f"{grid}_0"]
 
     folder = runs_folder / "many"
-    cells = [{"cell": label, "rank": rank} for label, rank in (("L0.5-H0.1", 1), ("L0.1-H0.1", 2), ("L0.1-H0.5", None))]
+    ranks = {"L0.5-H0.1": 1, "L0.1-H0.1": 2, "L0.5-H0.5": 3, "L0.1-H0.5": None}
     folder.mkdir()
-    write_json(folder / "grid.json", {"cells": cells})
+    write_json(folder / "grid.json", {"cells": [{"cell": label, "rank": rank} for label, rank in ranks.items()]})
     (folder / "finalists" / "L0.1-H0.1").mkdir(parents=True)
     (folder / "finalists" / "L0.1-H0.1" / "result.json").touch()
     done = {step.name: step.done for step in Study(str(study)).steps()}
     assert (done["many"], done["many/finalist-1"], done["many/finalist-2"]) == (True, False, True)
+
+    axes["objective.logit.weight"].append(0.9)
+    write_config(tiny.distill_values(name="many") | {"grid": section}, "grid.yaml")
+    assert not any(step.done for step in Study(str(study)).steps() if step.name.startswith("many")), "another grid"
+    shutil.rmtree(folder / "finalists")
+    grown = load_grid(file, [])
+    cell = grown.plans["L0.5-H0.1"]
+    Run(cell.config.name, runs_folder).open(cell.identity(), cell.resolved)
+    changed = tiny.distill_values(name="many", seed=5) | {"grid": section}
+    write_config(changed, "grid.yaml")
+    code, _, errors = submit("--dry-run")
+    assert code == 2 and "this name holds another run" in errors and "config.seed" in errors
 
 
 def test_the_data_step_prepares_the_demos_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: Call) -> None:
@@ -310,8 +365,27 @@ def test_status_tells_where_runs_stand(
     assert code == 2 and "no run 'elsewhere'" in errors
 
 
+def test_status_of_a_cohort_counts_the_time_of_all_its_students(
+    prepared: Path, runs_folder: Path, queue: Queue, call: Call
+) -> None:
+    """Each one's speed is that in its own share of the time."""
+    finished = train(make_plan(TrainConfig.model_validate(tiny.train_values(name="alone")), "test"))
+    left = []
+    for name in ("alone", "second", "third"):
+        half = runs_folder / name
+        if not half.exists():
+            shutil.copytree(finished, half)
+        (half / "result.json").unlink(missing_ok=True)
+        record = {"split": "train", "step": 2, "tokens": 10_000, "loss": 1.0, "tokens_per_second": 100}
+        (half / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+        (half / ".lock").write_text("process 0 on another machine")
+        shown = {line.split()[0]: line.split() for line in call(cli.main, ["status"])[1].splitlines()}
+        left.append(shown["alone"][-1])
+    assert left == ["5:00", "10:00", "15:00"]
+
+
 def test_status_without_an_answer_of_slurm_shows_the_runs(runs_folder: Path, queue: Queue, call: Call) -> None:
     queue.write("squeue", "echo no controller >&2; exit 1")
     code, output, errors = call(cli.main, ["status"])
-    assert (code, output.split()[0]) == (0, "run")
+    assert (code, output) == (0, f"no runs in {runs_folder}, and none in the queue\n")
     assert "no controller" in errors
