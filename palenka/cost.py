@@ -47,7 +47,7 @@ KEPT: dict[str, dict[str, tuple[int, int]]] = {
 }
 PROBABILITIES = {"fp32": 4, "low": 6}  # of plain attention: in low precision once in float32 and once rounded
 LOSS_ARRAYS = 5  # float32 (chunk, vocabulary) that cross-entropy and its gradient need at one time
-DISTILLED_ARRAYS = 4  # further ones of each head that learns from teachers; and one for each teacher, or their mean
+DISTILLED_ARRAYS = 4  # further ones of each head that learns from teachers; and one for each teacher
 PROCESS = {"cpu": 0.4 * GIB, "cuda": 0.0}  # Python, PyTorch, transformers; a GPU's memory holds none of it
 HELD_FREE = {"cpu": 1.5, "cuda": 1.1}  # what allocators hold for each byte of passing arrays
 USABLE = 0.9  # of a device's memory
@@ -120,7 +120,7 @@ def memory(work: Workload, kind: Kind, students: int = 1) -> Memory:
     passing = gradients + (2 * trained if size == 2 else 0) + 4 * work.model.vocab_size * work.model.hidden_size
     running, held = _running_teachers(work), HELD_FREE[kind]
     outputs = sum(teacher.model.hidden_size * _output_layers(work, teacher) for teacher in running)
-    outputs += _kinds_of_teacher_logits(work) * work.model.vocab_size if students > 1 else 0
+    outputs += _kept_teacher_logits(work) * work.model.vocab_size if students > 1 else 0
     largest = max(
         tokens * max((_kept_of_layer(t.model, work, kind) for t in running), default=0),
         4 * min(CHUNK_TOKENS[kind], tokens) * work.model.vocab_size * _head_arrays(work),
@@ -211,11 +211,16 @@ def _state_terms(work: Workload) -> list[StateObjective]:
 
 
 def _needs_teacher_logits(work: Workload) -> bool:
-    return _kinds_of_teacher_logits(work) > 0
+    return not work.config.recorded and _wants_teacher_logits(work)
 
 
-def _kinds_of_teacher_logits(work: Workload) -> int:
-    """How many logits of each token the token terms want of teachers: of each, and of their mean."""
+def _wants_teacher_logits(work: Workload) -> bool:
+    """Of teachers that run, or of what was recorded of them."""
+    return any(term.teacher_logits != "none" for term in _token_terms(work))
+
+
+def _kept_teacher_logits(work: Workload) -> int:
+    """How many logits of each token stay for a cohort's next student: of each teacher, and of their mean."""
     kinds = {term.teacher_logits for term in _token_terms(work)} if not work.config.recorded else set()
     return len(work.teachers) * ("each" in kinds) + ("mean" in kinds)
 
@@ -258,8 +263,8 @@ def _head_arrays(work: Workload) -> int:
     distilled = LOSS_ARRAYS + DISTILLED_ARRAYS
     heads = max((term.vocabulary_heads for term in _state_terms(work)), default=0)
     of_states = heads * distilled + len(work.teachers) if heads else 0
-    if _needs_teacher_logits(work):
-        return max(of_states, distilled + len(work.teachers))
+    if _wants_teacher_logits(work):
+        return max(of_states, distilled + (1 if work.config.recorded else len(work.teachers)))
     return max(of_states, LOSS_ARRAYS if _token_terms(work) else 0)
 
 

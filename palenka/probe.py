@@ -6,6 +6,7 @@ steps take long, a step is measured on fewer sequences, and its part that grows 
 
 import resource
 import statistics
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from palenka.assembly import build_distiller, random_teachers
+from palenka.config import UserError
 from palenka.cost import flops_per_token, step_seconds, this_machine
 from palenka.devices import Device
 from palenka.distiller import Distiller, StepSize
@@ -50,7 +52,13 @@ class Measurement:
 
 
 def measure_apart(work: Workload) -> Measurement:
-    """`measure` in a process of its own, whose memory is the run's alone."""
+    """`measure` in a process of its own, whose memory is the run's alone.
+
+    Raises:
+        UserError: the student learns from a recorded signal, which a probe would have to read.
+    """
+    if work.config.recorded:
+        raise UserError(f"{work.config.name}: --probe runs a student with its teachers; give it teacher_signal=null")
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(measure, replace(work)).result()
 
@@ -117,4 +125,4 @@ def _peak(device: torch.device) -> int:
     """Bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (1 if sys.platform == "darwin" else 1024) * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
