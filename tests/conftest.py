@@ -9,6 +9,7 @@
 Models, text and configurations themselves come from `tiny.py`.
 """
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,12 @@ Call = Callable[..., tuple[int, str, str]]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The file that takes longest comes first: workers get a file at a time, and are to end together."""
     items.sort(key=lambda item: item.path.name != "test_slurm.py")
+
+
+def pytest_collection_finish() -> None:
+    """Trainings collect garbage. What is imported by now is none, and looking through it took most of their time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
