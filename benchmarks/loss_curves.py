@@ -3,9 +3,10 @@
     python benchmarks/loss_curves.py config/cpu/student-kd-3M.yaml --set data.name=NAME --steps 200 --out curves.png
 
 Trains the config's first steps several times from the same weights: in the plain formulation of benchmarks/step.py and
-as the product does, uncompiled and compiled, each in float32 and in bf16. Prints after each training how far its curve
-is from the plain one of float32, and draws them over each other; the figures go to the same name with .json.
-The data has to be prepared and the teachers trained. All are to stay within rounding, which bf16 has more of.
+as the product does, uncompiled and compiled, each in float32 and in bf16. Two more begin at weights that are off by as
+much as rounding them to bf16 may be: how far those go tells what a training makes of the slightest difference.
+Prints after each training how far its curve is from the plain one of float32, and draws them over each other; the
+figures go to the same name with .json. The data has to be prepared and the teachers trained.
 """
 
 import argparse
@@ -29,6 +30,8 @@ CURVES = {  # name → precision, compiled; None where the plain formulation is 
     "plain bf16": ("bf16", None),
     "palenka bf16": ("bf16", False),
     "palenka bf16, compiled": ("bf16", True),
+    "plain float32, noise 1": ("fp32", None),
+    "plain float32, noise 2": ("fp32", None),
 }
 
 
@@ -77,7 +80,7 @@ def draw(curves: dict[str, list[float]], path: Path) -> None:
     figure, (above, below) = pyplot.subplots(2, 1, figsize=(8, 7), sharex=True, layout="constrained")
     exact = next(iter(curves.values()))
     for place, (name, curve) in enumerate(curves.items()):
-        style = {"label": name, "linewidth": 3.5 - 0.5 * place, "alpha": 0.8}
+        style = {"label": name, "linewidth": 3.5 - 0.4 * place, "alpha": 0.8}
         above.plot(curve, **style)
         below.plot([ours - plain for ours, plain in zip(curve, exact, strict=True)], **style)
     above.set(ylabel="weighted loss, nats")

@@ -258,6 +258,8 @@ def plain_step(
     """The reference's formulation: whole logits of all models, losses over them, everything in one precision."""
     training = work.config.training
     distiller = build_distiller(work, Teachers(teachers), device)  # for equal weights; it is not run
+    if "noise" in peer:
+        add_noise(distiller, seed=int(peer[-1]))
     for model in (distiller.student, *teachers):
         model.set_attn_implementation("sdpa")
         if "oneDNN" in peer:
@@ -280,6 +282,14 @@ def plain_step(
         return loss.detach()
 
     return take
+
+
+@torch.no_grad()
+def add_noise(model: nn.Module, seed: int) -> None:
+    """Move each weight as far as rounding it to bf16 may: the yardstick of loss_curves.py."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter *= 1 + 2**-9 * (2 * torch.rand(parameter.shape, generator=generator).to(parameter.device) - 1)
 
 
 def plain_loss(
