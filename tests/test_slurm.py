@@ -69,9 +69,10 @@ class Place:
     def submit(self, *arguments: str | Path, cwd: Path | None = None, **environment: Any) -> str:
         return self.cluster.submit(*arguments, cwd=cwd or self.folder, **self.settings | environment)
 
-    def submit_slow(self, *arguments: str | Path, seconds: float = 0.01) -> str:
+    def submit_slow(self, *arguments: str | Path, seconds: float = 0.01, **environment: str) -> str:
         """A job whose training takes at least so many seconds a step."""
-        return self.submit(*arguments, PYTHONPATH=str(self.folder / "slow"), SECONDS_A_STEP=str(seconds))
+        slow = {"PYTHONPATH": str(self.folder / "slow"), "SECONDS_A_STEP": str(seconds)}
+        return self.submit(*arguments, **slow, **environment)
 
     def script(self, name: str) -> Path:
         return self.checkout / "scripts" / name
@@ -146,7 +147,9 @@ def long_config(place: Place, name: str) -> Path:
 def out_of_time(place: Place) -> str:
     """A job that SLURM signals after at most a minute, and that needs longer; submitted first, as it takes longest."""
     config = long_config(place, "out-of-time")
-    return place.submit_slow("--time=3", "--job-name=slow", place.script("train.slurm"), config, seconds=0.12)
+    arguments = (place.script("train.slurm"), config, "tracking.wandb.mode=offline")
+    own = {f"WANDB_{kind}_DIR": str(place.folder / "wandb") for kind in ("CONFIG", "CACHE", "DATA")}
+    return place.submit_slow("--time=3", "--job-name=slow", *arguments, seconds=0.12, **own)
 
 
 @pytest.mark.parametrize("file", sorted(path.name for path in (ROOT / "scripts").glob("*.slurm")))
@@ -447,4 +450,8 @@ def test_a_job_at_its_time_limit_goes_back_to_the_queue_and_on_bit_by_bit(
     assert int(record["Restarts"]) >= 1
     assert text.count("interrupted: back to the queue") == int(record["Restarts"])
     assert f"{out_of_time}, start 2" in text
-    assert outcome(place.runs / "out-of-time") == unbroken
+    run = place.runs / "out-of-time"
+    names = [path.name for path in run.glob("wandb/offline-run-*/*.wandb")]
+    assert names == [f"run-{read_json(run / 'tracking.json')['wandb_id']}.wandb"] * (1 + int(record["Restarts"]))
+    found = outcome(run)
+    assert found | {"files": sorted({*found["files"]} - {"tracking.json", "wandb"})} == unbroken
