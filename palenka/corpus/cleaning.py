@@ -49,8 +49,10 @@ _LOST_APOSTROPHE = re.compile(r"(?<=[A-Za-z]) ?\ufffd ?(?=(?:s|t|m|d|ve|re|ll)\b
 
 def clean_line(domain: str, line: str) -> list[str]:
     """The clean lines of a raw line: mostly one; none where nothing in it was text."""
-    line = _INVISIBLE.sub("", _decoded(line))
-    line = " ".join(_LONE_ACCENT.sub("", line.replace("´", "'")).split())
+    line = _decoded(line.rstrip("\n"))
+    if not (line.isascii() and line.isprintable()):
+        line = _LONE_ACCENT.sub("", _INVISIBLE.sub("", line).replace("´", "'"))
+    line = " ".join(line.split())
     if domain not in CLEANERS:
         return [line] if line else []
     pieces = CLEANERS[domain](line).split("\n")
@@ -81,8 +83,9 @@ def _tidy_text(line: str) -> str:
         line = _COMMA_BEFORE_STOP.sub("", line)
     if "( " in line or "[ " in line:
         line = _SPACE_AFTER_BRACKET.sub("", line)
-    line = _LONG_ELLIPSIS.sub("...", line)
-    return _LEADING_MARKS.sub("", line).strip()
+    if "...." in line:
+        line = _LONG_ELLIPSIS.sub("...", line)
+    return _LEADING_MARKS.sub("", line).strip() if line[:1] in ",;:.?!" else line.strip()
 
 
 def _decoded(line: str) -> str:
@@ -317,18 +320,28 @@ def open_subtitles(line: str) -> str:
     if "[" in line or "(" in line or "{" in line:
         line = _SHOWN.sub(r"\1 ", _CODE.sub(" ", line)).replace("\\N", " ")
         line = _ASIDE.sub(" ", _ASIDE.sub(" ", line))
-    line = _NOTES.sub(" ", _LOST_APOSTROPHE.sub("'", line)).replace("¡¦", "...").replace("\ufffd", "")
+    is_plain = line.isascii()
+    if not is_plain or "`" in line:
+        line = _LOST_APOSTROPHE.sub("'", line)
+    if not is_plain or "#" in line or "*" in line:
+        line = _NOTES.sub(" ", line).replace("¡¦", "...").replace("\ufffd", "")
     line = _MISREAD_WORD.sub("I", _MISREAD_PRONOUN.sub("I", line))
     if "I" in line:
         line = _MISREAD_L.sub("l", _MISREAD_INITIAL.sub("l", _MISREAD_LL.sub("ll", line)))
-    turns = _TURN.sub("\n", _LABEL_INSIDE.sub("\n", " ".join(line.split()))).split("\n")
-    return "\n".join(map(_subtitle_turn, turns))
+    line = " ".join(line.split())
+    if ":" in line:
+        line = _LABEL_INSIDE.sub("\n", line)
+    if not is_plain or "-" in line or "~" in line or "_" in line:
+        line = _TURN.sub("\n", line)
+    return "\n".join(map(_subtitle_turn, line.split("\n")))
 
 
 def _subtitle_turn(turn: str) -> str:
-    turn = _CONTINUED.sub(" ", _DASH.sub("", turn.strip(" ,;:"))).lstrip()
-    turn = _OPENING_QUOTE.sub(r"\1", _TRAILING_OFF.sub("...", turn))
-    speaker = _SPEAKER.match(turn)
+    turn = _DASH.sub("", turn.strip(" ,;:"))
+    if ".." in turn:
+        turn = _TRAILING_OFF.sub("...", _CONTINUED.sub(" ", turn).lstrip())
+    turn = _OPENING_QUOTE.sub(r"\1", turn.lstrip())
+    speaker = _SPEAKER.match(turn) if ":" in turn else None
     text = turn[speaker.end() :] if speaker else turn
     if text.upper() == text:
         text = _sentence_case(text)
