@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from palenka.config import UserError
 from palenka.objectives import Attention, ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
 from palenka.objectives._layers import Layers, chosen_pairs
-from palenka.objectives._teachers import divergence, mean_over_teachers
+from palenka.objectives._teachers import divergence, mean_over_teachers, mean_where
 
 MASKED = -1e30
 
@@ -71,7 +71,7 @@ class RelationObjective(StateObjective):
 
     def forward(self, student: States, teachers: Sequence[States], mask: Tensor) -> Tensor:
         distances = [
-            [self._distance(student.attention[j], teacher.attention[i], heads)[mask].mean() for i, j in pairs]
+            [mean_where(mask, self._distance(student.attention[j], teacher.attention[i], heads)) for i, j in pairs]
             for pairs, heads, teacher in zip(self.pairs, self.heads, teachers, strict=True)
         ]
         return mean_over_teachers(self.shares, distances)

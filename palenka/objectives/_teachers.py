@@ -38,6 +38,14 @@ def mean_over_teachers(shares: Sequence[float], losses: Iterable[Sequence[Tensor
     return torch.stack([share * torch.stack(list(of_pairs)).mean() for share, of_pairs in of_teachers]).sum()
 
 
+def mean_where(mask: Tensor, values: Tensor) -> Tensor:
+    """Mean of values (…,) over the True positions of mask (…,).
+
+    In work of one shape in all steps: to pick the positions out, a GPU would have to be asked how many there are.
+    """
+    return torch.where(mask, values, 0.0).sum() / mask.sum()
+
+
 def divergence(from_log_probs: Tensor, to_log_probs: Tensor) -> Tensor:
     """KL(from || to) of each row (…,), in nats, of log-probabilities (…, outcomes)."""
     return F.kl_div(to_log_probs, from_log_probs, reduction="none", log_target=True).sum(dim=-1)

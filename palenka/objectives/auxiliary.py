@@ -23,7 +23,13 @@ from torch.nn import functional as F
 from palenka.config import UserError
 from palenka.heads import HeadInput, WeightedTerm, chunked_loss
 from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
-from palenka.objectives._teachers import Combination, combined_log_probs, divergence, mean_over_teachers
+from palenka.objectives._teachers import (
+    Combination,
+    combined_log_probs,
+    divergence,
+    mean_over_teachers,
+    mean_where,
+)
 from palenka.tokens import IGNORED
 
 DEPTHS = (0.25, 0.5, 0.75)
@@ -102,7 +108,7 @@ class Auxiliary(StateObjective):
         targets = [_normalized(teacher.hidden[-1]) for teacher in teachers]
         distances = [
             [
-                (_normalized(project(feature)) - target).square().mean(dim=-1)[mask].mean()
+                mean_where(mask, (_normalized(project(feature)) - target).square().mean(dim=-1))
                 for feature, project in zip(features, projections, strict=True)  # type: ignore[call-overload]
             ]
             for target, projections in zip(targets, self.projections, strict=True)

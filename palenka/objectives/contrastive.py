@@ -82,4 +82,4 @@ class Contrastive(StateObjective):
         with torch.autocast(student.device.type, enabled=False):  # a small temperature magnifies what bf16 rounds off
             scores = student.flatten(0, 1) @ teacher.flatten(0, 1).T / self.config.temperature
         scores = scores.masked_fill(~counts, MASKED)
-        return (scores.logsumexp(dim=1) - scores.diagonal())[counts].sum()
+        return torch.where(counts, scores.logsumexp(dim=1) - scores.diagonal(), 0.0).sum()

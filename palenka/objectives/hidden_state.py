@@ -16,12 +16,11 @@ FitNets (arXiv 1412.6550) at every mapped depth: deep supervision without auxili
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
-from palenka.objectives._teachers import mean_over_teachers
+from palenka.objectives._teachers import mean_over_teachers, mean_where
 
 Kind = Literal["normalized", "plain", "cosine"]
 
@@ -70,9 +69,7 @@ class Distance(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
         """Over the True positions of mask (batch, time), of states (batch, time, width): a scalar."""
-        # All positions are compared, for work of one shape in all steps; those masked out are then dropped.
-        distances = self._of_positions(student.float(), teacher.float())
-        return torch.where(mask, distances, 0.0).sum() / mask.sum()
+        return mean_where(mask, self._of_positions(student.float(), teacher.float()))
 
     def _of_positions(self, student: Tensor, teacher: Tensor) -> Tensor:
         if self.kind == "cosine":
