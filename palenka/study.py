@@ -216,8 +216,8 @@ class Study:
 
     def missing_items(self) -> str | None:
         """What to do about evaluation items that are not there: evaluation would go on without a word of them."""
-        absent = [task for task in self.config.tasks or TASKS[CONVENTION] if not (evaluation_root() / task).is_dir()]
-        absent = [task for task in absent if task not in (CROSS_ENTROPY, DEMO_PAIRS)]
+        fetched = [task for task in self.config.tasks or TASKS[CONVENTION] if task not in (CROSS_ENTROPY, DEMO_PAIRS)]
+        absent = [task for task in fetched if not (evaluation_root() / task).is_dir()]
         if not absent:
             return None
         download = f"python -m palenka download evals-{CONVENTION}"
@@ -393,6 +393,9 @@ def submit_study(study: Study, only: Sequence[str] = (), dry_run: bool = False) 
         problem = study.config.data.missing_text() if study.data_step in missing else None
         if problem and not dry_run:
             raise UserError(problem)
+        outdated = [ids.pop(step.name) for step in steps if step.name in missing and step.name in ids]
+        for job_id in [] if dry_run else outdated:
+            slurm.cancel_waiting(job_id)
         refusal = None
         for array in _arrays([step for step in steps if step.name in missing]):
             name = array[0].name if len(array) == 1 else f"{study.name}-{array[0].script.removesuffix('.slurm')}"
@@ -456,8 +459,6 @@ def _arrays(steps: list[Step]) -> list[list[Step]]:
 def _submit(array: list[Step], name: str, ids: dict[str, str], jobs: slurm.Jobs) -> dict[str, str]:
     """Submit one step, or several as one array; the jobs' ids by step."""
     first = array[0]
-    if first.name in ids:
-        slurm.cancel_waiting(ids[first.name])
     options = [f"--job-name={name}", *_site_options("PALENKA_SBATCH")]
     if first.on_cpu or first.name.startswith(EVALUATE):
         options += _site_options("PALENKA_SBATCH_CPU" if first.on_cpu else "PALENKA_SBATCH_EVAL")

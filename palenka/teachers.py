@@ -82,7 +82,7 @@ class TeacherPass:
     Args:
         outputs: of each teacher, or of what was recorded of all of them; empty where no student asks for anything.
         mean: makes the mean of their logits.
-        keeps_logits: for students that come one after the other, in the order that their micro-batch has.
+        keeps_logits: whether they stay for further students of the same micro-batch.
     """
 
     def __init__(

@@ -180,12 +180,13 @@ prepare_launch() {
         return
     fi
     # The processes meet at this node, the job's first, at a port that is free now. A node cannot always tell from the
-    # address that it is its own, so it is told; and srun does not pass the job's --cpus-per-task on.
+    # address that it is its own, so torchrun is told (its options come from PET_…, too); and srun does not pass the
+    # job's --cpus-per-task on.
     address=$(scontrol show node "$SLURMD_NODENAME" | sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p')
     port=$("$python" -c 'import socket; here = socket.socket(); here.bind(("", 0)); print(here.getsockname()[1])')
     # shellcheck disable=SC2016 # for the shell of each node
     launch=(srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --kill-on-bad-exit=1 --cpu-bind=none
         ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"}
-        bash -c 'exec "$1" "${@:2:2}" --rdzv_conf="is_host=$((SLURM_NODEID == 0))" "${@:4}"' node "${launch[@]}"
+        bash -c 'PET_RDZV_CONF="is_host=$((SLURM_NODEID == 0))" exec "$@"' torchrun "${launch[@]}"
         --nnodes="$nodes" --rdzv_backend=c10d --rdzv_id="$job" --rdzv_endpoint="$address:$port")
 }

@@ -174,6 +174,17 @@ def test_what_a_refusal_leaves_out_is_told(submit: Submit, queue: Queue, teacher
     assert output.splitlines()[-1] == "small: 8 steps, 3 submitted"
 
 
+def test_a_report_that_is_refused_anew_is_not_said_to_be_submitted(
+    submit: Submit, queue: Queue, teacher: Path
+) -> None:
+    submit()
+    queue.holds(("6", "report-small"))
+    queue.write("sbatch", "echo too many >&2; exit 1")
+    code, output, _ = submit()
+    assert code == 2 and rows(output)["report-small"][0] == "not submitted"
+    assert output.splitlines()[-1] == "small: 8 steps, 0 submitted"
+
+
 def test_words_of_a_site_are_no_job(submit: Submit, queue: Queue, teacher: Path) -> None:
     queue.write("sbatch", "echo; echo Welcome to the cluster; echo '12;name'")
     assert rows(submit()[1])["student"][1] == "12"
