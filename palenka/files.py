@@ -1,9 +1,17 @@
-"""Files that are either whole or not there."""
+"""Files and folders that are either whole or not there, also after a power loss.
 
+A file system keeps for certain only what it was told to flush: what is in a file, and, apart from that, which names its
+folder holds. So a file is flushed before it is renamed to its place, and its folder after that.
+"""
+
+import errno
+import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Any
+
+from palenka.config import UserError
 
 
 def write_text(path: Path, text: str) -> None:
@@ -14,8 +22,11 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that it is either whole or not there."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    replace(temporary, path)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -24,5 +35,59 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file of ours."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The content of a JSON file of ours.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    content = path.read_bytes()
+    try:
+        return json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged: {_damage(content) or f'not JSON ({error})'}") from None
+
+
+def _damage(content: bytes) -> str | None:
+    """What power losses and full disks leave of a file."""
+    if not content:
+        return "the file is empty"
+    if b"\0" in content:
+        return "holds NUL bytes"
+    return None
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename what is on the disk already, in place of a file that has the name now, and keep it so."""
+    source.replace(target)
+    sync_folder(target.parent)
+
+
+def sync_tree(folder: Path) -> None:
+    """Have a folder on the disk with all that is below it. Its own name is its parent's matter."""
+    for path, _, names in os.walk(folder):
+        for name in names:
+            _sync(Path(path, name))
+        sync_folder(Path(path))
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names that a folder holds on the disk."""
+    try:
+        _sync(folder)
+    except OSError as error:
+        if error.errno not in (errno.EBADF, errno.EINVAL):  # some network file systems cannot flush a folder
+            raise
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
