@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from rounding import assert_alike
 from run_files import outcome, records, snapshot
 from safetensors.torch import load_file, save_file
 from test_processes import finish, start
@@ -211,8 +212,7 @@ def test_micro_batches_do_not_change_the_training(signals_folder: Path) -> None:
     for size in (3, 2):
         parts = train(plan_for(values(f"parts-{size}"), **exact, micro_batch_size=size))
         for one, other in zip(records(whole, "train"), records(parts, "train"), strict=True):
-            for key in ("loss", "logit", "grad_norm"):
-                assert one[key] == pytest.approx(other[key], rel=1e-5)
+            assert_alike(one, other, ("loss", "logit", "grad_norm"))
 
 
 class Killed(BaseException):
