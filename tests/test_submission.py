@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 from conftest import Call
 from test_pipelines import write_lines
 
@@ -171,6 +172,81 @@ def test_what_cannot_be_submitted(
     config.write_text(config.read_text() + "\n")
     code, _, errors, _ = submit("2024")
     assert code == 2 and "is of other weights, or another tokenizer" in errors
+
+
+@pytest.fixture
+def models(prepared: Path, runs_folder: Path, items: Path) -> Callable[..., None]:
+    """models(name, …) makes runs of different weights, evaluated in both conventions."""
+
+    def make(*names: str) -> None:
+        for seed, name in enumerate(names):
+            tiny.write_finished_run(runs_folder / name, tiny.LLAMA, prepared / "tokenizer", seed)
+            evaluate([name], items, ["ewok_filtered"])
+            evaluate([name], items, ["ewok_filtered"], "2025")
+
+    return make
+
+
+@pytest.fixture
+def submitted(items: Path, call: Call, tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
+    """submitted(model, form, out) calls the command, with `out` in the test's folder."""
+
+    def run(model: str, form: str, out: str) -> tuple[int, str, str]:
+        arguments = ["submission", model, "--format", form, "--out", str(tmp_path / out), "--data", str(items)]
+        return call(main, arguments)
+
+    return run
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_two_models_never_share_a_folder(
+    models: Callable[..., None], submitted: Callable[..., tuple[int, str, str]], tmp_path: Path, runs_folder: Path
+) -> None:
+    names = ("X-L0.1-H0.1", "X-L0.1-H0.3", "a/X", "b/X", "a/X/revisions/chck_1M")
+    folders = ("X-L0_1-H0_1/main", "X-L0_1-H0_3/main", "a-X/main", "b-X/main", "a-X/chck_1M")
+    models(*names)
+    for name, folder in zip(names, folders, strict=True):
+        code, shown, _ = submitted(name, "2025", "results")
+        assert code == 0 and f"--model_path_or_name {folder.split('/')[0]}" in shown
+        assert folder.split("/")[0] == Path(folder.split("/")[0]).stem  # which the pipeline looks for
+        predictions = tmp_path / "results" / folder / "zero_shot" / "causal" / "ewok" / "ewok_filtered"
+        assert (predictions / "predictions.json").exists()
+        source = json.loads((tmp_path / "results" / folder / "source.json").read_text())
+        assert source["model"] == str(runs_folder / name)
+
+
+def test_another_models_submission_is_not_overwritten(
+    models: Callable[..., None], submitted: Callable[..., tuple[int, str, str]], tmp_path: Path, runs_folder: Path
+) -> None:
+    models("X.1", "X_1")
+    for form, out in (("2025", "results"), ("2024", "X.json.gz")):
+        assert submitted("X.1", form, out)[0] == 0
+        before = files(tmp_path)
+        code, _, errors = submitted("X_1", form, out)
+        assert code == 2 and f"holds the submission of {runs_folder / 'X.1'}" in errors
+        assert files(tmp_path) == before
+        assert submitted("X.1", form, out)[0] == 0  # its own may be written again
+    for record in (tmp_path / "results" / "X_1" / "main" / "source.json", tmp_path / "X.json.gz.source.json"):
+        record.unlink()
+    for form, out in (("2025", "results"), ("2024", "X.json.gz")):
+        code, _, errors = submitted("X.1", form, out)
+        assert code == 2 and "source.json says of which model; nothing was overwritten" in errors
+
+
+def test_what_the_pipeline_left_of_other_tasks_stays(
+    models: Callable[..., None], submitted: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    models("X")
+    folder = tmp_path / "results" / "X" / "main"
+    theirs = (folder / "finetune" / "rte" / "predictions.json", folder / "zero_shot/causal/AoA_word/surprisal.json")
+    for path in theirs:
+        path.parent.mkdir(parents=True)
+        path.write_text("theirs")
+    assert submitted("X", "2025", "results")[0] == 0
+    assert [path.read_text() for path in theirs] == ["theirs", "theirs"]
 
 
 def checkout(year: str) -> tuple[Path, str]:

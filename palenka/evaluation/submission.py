@@ -2,7 +2,10 @@
 
     2024   what the pipeline's collect_results.py makes: one .json.gz with the chosen text of each item
     2025   the folders that the pipeline leaves: <out>/<model>/main/zero_shot/causal/<task>/<dataset>/predictions.json,
-           and a report beside each, for its collate_preds.py
+           and a report beside each, for its collate_preds.py; of a revision <out>/<model>/<revision>/…
+
+Which model they are of is recorded beside them (`source.json`, `<out>.source.json`): another model's are never
+overwritten.
 
 Of equals the first is chosen, as both pipelines do. The files hold the items' texts; EWoK's authors do not want theirs
 to stand anywhere in plain text.
@@ -11,6 +14,7 @@ to stand anywhere in plain text.
 import gzip
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +29,8 @@ from palenka.evaluation.pipeline_2025 import choice_texts, group
 from palenka.evaluation.pipelines import PIPELINES
 from palenka.evaluation.reading import READING
 from palenka.evaluation.subjects import Subject, results_folder
-from palenka.files import read_json, write_bytes, write_text
-from palenka.paths import evaluation_root
+from palenka.files import read_json, write_bytes, write_json, write_text
+from palenka.paths import evaluation_root, runs_root
 
 SIZES = {
     "blimp_filtered": 59_875, "supplement_filtered": 5_218, "ewok_filtered": 7_618, "entity_tracking": 9_483,
@@ -53,7 +57,8 @@ def write_submission(model: str, form: str, out: Path, data: Path | None = None)
         data: folder of tasks; default `PALENKA_EVAL`.
 
     Raises:
-        UserError: there is no such model, or nothing of it was evaluated in that convention.
+        UserError: there is no such model, nothing of it was evaluated in that convention, or another model's submission
+            is in its place.
     """
     if form == "2024" and not out.name.endswith(".json.gz"):
         raise UserError(f"--out {out}: a submission of 2024 is a file; its name ends in .json.gz")
@@ -64,10 +69,51 @@ def write_submission(model: str, form: str, out: Path, data: Path | None = None)
             f"{subject.folder}: nothing to submit: {'; '.join(missing)}. First: "
             f"python -m palenka evaluate {model} --convention {form}"
         )
-    write = {"2024": _write_2024, "2025": _write_2025}[form]
-    print(f"{write(out, subject, found)}: {', '.join(task.name for task, _ in found)}")
+    if form == "2024":
+        _claim(out, out.with_name(f"{out.name}.source.json"), subject)
+        written = _write_2024(out, found)
+    else:
+        name, revision = submission_name(subject.folder)
+        folder = out / name / revision
+        _claim(folder / "zero_shot" / "causal", folder / "source.json", subject)
+        written = _write_2025(folder, found)
+    print(f"{written}: {', '.join(task.name for task, _ in found)}")
+    if form == "2025":
+        print(f"  for the pipeline's collate_preds: --results_dir {out} --model_path_or_name {name}")
     for what in (*missing, f"not made here: {NOT_MADE[form]}"):
         print(f"  incomplete: {what}")
+
+
+def submission_name(folder: Path) -> tuple[str, str]:
+    """The names of a model and its revision in a submission: of `runs/grid/L0.1/revisions/chck_1M`, grid-L0_1 and
+    chck_1M.
+
+    A run's whole name counts, and no dot is left: the pipeline cuts the name that it is given at the last one.
+    """
+    folder, revision = folder.resolve(), "main"
+    if folder.parent.name == "revisions":
+        folder, revision = folder.parent.parent, folder.name
+    root = runs_root().resolve()
+    name = str(folder.relative_to(root)) if folder.is_relative_to(root) else folder.name
+    return name.replace(os.sep, "-").replace(".", "_"), revision
+
+
+def _claim(place: Path, record: Path, subject: Subject) -> None:
+    """Record that what is to be written at `place` is of this model; refuse a place that holds another one's."""
+    source = {"model": str(subject.folder.resolve()), "fingerprint": subject.fingerprint}
+    found = read_json(record) if record.exists() else None
+    if found and found["fingerprint"] != source["fingerprint"]:
+        raise UserError(
+            f"{place}: holds the submission of {found['model']}, with other weights or another tokenizer than "
+            f"{source['model']} has now; nothing was overwritten. Move it away, or give another --out"
+        )
+    if not found and (place.is_file() or any(place.rglob("predictions.json"))):
+        raise UserError(
+            f"{place}: holds predictions already, and no {record.name} says of which model; nothing was overwritten. "
+            "Move it away, or give another --out"
+        )
+    record.parent.mkdir(parents=True, exist_ok=True)
+    write_json(record, source)
 
 
 def _collect(subject: Subject, form: str, root: Path) -> tuple[list[tuple[AnyTask, Records]], list[str]]:
@@ -107,7 +153,7 @@ def _choices(task: Task, records: Records) -> Iterator[tuple[Item, list[float], 
         yield item, record["scores"], record["scores"].index(max(record["scores"]))
 
 
-def _write_2024(out: Path, subject: Subject, found: Sequence[tuple[AnyTask, Records]]) -> Path:
+def _write_2024(out: Path, found: Sequence[tuple[AnyTask, Records]]) -> Path:
     predictions: dict[str, dict[str, Any]] = {"glue": {}, **{name: {} for name in NAMES_2024.values()}}
     for task, records in found:
         assert isinstance(task, Task)  # reading is of 2025
@@ -116,13 +162,12 @@ def _write_2024(out: Path, subject: Subject, found: Sequence[tuple[AnyTask, Reco
             context, text = item.choices[chosen]
             record = {"id": f"{item.subtask}_{item.line - 1}", "pred": text if context else f" {text}"}
             subtasks.setdefault(item.subtask, {"predictions": []})["predictions"].append(record)
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(out, gzip.compress(json.dumps(predictions).encode(), mtime=0))
     return out
 
 
-def _write_2025(out: Path, subject: Subject, found: Sequence[tuple[AnyTask, Records]]) -> Path:
-    model = out / Path(subject.folder.name).stem / "main" / "zero_shot" / "causal"
+def _write_2025(out: Path, found: Sequence[tuple[AnyTask, Records]]) -> Path:
+    model = out / "zero_shot" / "causal"
     for task, records in found:
         folder = model / PIPELINES["2025"].tasks[task.name]
         if isinstance(task, Task):
