@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -21,7 +21,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging as transformers_logging
 
+from palenka import rope
 from palenka.config import UserError, did_you_mean
+from palenka.files import read_json, write_json
 from palenka.objectives import ModelShape
 from palenka.seeds import seeded
 
@@ -30,6 +32,9 @@ PUBLISHED_POSITIONS = 256
 SAFELY: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # no network, no code from a folder
 FROM_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
 SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
+SAME_IN_RELEASE_4 = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False}
+"""GPT-2's keys with the values that transformers 4 has, too: its fused attention, the default there, ignores others."""
+NEW_ACTIVATIONS = ("gelu_python_tanh", "hardswish", "sqrtsoftplus", "xielu")  # since 4.51
 NO_TOKEN_IDS: dict[str, Any] = dict.fromkeys(FROM_TOKENIZER[1:])  # the classes' defaults belong to other tokenizers
 
 
@@ -46,16 +51,25 @@ class ModelConfig(BaseModel):
         keys: dict[str, Any] = {"max_position_embeddings": PUBLISHED_POSITIONS} | (self.model_extra or {})
         return {stored.get(key, key): value for key, value in keys.items()}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_spelling(cls, values: Any) -> Any:
+        return rope.one_spelling(values) if isinstance(values, dict) and _has_rope(values) else values
+
     @model_validator(mode="after")
     def _check_keys(self) -> "ModelConfig":
         problems = list(self._key_problems())
         if problems:
             raise ValueError("; ".join(problems))
         try:
-            _compute_one_layer(self.hugging_face({}))
+            config = self.hugging_face({})
+            _compute_one_layer(config)
+            problem = rope.release_4_problem(config)
         except Exception as error:  # the library's own checks raise many unrelated types
             message = " ".join(f"{type(error).__name__}: {error}".split())
             raise ValueError(f"no {self.architecture} model can be built of these values: {message}") from None
+        if problem:
+            raise ValueError(problem)
         return self
 
     def _key_problems(self) -> Iterator[str]:
@@ -71,6 +85,12 @@ class ModelConfig(BaseModel):
                 yield f"{key} and {stored[key]} are two names of one value; leave one out"
             elif stored.get(key, key) in sizes and isinstance(size := given[key], int) and size < 1:
                 yield f"{key} is {size}, expected at least 1"
+            elif given[key] != SAME_IN_RELEASE_4.get(key, given[key]):
+                yield f"{key} is {given[key]}, which transformers 4 would ignore: leave it out"
+            elif key in ("hidden_act", "activation_function") and given[key] in NEW_ACTIVATIONS:
+                yield f"{key} {given[key]!r} is not known to transformers 4, which could not read the model"
+        if rope.PARAMETERS in known:
+            yield from rope.key_problems(given.get(rope.PARAMETERS) or {})
 
     def hugging_face(self, token_ids: dict[str, int]) -> PretrainedConfig:
         """The architecture's config object.
@@ -86,6 +106,11 @@ class ModelConfig(BaseModel):
             width, heads = config.hidden_size, config.num_attention_heads
             raise ValueError(f"hidden_size {width} is not a multiple of num_attention_heads {heads}")
         return config
+
+
+def _has_rope(values: dict[str, Any]) -> bool:
+    architecture = values.get("architecture")
+    return architecture in get_args(Architecture) and rope.PARAMETERS in _known_keys(str(architecture))
 
 
 def _known_keys(architecture: str) -> list[str]:
@@ -109,7 +134,11 @@ def _compute_one_layer(config: PretrainedConfig) -> None:
     """Run one layer without memory: many values that do not fit together show only there."""
     with torch.device("meta"):
         config.num_hidden_layers = 1
-        AutoModelForCausalLM.from_config(config)(torch.zeros(1, 2, dtype=torch.long))
+        model = AutoModelForCausalLM.from_config(config)
+        for module in model.modules():
+            if getattr(module, "rope_type", None) == "dynamic":  # asks for the value of the last position
+                module.rope_type = "default"
+        model(torch.zeros(1, 2, dtype=torch.long), use_cache=True)  # without a cache, it asks for all positions'
 
 
 def build_model(config: PretrainedConfig, seed: int, device: torch.device) -> PreTrainedModel:
@@ -129,6 +158,24 @@ def load_frozen(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTr
             folder, dtype=dtype, attn_implementation=attention, use_safetensors=True, **SAFELY
         )
     return model.to(device).eval().requires_grad_(False)
+
+
+def export_model(model: PreTrainedModel, folder: Path) -> None:
+    """Write a model folder that transformers 4 and 5 read alike, and prove it by reading its config again.
+
+    Raises:
+        RuntimeError: one of them would read another model.
+    """
+    with quiet_transformers():
+        model.save_pretrained(folder)
+    path = folder / "config.json"
+    write_json(path, rope.both_spellings(read_json(path), model.config))
+    read = read_model_config(folder)
+    rope.prove(read_json(path), read, model.config)
+    expected, found = model.config.to_dict(), read.to_dict()
+    others = expected.keys() - {rope.PARAMETERS, "_name_or_path"}
+    if differing := sorted(key for key in others if found.get(key) != expected[key]):
+        raise RuntimeError(f"{path}: written and read again it has another {', '.join(differing)}")
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from palenka.distiller import Distiller, StepSize, token_cross_entropy
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.statistics import Accuracy, task_accuracy
 from palenka.files import read_json, write_json
-from palenka.models import quiet_transformers
+from palenka.models import export_model
 from palenka.objectives import TokenObjective
 from palenka.plan import Plan
 from palenka.revisions import revision_name
@@ -449,8 +449,7 @@ class Trainer:
 
     def _write_model(self, folder: Path) -> None:
         """The student as a Hugging Face model folder, without anything the objectives own."""
-        with quiet_transformers():
-            self.distiller.student.save_pretrained(folder)
+        export_model(self.distiller.student, folder)
         save_tokenizer(load_tokenizer(self.plan.data_folder / "tokenizer"), folder)
 
     def _result(self) -> dict[str, Any]:
