@@ -32,8 +32,9 @@ import torch
 from palenka.cli import command
 from palenka.cohort import Cohort
 from palenka.grid import Grid, GridConfig
+from palenka.integrity import read_prepared
 from palenka.models import ModelConfig, build_model, quiet_transformers
-from palenka.plan import Plan, read_prepared
+from palenka.plan import Plan
 from palenka.prepare import prepare
 from palenka.runs import Run
 from palenka.tokenizer import load_tokenizer, save_tokenizer

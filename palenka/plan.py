@@ -22,8 +22,8 @@ from transformers import PretrainedConfig
 
 from palenka import objectives
 from palenka.config import UserError, compose, load, problems_error, read_yaml
-from palenka.files import read_json
 from palenka.hardware import Precision, fast_precision, local_device
+from palenka.integrity import read_prepared
 from palenka.models import (
     ModelConfig,
     count_parameters_of,
@@ -376,16 +376,6 @@ class Plan(Workload):
             "data": read_prepared(self.data_folder)["key"],
             "teachers": self.teacher_weights,
         }
-
-
-def read_prepared(folder: Path) -> dict[str, Any]:
-    """prepared.json of a prepared data folder. Raises UserError where there is none."""
-    if not (folder / "prepared.json").exists():
-        raise UserError(
-            f"{folder}: no prepared data there; make it with: "
-            f"python -m palenka prepare --train DIR --dev DIR --name {folder.name}"
-        )
-    return cast(dict[str, Any], read_json(folder / "prepared.json"))
 
 
 def load_plan(path: Path, overrides: Sequence[str], schema: type[RunConfig], dry_run: bool = False) -> Plan:

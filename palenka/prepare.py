@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from palenka import paths, tokenizer
+from palenka import integrity, paths, tokenizer
 from palenka.config import UserError, did_you_mean
 from palenka.corpus import BOUNDARY, DOMAINS, Effects, clean_text, cleaning, holdout
 from palenka.corpus.readers import RawText, RawTexts, find_texts
@@ -59,8 +59,8 @@ def prepare(
     `train`, `dev` and `test` are what `palenka.corpus.readers` reads: folders, files or datasets of the hub. Instead of
     `dev`, `dev_fraction` holds out that part of the training text's documents. `columns` are those of texts in rows.
 
-    Does nothing where the same content is already prepared. Raises UserError for what is missing, unknown or not text,
-    before any work; and where other content stands under that name.
+    Does nothing where the same content is already prepared, and whole. Raises UserError for what is missing, unknown or
+    not text, before any work; and where other content, or damaged, stands under that name.
     """
     _check_options(dev, name, vocab_size, dev_fraction)
     given = {"train": train, "dev": dev, "test": test}
@@ -80,6 +80,7 @@ def prepare(
         record = _build(partial, texts, vocab_size, dev_fraction)
         record = {"name": name, "key": _key(identity), **record, "identity": identity}
         (partial / "README.md").write_text(data_card(record), encoding="utf-8")
+        record = integrity.sealed(partial, record)
         _write_json(partial / "prepared.json", record)
         partial.rename(target)
     _print_table(record)
@@ -129,13 +130,14 @@ def _key(identity: dict[str, Any]) -> str:
 
 
 def _is_prepared(target: Path, identity: dict[str, Any]) -> bool:
-    """Whether `target` holds this content. Raises UserError where it holds anything else."""
+    """Whether `target` holds this content, whole. Raises UserError where it holds anything else."""
     if not target.exists():
         return False
     if not (target / "prepared.json").exists():
         raise UserError(f"{target}: holds something else than prepared data; choose another --name or remove it")
-    there = json.loads((target / "prepared.json").read_text(encoding="utf-8"))["identity"]
+    there = integrity.read_prepared(target)["identity"]
     if there == identity:
+        integrity.verify(target)
         return True
     differences = [_difference(name, there, identity) for name in sorted({*there, *identity})]
     raise UserError(

@@ -15,6 +15,7 @@ from palenka.assembly import load_teachers
 from palenka.config import UserError
 from palenka.hardware import DTYPES, local_device
 from palenka.heads import CHUNK_TOKENS, Logits
+from palenka.integrity import verify
 from palenka.objectives._teachers import combined_log_probs, divergence
 from palenka.objectives.logit import Logit
 from palenka.plan import Plan
@@ -34,12 +35,13 @@ def record(plan: Plan) -> None:
     """Record what the plan's run will read of its teachers, as far as it is not there, and say how good and fast it is.
 
     Raises:
-        UserError: the plan asks for no signal, or the disk is too full for it.
+        UserError: the plan asks for no signal, its data is damaged, or the disk is too full for it.
     """
     signal = plan.signal
     if signal is None:
         raise UserError("the config has no teacher_signal, so that its students run the teachers; add, for example, "
                         "teacher_signal: {top_k: 128}")  # fmt: skip
+    verify(plan.data_folder)
     recorder = Recorder(plan, signal)
     with signal.writing(lambda: _say("waiting for another process that records this signal")):
         recorder.write_missing()

@@ -47,6 +47,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palenka.config import UserError
+from palenka.integrity import read_prepared
 
 Integers = NDArray[np.int64]
 Positions = Sequence[int] | range | Integers
@@ -82,7 +83,14 @@ class TokenSplit:
 
     @classmethod
     def open(cls, folder: Path) -> "TokenSplit":
-        """Map the arrays in `folder`. Raises FileNotFoundError where it holds no split."""
+        """Map the arrays in `folder`.
+
+        Raises:
+            FileNotFoundError: it holds no split.
+            UserError: it is one of prepared data that is damaged.
+        """
+        if (folder.parent / "prepared.json").exists():
+            read_prepared(folder.parent)
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         return cls(
             domains=[Domain(**domain) for domain in index["domains"]],

@@ -26,6 +26,7 @@ from palenka.distiller import Distiller, StepSize, token_cross_entropy
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.statistics import Accuracy, task_accuracy
 from palenka.files import read_json, write_json
+from palenka.integrity import training_files, verify
 from palenka.models import export_model
 from palenka.objectives import TokenObjective
 from palenka.plan import Plan
@@ -160,12 +161,32 @@ class Trainer:
         failure: list[str | None] = [None]
         if self.accelerator.is_main_process:
             try:
+                self._check_data()
                 self.run.open(identity, self.plan.resolved)
+                write_json(self._data_record, training_files(self.plan.data_folder))
             except UserError as error:
                 failure = [str(error)]
         broadcast_object_list(failure)
         if failure[0]:
             raise UserError(failure[0])
+
+    @property
+    def _data_record(self) -> Path:
+        """Checksums of the data that the run began with."""
+        return self.run.path / "data.json"
+
+    def _check_data(self) -> None:
+        """Raise UserError unless the data is whole and, where there is a training to go on with, still the same."""
+        if self.run.latest_checkpoint() is None:
+            verify(self.plan.data_folder)
+        elif self._data_record.exists():
+            then, now = read_json(self._data_record), training_files(self.plan.data_folder)
+            if changed := [name for name in {**then, **now} if then.get(name) != now.get(name)]:
+                raise UserError(
+                    f"{self.run.path}: began with other data than now stands in {self.plan.data_folder}: it was "
+                    f"prepared anew, and came out different ({', '.join(changed)}). Put the former data back, or train "
+                    "anew under another name"
+                )
 
     def _build(self, teachers: Teachers) -> Distiller:
         distiller = build_distiller(self.plan, teachers, self.device)

@@ -413,6 +413,7 @@ def test_cross_entropy_of_a_uniform_model_is_the_logarithm_of_its_vocabulary(run
         subject.model.get_output_embeddings().weight.zero_()
     subject = Scorer(subject.model, subject.tokenizer, subject.name)
     shutil.copytree(data / "dev", data / "test")
+    tiny.change_prepared(data)
     measured = cross_entropy(subject, data, {"seq_length": 16, "bos": "window", "window_start": "line"})
     assert measured["test"] == measured["dev"]
     assert measured["dev"]["cross_entropy"] == pytest.approx(math.log(subject.model.config.vocab_size))

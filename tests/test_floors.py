@@ -1,6 +1,5 @@
 """The floors: word frequencies, and a 5-gram model against hand-computed and slow reference Kneser–Ney."""
 
-import json
 import math
 import shutil
 from collections import Counter, defaultdict
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -242,6 +242,6 @@ def test_floors_are_measured_once_for_the_same_items_and_data(data: Path, monkey
     assert floors(data, [one, two])["one"] == first["one"]
     floors(data, [one, two])
     floors(data, [task("one", ("The cat.", "The the."))])
-    (data / "prepared.json").write_text(json.dumps({"key": "another text"}))
+    tiny.change_prepared(data, key="another text")
     floors(data, [two])
     assert measured == [["one"], ["two"], ["one"], ["two"]]

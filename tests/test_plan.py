@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 import tiny
 import torch
-import yaml
 from conftest import WriteConfig
 
 from palenka import assembly, cohort, models
 from palenka import plan as plan_module
 from palenka.config import UserError
-from palenka.files import write_json
 from palenka.objectives import ModelShape
 from palenka.plan import (
     DistillConfig,
@@ -245,8 +243,7 @@ def test_identity_changes_with_the_data_but_not_with_where_things_lie(
     assert (moved.data_folder, moved.runs) == (tmp_path / "data" / "tiny", tmp_path / "moved")
     assert moved.teachers[0].folder == tmp_path / "moved" / "teacher"
     assert moved.identity() == before.identity()
-    record = yaml.safe_load((tmp_path / "data" / "tiny" / "prepared.json").read_text())
-    write_json(tmp_path / "data" / "tiny" / "prepared.json", {**record, "key": "0" * 64})
+    tiny.change_prepared(tmp_path / "data" / "tiny", key="0" * 64)
     assert make_plan(f"paths.data={tmp_path / 'data'}").identity() != before.identity()
 
 

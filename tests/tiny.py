@@ -9,7 +9,8 @@ import torch
 from transformers import PreTrainedModel
 
 from palenka.devices import GIB, HERE, Device
-from palenka.files import write_json
+from palenka.files import read_json, write_json
+from palenka.integrity import sealed
 from palenka.models import ModelConfig, build_model, quiet_transformers
 from palenka.tokenizer import load_tokenizer, save_tokenizer
 
@@ -86,6 +87,13 @@ def _document(chance: random.Random, number: int, sentences: int) -> str:
         subject, target = (f"{chance.choice(DETERMINERS)} {chance.choice(NOUNS)}" for _ in range(2))
         lines.append(f"{subject.capitalize()} {chance.choice(VERBS)} {target}.")
     return "\n".join([*lines, ""])
+
+
+def change_prepared(folder: Path, **changes: Any) -> None:
+    """Make other prepared data, whole in itself: the files as they are now, and a record with these changes."""
+    former = read_json(folder / "prepared.json")
+    record = {key: value for key, value in former.items() if key not in ("files", "sha256")}
+    write_json(folder / "prepared.json", sealed(folder, record | changes))
 
 
 def write_finished_run(folder: Path, keys: Mapping[str, Any], tokenizer: Path, seed: int = 1) -> Path:

@@ -19,6 +19,7 @@ from palenka.cost import (
 from palenka.devices import HERE, Device, find_devices
 from palenka.files import write_json
 from palenka.grid import GridConfig
+from palenka.integrity import read_prepared
 from palenka.plan import (
     DistillConfig,
     Plan,
@@ -27,7 +28,6 @@ from palenka.plan import (
     Workload,
     data_folder_of,
     make_workload,
-    read_prepared,
 )
 from palenka.probe import Measurement, measure_apart
 from palenka.revisions import read_words, short
