@@ -82,6 +82,9 @@ class Display:
             self.bar.reset(self.total_steps)
             self.bar.update(step)
 
+    def warn(self, text: str) -> None:
+        self._write(f"{self.name}: warning: {text}")
+
     def advance(self) -> None:
         if self.bar is not None:
             self.bar.update()

@@ -68,24 +68,33 @@ def replace(source: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, where it is not there, and those above it."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_folder(path.parent)
+
+
 def sync_tree(folder: Path) -> None:
     """Have a folder on the disk with all that is below it. Its own name is its parent's matter."""
     for path, _, names in os.walk(folder):
         for name in names:
-            _sync(Path(path, name))
+            sync_file(Path(path, name))
         sync_folder(Path(path))
 
 
 def sync_folder(folder: Path) -> None:
     """Have the names that a folder holds on the disk."""
     try:
-        _sync(folder)
+        sync_file(folder)
     except OSError as error:
         if error.errno not in (errno.EBADF, errno.EINVAL):  # some network file systems cannot flush a folder
             raise
 
 
-def _sync(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Have the content of a file on the disk. Its name is its folder's matter."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

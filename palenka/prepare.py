@@ -29,6 +29,7 @@ from palenka.corpus import BOUNDARY, DOMAINS, Effects, clean_text, cleaning, hol
 from palenka.corpus.readers import RawText, RawTexts, find_texts
 from palenka.corpus.rows import TEXT_COLUMN, Columns
 from palenka.data_card import data_card
+from palenka.files import make_folder, replace, sync_tree
 from palenka.locks import held
 from palenka.tokens import Domain, SplitWriter
 
@@ -68,7 +69,7 @@ def prepare(
     _check_overlap(texts)
     identity = _identity(texts, vocab_size, dev_fraction)
     target = paths.data_root() / name
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     lock = target.with_name(f".{target.name}.lock")
     with held(lock, lambda: _say(f"{name}: waiting for another process that prepares it")):
         if _is_prepared(target, identity):
@@ -82,7 +83,8 @@ def prepare(
         (partial / "README.md").write_text(data_card(record), encoding="utf-8")
         record = integrity.sealed(partial, record)
         _write_json(partial / "prepared.json", record)
-        partial.rename(target)
+        sync_tree(partial)
+        replace(partial, target)
     _print_table(record)
     return target
 

@@ -4,7 +4,7 @@
                    revisions/<revision>/, where a config asks for them
 
 `result.json` is written last and marks completion; `diverged.json` says that there will be none. Everything is written
-under a temporary name and then renamed, so that what exists is whole.
+under a temporary name, flushed to the disk and then renamed, so that what exists is whole, also after a power loss.
 """
 
 import json
@@ -14,14 +14,16 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from palenka.checkpoints import find_damage, read_state, write_state
 from palenka.config import UserError
-from palenka.files import read_json, write_json, write_text
+from palenka.files import make_folder, read_json, replace, sync_file, sync_folder, sync_tree, write_json, write_text
 from palenka.locks import lock
 from palenka.paths import ROOT, runs_root
 
@@ -41,6 +43,15 @@ def find_run(name_or_path: str, runs: Path | None = None, base: Path = Path()) -
     known = sorted(str(path.parent.relative_to(runs)) for path in runs.glob("**/identity.json"))
     hint = f"; runs there: {', '.join(known)}" if known else "; there are no runs yet"
     raise UserError(f"no run {name_or_path!r} in {runs}{hint}")
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """Where a run goes on: a whole checkpoint, what is damaged of others, and whether the best one is lost by it."""
+
+    step: int
+    damages: tuple[str, ...] = ()
+    is_without_best: bool = False
 
 
 class Run:
@@ -97,7 +108,7 @@ class Run:
         Raises:
             UserError: another process holds the run, has finished it meanwhile, or made it another one.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         self._lock()
         self.check_identity(identity)
         if self.finished:
@@ -121,23 +132,84 @@ class Run:
     def checkpoint_path(self, step: int) -> Path:
         return self.path / f"{CHECKPOINT}{step}"
 
-    def latest_checkpoint(self) -> int | None:
-        """Step of the newest checkpoint."""
-        return max(self._checkpoint_steps(), default=None)
-
-    def _checkpoint_steps(self) -> list[int]:
+    def checkpoints(self) -> list[int]:
+        """Steps of the checkpoints, the newest first, damaged ones too."""
         names = [path.name.removeprefix(CHECKPOINT) for path in self.path.glob(f"{CHECKPOINT}*")]
-        return [int(name) for name in names if name.isdecimal()]  # a copy that somebody made has another name
+        # A copy that somebody made has another name.
+        return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
-    def save_checkpoint(self, step: int, write: Callable[[Path], None], keep: set[int]) -> None:
-        """Write a checkpoint folder, whole or not at all, then drop those that are not in `keep`."""
-        self._write_folder(self.checkpoint_path(step), write)
+    def verify_checkpoint(self, step: int) -> str | None:
+        """What of a checkpoint is missing or damaged, with its path; None where it is whole."""
+        return find_damage(self.checkpoint_path(step), step)
+
+    def find_resume_point(self) -> ResumePoint | None:
+        """The newest checkpoint that is whole, and with it the best one until then; None where there are none at all.
+
+        The training repeats what comes after it. Where there is none of this kind, it is the newest whole one, without
+        the best.
+
+        Raises:
+            UserError: no checkpoint is whole.
+        """
+        damages: dict[int, str | None] = {}
+
+        def is_whole(step: int) -> bool:
+            if step not in damages:
+                damages[step] = self.verify_checkpoint(step)
+            return damages[step] is None
+
+        steps = self.checkpoints()
+        with_best = (step for step in steps if is_whole(step) and is_whole(self._best_at(step)))
+        step = next(with_best, None)
+        is_without_best = step is None
+        if step is None:
+            step = next(filter(is_whole, steps), None)
+        found = tuple(damage for damage in damages.values() if damage)
+        if step is not None:
+            return ResumePoint(step, found, is_without_best)
+        if found:
+            listed = "\n".join(f"  {damage}" for damage in found)
+            raise UserError(
+                f"{self.path}: no checkpoint is whole; nothing was removed.\n{listed}\n"
+                "Put back a copy of one of them; or remove them all, to train from the start."
+            )
+        return None
+
+    def _best_at(self, step: int) -> int:
+        """Step of the checkpoint that was the best one when this one was written."""
+        best = read_state(self.checkpoint_path(step))["progress"]["best_step"]
+        return step if best is None else int(best)
+
+    def save_checkpoint(
+        self, step: int, write: Callable[[Path], None], state: dict[str, Any], keep: set[int], is_best: bool = False
+    ) -> None:
+        """Write a checkpoint folder, whole or not at all, then drop those that are not in `keep`.
+
+        Args:
+            step: of the training.
+            write: writes the files of a folder.
+            state: what is to be read again beside them; `progress` has `step` and `best_step`.
+            keep: steps of other checkpoints.
+            is_best: whether it will be needed at the end; then it is read back from the disk.
+
+        Raises:
+            UserError: what is read back is damaged.
+        """
+
+        def write_all(folder: Path) -> None:
+            write(folder)
+            write_state(folder, state)
+
+        self._flush_log()
+        self._write_folder(self.checkpoint_path(step), write_all)
+        if is_best and (damage := self.verify_checkpoint(step)):
+            raise UserError(f"{damage}, a moment after it was written: do not trust this disk. Nothing was removed")
         self.drop_checkpoints(keep | {step})
         if path := os.environ.get("PALENKA_STARTS"):  # a job's count of its starts without progress: there was some
             Path(path).unlink(missing_ok=True)
 
     def drop_checkpoints(self, keep: set[int]) -> None:
-        for step in self._checkpoint_steps():
+        for step in self.checkpoints():
             if step not in keep:
                 self._discard(self.checkpoint_path(step))
 
@@ -147,7 +219,7 @@ class Run:
     def save_revision(self, revision: str, write: Callable[[Path], None]) -> None:
         """Write a revision's model folder, whole or not at all; in place of one that a resume repeats."""
         final = self.revision_path(revision)
-        final.parent.mkdir(exist_ok=True)
+        make_folder(final.parent)
         self._write_folder(final, write)
 
     def _write_folder(self, final: Path, write: Callable[[Path], None]) -> None:
@@ -155,9 +227,9 @@ class Run:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         write(temporary)
-        _sync(temporary)
+        sync_tree(temporary)
         former = self._hide(final) if final.exists() else None
-        temporary.replace(final)
+        replace(temporary, final)
         if former:
             shutil.rmtree(former)
 
@@ -172,6 +244,12 @@ class Run:
         """Append one line to metrics.jsonl."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+
+    def _flush_log(self) -> None:
+        """Have on the disk what was logged so far: a checkpoint, and the end, must not outlive it."""
+        path = self.path / "metrics.jsonl"
+        if path.exists():
+            sync_file(path)
 
     def drop_records_after(self, step: int) -> None:
         """Forget what was logged after a checkpoint; it will be logged again."""
@@ -190,21 +268,17 @@ class Run:
 
     def place(self, folder: Path) -> None:
         """Move the files of a finished export into the run directory."""
+        sync_tree(folder)
         for path in sorted(folder.iterdir()):
             path.replace(self.path / path.name)
+        sync_folder(self.path)
         folder.rmdir()
 
     def finish(self, result: dict[str, Any]) -> None:
         """Mark the run complete; checkpoints are no longer needed."""
+        self._flush_log()
         write_json(self.path / "result.json", result)
         self.drop_checkpoints(keep=set())
-
-
-def _sync(folder: Path) -> None:
-    """Have a folder's files on the disk before the folder gets its name."""
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
 
 
 def differences(old: Any, new: Any, key: str = "") -> Iterator[str]:

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from palenka.config import UserError
-from palenka.files import read_json, write_json
+from palenka.files import make_folder, read_json, replace, write_json
 from palenka.locks import held
 from palenka.runs import differences
 from palenka.teachers import TeacherPass, Teachers
@@ -130,7 +130,7 @@ class TeacherSignal:
     @contextmanager
     def writing(self, tell: Callable[[], None]) -> Iterator[None]:
         """Hold the folder as the one process that may fill it, after `tell` where another one is waited for."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with held(self.folder / ".lock", tell):
             self._check_identity()
             for leftover in self.folder.glob(".*.tmp"):
@@ -146,7 +146,7 @@ class TeacherSignal:
                 file.write(records.tobytes())
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(self.shard_path(shard))
+        replace(temporary, self.shard_path(shard))
 
     def read(self, windows: range) -> Records:
         """The records of consecutive windows (windows · seq_length,)."""

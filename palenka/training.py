@@ -6,20 +6,24 @@ repeats the unbroken one bit by bit on a CPU. The loop over the steps is `cohort
 """
 
 import math
+import pickle
 import shutil
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from palenka import objectives
 from palenka.assembly import build_distiller, find_teachers, is_to_be_compiled
+from palenka.checkpoints import read_state
 from palenka.config import UserError
 from palenka.display import CohortDisplay, Display
 from palenka.distiller import Distiller, StepSize, token_cross_entropy
@@ -31,7 +35,7 @@ from palenka.models import export_model
 from palenka.objectives import TokenObjective
 from palenka.plan import Plan
 from palenka.revisions import revision_name
-from palenka.runs import Run
+from palenka.runs import ResumePoint, Run
 from palenka.seeds import named_seed
 from palenka.teachers import TeacherPass, Teachers
 from palenka.tokenizer import load_tokenizer, save_tokenizer
@@ -39,6 +43,10 @@ from palenka.tokens import Domain
 from palenka.tracking import TrackedRun, Trackers
 
 EVALUATION_BATCH = 64
+UNREADABLE = (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, OSError, KeyError, ValueError)
+"""What safetensors and torch raise where a file is not what they wrote."""
+
+Found = TypeVar("Found")
 
 
 @dataclass
@@ -52,6 +60,8 @@ class Progress:
     seconds: float = 0.0
     best_step: int | None = None
     best_dev: dict[str, Any] = field(default_factory=dict)
+    lost_best: dict[str, Any] | None = None
+    """Step and cross-entropy of a best checkpoint that was damaged, so that another one is exported."""
 
     def is_better(self, dev: dict[str, Any]) -> bool:
         return self.best_step is None or dev["cross_entropy"] < self.best_dev["cross_entropy"]
@@ -149,6 +159,7 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(self.distiller, optimizer)
         self.meter = Meter(self.distiller.term_names, self.device)
         self._saved: int | None = None  # step of the last checkpoint
+        self._kept: set[int] = set()  # that step, and the best one's by then
         self.display = Display(plan.config.name, plan.total_steps, self.accelerator.is_main_process, company)
         self.trackers = Trackers()
 
@@ -158,17 +169,26 @@ class Trainer:
 
     def _take_run(self, identity: dict[str, Any]) -> None:
         """Open the run directory in the main process; what fails there ends all processes."""
-        failure: list[str | None] = [None]
+        self._from_main(lambda: self._open(identity))
+
+    def _open(self, identity: dict[str, Any]) -> None:
+        self._check_data()
+        self.run.open(identity, self.plan.resolved)
+        write_json(self._data_record, training_files(self.plan.data_folder))
+
+    def _from_main(self, work: Callable[[], Found]) -> Found:
+        """What the main process finds, in all of them; what fails there ends all."""
+        outcome: list[Any] = [None, None]
         if self.accelerator.is_main_process:
             try:
-                self._check_data()
-                self.run.open(identity, self.plan.resolved)
-                write_json(self._data_record, training_files(self.plan.data_folder))
+                outcome = [work(), None]
             except UserError as error:
-                failure = [str(error)]
-        broadcast_object_list(failure)
-        if failure[0]:
-            raise UserError(failure[0])
+                outcome = [None, str(error)]
+        broadcast_object_list(outcome)
+        found, failure = outcome
+        if failure:
+            raise UserError(failure)
+        return cast(Found, found)
 
     @property
     def _data_record(self) -> Path:
@@ -177,7 +197,7 @@ class Trainer:
 
     def _check_data(self) -> None:
         """Raise UserError unless the data is whole and, where there is a training to go on with, still the same."""
-        if self.run.latest_checkpoint() is None:
+        if not self.run.checkpoints():
             verify(self.plan.data_folder)
         elif self._data_record.exists():
             then, now = read_json(self._data_record), training_files(self.plan.data_folder)
@@ -368,33 +388,56 @@ class Trainer:
         return found
 
     def _checkpoint(self) -> None:
-        """Save all that a resume needs. The best checkpoint is kept beside the last until the run has ended."""
+        """Save all that a resume needs.
+
+        Until the run has ended, the best checkpoint is kept beside the new one, and, should the new one be damaged, the
+        last one with what was the best by then.
+        """
         self._check_weights()
         meter = {"sums": self.meter.totals(self.accelerator).tolist(), "steps": self.meter.steps}
         state = {"progress": asdict(self.progress), "meter": meter, "precision": self.plan.precision}
-        if self.accelerator.is_main_process:
-            best = {self.progress.best_step} if self.progress.best_step is not None else set()
-            self.run.save_checkpoint(self.progress.step, lambda folder: self._write_state(folder, state), keep=best)
-        self._saved = self.progress.step
+        step, best = self.progress.step, self.progress.best_step
+        needed = {step} if best is None else {step, best}
+        keep = needed | self._kept
+        self._from_main(lambda: self.run.save_checkpoint(step, self._write_state, state, keep, is_best=step == best))
+        self._saved, self._kept = step, needed
         self.accelerator.wait_for_everyone()
 
-    def _write_state(self, folder: Path, state: dict[str, Any]) -> None:
+    def _write_state(self, folder: Path) -> None:
         save_model(self.distiller, str(folder / "distiller.safetensors"))
         torch.save(self.optimizer.state_dict(), folder / "optimizer.pt")
         if self.accelerator.scaler is not None:
             torch.save(self.accelerator.scaler.state_dict(), folder / "scaler.pt")
-        write_json(folder / "state.json", state)
 
     def resume(self) -> None:
-        """Go on from the last checkpoint, and forget what was recorded after it."""
-        step = self.run.latest_checkpoint()
+        """Go on from the last whole checkpoint, and forget what was recorded after it."""
+        point = self._from_main(self.run.find_resume_point)
+        if point is not None:
+            self._go_on_from(point)
         if self.accelerator.is_main_process:
-            self.run.drop_records_after(-1 if step is None else step)
+            step = -1 if point is None else point.step
+            self.run.drop_checkpoints(keep={kept for kept in self.run.checkpoints() if kept <= step})
+            self.run.drop_records_after(step)
             self._start_trackers()
-        if step is not None:
-            self._read_state(self.run.checkpoint_path(step))
-            self.display.resumed(step)
         self.accelerator.wait_for_everyone()
+
+    def _go_on_from(self, point: ResumePoint) -> None:
+        for damage in point.damages:
+            self.display.warn(damage)
+        self._read_state(self.run.checkpoint_path(point.step))
+        if point.is_without_best:
+            self._forget_best()
+        self._kept = {point.step, self.progress.best_step or point.step}
+        self.display.resumed(point.step)
+
+    def _forget_best(self) -> None:
+        progress = self.progress
+        progress.lost_best = {"step": progress.best_step, "cross_entropy": progress.best_dev["cross_entropy"]}
+        progress.best_step, progress.best_dev = None, {}
+        self.display.warn(
+            f"the best checkpoint, of step {progress.lost_best['step']} (dev {progress.lost_best['cross_entropy']:.4f} "
+            "nats/token), is lost: the best of the steps to come will be exported, and result.json will say so"
+        )
 
     def _start_trackers(self) -> None:
         plan = self.plan
@@ -403,7 +446,7 @@ class Trainer:
         self.trackers.start(plan.config.tracking, tracked, self.run.records())
 
     def _read_state(self, folder: Path) -> None:
-        state = read_json(folder / "state.json")
+        state = read_state(folder)
         if state["precision"] != self.plan.precision:
             raise UserError(
                 f"{folder}: trained in {state['precision']} so far, but training.precision: "
@@ -416,24 +459,41 @@ class Trainer:
         if self.accelerator.is_main_process:
             self.meter.sums.copy_(torch.tensor(state["meter"]["sums"]))
             self.meter.sums[-1] *= self.accelerator.num_processes
+        try:
+            self._read_tensors(folder)
+        except UNREADABLE as error:  # of an earlier version, which wrote no checksums
+            raise UserError(f"{folder}: cannot be read, remove it to go on without it ({error})") from None
+
+    def _read_tensors(self, folder: Path) -> None:
         load_model(self.distiller, str(folder / "distiller.safetensors"))
         self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True))
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(torch.load(folder / "scaler.pt", weights_only=True))
 
     def finish(self) -> None:
-        """Export the best student and mark the run complete."""
-        if self.accelerator.is_main_process:
-            best = self.run.checkpoint_path(self.progress.best_step or 0)
-            load_model(self.distiller, str(best / "distiller.safetensors"))
-            self._export()
-            result = self._result()
-            self.run.finish(result)
-            self.trackers.finish(result)
+        """Export the best student and mark the run complete.
+
+        Raises:
+            UserError: its checkpoint is damaged.
+        """
+        self._from_main(self._finish)
         dev = self.progress.best_dev["cross_entropy"]
         outcome = f"dev {dev:.4f} nats/token at step {self.progress.best_step}"
         self.display.finished(f"finished, {outcome}, in {self.run.path}")
         self.accelerator.wait_for_everyone()
+
+    def _finish(self) -> None:
+        best = self.progress.best_step or 0
+        if damage := self.run.verify_checkpoint(best):
+            raise UserError(
+                f"{damage}. It is the best checkpoint, so that nothing was exported or removed; "
+                "the same command repeats what is lost, as far as an earlier checkpoint is whole"
+            )
+        load_model(self.distiller, str(self.run.checkpoint_path(best) / "distiller.safetensors"))
+        self._export()
+        result = self._result()
+        self.run.finish(result)
+        self.trackers.finish(result)
 
     def mark_diverged(self, reason: str) -> None:
         """End without a result, for good, while others of the cohort go on."""
@@ -486,6 +546,7 @@ class Trainer:
             "words": self.progress.words,
             "best_step": self.progress.best_step,
             "dev": self.progress.best_dev,
+            **({"lost_best": self.progress.lost_best} if self.progress.lost_best else {}),
             "seconds": round(seconds, 1),
             "tokens_per_second": round(self.progress.tokens / max(seconds, 1e-9)),
         }

@@ -38,6 +38,10 @@ def content(text: str) -> Callable[[Path], None]:
     return lambda folder: write_text(folder / "state", text)
 
 
+def save(run: Run, step: int, write: Callable[[Path], None], keep: set[int]) -> None:
+    run.save_checkpoint(step, write, {"progress": {"step": step, "best_step": None}}, keep)
+
+
 def checkpoints(run: Run) -> list[str]:
     return sorted(path.name for path in run.path.glob("*checkpoint*"))
 
@@ -126,7 +130,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_result_json_marks_completion_and_checkpoints_go(run: Run) -> None:
-    run.save_checkpoint(3, content("three"), keep=set())
+    save(run, 3, content("three"), keep=set())
     assert not run.finished
     run.finish({"dev": 1.5})
     assert run.finished
@@ -168,34 +172,34 @@ def test_a_run_belongs_to_one_process_until_that_ends_however_it_ends(tmp_path: 
 
 
 def test_the_newest_checkpoint_is_found_by_number(run: Run) -> None:
-    assert run.latest_checkpoint() is None
+    assert run.checkpoints() == []
     for step in (9, 10, 100):
-        run.save_checkpoint(step, content(str(step)), keep={9, 10, 100})
-    assert run.latest_checkpoint() == 100
+        save(run, step, content(str(step)), keep={9, 10, 100})
+    assert run.checkpoints() == [100, 10, 9]
     (run.path / "checkpoint-100-copy").mkdir()
-    assert run.latest_checkpoint() == 100, "a copy that somebody made is not a checkpoint"
+    assert run.checkpoints() == [100, 10, 9], "a copy that somebody made is not a checkpoint"
     assert (run.checkpoint_path(10) / "state").read_text() == "10"
 
 
 def test_only_the_new_checkpoint_and_those_to_keep_stay(run: Run) -> None:
     for step, keep in ((1, set()), (2, {1}), (3, {2}), (4, {2})):
-        run.save_checkpoint(step, content(str(step)), keep)
+        save(run, step, content(str(step)), keep)
     assert checkpoints(run) == ["checkpoint-2", "checkpoint-4"]
 
 
 def test_a_checkpoint_that_fails_leaves_nothing_that_counts(run: Run, tmp_path: Path) -> None:
-    run.save_checkpoint(1, content("whole"), keep=set())
+    save(run, 1, content("whole"), keep=set())
 
     def fail(folder: Path) -> None:
         write_text(folder / "state", "half")
         raise OSError("no space left on device")
 
     with pytest.raises(OSError, match="no space left"):
-        run.save_checkpoint(2, fail, keep=set())
-    assert run.latest_checkpoint() == 1
+        save(run, 2, fail, keep=set())
+    assert run.checkpoints()[0] == 1
     assert (run.checkpoint_path(1) / "state").read_text() == "whole"
-    run.save_checkpoint(2, content("second try"), keep=set())
-    assert [path.name for path in run.checkpoint_path(2).iterdir()] == ["state"]
+    save(run, 2, content("second try"), keep=set())
+    assert sorted(path.name for path in run.checkpoint_path(2).iterdir()) == ["state", "state.json"]
     assert checkpoints(run) == ["checkpoint-2"]
 
 
@@ -204,16 +208,16 @@ def test_a_checkpoint_has_its_name_only_when_it_is_whole(run: Run) -> None:
 
     def write(folder: Path) -> None:
         write_text(folder / "state", "x")
-        seen.append(run.latest_checkpoint())
+        seen.append(run.checkpoints()[0])
 
-    run.save_checkpoint(1, content("a"), keep=set())
-    run.save_checkpoint(2, write, keep=set())
+    save(run, 1, content("a"), keep=set())
+    save(run, 2, write, keep=set())
     assert seen == [1]  # while the second is written, the first is still there
 
 
 def test_a_checkpoint_replaces_one_of_the_same_step(run: Run) -> None:
-    run.save_checkpoint(5, content("old"), keep=set())
-    run.save_checkpoint(5, content("new"), keep=set())
+    save(run, 5, content("old"), keep=set())
+    save(run, 5, content("new"), keep=set())
     assert (run.checkpoint_path(5) / "state").read_text() == "new"
     assert checkpoints(run) == ["checkpoint-5"]
 
@@ -221,11 +225,11 @@ def test_a_checkpoint_replaces_one_of_the_same_step(run: Run) -> None:
 def test_while_the_former_checkpoint_of_a_step_is_removed_the_new_one_counts(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run.save_checkpoint(3, content("old"), keep=set())
+    save(run, 3, content("old"), keep=set())
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("shutil.rmtree", killed_at_the_doomed)
-        run.save_checkpoint(3, content("new"), keep=set())
-    assert run.latest_checkpoint() == 3
+        save(run, 3, content("new"), keep=set())
+    assert run.checkpoints()[0] == 3
     assert (run.checkpoint_path(3) / "state").read_text() == "new"
 
 
@@ -236,7 +240,7 @@ def killed_at_the_doomed(folder: Path, **options: Any) -> None:
 
 def test_half_removed_checkpoints_do_not_count(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill while an old checkpoint is removed: what is left of it has no checkpoint's name."""
-    run.save_checkpoint(1, content("one"), keep=set())
+    save(run, 1, content("one"), keep=set())
 
     def killed(path: Path, **options: Any) -> None:
         if path.exists():
@@ -245,7 +249,7 @@ def test_half_removed_checkpoints_do_not_count(run: Run, monkeypatch: pytest.Mon
     monkeypatch.setattr("palenka.runs.shutil.rmtree", killed)
     for step in (2, 2):  # to make room for another, and for another of the same step
         with pytest.raises(KeyboardInterrupt):
-            run.save_checkpoint(step, content("two"), keep=set())
+            save(run, step, content("two"), keep=set())
     monkeypatch.undo()
     assert not [
         name for name in checkpoints(run) if name.startswith("checkpoint-") and not (run.path / name / "state").exists()

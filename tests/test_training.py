@@ -490,11 +490,12 @@ POINTS = {
     "while a record is appended": (Run, "log", 4, half_a_line),
     "while a dev record is appended": (Run, "log", 5, half_a_line),
     "after the weights of a checkpoint": (torch, "save", 3, half_a_file),
-    "before a checkpoint's last file": (TRAINING, "write_json", 3),
-    "before a checkpoint gets its name": (palenka.runs, "_sync", 3),
-    "before old checkpoints are dropped": (Run, "drop_checkpoints", 3),
-    "before the checkpoint of the best step is dropped": (Run, "drop_checkpoints", 8),
-    "while an old checkpoint is dropped": (shutil, "rmtree", 5, half_a_folder),
+    "before a checkpoint's last file": (palenka.runs, "write_state", 3),
+    "before a checkpoint gets its name": (palenka.runs, "sync_tree", 3),
+    "before a checkpoint is flushed under its name": (palenka.runs, "replace", 3),
+    "before old checkpoints are dropped": (Run, "drop_checkpoints", 4),
+    "before the checkpoint of the best step is dropped": (Run, "drop_checkpoints", 9),
+    "while an old checkpoint is dropped": (shutil, "rmtree", 6, half_a_folder),
     "before the export": (Trainer, "_export", 1),
     "while the export is written": (TRAINING, "save_tokenizer", 1),
     "while the export is moved": (Run, "place", 1, first_file_only),
@@ -543,7 +544,7 @@ def test_best_checkpoint_outlives_later_ones(teacher: Path, runs_folder: Path, m
     values = tiny.distill_values(training=tiny.distill_values()["training"] | {"eval_steps": 2})
     killed_run(values, (Trainer, "_clip", 8))
     run = runs_folder / "student"
-    assert {path.name for path in run.glob("checkpoint-*")} == {"checkpoint-4", "checkpoint-7"}
+    assert {path.name for path in run.glob("checkpoint-*")} == {"checkpoint-4", "checkpoint-6", "checkpoint-7"}
     train_run(values, checkpoint_steps=1)
     assert outcome(run) == outcome(whole)
     assert read_json(run / "result.json")["best_step"] == 4
@@ -551,7 +552,7 @@ def test_best_checkpoint_outlives_later_ones(teacher: Path, runs_folder: Path, m
 
 def test_killed_after_the_result_is_finished(dropout_student: dict[str, Any], runs_folder: Path) -> None:
     whole = train_run(dropout_student | {"name": "whole"}, checkpoint_steps=1)
-    killed_run(dropout_student, (Run, "drop_checkpoints", 9))
+    killed_run(dropout_student, (Run, "drop_checkpoints", 10))
     run = runs_folder / "student"
     before = snapshot(run)
     train_run(dropout_student, checkpoint_steps=1)
@@ -569,7 +570,7 @@ def test_resume_takes_the_optimizer_and_the_projections_along(teacher: Path) -> 
         kill_at(patch, Trainer, "_clip", 6)
         train(plan)
     gc.collect()
-    assert [path.name for path in (plan.runs / "student").glob("checkpoint-*")] == ["checkpoint-4"]
+    assert Run("student", plan.runs).checkpoints() == [4, 3]
     assert outcome(train(plan)) == outcome(whole)
 
 

@@ -25,7 +25,8 @@ from palenka.corpus.ewok import write_filtered
 from palenka.corpus.places import github_url, hub_url, look_up
 from palenka.corpus.sources import CATALOGUE, GithubFile, HubFiles, Item, OsfFile, Part, Place
 from palenka.corpus.transport import Digest, Patience, Refused, Remote, Unreachable, Web, difference, digest_of
-from palenka.files import write_text
+from palenka.files import make_folder, sync_tree, write_text
+from palenka.files import replace as rename
 from palenka.locks import held
 
 RECEIPT = "download.json"
@@ -45,7 +46,7 @@ def download(names: Sequence[str], out: Path | None = None, patience: Patience |
         target = (out or _default_target(item)).absolute()
         _announce(item, target)
         try:
-            target.mkdir(parents=True, exist_ok=True)
+            make_folder(target)
             with held(target / ".download.lock", partial(_say, f"  waiting for another download to {_short(target)}")):
                 _Job(item, target, web).run()
         except OSError as error:
@@ -201,7 +202,8 @@ class _Job:
 
     def _place(self, staging: Path, final: Path) -> None:
         if not final.exists():
-            staging.rename(final)
+            sync_tree(staging)
+            rename(staging, final)
             _say(f"  {final.name}: came whole")
             return
         changed = _first_difference(_content(staging), _content(final))

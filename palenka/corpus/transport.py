@@ -30,7 +30,7 @@ from typing import IO, Any
 
 from palenka.config import UserError
 from palenka.corpus.archives import SPARE_BYTES
-from palenka.files import write_text
+from palenka.files import replace, write_text
 
 _READ_BYTES = 1 << 18
 _LARGEST_ANSWER = 16 << 20
@@ -436,7 +436,7 @@ class _Part:
             self.clear()
             raise UserError(f"{self._remote.url}: came whole, but is not the right file: {problem}; removed")
         self._state.unlink(missing_ok=True)
-        self.path.replace(self._target)
+        replace(self.path, self._target)
         return found
 
     def clear(self) -> None:

@@ -28,7 +28,7 @@ from palenka.evaluation.reading import READING, ReadingTask, read_reading
 from palenka.evaluation.second_opinion import agreement
 from palenka.evaluation.statistics import Accuracy, chance, group_accuracy, outcomes, task_accuracy
 from palenka.evaluation.subjects import Subject, known_result
-from palenka.files import read_json, write_json, write_text
+from palenka.files import make_folder, read_json, write_json, write_text
 from palenka.paths import evaluation_root
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Evaluator:
         if known and path.with_suffix(".items.jsonl").exists():
             return known
         records, found = self._measure(subject, task)
-        path.parent.mkdir(exist_ok=True, parents=True)
+        make_folder(path.parent)
         write_text(path.with_suffix(".items.jsonl"), "".join(json.dumps(record) + "\n" for record in records))
         return {"task": task.name, "convention": self.convention, **found, "identity": identity}
 
@@ -289,6 +289,6 @@ def _cross_entropy(subject: Subject) -> dict[str, Any]:
         return known
     splits = cross_entropy(subject.scorer, subject.prepared, settings)
     result = {"task": CROSS_ENTROPY, "splits": splits, "identity": identity}
-    path.parent.mkdir(exist_ok=True)
+    make_folder(path.parent)
     write_json(path, result)
     return result

@@ -29,7 +29,7 @@ from palenka.evaluation import ngram
 from palenka.evaluation.items import Item, Task
 from palenka.evaluation.scoring import Text, encode
 from palenka.evaluation.statistics import task_accuracy
-from palenka.files import read_json, write_json
+from palenka.files import make_folder, read_json, write_json
 from palenka.tokenizer import load_tokenizer
 from palenka.tokens import TokenSplit
 
@@ -52,7 +52,7 @@ def floors(prepared: Path, tasks: Sequence[Task]) -> dict[str, dict[str, float]]
         names = ", ".join(task.name for task in missing)
         print(f"{names}: measuring the floors on {prepared.name}, once for all runs", file=sys.stderr, flush=True)
         for task, measured in zip(missing, _measure(prepared, missing), strict=True):
-            paths[task.name].parent.mkdir(exist_ok=True)
+            make_folder(paths[task.name].parent)
             write_json(paths[task.name], {"task": task.name, "items": task.digest, "data": key, **measured})
     known = {name: read_json(path) for name, path in paths.items()}
     return {name: {kind: of_task[kind]["accuracy"] for kind in ("zipf", "ngram")} for name, of_task in known.items()}

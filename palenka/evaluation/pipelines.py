@@ -16,7 +16,7 @@ from palenka.config import UserError
 from palenka.evaluation import SHORT_NAMES, AnyTask, pipeline_2024, pipeline_2025, read_any_task
 from palenka.evaluation.checkout import Checkout, Job, Pipeline
 from palenka.evaluation.subjects import Subject, known_result
-from palenka.files import read_json, write_json, write_text
+from palenka.files import make_folder, read_json, write_json, write_text
 from palenka.paths import evaluation_root
 
 PIPELINES = {module.PIPELINE.year: module.PIPELINE for module in (pipeline_2024, pipeline_2025)}
@@ -97,7 +97,7 @@ def _result(checkout: Checkout, subject: Subject, root: Path, task: AnyTask) -> 
     path = subject.results(f"pipeline-{year}") / f"{task.name}.json"
     if known := known_result(path, identity):
         return known
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     log = path.with_suffix(".log")
     print(f"{subject.folder.name}, {task.name}: the {year} pipeline is running; it writes to {log}", flush=True)
     with TemporaryDirectory(prefix="palenka-") as folder:

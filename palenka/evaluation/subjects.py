@@ -10,7 +10,7 @@ import yaml
 
 from palenka.config import UserError
 from palenka.corpus.hub import PREFIX, clear_failures, read_address
-from palenka.files import read_json
+from palenka.files import read_json, replace, sync_tree
 from palenka.paths import ROOT, data_root, runs_root
 from palenka.runs import find_run
 
@@ -123,5 +123,6 @@ def _from_hub(model: str) -> Path:
             snapshot_download(
                 address.repository, revision=address.revision, local_dir=partial, allow_patterns=list(HUB_FILES)
             )
-        partial.rename(folder)
+        sync_tree(partial)
+        replace(partial, folder)
     return folder

@@ -29,7 +29,7 @@ from palenka.evaluation.pipeline_2025 import choice_texts, group
 from palenka.evaluation.pipelines import PIPELINES
 from palenka.evaluation.reading import READING
 from palenka.evaluation.subjects import Subject, results_folder
-from palenka.files import read_json, write_bytes, write_json, write_text
+from palenka.files import make_folder, read_json, write_bytes, write_json, write_text
 from palenka.paths import evaluation_root, runs_root
 
 SIZES = {
@@ -172,7 +172,7 @@ def _write_2025(out: Path, found: Sequence[tuple[AnyTask, Records]]) -> Path:
         folder = model / PIPELINES["2025"].tasks[task.name]
         if isinstance(task, Task):
             folder = folder / task.name
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         predictions = _predictions(task, records) if isinstance(task, Task) else _reading(records)
         write_text(folder / "predictions.json", json.dumps(predictions))
         if isinstance(task, Task):

@@ -14,14 +14,14 @@ def report(runs: list[str], out: Path, convention: str = "2024") -> None:
     Raises:
         UserError: a name is no run, or a result file cannot be read.
     """
+    from palenka.files import make_folder, write_text
     from palenka.report.page import render
     from palenka.report.results import read_runs
     from palenka.report.tables import terminal_text
-    from palenka.runs import write_text
 
     found = read_runs(runs, convention)
     print(terminal_text(found))
     page = render(found)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent)
     write_text(out, page)
     print(f"\nReport: {out}")

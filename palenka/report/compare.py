@@ -20,7 +20,7 @@ from palenka.evaluation.comparison import (
     resampled,
 )
 from palenka.evaluation.subjects import results_folder
-from palenka.files import write_json
+from palenka.files import make_folder, write_json
 from palenka.report.comparison import comparable, task_names, without_seed
 from palenka.report.results import Evaluation, Run, read_evaluated, set_labels
 from palenka.runs import differences, find_run
@@ -110,7 +110,7 @@ def compare(
     found = read_comparison(a, b, tasks, resamples, convention)
     print(terminal_text(found, show_all))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(out.parent)
         write_json(out, content(found))
         print(f"\nIn full: {out}")
 

@@ -1,0 +1,268 @@
+"""Damaged checkpoints: named, passed over for the one before, and never exported."""
+
+import gc
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from killing import Killed, kill_at
+from run_files import outcome, snapshot
+
+import palenka.training
+from palenka.checkpoints import find_damage, write_state
+from palenka.cohort import train, train_cohorts
+from palenka.config import UserError
+from palenka.files import read_json, write_json
+from palenka.plan import Plan, TrainConfig, make_plan
+from palenka.runs import Run
+from palenka.training import Trainer
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
+
+FILES = ("distiller.safetensors", "optimizer.pt", "state.json")
+
+
+def plan_for(name: str = "run", seed: int = 7, **training: Any) -> Plan:
+    values = tiny.train_values(
+        name=name, seed=seed, data={"name": "tiny", "seq_length": 16, "dev_samples": 16, "seed": 1}
+    )
+    values["training"] |= {"max_steps": 5, "eval_steps": 2, "checkpoint_steps": 1, **training}
+    return make_plan(TrainConfig.model_validate(values), "test")
+
+
+def stop_at(step: int, plans: list[Plan]) -> None:
+    """Train until that many steps of all plans together are done, and are checkpointed but for the last."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed) as killed:
+        kill_at(patch, Trainer, "_clip", step)
+        train_cohorts([plans])
+    del killed
+    gc.collect()  # and with it the lock
+
+
+@pytest.fixture(scope="module")
+def trained(prepared_once: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A run stopped with checkpoints 2 (the best), 3 and 4, and what it would have become."""
+    runs = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PALENKA_DATA", str(prepared_once.parent))
+        patch.setenv("PALENKA_RUNS", str(runs))
+        patch.setattr(palenka.training, "learning_rate", spoiling)
+        whole = outcome(train(plan_for("whole")))
+        stop_at(5, [plan_for()])
+    return runs / "run", whole
+
+
+def spoiling(step: int, *others: Any) -> float:
+    """So that the best step is 2."""
+    return 1e-2 if step < 2 else 1.0
+
+
+@pytest.fixture
+def stopped(
+    trained: tuple[Path, dict[str, Any]], prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """A copy of the stopped run, where it can go on."""
+    monkeypatch.setattr(palenka.training, "learning_rate", spoiling)
+    yield Path(shutil.copytree(trained[0], runs_folder / "run"))
+    gc.collect()
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def halve(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def fill_with_nothing(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def lengthen(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"more")
+
+
+def swap(path: Path) -> None:
+    """The file of the checkpoint before."""
+    shutil.copy(path.parent.with_name("checkpoint-3") / path.name, path)
+
+
+DAMAGES: list[Callable[[Path], Any]] = [
+    cut, halve, flip, fill_with_nothing, lengthen, swap, lambda path: path.write_bytes(b""), Path.unlink,
+]  # fmt: skip
+NAMES = ["cut", "half", "a bit", "NUL bytes", "longer", "of another step", "empty", "missing"]
+
+
+def test_the_newest_checkpoints_before(stopped: Path) -> None:
+    run = Run("run", stopped.parent)
+    assert run.checkpoints() == [4, 3, 2]
+    assert [run.verify_checkpoint(step) for step in (4, 3, 2)] == [None] * 3
+    assert read_json(stopped / "checkpoint-4" / "state.json")["progress"]["best_step"] == 2
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", DAMAGES, ids=NAMES)
+def test_a_damaged_checkpoint_is_named_and_passed_over(
+    trained: tuple[Path, dict[str, Any]],
+    stopped: Path,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path], Any],
+    name: str,
+) -> None:
+    damage(stopped / "checkpoint-4" / name)
+    assert outcome(train(plan_for())) == trained[1]
+    said = capsys.readouterr().err
+    assert f"run: warning: {stopped / 'checkpoint-4' / name}: " in said
+    assert "run: goes on from step 3" in said
+
+
+@pytest.mark.parametrize("renamed", [False, True], ids=["empty folder", "another step's name"])
+def test_a_folder_that_is_no_checkpoint_is_passed_over(
+    trained: tuple[Path, dict[str, Any]], stopped: Path, capsys: pytest.CaptureFixture[str], renamed: bool
+) -> None:
+    if renamed:
+        (stopped / "checkpoint-4").rename(stopped / "checkpoint-5")
+    else:
+        (stopped / "checkpoint-5").mkdir()
+        shutil.rmtree(stopped / "checkpoint-4")
+    assert outcome(train(plan_for())) == trained[1]
+    problem = "damaged: of step 4" if renamed else "missing"
+    assert f"{stopped / 'checkpoint-5' / 'state.json'}: {problem}" in capsys.readouterr().err
+
+
+def test_two_damaged_checkpoints_are_passed_over(trained: tuple[Path, dict[str, Any]], stopped: Path) -> None:
+    cut(stopped / "checkpoint-4" / "optimizer.pt")
+    (stopped / "checkpoint-3" / "state.json").unlink()
+    assert outcome(train(plan_for())) == trained[1]
+
+
+def test_without_a_whole_checkpoint_all_are_named_and_nothing_is_removed(stopped: Path) -> None:
+    for step, name in ((4, "optimizer.pt"), (3, "state.json"), (2, "distiller.safetensors")):
+        cut(stopped / f"checkpoint-{step}" / name)
+    before = snapshot(stopped)
+    with pytest.raises(UserError, match="no checkpoint is whole; nothing was removed") as raised:
+        train(plan_for())
+    for path in ("checkpoint-4/optimizer.pt", "checkpoint-3/state.json", "checkpoint-2/distiller.safetensors"):
+        assert f"  {stopped / path}: damaged: " in str(raised.value)
+    rewritten = {"config.yaml", "environment.json", "identity.json"}
+    after = snapshot(stopped)
+    assert {name: after[name] for name in after if name not in rewritten} == {
+        name: before[name] for name in before if name not in rewritten
+    }
+
+
+def test_a_best_checkpoint_that_is_lost_is_told_and_recorded(stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flip(stopped / "checkpoint-2" / "distiller.safetensors")
+    best = read_json(stopped / "checkpoint-4" / "state.json")["progress"]["best_dev"]["cross_entropy"]
+    result = read_json(train(plan_for()) / "result.json")
+    assert result["best_step"] > 2
+    assert result["dev"]["cross_entropy"] > best
+    assert result["lost_best"] == {"step": 2, "cross_entropy": best}
+    said = capsys.readouterr().err
+    assert f"{stopped / 'checkpoint-2' / 'distiller.safetensors'}: damaged" in said
+    assert "the best checkpoint, of step 2 (dev" in said
+
+
+def test_a_best_checkpoint_that_can_be_repeated_is(prepared: Path, runs_folder: Path) -> None:
+    """Behind it the run is whole; but before it too, and from there it comes to the same end."""
+    whole = outcome(train(plan_for("whole", eval_steps=4, max_steps=6)))
+    plan = plan_for(eval_steps=4, max_steps=6)
+    stop_at(6, [plan])
+    run = Run("run", runs_folder)
+    assert run.checkpoints() == [5, 4], "of which 4 is the best"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "drop_checkpoints", lambda self, keep: None)
+        shutil.rmtree(run.path)
+        stop_at(6, [plan])
+    flip(run.checkpoint_path(4) / "distiller.safetensors")
+    assert outcome(train(plan)) == whole
+
+
+def test_a_best_checkpoint_damaged_before_the_export_is_not_exported(
+    prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = outcome(train(plan_for("whole")))
+    finish = Trainer._finish
+
+    def damaged(self: Trainer) -> None:
+        flip(self.run.checkpoint_path(self.progress.best_step or 0) / "distiller.safetensors")
+        finish(self)
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="best checkpoint, so that nothing was ex") as e:
+        patch.setattr(Trainer, "_finish", damaged)
+        train(plan_for())
+    del e
+    gc.collect()
+    run = runs_folder / "run"
+    assert not (run / "model.safetensors").exists()
+    assert not (run / "result.json").exists()
+    assert outcome(train(plan_for())) == whole
+
+
+def test_a_disk_that_does_not_keep_the_best_checkpoint_is_told_before_another_goes(
+    prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = palenka.runs.write_state
+
+    def and_damaged(folder: Path, state: dict[str, Any]) -> None:
+        written(folder, state)
+        if state["progress"]["step"] == 2:
+            flip(folder / "optimizer.pt")
+
+    monkeypatch.setattr(palenka.runs, "write_state", and_damaged)
+    with pytest.raises(UserError, match=r"checkpoint-2/optimizer.pt: damaged.*a moment after it was written"):
+        train(plan_for())
+    assert Run("run", runs_folder).checkpoints() == [2, 1]
+
+
+def test_a_student_of_a_cohort_falls_back_alone(prepared: Path, runs_folder: Path) -> None:
+    names = ("one", "two")
+    whole = [outcome(train(plan_for(f"whole-{name}", seed))) for seed, name in enumerate(names)]
+    plans = [plan_for(name, seed) for seed, name in enumerate(names)]
+    stop_at(10, plans)
+    cut(runs_folder / "two" / "checkpoint-4" / "optimizer.pt")
+    train_cohorts([plans])
+    assert [outcome(runs_folder / name) for name in names] == whole
+
+
+def test_a_checkpoint_without_checksums_is_still_gone_on_from(
+    trained: tuple[Path, dict[str, Any]], stopped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As written by earlier versions."""
+    for step in (2, 3, 4):
+        path = stopped / f"checkpoint-{step}" / "state.json"
+        write_json(path, {key: value for key, value in read_json(path).items() if key not in ("files", "sha256")})
+    assert outcome(train(plan_for())) == trained[1]
+    assert "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", FILES[:2])
+@pytest.mark.parametrize("damage", [cut, lambda path: path.write_bytes(b""), fill_with_nothing])
+def test_a_damaged_one_without_checksums_is_named(stopped: Path, name: str, damage: Callable[[Path], Any]) -> None:
+    path = stopped / "checkpoint-4" / "state.json"
+    write_json(path, {key: value for key, value in read_json(path).items() if key not in ("files", "sha256")})
+    damage(stopped / "checkpoint-4" / name)
+    with pytest.raises(UserError, match="checkpoint-4: cannot be read, remove it to go on without it"):
+        train(plan_for())
+
+
+def test_every_bit_of_a_state_counts(tmp_path: Path) -> None:
+    (tmp_path / "scaler.pt").write_bytes(b"content")
+    write_state(tmp_path, {"progress": {"step": 3, "best_step": None, "seconds": 1.5}})
+    assert find_damage(tmp_path, 3) is None
+    text = (tmp_path / "state.json").read_text()
+    (tmp_path / "state.json").write_text(json.dumps(json.loads(text), indent=1))
+    assert find_damage(tmp_path, 3) is None, "spaces say nothing"
+    (tmp_path / "state.json").write_text(text.replace("1.5", "2.5"))
+    assert find_damage(tmp_path, 3) == f"{tmp_path / 'state.json'}: damaged: its checksum is another"
