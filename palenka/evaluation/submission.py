@@ -112,7 +112,7 @@ def _claim(place: Path, record: Path, subject: Subject) -> None:
             f"{place}: holds predictions already, and no {record.name} says of which model; nothing was overwritten. "
             "Move it away, or give another --out"
         )
-    record.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(record.parent)
     write_json(record, source)
 
 
