@@ -21,6 +21,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from palenka.config import UserError
 from palenka.files import write_text
 
 PAD, BOS, EOS, MASK = SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<mask>")
@@ -135,5 +136,26 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 
 def tokenizer_sha256(folder: Path) -> str:
-    """Hash of what decides ids. Models with the same one share a vocabulary."""
+    """Hash of the file that decides ids."""
     return hashlib.sha256((folder / "tokenizer.json").read_bytes()).hexdigest()
+
+
+def vocabulary_sha256(folder: Path) -> str:
+    """Hash of what decides a text's tokens and their ids; models with the same one share a vocabulary.
+
+    Truncation, padding, the way back to text and tokens added around a text do not: other tools leave theirs in the
+    file, in another order or form of the same values.
+
+    Raises:
+        UserError: no tokenizer can be read there.
+    """
+    path = folder / "tokenizer.json"
+    try:
+        content = json.loads(tokenizers.Tokenizer.from_file(str(path)).to_str())
+    except Exception as error:  # the library raises plain ones
+        raise UserError(f"{path}: holds no readable tokenizer ({error})") from None
+    decisive = {key: content[key] for key in ("model", "normalizer", "pre_tokenizer")}
+    decisive["added_tokens"] = [
+        {key: value for key, value in token.items() if key != "special"} for token in content["added_tokens"]
+    ]
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

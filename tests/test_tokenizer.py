@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer, decoders, normalizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from palenka import tokenizer as palenka_tokenizer
+from palenka.config import UserError
 from palenka.tokenizer import (
     PROBES,
     SPECIAL_TOKENS,
@@ -20,6 +21,7 @@ from palenka.tokenizer import (
     save_tokenizer,
     tokenizer_sha256,
     train_tokenizer,
+    vocabulary_sha256,
 )
 
 TEXT = [
@@ -156,3 +158,50 @@ def test_hash_differs_where_ids_do(tokenizer: PreTrainedTokenizerFast, tmp_path:
     save_tokenizer(tokenizer, tmp_path / "a")
     save_tokenizer(train_tokenizer(iter(TEXT), 300), tmp_path / "b")
     assert tokenizer_sha256(tmp_path / "a") != tokenizer_sha256(tmp_path / "b")
+
+
+def _changed(backend: Tokenizer, folder: Path, change: str) -> str:
+    """The hash of a vocabulary after a change to a copy of the tokenizer that `folder` then holds."""
+    copy = Tokenizer.from_str(backend.to_str())
+    {
+        "nothing": lambda: None,
+        "truncation": lambda: copy.enable_truncation(16),
+        "padding": lambda: copy.enable_padding(length=16),
+        "decoder": lambda: setattr(copy, "decoder", decoders.Fuse()),
+        "post-processor": lambda: setattr(copy, "post_processor", processors.ByteLevel()),
+        "normalizer": lambda: setattr(copy, "normalizer", normalizers.NFC()),
+        "an added token": lambda: copy.add_tokens([AddedToken("goat")]),
+    }[change]()
+    folder.mkdir(exist_ok=True)
+    copy.save(str(folder / "tokenizer.json"))
+    return vocabulary_sha256(folder)
+
+
+@pytest.mark.parametrize("change", ["truncation", "padding", "decoder", "post-processor"])
+def test_what_changes_no_token_changes_no_vocabulary(backend: Tokenizer, tmp_path: Path, change: str) -> None:
+    assert _changed(backend, tmp_path / "a", change) == _changed(backend, tmp_path / "b", "nothing")
+    assert tokenizer_sha256(tmp_path / "a") != tokenizer_sha256(tmp_path / "b")
+
+
+@pytest.mark.parametrize("change", ["normalizer", "an added token"])
+def test_what_changes_tokens_is_another_vocabulary(backend: Tokenizer, tmp_path: Path, change: str) -> None:
+    assert _changed(backend, tmp_path / "a", change) != _changed(backend, tmp_path / "b", "nothing")
+
+
+def test_the_order_and_form_of_a_tokenizers_file_do_not_matter(backend: Tokenizer, tmp_path: Path) -> None:
+    expected = _changed(backend, tmp_path, "nothing")
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    model = content["model"]
+    model["vocab"] = dict(reversed(model["vocab"].items()))
+    model["merges"] = [" ".join(merge) for merge in model["merges"]]  # as tokenizers before 0.20 wrote them
+    (tmp_path / "tokenizer.json").write_text(json.dumps(dict(reversed(content.items()))))
+    assert vocabulary_sha256(tmp_path) == expected
+    model["merges"].reverse()
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    assert vocabulary_sha256(tmp_path) != expected
+
+
+def test_a_damaged_tokenizer_is_named(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text('{"version": "1.0", "model"')
+    with pytest.raises(UserError, match=r"tokenizer.json: holds no readable tokenizer"):
+        vocabulary_sha256(tmp_path)
