@@ -11,6 +11,7 @@ from palenka.cost import flops_per_token
 from palenka.distiller import Distiller
 from palenka.fast_layers import use_fast_layers
 from palenka.hardware import DTYPES, compiler_problem
+from palenka.logits import check_student
 from palenka.models import build_model, load_frozen, model_shape
 from palenka.objectives import Objective, ObjectiveConfig
 from palenka.plan import Plan, TeacherPlan, Workload
@@ -43,13 +44,14 @@ def _random_teacher(teacher: TeacherPlan, work: Workload, device: torch.device) 
 
 def _teachers(work: Workload, models: list[PreTrainedModel]) -> Teachers:
     for model in models:
-        use_fast_layers(model.base_model)  # not the heads, which go through chunks together
-    return Teachers(models, [teacher.shape.share for teacher in work.teachers])
+        use_fast_layers(model, model.base_model)  # not the heads, which go through chunks together
+    return Teachers(models, [teacher.shape.share for teacher in work.teachers], work.model.vocab_size)
 
 
 def build_distiller(work: Workload, teachers: Teachers, device: torch.device) -> Distiller:
     """The student and the objectives with initial weights, in training mode."""
     student = build_model(work.model, work.config.seed, device)
+    check_student(student)
     terms = {name: _build_objective(name, config, work) for name, config in work.config.terms.items()}
     return Distiller(student, teachers, terms).to(device).train()
 

@@ -121,7 +121,7 @@ class Distiller(nn.Module):
         if "mean" in self._teacher_logits:
             of_teachers.append(teachers.mean_logits)
         loss, sums = chunked_loss(
-            [student.head_input()], of_teachers, labels.flatten(), terms, compiled=self._is_compiled
+            [student.student_input()], of_teachers, labels.flatten(), terms, compiled=self._is_compiled
         )
         totals = zip(self._token_terms.values(), sums, strict=True)
         return loss, [total / sizes[term.reduction] for term, total in totals]
@@ -133,5 +133,5 @@ def token_cross_entropy(model: PreTrainedModel, input_ids: Tensor, labels: Tenso
     Returns:
         Sums in nats (batch,), float64; numbers of tokens (batch,).
     """
-    losses = token_losses(run_model(model, input_ids).head_input(), labels.flatten())
+    losses = token_losses(run_model(model, input_ids).student_input(), labels.flatten())
     return losses.double().reshape(labels.shape).sum(dim=1), (labels != IGNORED).sum(dim=1)

@@ -51,6 +51,25 @@ class HeadInput:
         return self.states, self.head.weight, self.head.bias
 
 
+@dataclass(frozen=True)
+class HeadLogits:
+    """States (tokens, width), and any module that turns them into logits; without gradient."""
+
+    states: Tensor
+    head: nn.Module
+
+    def logits(self, rows: slice, dtype: torch.dtype, student: Tensor) -> Tensor:
+        """(rows, vocabulary) in `dtype`, the product in the head's own precision."""
+        logits: Tensor = self.head(self.states[rows])
+        return logits.to(dtype)
+
+
+def teacher_logits(states: Tensor, head: nn.Module) -> Logits:
+    """What a head makes of states (batch, time, width), chunk by chunk."""
+    flat = states.flatten(0, 1)
+    return HeadInput(flat, head) if isinstance(head, nn.Linear) else HeadLogits(flat, head)
+
+
 TokenLoss = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], Tensor]
 """float32 logits of the students and of the teachers, each (tokens, vocabulary), and labels (tokens,) → (tokens,)."""
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, model_validator
-from torch import nn
+from torch import Tensor, nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -29,6 +29,7 @@ from palenka.seeds import seeded
 
 Architecture = Literal["gpt2", "gptj", "llama"]
 PUBLISHED_POSITIONS = 256
+PROBE_TOKENS = 8
 SAFELY: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # no network, no code from a folder
 FROM_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
 SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
@@ -226,10 +227,44 @@ def weights_sha256(folder: Path) -> str:
 
 def model_shape(config: PretrainedConfig) -> ModelShape:
     """The sizes that objectives need."""
+    text = config.get_text_config()
+    heads = getattr(text, "num_attention_heads", None) or 0
     return ModelShape(
-        config.hidden_size, config.num_hidden_layers, config.num_attention_heads, config.vocab_size,
-        head_dim=getattr(config, "head_dim", None),
+        text.hidden_size, text.num_hidden_layers, heads, text.vocab_size, head_dim=getattr(text, "head_dim", None),
     )  # fmt: skip
+
+
+def longest_input(model: PreTrainedModel) -> int | None:
+    """Tokens that a model has positions for; None where any number goes.
+
+    A table of positions with a row for padding (RoBERTa's) begins to count behind it.
+    """
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if positions is None or positions < 1:  # XLNet says -1
+        return None
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    padded = [t.padding_idx + 1 for t in tables if t.num_embeddings == positions and t.padding_idx is not None]
+    is_vocabulary = model.get_input_embeddings().num_embeddings == positions
+    return positions - max(padded[is_vocabulary:], default=0)
+
+
+def probe_tokens(model: PreTrainedModel, entries: int | None = None) -> Tensor:
+    """A few token ids (1, tokens) of the first `entries` (None: of all) that a model can read."""
+    last = (entries or model.get_input_embeddings().num_embeddings) - 1
+    length = min(PROBE_TOKENS, longest_input(model) or PROBE_TOKENS)
+    return torch.linspace(0, last, length, device=model.device).long()[None]
+
+
+def is_close(found: Tensor, expected: Tensor, tolerances: tuple[float, float]) -> bool:
+    """Whether two arrays are the same but for rounding: tolerances of the largest, in float32 and in less."""
+    tolerance = tolerances[expected.dtype != torch.float32]
+    found, expected = found.float(), expected.float()
+    return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
+
+
+def name_of(model: PreTrainedModel) -> str:
+    """What a message calls a model: its folder and architecture."""
+    return f"{model.name_or_path or 'the model'} ({model.config.model_type})"
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
@@ -242,16 +277,28 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
     return {"total": total, "non_embedding": total - sum(vocabulary.values())}
 
 
+def model_without_memory(config: PretrainedConfig) -> PreTrainedModel:
+    """A model of a shape, without its weights.
+
+    Raises:
+        UserError: no causal language model is of this shape.
+    """
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config)
+    except (ValueError, ImportError) as error:
+        message = " ".join(str(error).split())
+        raise UserError(f"no causal language model can be built of a {config.model_type} config: {message}") from None
+
+
 def count_parameters_of(config: PretrainedConfig) -> dict[str, int]:
-    """Parameter counts of a shape, without memory for its weights."""
-    with torch.device("meta"):
-        return count_parameters(AutoModelForCausalLM.from_config(config))
+    """Parameter counts of a shape."""
+    return count_parameters(model_without_memory(config))
 
 
 def count_matrix_weights_of(config: PretrainedConfig) -> dict[str, int]:
     """Weights of a shape that tokens are multiplied with: `body`, and `head`, the vocabulary's, tied or not."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    model = model_without_memory(config)
     layers = [module for module in model.modules() if not isinstance(module, nn.Embedding)]
     matrices = [p for layer in layers for p in layer.parameters(recurse=False) if p.ndim == 2]
     head = model.get_output_embeddings().weight.numel()

@@ -27,7 +27,9 @@ from palenka.integrity import read_prepared
 from palenka.models import (
     ModelConfig,
     count_parameters_of,
+    longest_input,
     model_shape,
+    model_without_memory,
     read_model_config,
     weights_sha256,
 )
@@ -37,7 +39,7 @@ from palenka.paths import ROOT, data_root, evaluation_root, runs_root, signals_r
 from palenka.revisions import EvaluationConfig, RevisionPlan, plan_revisions
 from palenka.runs import find_run
 from palenka.teacher_signal import VERSION, TeacherSignal
-from palenka.tokenizer import load_tokenizer, tokenizer_sha256
+from palenka.tokenizer import load_tokenizer, vocabulary_sha256
 from palenka.tokens import DevWindows, TokenSplit, TrainWindows, WindowConfig
 from palenka.tracking import TrackingConfig, tracking_problems
 
@@ -454,7 +456,7 @@ def _read_vocabulary(data_folder: Path) -> _Vocabulary:
         "vocab_size": prepared["vocab_size"], "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
     }  # fmt: skip
-    return _Vocabulary(token_ids, tokenizer_sha256(data_folder / "tokenizer"))
+    return _Vocabulary(token_ids, vocabulary_sha256(data_folder / "tokenizer"))
 
 
 def _fit_models(config: RunConfig, vocabulary: _Vocabulary, dry_run: bool) -> tuple[Workload, list[str]]:
@@ -557,7 +559,7 @@ def _find_teacher(
 
 
 def _vocabulary_sha256(folder: Path) -> str | None:
-    return tokenizer_sha256(folder) if (folder / "tokenizer.json").exists() else None
+    return vocabulary_sha256(folder) if (folder / "tokenizer.json").exists() else None
 
 
 def find_recipe(run: str) -> Path | None:
@@ -574,15 +576,21 @@ def _recipe_model(recipe: Path) -> ModelConfig:
 def _fit_teacher(
     found: _FoundTeacher, teacher: TeacherConfig, share: float, config: RunConfig, student: PretrainedConfig
 ) -> TeacherPlan:
-    model = found.model
-    if config.data.seq_length > model.max_position_embeddings:
+    longest, sizes = longest_input(model_without_memory(found.model)), model_shape(found.model)
+    if longest is not None and config.data.seq_length > longest:
         raise UserError(
-            f"the teacher {teacher.run!r} reads at most {model.max_position_embeddings} tokens, "
-            f"data.seq_length is {config.data.seq_length}"
+            f"the teacher {teacher.run!r} reads at most {longest} tokens, data.seq_length is {config.data.seq_length}"
         )
-    pairs = layer_pairs(teacher.layer_mapping, model_shape(student), model_shape(model), teacher.run)
-    shape = TeacherShape(**asdict(model_shape(model)), share=share, layer_pairs=pairs)
-    return TeacherPlan(teacher.run, found.folder, model, shape, found.recipe)
+    if sizes.vocab_size < student.vocab_size:
+        raise UserError(
+            f"the teacher {teacher.run!r} has {sizes.vocab_size} embeddings, fewer than the {student.vocab_size} "
+            "entries of its own tokenizer; is its config.json whole?"
+        )
+    pairs = layer_pairs(teacher.layer_mapping, model_shape(student), sizes, teacher.run)
+    known = asdict(sizes) | {"vocab_size": student.vocab_size}  # rows beyond are padding
+    return TeacherPlan(
+        teacher.run, found.folder, found.model, TeacherShape(**known, share=share, layer_pairs=pairs), found.recipe
+    )
 
 
 def layer_pairs(

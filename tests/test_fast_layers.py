@@ -7,20 +7,28 @@ import pytest
 import tiny
 import torch
 from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
 from palenka import fast_layers
-from palenka.fast_layers import SILU, PackedLinear, is_onednn_usable, use_fast_layers
+from palenka.fast_layers import SILU, PackedLinear, is_onednn_usable, replace_layers, use_fast_layers
 
 GPTJ = {
     "architecture": "gptj", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "rotary_dim": 4,
 }  # fmt: skip
-needs_onednn = pytest.mark.skipif(
-    not all(map(is_onednn_usable, fast_layers.PRECISIONS)), reason="this machine or PyTorch has no fast oneDNN products"
-)
+
+
+def skipped_without(*dtypes: torch.dtype) -> pytest.MarkDecorator:
+    usable = all(map(is_onednn_usable, dtypes))
+    return pytest.mark.skipif(not usable, reason="this machine or PyTorch has no fast oneDNN products")
+
+
+needs_onednn = skipped_without(torch.float32)
 CLOSE = {torch.float32: {"atol": 1e-5, "rtol": 1e-5}, torch.bfloat16: {"atol": 0.05, "rtol": 0.02}}
-precisions = pytest.mark.parametrize("dtype", CLOSE, ids=str)
+precisions = pytest.mark.parametrize(
+    "dtype", [pytest.param(dtype, marks=skipped_without(dtype), id=str(dtype)) for dtype in CLOSE]
+)
 
 
 def conv1d(inputs: int, outputs: int) -> Conv1D:
@@ -30,7 +38,6 @@ def conv1d(inputs: int, outputs: int) -> Conv1D:
     return layer
 
 
-@needs_onednn
 @precisions
 @pytest.mark.parametrize("shape", [(40,), (1, 40), (3, 7, 40), (2, 2, 3, 40)], ids=str)
 @pytest.mark.parametrize("layer", [nn.Linear(40, 24), nn.Linear(40, 24, bias=False), conv1d(40, 24)], ids=repr)
@@ -54,7 +61,7 @@ def test_gelu_is_the_same_formula() -> None:
 
 
 def fast_model(model: Any) -> Any:
-    use_fast_layers(model)
+    (use_fast_layers if isinstance(model, PreTrainedModel) else replace_layers)(model)
     return model
 
 
@@ -66,7 +73,6 @@ def linear_layers(model: nn.Module) -> list[nn.Module]:
     return [layer for layer in model.modules() if isinstance(layer, nn.Linear | Conv1D)]
 
 
-@needs_onednn
 @precisions
 @pytest.mark.parametrize("keys", [tiny.GPT2, tiny.LLAMA, GPTJ], ids=["gpt2", "llama", "gptj"])
 @torch.inference_mode()
@@ -90,6 +96,47 @@ def test_the_embedding_of_a_tied_head_stays() -> None:
     assert fast.get_input_embeddings().weight is embedding
     states = torch.randn(3, 24)
     torch.testing.assert_close(fast.get_output_embeddings()(states), states @ embedding.T, atol=1e-5, rtol=1e-5)
+
+
+def mamba(**keys: Any) -> Any:
+    config = AutoConfig.for_model("mamba", hidden_size=16, num_hidden_layers=2, state_size=4, vocab_size=320, **keys)
+    return AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@torch.inference_mode()
+def test_a_model_that_multiplies_a_layers_weight_by_hand_is_left_as_it_is(tied: bool) -> None:
+    plain = mamba(tie_word_embeddings=tied)
+    fast = fast_model(copy.deepcopy(plain))
+    assert list(map(repr, fast.modules())) == list(map(repr, plain.modules()))
+    assert fast.state_dict().keys() == plain.state_dict().keys()
+    assert all(torch.equal(weight, plain.state_dict()[name]) for name, weight in fast.state_dict().items())
+    assert (fast.get_input_embeddings().weight is fast.get_output_embeddings().weight) == tied
+    assert torch.equal(fast(tiny.batch()[0]).logits, plain(tiny.batch()[0]).logits)
+
+
+@needs_onednn
+def test_a_packed_layer_gives_its_weight_back() -> None:
+    for layer in (nn.Linear(40, 24), nn.Linear(40, 24, bias=False), conv1d(40, 24)):
+        unpacked = PackedLinear(layer).unpacked()
+        assert repr(unpacked) == repr(layer)
+        assert unpacked.state_dict().keys() == layer.state_dict().keys()
+        assert all(torch.equal(weight, layer.state_dict()[name]) for name, weight in unpacked.state_dict().items())
+
+
+@needs_onednn
+@torch.inference_mode()
+def test_an_activation_is_fused_only_where_nothing_else_sees_its_input() -> None:
+    class Peeking(type(tiny.model(tiny.LLAMA).model.layers[0].mlp)):  # type: ignore[misc]
+        def forward(self, states: torch.Tensor) -> torch.Tensor:
+            gate = self.gate_proj(states)
+            return self.down_proj((self.act_fn(gate) + gate) * self.up_proj(states))
+
+    model = tiny.model(tiny.LLAMA).eval()
+    for layer in model.model.layers:
+        layer.mlp.__class__ = Peeking
+    plain = copy.deepcopy(model)
+    torch.testing.assert_close(fast_model(model)(tiny.batch()[0]).logits, plain(tiny.batch()[0]).logits)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])

@@ -20,6 +20,7 @@ from palenka.config import UserError
 from palenka.evaluation.items import Choice, Item
 from palenka.evaluation.scoring import load_causal_model, prefix_token, progress
 from palenka.hardware import local_device
+from palenka.models import longest_input
 
 BATCH_SIZE = 64
 
@@ -102,7 +103,7 @@ class MiniconsScorer:
                 f"{self.name}: --scorer minicons: the tokenizer ends a text with a special token, or begins it with "
                 "the one that it pads with, and minicons would score or miscount that; leave --scorer out"
             )
-        positions = getattr(self.scorer.model.config, "max_position_embeddings", None)
+        positions = longest_input(self.scorer.model)
         longest = max(map(len, tokenizer([choice.context + choice.text for choice in choices])["input_ids"])) + 2
         if positions is not None and longest > positions:
             raise UserError(

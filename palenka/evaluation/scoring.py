@@ -32,7 +32,8 @@ from palenka.evaluation.items import Choice, Item
 from palenka.evaluation.token_tree import Inputs, Row, rows_of
 from palenka.fast_layers import use_fast_layers
 from palenka.hardware import local_device
-from palenka.models import SAFELY, load_frozen
+from palenka.logits import vocabulary_head
+from palenka.models import SAFELY, load_frozen, longest_input
 
 IGNORED = -100
 PADDING = 0  # whichever: nothing attends to it
@@ -176,7 +177,7 @@ class Scorer:
     @property
     def max_length(self) -> int | None:
         """The longest input the model has positions for."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        return longest_input(self.model)
 
     @property
     def vocabulary(self) -> int:
@@ -313,9 +314,9 @@ Body = Callable[..., Tensor]
 
 
 def _body_and_head(model: Any) -> tuple[Body, Callable[[Tensor], Tensor]]:
-    """Functions tokens → states and states → logits; the second, the vocabulary layer, is for scored positions only.
+    """Functions tokens → states and states → logits, the second for scored positions only.
 
-    Some architectures do more to their logits than that layer (scale or cap them): those give their logits whole.
+    A model whose logits cannot be taken apart so gives them whole.
     """
 
     def states(inputs: Tensor, **arguments: Tensor) -> Tensor:
@@ -324,13 +325,8 @@ def _body_and_head(model: Any) -> tuple[Body, Callable[[Tensor], Tensor]]:
     def logits(inputs: Tensor, **arguments: Tensor) -> Tensor:
         return model(inputs, use_cache=False, **arguments).logits
 
-    head = model.get_output_embeddings()
-    probe = torch.arange(min(8, model.get_input_embeddings().num_embeddings), device=model.device)[None]
-    with torch.inference_mode():
-        whole = logits(probe)
-        if head is not None and torch.allclose(head(states(probe)), whole, rtol=1e-4, atol=1e-4):
-            return states, head
-    return logits, torch.nn.Identity()
+    head = vocabulary_head(model)
+    return (logits, torch.nn.Identity()) if head is None else (states, head)
 
 
 def _tree_states(body: Body, inputs: Inputs, device: torch.device) -> Tensor:

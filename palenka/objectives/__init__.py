@@ -29,7 +29,7 @@ class ObjectiveConfig(BaseModel):
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Sizes of a model that objectives need to know."""
+    """Sizes of a model that objectives need to know; no attention heads where the architecture has none."""
 
     hidden_size: int
     num_hidden_layers: int
@@ -40,6 +40,8 @@ class ModelShape:
     @property
     def attention_size(self) -> int:
         """Width of queries, keys and values, all heads together: the hidden size, unless heads have their own."""
+        if not self.num_attention_heads:
+            return 0
         return self.num_attention_heads * self.head_dim if self.head_dim else self.hidden_size
 
 
@@ -105,12 +107,12 @@ class States:
     hidden: (batch, time, width) of each layer, numbered as Hugging Face does: 0 = embeddings, last = after the final
         norm; empty where nothing needs them.
     attention: by layer, 1 to the last, those that an objective asked for.
-    head: the model's vocabulary head, (vocabulary, width).
+    head: what makes logits of the last of them; a student's is linear, (vocabulary, width).
     """
 
     hidden: Sequence[Tensor]
     attention: Mapping[int, Attention]
-    head: nn.Linear
+    head: nn.Module
 
 
 class StateObjective(Objective):

@@ -38,6 +38,9 @@ class RelationObjective(StateObjective):
         self.shares = [teacher.share for teacher in teachers]
         self.widths = (student.attention_size, [teacher.attention_size for teacher in teachers])
         self.pairs = chosen_pairs(config.layers, student, teachers)
+        for number, teacher in enumerate(teachers, start=1):
+            if not teacher.num_attention_heads:
+                raise UserError(f"teacher {number} has no attention to compare; leave one of the two out")
         for i, j in (pair for pairs in self.pairs for pair in pairs):
             if not (i and j):
                 raise UserError(f"layer_mapping {[i, j]}: layer 0, the embeddings, has no attention to compare")

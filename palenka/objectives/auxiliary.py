@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from palenka.config import UserError
-from palenka.heads import HeadInput, WeightedTerm, chunked_loss
+from palenka.heads import HeadInput, WeightedTerm, chunked_loss, teacher_logits
 from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
 from palenka.objectives._teachers import (
     Combination,
@@ -90,7 +90,7 @@ class Auxiliary(StateObjective):
             HeadInput(feature.flatten(0, 1), head, lent=not self.config.own_heads)  # type: ignore[arg-type]
             for feature, head in zip(features, heads, strict=True)
         ]
-        teacher_inputs = [HeadInput(teacher.hidden[-1].flatten(0, 1), teacher.head) for teacher in teachers]
+        teacher_inputs = [teacher_logits(teacher.hidden[-1], teacher.head) for teacher in teachers]
         labels = torch.where(mask, 0, IGNORED).flatten()
         # In two steps: gradients of a mean, not of a sum, fit into float16 for any number of tokens.
         mean, _ = chunked_loss(inputs, teacher_inputs, labels, [WeightedTerm(self._token_losses, 1 / len(labels))])
