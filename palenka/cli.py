@@ -6,36 +6,63 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from palenka.config import UserError
 from palenka.paths import ROOT
+from palenka.system_errors import refusal
+from palenka.terminal import prepare_streams
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141  # what a shell reports of a program that was ended so
+BUG = "This is a bug in Palenka. What was written before is whole; please report this with the command and its config."
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """A command line's main(): bad input ends it with a message and exit code 2, without a traceback."""
+    """A command line's main(): what somebody can mend ends it in a message and an exit code, without a traceback.
+
+    Bad input has exit code 2, and what the system refuses those of `system_errors`. Anything else is our own fault, and
+    keeps its traceback.
+    """
 
     @functools.wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> None:
+        prepare_streams()
         try:
             function(*args, **kwargs)
             sys.stdout.flush()
         except UserError as error:
-            rank = os.environ.get("RANK", "0")
-            print(f"error: {error}" if rank == "0" else f"error in process {rank}: {error}", file=sys.stderr)
-            sys.exit(EXIT_BAD_INPUT)
+            _end(str(error), EXIT_BAD_INPUT)
         except BrokenPipeError:  # somebody reads with `head`, and has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             sys.exit(EXIT_BROKEN_PIPE)
         except KeyboardInterrupt:
             print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
+        except Exception as error:
+            found = refusal(error)
+            if found is None:
+                error.add_note(BUG)
+                raise
+            _end(found.message, found.code)
 
     return guarded
+
+
+def _end(message: str, code: int) -> NoReturn:
+    rank = os.environ.get("RANK", "0")
+    print(f"error: {message}" if rank == "0" else f"error in process {rank}: {message}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # the output itself goes to the disk that is full
+        _drop_output()
+    sys.exit(code)
+
+
+def _drop_output() -> None:
+    """Have what is still to be printed go nowhere, lest the interpreter fails over it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def read_arguments(description: str | None, default_config: str | None = None) -> argparse.Namespace:

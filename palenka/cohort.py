@@ -24,7 +24,9 @@ from palenka.display import CohortDisplay
 from palenka.distiller import StepSize
 from palenka.interruption import Interrupted, Interruption
 from palenka.plan import Plan
+from palenka.processes import check_processes
 from palenka.runs import Run
+from palenka.system_errors import noting
 from palenka.tokens import IGNORED
 from palenka.training import Diverged, Trainer
 
@@ -48,10 +50,12 @@ def train_cohorts(cohorts: Iterable[Sequence[Plan]]) -> None:
             when the last one has been trained.
 
     Raises:
-        UserError: a name holds another run, or another process is training it.
+        UserError: a name holds another run, another process is training it, or no launcher started this process with
+            the others that the environment speaks of.
         Interrupted: a signal told this process to stop; the same call goes on from there.
         Diverged: students whose loss is no number any more, now or in an earlier start; all others are finished.
     """
+    check_processes()
     try:
         diverged = [failure for plans in cohorts for failure in _train_together(plans)]
     except Interrupted:
@@ -165,7 +169,7 @@ class Cohort:
             Interrupted: a signal told this process to stop, and each student has left a checkpoint.
         """
         try:
-            with self.interruption:
+            with self.interruption, noting(self._kept):
                 is_at_end = self._run_to_end()
         except BaseException:
             for trainer in self.trainers:
@@ -179,6 +183,10 @@ class Cohort:
         if not is_at_end:
             raise Interrupted
         return self._diverged
+
+    def _kept(self) -> str:
+        first, *others = (trainer.run for trainer in self.trainers)
+        return f"{first.kept}{f'; so do the {len(others)} other students of its cohort' if others else ''}"
 
     def _run_to_end(self) -> bool:
         """False where it was interrupted."""

@@ -1,6 +1,5 @@
 """The schema of a run and the checks across its parts, before any model is built."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -36,6 +35,7 @@ from palenka.models import (
 from palenka.objectives import ModelShape, ObjectiveConfig, TeacherShape, TokenObjective
 from palenka.objectives.logit import Logit
 from palenka.paths import ROOT, data_root, evaluation_root, runs_root, signals_root
+from palenka.processes import process_count
 from palenka.revisions import EvaluationConfig, RevisionPlan, plan_revisions
 from palenka.runs import find_run
 from palenka.teacher_signal import VERSION, TeacherSignal
@@ -462,7 +462,7 @@ def _read_vocabulary(data_folder: Path) -> _Vocabulary:
 def _fit_models(config: RunConfig, vocabulary: _Vocabulary, dry_run: bool) -> tuple[Workload, list[str]]:
     """The models of a run, and what does not fit."""
     model = config.trained_model.hugging_face(vocabulary.token_ids)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = process_count()
     teachers: list[TeacherPlan] = []
     problems = [*_length_problems(config, model), *_batch_problems(config.training, processes)]
     shares = [teacher.weight for teacher in config.teacher_list]

@@ -29,8 +29,9 @@ from palenka.corpus import BOUNDARY, DOMAINS, Effects, clean_text, cleaning, hol
 from palenka.corpus.readers import RawText, RawTexts, find_texts
 from palenka.corpus.rows import TEXT_COLUMN, Columns
 from palenka.data_card import data_card
-from palenka.files import make_folder, replace, sync_tree
+from palenka.files import make_folder, removed_on_error, replace, sync_tree
 from palenka.locks import held
+from palenka.system_errors import noting
 from palenka.tokens import Domain, SplitWriter
 
 VERSION = 1
@@ -78,13 +79,15 @@ def prepare(
         _tell_plain_domains(texts)
         partial = target.with_name(f".{target.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        record = _build(partial, texts, vocab_size, dev_fraction)
-        record = {"name": name, "key": _key(identity), **record, "identity": identity}
-        (partial / "README.md").write_text(data_card(record), encoding="utf-8")
-        record = integrity.sealed(partial, record)
-        _write_json(partial / "prepared.json", record)
-        sync_tree(partial)
-        replace(partial, target)
+        lost = f"{target} was not written, and the same command begins anew"
+        with noting(lambda: lost), removed_on_error(partial):
+            record = _build(partial, texts, vocab_size, dev_fraction)
+            record = {"name": name, "key": _key(identity), **record, "identity": identity}
+            (partial / "README.md").write_text(data_card(record), encoding="utf-8")
+            record = integrity.sealed(partial, record)
+            _write_json(partial / "prepared.json", record)
+            sync_tree(partial)
+            replace(partial, target)
     _print_table(record)
     return target
 

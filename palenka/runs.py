@@ -23,9 +23,21 @@ import yaml
 
 from palenka.checkpoints import find_damage, read_state, write_state
 from palenka.config import UserError
-from palenka.files import make_folder, read_json, replace, sync_file, sync_folder, sync_tree, write_json, write_text
+from palenka.files import (
+    make_folder,
+    named,
+    read_json,
+    removed_on_error,
+    replace,
+    sync_file,
+    sync_folder,
+    sync_tree,
+    write_json,
+    write_text,
+)
 from palenka.locks import lock
 from palenka.paths import ROOT, runs_root
+from palenka.system_errors import noting
 
 CHECKPOINT = "checkpoint-"
 
@@ -132,6 +144,14 @@ class Run:
     def checkpoint_path(self, step: int) -> Path:
         return self.path / f"{CHECKPOINT}{step}"
 
+    @property
+    def kept(self) -> str:
+        """What is left of a training that was broken off, and how it goes on."""
+        steps = self.checkpoints()
+        if not steps:
+            return f"{self.path}: there is no checkpoint yet, and the same command begins anew"
+        return f"{self.path}: the last checkpoint, step {steps[0]}, is kept, and the same command goes on from there"
+
     def checkpoints(self) -> list[int]:
         """Steps of the checkpoints, the newest first, damaged ones too."""
         names = [path.name.removeprefix(CHECKPOINT) for path in self.path.glob(f"{CHECKPOINT}*")]
@@ -225,11 +245,12 @@ class Run:
     def _write_folder(self, final: Path, write: Callable[[Path], None]) -> None:
         temporary = self.path / f".{final.name}.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        write(temporary)
-        sync_tree(temporary)
-        former = self._hide(final) if final.exists() else None
-        replace(temporary, final)
+        with noting(lambda: f"{final} was not written"), removed_on_error(temporary):
+            temporary.mkdir()
+            write(temporary)
+            sync_tree(temporary)
+            former = self._hide(final) if final.exists() else None
+            replace(temporary, final)
         if former:
             shutil.rmtree(former)
 
@@ -242,7 +263,8 @@ class Run:
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        path = self.path / "metrics.jsonl"
+        with named(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def _flush_log(self) -> None:

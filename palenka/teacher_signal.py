@@ -31,9 +31,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from palenka.config import UserError
-from palenka.files import make_folder, read_json, replace, write_json
+from palenka.files import make_folder, read_json, removed_on_error, replace, write_json
 from palenka.locks import held
 from palenka.runs import differences
+from palenka.system_errors import noting
 from palenka.teachers import TeacherPass, Teachers
 
 VERSION = 1
@@ -141,12 +142,15 @@ class TeacherSignal:
     def write_shard(self, shard: int, batches: Iterable[Records]) -> None:
         """Write a shard so that it is either whole or not there."""
         temporary = self.folder / f".{shard:05}.tmp"
-        with temporary.open("wb") as file:
-            for records in batches:
-                file.write(records.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        replace(temporary, self.shard_path(shard))
+        path = self.shard_path(shard)
+        kept = "the shards before it are kept, and the same command goes on from there"
+        with noting(lambda: f"{path} was not written; {kept}"), removed_on_error(temporary):
+            with temporary.open("wb") as file:
+                for records in batches:
+                    file.write(records.tobytes())
+                file.flush()
+                os.fsync(file.fileno())
+            replace(temporary, path)
 
     def read(self, windows: range) -> Records:
         """The records of consecutive windows (windows · seq_length,)."""

@@ -29,7 +29,7 @@ from palenka.display import CohortDisplay, Display
 from palenka.distiller import Distiller, StepSize, token_cross_entropy
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.statistics import Accuracy, task_accuracy
-from palenka.files import read_json, write_json
+from palenka.files import named, read_json, removed_on_error, write_json
 from palenka.integrity import training_files, verify
 from palenka.models import export_model
 from palenka.objectives import TokenObjective
@@ -37,6 +37,7 @@ from palenka.plan import Plan
 from palenka.revisions import revision_name
 from palenka.runs import ResumePoint, Run
 from palenka.seeds import named_seed
+from palenka.system_errors import noting
 from palenka.teachers import TeacherPass, Teachers
 from palenka.tokenizer import load_tokenizer, save_tokenizer
 from palenka.tokens import Domain
@@ -405,9 +406,9 @@ class Trainer:
 
     def _write_state(self, folder: Path) -> None:
         save_model(self.distiller, str(folder / "distiller.safetensors"))
-        torch.save(self.optimizer.state_dict(), folder / "optimizer.pt")
+        _save(self.optimizer.state_dict(), folder / "optimizer.pt")
         if self.accelerator.scaler is not None:
-            torch.save(self.accelerator.scaler.state_dict(), folder / "scaler.pt")
+            _save(self.accelerator.scaler.state_dict(), folder / "scaler.pt")
 
     def resume(self) -> None:
         """Go on from the last whole checkpoint, and forget what was recorded after it."""
@@ -525,8 +526,9 @@ class Trainer:
     def _export(self) -> None:
         folder = self.run.path / ".export.tmp"
         shutil.rmtree(folder, ignore_errors=True)
-        self._write_model(folder)
-        self.run.place(folder)
+        with noting(lambda: f"{self.run.path}: the model was not written"), removed_on_error(folder):
+            self._write_model(folder)
+            self.run.place(folder)
 
     def _write_model(self, folder: Path) -> None:
         """The student as a Hugging Face model folder, without anything the objectives own."""
@@ -550,6 +552,12 @@ class Trainer:
             "seconds": round(seconds, 1),
             "tokens_per_second": round(self.progress.tokens / max(seconds, 1e-9)),
         }
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    """Write a state; given a path, PyTorch does not say what the system refuses."""
+    with named(path), path.open("wb") as file:
+        torch.save(state, file)
 
 
 def summarise_dev(sums: Tensor, domains: list[Domain]) -> dict[str, Any]:

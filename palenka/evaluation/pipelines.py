@@ -18,6 +18,7 @@ from palenka.evaluation.checkout import Checkout, Job, Pipeline
 from palenka.evaluation.subjects import Subject, known_result
 from palenka.files import make_folder, read_json, write_json, write_text
 from palenka.paths import evaluation_root
+from palenka.processes import process_count
 
 PIPELINES = {module.PIPELINE.year: module.PIPELINE for module in (pipeline_2024, pipeline_2025)}
 VERSION = 1
@@ -49,7 +50,7 @@ def evaluate_officially(
         UserError: anything of this that is not there or cannot be used, or the pipeline fails.
     """
     pipeline = PIPELINES[year]
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if process_count() > 1:
         raise UserError(f"the {year} pipeline is run by one process: start it without torchrun or srun")
     named = os.environ.get(pipeline.variable)
     interpreter = python or os.environ.get(f"{pipeline.variable}_PYTHON") or sys.executable
