@@ -20,10 +20,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from palenka.config import UserError
 from palenka.display import CohortDisplay
 from palenka.distiller import StepSize
+from palenka.hardware import local_device, total_memory
 from palenka.interruption import Interrupted, Interruption
-from palenka.plan import Plan
+from palenka.plan import TRAINING_BYTES, Plan
 from palenka.processes import check_processes
 from palenka.runs import Run
 from palenka.system_errors import noting
@@ -80,12 +82,26 @@ def _train_together(plans: Sequence[Plan]) -> list[str]:
         if run.finished and os.environ.get("RANK", "0") == "0":
             print(f"{run.name}: finished already, in {run.path}")
     diverged = [run.diverged for _, run, _ in runs if run.diverged]
-    if unfinished := [given for given in runs if not given[1].finished and not given[1].diverged]:
+    unfinished = [given for given in runs if not given[1].finished and not given[1].diverged]
+    for plan, _, _ in unfinished:
+        _check_memory(plan)
+    if unfinished:
         diverged += Cohort.of(unfinished).run_to_end()
         gc.collect()  # modules that point at themselves: another cohort may need the memory
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return diverged
+
+
+def _check_memory(plan: Plan) -> None:
+    """Refuse a model that no batch size would make fit."""
+    device = local_device()
+    needed, there = TRAINING_BYTES * plan.parameters["total"], total_memory(device)
+    if needed > there:
+        raise UserError(
+            f"{plan.config.name}: {plan.parameters['total']:,} parameters take {needed / 2**30:,.0f} GiB in training, "
+            f"and {device} has {there / 2**30:,.0f} GiB; make the model smaller (hidden_size, num_hidden_layers)"
+        )
 
 
 @dataclass(frozen=True)

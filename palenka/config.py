@@ -6,18 +6,28 @@ file may have `base:` files of its own, which are read into its place.
 """
 
 import difflib
+import itertools
 import re
 import types
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 COMMAND_LINE = "command line"
 MERGE_TAG = "tag:yaml.org,2002:merge"
+
+# Far beyond any configuration that people write, and small enough that whatever is within is read at once.
+MOST_BYTES = 1 << 18
+MOST_DEPTH = 50
+MOST_NODES = 100_000  # with all aliases written out
+MOST_BASES = 1000
+SHOWN = 200  # characters of a wrong value
+
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 class UserError(Exception):
@@ -30,6 +40,7 @@ class Layers:
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.sources: dict[tuple[str, ...], str] = {}
+        self.files = 0  # read so far
 
     def merge(self, values: dict[str, Any], source: str) -> None:
         self.merge_into(self.values, values, source, ())
@@ -60,7 +71,44 @@ class Layers:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key written twice in one mapping, and reads 1e-3 as a number, as YAML 1.2 does."""
+    """SafeLoader that refuses a key written twice in one mapping, and reads 1e-3 as a number, as YAML 1.2 does.
+
+    It also refuses what would take for ever or end in a RecursionError: deep nesting, an alias within what it stands
+    for, and aliases of aliases that come to too much when they are written out.
+    """
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._open: list[str | None] = []  # anchors of the nodes around this one
+        self._sizes: dict[int, int] = {}  # nodes below each node and itself, with aliases written out
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()
+        mark = cast(yaml.Mark, event.start_mark)
+        if isinstance(event, yaml.AliasEvent) and event.anchor in self._open:
+            raise yaml.MarkedYAMLError(problem=f"*{event.anchor} stands within itself", problem_mark=mark)
+        if len(self._open) > MOST_DEPTH:
+            problem = f"nested deeper than {MOST_DEPTH} levels"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+        self._open.append(None if isinstance(event, yaml.AliasEvent) else event.anchor)
+        node = super().compose_node(parent, index)
+        self._open.pop()
+        if isinstance(node, yaml.ScalarNode) and _NO_TEXT.search(node.value):
+            problem = f"a character that no file can hold, in {node.value[:SHOWN]!r}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+        if node is not None and id(node) not in self._sizes:
+            self._sizes[id(node)] = size = 1 + sum(self._sizes[id(child)] for child in _children(node))
+            if size > MOST_NODES:
+                problem = f"more than {MOST_NODES:,} values, with all aliases written out"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+        return node
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        yield from itertools.chain.from_iterable(node.value)
+    elif isinstance(node, yaml.SequenceNode):
+        yield from node.value
 
 
 def _mapping_with_unique_keys(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -81,9 +129,14 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _parse(text: str) -> Any:
+def parse_yaml(text: str) -> Any:
     """The value of a YAML text, in which no two keys share one list or mapping. Raises YAMLError or ValueError."""
-    return _unshared(yaml.load(text, Loader=_Loader))
+    try:
+        return _unshared(yaml.load(text, Loader=_Loader))
+    except (yaml.YAMLError, ValueError):
+        raise
+    except Exception as error:  # what PyYAML makes of `!!bool maybe` or `!!int ""`
+        raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
 def _unshared(value: Any) -> Any:
@@ -95,11 +148,9 @@ def _unshared(value: Any) -> Any:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; raises UserError naming file and line where it is not one."""
     try:
-        values = _parse(path.read_text(encoding="utf-8"))
+        values = parse_yaml(_read_text(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a folder, not a YAML file") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: no UTF-8, or a date that there is not
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if values is None:
@@ -109,11 +160,30 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
+def _read_text(path: Path) -> str:
+    size = path.stat().st_size
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder, not a YAML file")
+    require_file(path)
+    if size > MOST_BYTES:
+        raise UserError(f"{path}: has {size:,} bytes; a configuration has at most {MOST_BYTES:,}")
+    return path.read_text(encoding="utf-8")
+
+
+def require_file(path: Path) -> None:
+    """See that what is there is a regular file: others may never end, or never begin. Raises UserError."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: not a regular file (a pipe, a socket or a device); write it to a file first")
+
+
 def _add_file(layers: Layers, path: Path, chain: tuple[Path, ...] = (), at: tuple[str, ...] = ()) -> None:
     """Merge a file into the mapping at the key path `at`; `chain` leads from the first file to its namer."""
     path = path.resolve()
     if path in chain:
         raise UserError(f"{path}: base files go in a circle: " + " -> ".join(p.name for p in (*chain, path)))
+    layers.files += 1
+    if layers.files > MOST_BASES or len(chain) > MOST_DEPTH:
+        raise UserError(f"{path}: more than {MOST_BASES} base files, or {MOST_DEPTH} of them one behind the other")
     _add_mapping(layers, read_yaml(path), (*chain, path), at)
 
 
@@ -152,11 +222,14 @@ def _short(path: Path) -> str:
 def _add_override(layers: Layers, override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
-        raise UserError(f"{override!r}: expected key.path=value")
+        raise UserError(f"{_shortened(override)}: expected key.path=value")
+    if key.count(".") >= MOST_DEPTH:
+        raise UserError(f"{_shortened(override)}: nested deeper than {MOST_DEPTH} levels")
     try:
-        value = _parse(text)
-    except (yaml.YAMLError, ValueError):
-        raise UserError(f"{override!r}: the value is not valid YAML") from None
+        value = parse_yaml(text)
+    except (yaml.YAMLError, ValueError) as error:
+        reason = getattr(error, "problem", None) or error
+        raise UserError(f"{_shortened(override)}: the value is not valid YAML: {reason}") from None
     *parents, last = key.split(".")
     target: Any = layers.values
     for depth, part in enumerate(parents):
@@ -231,7 +304,16 @@ def _describe(error: Any, layers: Layers, schema: type[BaseModel]) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{place}: {message}"
-    return f"{place}: {message[0].lower()}{message[1:]} (got {error['input']!r})"
+    return f"{place}: {message[0].lower()}{message[1:]} (got {_shortened(error['input'])})"
+
+
+def _shortened(value: Any) -> str:
+    """A value as Python writes it, of reasonable length."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        return "an integer of thousands of digits"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

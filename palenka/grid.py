@@ -7,6 +7,7 @@
 All cells see the same windows in the same order: `data.seed` is one for all of them, the base's `seed` unless given.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -33,6 +34,7 @@ from palenka.training import Diverged
 
 SHORT_LABELS = {"logit": "L", "hidden_state": "H", "seed": "s"}
 CONVENTION = "2024"
+MOST_CELLS = 10_000
 RULE = (
     "Ranked by dev cross-entropy alone, that of plain next tokens; accuracies are shown beside it and choose nothing.\n"
     "± is one standard error over items; each row is one seed."
@@ -73,6 +75,8 @@ class GridSection(BaseModel):
     @field_validator("axes")
     @classmethod
     def _distinct(cls, axes: dict[str, list[int | float]]) -> dict[str, list[int | float]]:
+        if (cells := math.prod(map(len, axes.values()))) > MOST_CELLS:
+            raise ValueError(f"{cells:,} cells, expected at most {MOST_CELLS:,}")
         for key, values in axes.items():
             if not values:
                 raise ValueError(f"{key}: expected at least one value")

@@ -35,9 +35,16 @@ def available_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if not Path("/proc/meminfo").exists():  # no Linux
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return total_memory(device)
     free = _figure(Path("/proc/meminfo"), "MemAvailable:")
     return min([free * 1024, *_left_in_groups()]) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def total_memory(device: torch.device) -> int:
+    """Bytes of a GPU's memory, or of the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _left_in_groups() -> Iterator[int]:

@@ -32,7 +32,11 @@ PUBLISHED_POSITIONS = 256
 PROBE_TOKENS = 8
 SAFELY: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # no network, no code from a folder
 FROM_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
-SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
+SIZES = {
+    "hidden_size": 10**6, "intermediate_size": 10**7, "num_hidden_layers": 1000, "num_attention_heads": 10**5,
+    "max_position_embeddings": 10**8,
+}  # fmt: skip
+"""The most of each, which no machine holds: larger ones are slips, and building their layers would never end."""
 SAME_IN_RELEASE_4 = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False}
 """GPT-2's keys with the values that transformers 4 has, too: its fused attention, the default there, ignores others."""
 NEW_ACTIVATIONS = ("gelu_python_tanh", "hardswish", "sqrtsoftplus", "xielu")  # since 4.51
@@ -76,7 +80,7 @@ class ModelConfig(BaseModel):
     def _key_problems(self) -> Iterator[str]:
         given = self.model_extra or {}
         stored, known = _stored_names(self.architecture), _known_keys(self.architecture)
-        sizes = {stored.get(key, key) for key in SIZES}
+        largest = {stored.get(key, key): size for key, size in SIZES.items()}
         for key in given:
             if key in FROM_TOKENIZER:
                 yield f"{key} comes from the tokenizer; leave it out"
@@ -84,8 +88,8 @@ class ModelConfig(BaseModel):
                 yield f"unknown key {key!r} for architecture {self.architecture!r}{did_you_mean(key, known)}"
             elif stored.get(key, key) != key and stored[key] in given:
                 yield f"{key} and {stored[key]} are two names of one value; leave one out"
-            elif stored.get(key, key) in sizes and isinstance(size := given[key], int) and size < 1:
-                yield f"{key} is {size}, expected at least 1"
+            elif problem := _size_problem(given[key], largest.get(stored.get(key, key))):
+                yield f"{key} is {str(given[key])[:40]}, expected {problem}"
             elif given[key] != SAME_IN_RELEASE_4.get(key, given[key]):
                 yield f"{key} is {given[key]}, which transformers 4 would ignore: leave it out"
             elif key in ("hidden_act", "activation_function") and given[key] in NEW_ACTIVATIONS:
@@ -112,6 +116,12 @@ class ModelConfig(BaseModel):
 def _has_rope(values: dict[str, Any]) -> bool:
     architecture = values.get("architecture")
     return architecture in get_args(Architecture) and rope.PARAMETERS in _known_keys(str(architecture))
+
+
+def _size_problem(size: Any, most: int | None) -> str | None:
+    if most is None or not isinstance(size, int | float):
+        return None
+    return "at least 1" if size < 1 else f"at most {most:,}" if size > most else None
 
 
 def _known_keys(architecture: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Where things lie: the repository, raw corpora, prepared data, runs, teacher signals and evaluation data."""
 
 import os
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,3 +30,19 @@ def signals_root() -> Path:
 def evaluation_root() -> Path:
     """Evaluation items: `PALENKA_EVAL`, by default `evaluation_data/` in the repository."""
     return Path(os.environ.get("PALENKA_EVAL", ROOT / "evaluation_data")).absolute()
+
+
+DATA_NAME = re.compile(r"\w[\w.+-]*(?:/\w[\w.+-]*)*")
+"""Of prepared data."""
+MOST_NAME_BYTES = 200  # file systems take 255, and files beside a folder have its name and more
+MOST_PATH_BYTES = 1000
+
+
+def check_length(name: str) -> None:
+    """See that a name, with / between its parts, can be that of a folder. Raises ValueError."""
+    longest = max(len(os.fsencode(part)) for part in name.split("/"))
+    if longest > MOST_NAME_BYTES or len(os.fsencode(name)) > MOST_PATH_BYTES:
+        raise ValueError(
+            f"{name[:40]}… is too long a name: expected at most {MOST_NAME_BYTES} bytes in each part between /, and "
+            f"{MOST_PATH_BYTES} altogether"
+        )

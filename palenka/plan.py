@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, cast
 
 import torch
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -34,10 +35,10 @@ from palenka.models import (
 )
 from palenka.objectives import ModelShape, ObjectiveConfig, TeacherShape, TokenObjective
 from palenka.objectives.logit import Logit
-from palenka.paths import ROOT, data_root, evaluation_root, runs_root, signals_root
+from palenka.paths import DATA_NAME, ROOT, check_length, data_root, evaluation_root, runs_root, signals_root
 from palenka.processes import process_count
 from palenka.revisions import EvaluationConfig, RevisionPlan, plan_revisions
-from palenka.runs import find_run
+from palenka.runs import RESERVED, find_run
 from palenka.teacher_signal import VERSION, TeacherSignal
 from palenka.tokenizer import load_tokenizer, vocabulary_sha256
 from palenka.tokens import DevWindows, TokenSplit, TrainWindows, WindowConfig
@@ -47,22 +48,50 @@ EVALUATIONS_OF_A_RUN = 10
 UNDECISIVE = ("name", "paths", "tracking", "evaluation")  # sections that change no weight
 USUAL_VOCABULARY = 16_000  # what `prepare` makes unless told otherwise
 
+# Far beyond any training of this laboratory; what is larger is a slip, and would keep a machine busy without a word.
+MOST_AT_ONCE = 1 << 20  # positions of a window, or sequences of a step
+MOST_EPOCHS = 10_000
+MOST_WINDOWS = 10**8  # that a run sees
+LARGEST_SEED = 2**63 - 1
+TRAINING_BYTES = 16  # a parameter's: its value, gradient, and two moments
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def _check_data_name(name: str) -> str:
+    if not DATA_NAME.fullmatch(name):
+        raise ValueError(
+            "expected the name that prepared data was given, of letters, digits and . _ + - (and / between parts), "
+            f"got {name[:100]!r}; the folder that holds such data is paths.data, or PALENKA_DATA"
+        )
+    check_length(name)
+    return name
+
+
+def _check_run_name(name: str) -> str:
+    """Refuse what would be another's file or folder within a run, or the place of models from the hub."""
+    check_length(name)
+    first, *others = name.split("/")
+    for part in [part for part in others if part in RESERVED or part.startswith("checkpoint-")]:
+        raise ValueError(f"{part!r} is what a run has within its own folder; choose another name than {name!r}")
+    if first == "hub":
+        raise ValueError(f"runs/hub/ is for models of the Hugging Face Hub; choose another name than {name!r}")
+    return name
+
+
 class DataConfig(_Section):
     """What text a run sees, and how it is cut into windows."""
 
-    name: str
-    seq_length: int = Field(default=128, ge=8)
+    name: Annotated[str, AfterValidator(_check_data_name)]
+    seq_length: int = Field(default=128, ge=8, le=MOST_AT_ONCE)
     dev_samples: int = Field(default=8192, ge=1)
     fraction: float = Field(default=1.0, gt=0, le=1)
     bos: Literal["window", "document", "none"] = "window"
     crop: Literal["epoch_offset", "random"] = "epoch_offset"
     window_start: Literal["line", "anywhere"] = "line"
-    seed: int | None = Field(default=None, ge=0)
+    seed: int | None = Field(default=None, ge=0, le=LARGEST_SEED)
 
     @property
     def windows(self) -> WindowConfig:
@@ -73,11 +102,11 @@ class TrainingConfig(_Section):
     """Optimisation. `batch_size` is sequences per optimizer step over all processes."""
 
     lr: float = Field(gt=0)
-    batch_size: int = Field(ge=1)
+    batch_size: int = Field(ge=1, le=MOST_AT_ONCE)
     micro_batch_size: int | None = Field(default=None, ge=1)
-    num_epochs: float | None = Field(default=None, gt=0)
-    max_steps: int | None = Field(default=None, ge=1)
-    warmup_steps: int = Field(default=0, ge=0)
+    num_epochs: float | None = Field(default=None, gt=0, le=MOST_EPOCHS)
+    max_steps: int | None = Field(default=None, ge=1, le=MOST_WINDOWS)
+    warmup_steps: int = Field(default=0, ge=0, le=MOST_WINDOWS)
     weight_decay: float = Field(default=0.0, ge=0)
     adam_beta1: float = Field(default=0.9, ge=0, lt=1)
     adam_beta2: float = Field(default=0.999, ge=0, lt=1)
@@ -149,10 +178,12 @@ ObjectiveTerms = _objective_schema()
 class RunConfig(_Section):
     """What every run has."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$")
+    name: Annotated[str, AfterValidator(_check_run_name)] = Field(
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"
+    )
     data: DataConfig
     training: TrainingConfig
-    seed: int = Field(default=42, ge=0)
+    seed: int = Field(default=42, ge=0, le=LARGEST_SEED)
     paths: PathsConfig = PathsConfig()
     tracking: TrackingConfig = TrackingConfig()
     evaluation: EvaluationConfig | None = None
@@ -622,11 +653,24 @@ def layer_pairs(
 
 def _total_steps(training: TrainingConfig, windows: TrainWindows, where: str) -> int:
     if training.max_steps is not None:
+        if training.max_steps * training.batch_size > MOST_WINDOWS:
+            steps = f"{training.max_steps:,} steps of {training.batch_size:,} sequences"
+            raise _too_long(f"{where}: training.max_steps: {steps}", windows)
         return training.max_steps
     assert training.num_epochs is not None
+    if windows.epoch_size(0) * training.num_epochs > MOST_WINDOWS:
+        raise _too_long(f"{where}: training.num_epochs: {training.num_epochs:g} epochs", windows)
     whole, rest = divmod(training.num_epochs, 1)
     count = sum(windows.epoch_size(epoch) for epoch in range(int(whole)))
     count += int(rest * windows.epoch_size(int(whole))) if rest else 0
     if count < training.batch_size:
         raise UserError(f"{where}: {count} windows of text do not fill one batch of {training.batch_size}")
     return count // training.batch_size
+
+
+def _too_long(what: str, windows: TrainWindows) -> UserError:
+    epochs = MOST_WINDOWS / windows.epoch_size(0)
+    return UserError(
+        f"{what} are more than {MOST_WINDOWS:,} windows of text, the most that a run may see; of this data they are "
+        f"{epochs:,.0f} epochs"
+    )

@@ -9,7 +9,6 @@ the part that is held out for dev where no dev text is given.
 
 import hashlib
 import json
-import re
 import shutil
 import sys
 import time
@@ -37,7 +36,6 @@ from palenka.tokens import Domain, SplitWriter
 VERSION = 1
 """To be raised with every change that lets clean text come out as other arrays."""
 
-_NAME = re.compile(r"\w[\w.+-]*(?:/\w[\w.+-]*)*")
 _BATCH_LINES = 4096
 _SECONDS_BETWEEN_LINES = 15
 MANY_DOCUMENTS, SHORT_DOCUMENT = 1000, 100
@@ -96,8 +94,15 @@ def _check_options(dev: str | Path | None, name: str, vocab_size: int, dev_fract
     smallest, largest = tokenizer.SMALLEST_VOCABULARY, tokenizer.LARGEST_VOCABULARY
     if not smallest <= vocab_size <= largest:
         raise UserError(f"--vocab-size {vocab_size}: expected a number from {smallest} to {largest}")
-    if not _NAME.fullmatch(name):
+    if not paths.DATA_NAME.fullmatch(name):
         raise UserError(f"--name {name}: expected letters, digits and . _ + - (and / between parts)")
+    try:
+        paths.check_length(name)
+    except ValueError as error:
+        raise UserError(f"--name {error}") from None
+    for parent in list((paths.data_root() / name).parents)[: name.count("/")]:
+        if (parent / "prepared.json").exists():
+            raise UserError(f"--name {name}: {parent} is prepared data itself, and nothing is put into it")
     if (dev is None) == (dev_fraction is None):
         raise UserError("expected either --dev, a text to measure on, or --dev-fraction, to hold out part of --train")
     if dev_fraction is not None and not 0 < dev_fraction < 1:

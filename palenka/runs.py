@@ -40,15 +40,31 @@ from palenka.paths import ROOT, runs_root
 from palenka.system_errors import noting
 
 CHECKPOINT = "checkpoint-"
+RESERVED = ("evaluation", "revisions", "tensorboard", "wandb")
+"""Folders within a run, beside its checkpoints."""
+PATH_STARTS = ("/", "./", "../", "~")
 
 
 def find_run(name_or_path: str, runs: Path | None = None, base: Path = Path()) -> Path:
     """The folder of a run given by name, or by a path meant from `base` (the current folder).
 
+    What begins with `/`, `./`, `../` or `~` is a path. Anything else is a name, of a run within the folder of runs, or
+    else a path that stays below `base`.
+
     Raises:
         UserError: there is none, with what lies nearby.
     """
     runs = runs or runs_root()
+    if name_or_path.startswith(PATH_STARTS) or name_or_path in (".", ".."):
+        folder = base / os.path.expanduser(name_or_path)  # noqa: PTH111 (Path's raises where there is no such home)
+        if folder.is_dir():
+            return folder
+        raise UserError(f"{name_or_path}: no such folder (meant from {base.absolute()})")
+    if not name_or_path or ".." in Path(name_or_path).parts:
+        raise UserError(
+            f"{name_or_path!r}: neither a run's name, which stays within {runs}, nor a path, which begins with "
+            f"{', '.join(PATH_STARTS)}"
+        )
     for folder in (runs / name_or_path, base / name_or_path):
         if folder.is_dir():
             return folder

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from palenka import slurm
-from palenka.config import UserError
+from palenka.config import UserError, read_yaml
 from palenka.display import clock, columns
 from palenka.files import read_json
 from palenka.paths import runs_root
@@ -83,7 +81,7 @@ def _figures(run: Run, company: int) -> dict[str, str]:
 
 
 def _share_done(folder: Path, record: dict[str, Any]) -> float:
-    training = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["training"]
+    training = read_yaml(folder / "config.yaml")["training"]
     if "max_steps" in training:
         return float(record["step"] / training["max_steps"])
     return float(min(1.0, record["epoch"] / training["num_epochs"]))

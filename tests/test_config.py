@@ -1,5 +1,6 @@
 """Configurations: composition, overrides, and messages that name every problem."""
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -317,3 +318,95 @@ def test_a_baseline_takes_neither_student_nor_teachers(write_config: WriteConfig
     for key in ("student", "teachers", "objective"):
         assert f"{key} (" in message
     assert "model: required, but not given" in message
+
+
+# What would keep a machine busy for ever, or end in a traceback, is refused at once
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+MERGE_BOMB = "a: &a {x: 1}\n" + "".join(
+    f"{name}: &{name} {{<<: [{', '.join([f'*{before}'] * 10)}]}}\n"
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: " + "[" * 5000 + "]" * 5000, "nested deeper than 50 levels"),
+        ("".join(f"{' ' * n}a:\n" for n in range(200)), "nested deeper than 50 levels"),
+        ("tea: &t {minutes: *t}", "*t stands within itself"),
+        ("a: &a [[1], [*a]]", "*a stands within itself"),
+        (BOMB, "more than 100,000 values"),
+        (MERGE_BOMB, "more than 100,000 values"),
+        ("cups: 1" + "0" * 5000, "not valid YAML"),
+        ('name: "\\ud800"', "a character that no file can hold"),
+        ('name: "a\\0b"', "a character that no file can hold"),
+        ("cups: !!bool perhaps", "not valid YAML"),
+        ('cups: !!int ""', "not valid YAML"),
+        ("# " + "x" * 300_000, "a configuration has at most 262,144"),
+    ],
+    ids=["flow", "block", "cycle", "cycle in a list", "bomb", "merges", "digits", "surrogate", "NUL", "bool", "int"]
+    + ["size"],
+)
+def test_yaml_without_bounds_is_refused(write_config: WriteConfig, text: str, expected: str) -> None:
+    path = write_config({})
+    path.write_text(text)
+    message = problems(path, [])
+    assert expected in message and str(path) in message
+    assert len(message) < 1000
+
+
+def test_an_alias_that_is_used_twice_is_fine(write_config: WriteConfig) -> None:
+    path = write_config({})
+    path.write_text("a: &t {minutes: 3}\nb: *t\nc: {<<: *t, more: 1}\n")
+    assert read_yaml(path) == {"a": {"minutes": 3}, "b": {"minutes": 3}, "c": {"minutes": 3, "more": 1}}
+
+
+def test_base_files_that_multiply_are_refused(tmp_path: Path) -> None:
+    for number in range(12):
+        (tmp_path / f"{number}.yaml").write_text(f"base: [{', '.join([f'{number + 1}.yaml'] * 10)}]")
+    (tmp_path / "12.yaml").write_text("cups: 1")
+    assert "more than 1000 base files" in problems(tmp_path / "0.yaml", [])
+
+
+def test_an_override_has_bounds_too(write_config: WriteConfig) -> None:
+    path = write_config({})
+    for override in (".".join("a" * 5000) + "=1", "cups=" + "[" * 5000, "cups=1" + "0" * 5000, "x" * 5000):
+        assert len(problems(path, [override])) < 1000
+
+
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    assert "not a regular file" in problems(tmp_path / "pipe.yaml", [])
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("training={lr: 1, batch_size: 8, max_steps: null, num_epochs: 1e9}", "less than or equal to 10000"),
+        ("training.max_steps=1000000000000", "less than or equal to 100000000"),
+        ("training.batch_size=1000000000", "less than or equal to 1048576"),
+        ("data.seq_length=1000000000", "less than or equal to 1048576"),
+        ("training.lr=1e400", "finite number"),
+        ("seed=1" + "0" * 4000, "less than or equal to 9223372036854775807"),
+        ("training.batch_size=1" + "0" * 4000, "training.batch_size"),
+        ("student.num_hidden_layers=1000000000", "num_hidden_layers is 1000000000, expected at most 1,000"),
+        ("student.num_hidden_layers=1" + "0" * 4000, "expected at most 1,000"),
+        ("student.hidden_size=1e12", "hidden_size is 1000000000000.0, expected at most 1,000,000"),
+        ("student.max_position_embeddings=1000000000000", "expected at most 100,000,000"),
+        ("name=" + "x" * 5000, "is too long a name: expected at most 200 bytes"),
+        ("name=" + "/".join(["x" * 100] * 20), "1000 altogether"),
+        ("name=kd/evaluation", "'evaluation' is what a run has within its own folder"),
+        ("name=kd/checkpoint-8", "'checkpoint-8' is what a run has within its own folder"),
+        ("name=hub/gpt2", "runs/hub/ is for models of the Hugging Face Hub"),
+        ("data.name=../other", "the folder that holds such data is paths.data"),
+        ("data.name=/etc", "expected the name that prepared data was given"),
+        ("data.name=" + "x" * 5000, "is too long a name"),
+    ],
+)
+def test_absurd_values_are_refused(write_config: WriteConfig, override: str, expected: str) -> None:
+    message = problems(write_config(tiny.distill_values()), [override], DistillConfig)
+    assert expected in message
+    assert len(message) < 1000

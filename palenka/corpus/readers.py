@@ -19,7 +19,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from palenka.config import UserError
+from palenka.config import UserError, require_file
 from palenka.corpus import hub
 from palenka.corpus.rows import SUFFIXES, Columns, Row, Rows, read_dataset, read_row_file, row_lines, safe_name, survey
 
@@ -60,6 +60,7 @@ def find_texts(source: str | Path, split: str, columns: Columns) -> RawTexts:
         return _file_texts(_files_in(path, split), columns)
     if not path.exists():
         raise UserError(f"{path}: no such folder or file (--{split})")
+    require_file(path)
     if not hub.DOMAIN_FILE.fullmatch(path.name) and path.suffix not in (".txt", *SUFFIXES):
         raise UserError(f"{path}: expected a .txt, .jsonl or .parquet file, or a folder (--{split})")
     return _file_texts([path], columns)
@@ -72,7 +73,10 @@ def domain_of(path: Path) -> str:
 
 
 def _files_in(folder: Path, split: str) -> list[Path]:
-    files = [path for path in sorted(folder.iterdir()) if path.is_file() and not _NO_TEXT.fullmatch(path.name)]
+    entries = [path for path in sorted(folder.iterdir()) if not path.is_dir() and not _NO_TEXT.fullmatch(path.name)]
+    for path in entries:
+        require_file(path)
+    files = [path for path in entries if path.is_file()]
     named = {path: found[2] for path in files if (found := hub.DOMAIN_FILE.fullmatch(path.name))}
     strangers = [path for path in files if path not in named and (named or path.suffix not in (".txt", *SUFFIXES))]
     if strangers:

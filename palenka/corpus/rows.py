@@ -111,7 +111,7 @@ def _read_jsonl(path: Path, columns: Columns) -> Iterator[tuple[str, Mapping[str
                 values = json.loads(line.strip())
             except json.JSONDecodeError as error:
                 raise UserError(f"{where}, column {error.colno}: not valid JSON ({error.msg})") from None
-            except (UnicodeDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"{where}: not valid JSON ({error})") from None
             if not isinstance(values, dict):
                 raise UserError(f"{where}: expected an object with named columns, found {type(values).__name__}")

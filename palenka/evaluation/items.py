@@ -15,15 +15,17 @@ but for entity tracking, where the number of operations makes subtasks too. The 
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from palenka.config import UserError
+from palenka.config import UserError, require_file
 
 LABELS = {"phenomenon": "linguistics_term", "field": "field"}
+_SURROGATE = re.compile("[\ud800-\udfff]")
 SPELLINGS = {"syntax_semantics": "syntax/semantics"}  # BLiMP has both
 
 
@@ -89,6 +91,7 @@ def read_task(folder: Path) -> Task:
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(1-based line number, record) of each line."""
+    require_file(path)
     lines = path.read_bytes().split(b"\n")
     if lines[-1] == b"":
         lines.pop()
@@ -97,7 +100,7 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line.decode("utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}, line {number}: not a JSON object on one line ({error})") from None
         if not isinstance(record, dict):
             raise UserError(f"{path}, line {number}: expected a JSON object, found {line[:40]!r}")
@@ -121,16 +124,24 @@ class _Line:
         return UserError(f"{self.place}: {key!r} {found}; expected {expected}")
 
     def text(self, key: str) -> str:
-        value = self.record.get(key)
-        if not isinstance(value, str) or not value.strip():
-            raise self.problem(key, "a text")
-        return value
+        return self._checked(key, self.record.get(key))
 
     def texts(self, key: str) -> list[str]:
         values = self.record.get(key)
         if not isinstance(values, list) or len(values) < 2 or not all(isinstance(v, str) and v.strip() for v in values):
             raise self.problem(key, "a list of two or more texts")
-        return values
+        return [self._checked(key, value) for value in values]
+
+    def _checked(self, key: str, value: Any) -> str:
+        """A text with something in it, and no half of a surrogate pair, which JSON can write and UTF-8 cannot."""
+        if not isinstance(value, str) or not value.strip():
+            raise self.problem(key, "a text")
+        if found := _SURROGATE.search(value):
+            raise UserError(
+                f"{self.place}: {key!r} holds {found[0]!a}, half of a surrogate pair, which is no character; "
+                "expected both halves, or the character itself"
+            )
+        return value
 
     def number_in(self, key: str, low: float, high: float) -> float:
         value = self.record.get(key)

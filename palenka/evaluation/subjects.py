@@ -6,9 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from palenka.config import UserError
+from palenka.config import UserError, read_yaml
 from palenka.corpus.hub import PREFIX, clear_failures, read_address
 from palenka.files import read_json, replace, sync_tree
 from palenka.paths import ROOT, data_root, runs_root
@@ -42,7 +40,7 @@ class Subject:
             if not list(folder.glob(pattern)):
                 raise UserError(f"{folder}: no model to evaluate: there is no {pattern} (is the run finished?)")
         path = folder / "config.yaml"
-        config = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
+        config = read_yaml(path) if path.exists() else {}
         return cls(folder, config, _prepared_data(config))
 
     @cached_property

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from palenka.config import UserError
+from palenka.config import UserError, parse_yaml, require_file
 from palenka.evaluation.comparison import Outcomes
 from palenka.evaluation.subjects import results_folder
 from palenka.runs import find_run
@@ -307,6 +307,7 @@ def common_folder(names: list[str]) -> str:
 
 
 def _read_text(path: Path) -> str:
+    require_file(path)
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -318,8 +319,8 @@ def _read_text(path: Path) -> str:
 def _read_yaml(path: Path) -> tuple[str, dict[str, Any]]:
     text = _read_text(path)
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content = parse_yaml(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{path}: not valid YAML ({error})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no mapping; expected the resolved config of a run")
@@ -343,7 +344,7 @@ def _read_object(path: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object")
@@ -359,7 +360,7 @@ def _read_metrics(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             records.append(json.loads(line))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             if number < len(lines):
                 raise UserError(f"{path}, line {number}: not valid JSON ({error})") from error
     return records
