@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from palenka.corpus import DOMAINS
+from palenka.corpus.effects import NO_TEXT, NOTEWORTHY, spoken
 from palenka.tokenizer import SPECIAL_TOKENS
 
 NOT_KNOWN = "not known to Palenka: look at your source"
@@ -105,18 +106,30 @@ def _licences(record: dict[str, Any]) -> str:
 
 
 def _cleaning(record: dict[str, Any]) -> str:
-    rows = ["| split | domain | rules | lines | dropped | changed | bytes before | bytes after |"]
-    rows.append("|---|---|---|" + "---:|" * 5)
+    rows = ["| split | domain | rules | lines | dropped | changed | bytes before | bytes after | text removed |"]
+    rows.append("|---|---|---|" + "---:|" * 6)
     for split, sizes in record["splits"].items():
         for name, domain in sizes["domains"].items():
             if effects := domain.get("effects"):
                 keys = ("lines", "dropped", "changed", "bytes_in", "bytes_out")
                 numbers = " | ".join(f"{effects[key]:,}" for key in keys)
-                rows.append(f"| {split} | {name} | {domain['cleaner']} | {numbers} |")
-    note = "Lines without any text are dropped, without counting blank ones and headers."
+                rows.append(f"| {split} | {name} | {domain['cleaner']} | {numbers} | {_removed(effects)} |")
+    note = (
+        "Lines without any text are dropped, without counting blank ones and headers. Text removed is a share of the "
+        "bytes before, without blank lines, headers, spaces and entities (`&amp;`) that were decoded; "
+        f"from {100 * NOTEWORTHY:g} % on with the rule that took most of it. `prepared.json` has each rule's bytes."
+    )
     if record["dev_fraction"] is not None:
         note += " What was held out was cleaned with the rest, and is counted there."
     return "## Cleaning\n\n" + "\n".join(rows) + f"\n\n{note}"
+
+
+def _removed(effects: dict[str, Any]) -> str:
+    share = f"{100 * effects['share']:.1f} %"
+    if effects["share"] < NOTEWORTHY:
+        return share
+    taken = {rule: size for rule, size in effects["removed"].items() if rule not in NO_TEXT}
+    return f"{share}, mostly {spoken(max(taken, key=taken.__getitem__))}"
 
 
 def _tokenizer(record: dict[str, Any]) -> str:

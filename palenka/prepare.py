@@ -13,7 +13,6 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -202,6 +201,8 @@ def _clean_split(folder: Path, split: str, texts: RawTexts, dev_fraction: float 
         if not effects[domain].documents:
             raise UserError(f"{text.where}: nothing is left of its text after cleaning")
         _tell_short_documents(split, domain, effects[domain])
+        if told := effects[domain].told():
+            _say(f"{split}/{domain} ({text.where}): {told}")
     return effects
 
 
@@ -285,7 +286,7 @@ def _record_split(domains: list[Domain], texts: RawTexts, effects: dict[str, Eff
             **_sizes([domain]),
             "cleaner": cleaning.cleaner_name(domain.name),
             "files": texts[domain.name].files,
-            **({"effects": asdict(effects[domain.name])} if effects else {"held_out": True}),
+            **({"effects": effects[domain.name].record()} if effects else {"held_out": True}),
         }
     return {**_sizes(domains), "domains": records}
 
@@ -304,14 +305,15 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def _print_table(record: dict[str, Any]) -> None:
-    columns = ("documents", "words", "tokens", "tokens/word", "bytes")
+    columns = ("documents", "words", "tokens", "tokens/word", "bytes", "removed")
     print(f"\n{record['name']}: vocabulary of {record['vocab_size']:,} entries\n")
     print(f"{'':24}" + "".join(f"{column:>14}" for column in columns))
     for split, sizes in record["splits"].items():
         for name, row in [*sizes["domains"].items(), ("total", sizes)]:
             values = [f"{row[key]:,}" for key in ("documents", "words", "tokens")]
             values += [f"{row['tokens'] / max(row['words'], 1):.3f}", f"{row['bytes']:,}"]
-            print(f"{split + ' ' + name:24}" + "".join(f"{value:>14}" for value in values))
+            values.append(f"{100 * row['effects']['share']:.1f} %" if "effects" in row else "")
+            print((f"{split + ' ' + name:24}" + "".join(f"{value:>14}" for value in values)).rstrip())
     strangers = set(record["splits"]["dev"]["domains"]) - set(record["splits"]["train"]["domains"])
     if strangers:
         print(f"\nNot in the training text: {', '.join(sorted(strangers))}")

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palenka.corpus import BOUNDARY, DOMAINS, Effects, clean_text
-from palenka.corpus.cleaning import PLAIN, clean_line, cleaner_name, join_turns
+from palenka.corpus.cleaning import PLAIN, RULES, clean_line, cleaner_name, join_turns
+from palenka.corpus.documents import ROW_END
+from palenka.corpus.effects import NO_TEXT
 
 # Raw line -> clean lines. A changed expectation here means that cleaning.VERSION has to be raised.
 EXAMPLES: dict[str, list[tuple[str, list[str]]]] = {
@@ -55,6 +57,7 @@ EXAMPLES: dict[str, list[tuple[str, list[str]]]] = {
         ("*CHI:\ta jack+in+the+box!", ["CHI: a jack-in-the-box!"]),
         ("*MOT:\tlook ⌈at that⌉.", ["MOT: look at that."]),
         ("*CHI:\tgo ↫b-b↫boat.", ["CHI: go boat."]),
+        ("*CHI:\tgo. %add: MOT *MOT:\tto [points *CHI: bed.", ["CHI: go.", "MOT: to", "CHI: bed."]),
         ('*MOT:\t" come in.', ['MOT: "come in."']),
         ('*MOT:\t" come in. "', ['MOT: "come in."']),
         ("*JO:\tnow you! *R: me?", ["JO: now you!", "R: me?"]),
@@ -151,6 +154,7 @@ EXAMPLES: dict[str, list[tuple[str, list[str]]]] = {
         ("B:\tand, uh, .", ["B: and, uh."]),
         ("A:\tThat is so. *listen", ["A: That is so."]),
         ("A:\twe eat *sp:gnocchis all day", ["A: we eat all day"]),
+        ("A:\tThat is so. *listen B:\tYes.", ["A: That is so. B: Yes."]),
     ],
     "wikipedia": [
         ("A [[bee]] of the [[family (biology)|family]] flies [3].", ["A bee of the family flies."]),
@@ -190,7 +194,7 @@ def test_every_domain_has_examples() -> None:
 
 def test_sentences_over_several_lines_are_joined_for_the_same_speaker_only() -> None:
     lines = ["A: You too,", "A: and thanks.", "A: Well", "B: right", "B: so I hear", "B: We go", "", "B: on"]
-    assert list(join_turns(lines)) == [
+    assert list(join_turns(lines, Effects())) == [
         "A: You too, and thanks.",
         "A: Well",
         "B: right so I hear",
@@ -229,6 +233,91 @@ def test_plain_text_keeps_every_word_in_order(lines: list[list[str]], domain: st
     raw = [" ".join(line).capitalize() + " .\n" for line in lines]
     clean = [line for line in clean_text(domain, raw, Effects()) if line != BOUNDARY]
     assert clean == [line.replace(" .\n", ".") for line in raw]
+
+
+TALE = "Once there was a fox who lived in the wood near the old mill. " * 100
+MARKS = {
+    "aochildes": ["<", "<!--", "http://www.a.org"],
+    "bnc_spoken": ["<b", "<!-- -- >"],
+    "cbt": ["_BOOK_TITLE_ :", "-LCB- Picture", "[ Illustration"],
+    "childes": ["*MOT:\tYes. %add: CHI", "*MOT:\t[points", "= = = a/b.cha", "↫", "&=", "@"],
+    "children_stories": ["[Footnote 1:", "Transcriber's Note:"],
+    "gutenberg": [
+        "END OF THE PROJECT GUTENBERG EBOOK", "Transcriber's Notes", "Produced by Ann Onymous", "[Illustration: A",
+        "E-text prepared by A and the Proofreading Team (This book is", "<a", "=", "~", "+",
+    ],
+    "open_subtitles": ["Subtitles by Ann", "Look at www.a.org", "(door", "[MUSIC", "{\\pos(1", "{\\she says"],
+    "qed": ["Translated by Ann", "00:00:01,000 --> 00:00:04,074", "(Laughter", "[Music"],
+    "simple_wiki": ["<ref name=a>", "<ref", "<math>", "<div", "Category:Foxes", "#REDIRECT", "<!--", "(", "{|"],
+    "simple_wikipedia": ["File:Fox.jpg", "= = = Fox"],
+    "switchboard": ["A:\tThat is so. *listen", "B:\t*sp:"],
+    "wikipedia": ["[[File:Fox.jpg|thumb|", "[[", "[[Fox|"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("domain", "mark"), [(domain, mark) for domain, marks in MARKS.items() for mark in marks])
+@pytest.mark.parametrize("closing", ["", "]", "]]", ")", "}", ">", "-->", "</ref>", " = = ="])
+def test_a_text_on_one_line_is_not_eaten(domain: str, mark: str, closing: str) -> None:
+    """Whatever opens or closes in it: none of the tale's 1,400 words is lost."""
+    clean = list(clean_text(domain, [f"It ended. {TALE}{mark} {TALE}{closing}\n"], Effects()))
+    assert "".join(clean).count("who lived in the wood near the old mill") == 200
+    clean = list(clean_text(domain, [f"{mark} {TALE}{closing}\n"], Effects()))
+    assert "".join(clean).count("who lived in the wood near the old mill") == 100
+
+
+@pytest.mark.parametrize("domain", [*DOMAINS, "mine"])
+@pytest.mark.parametrize("piece", ["a", "= ", "-", ", ", '"', "a-", "I", "(", "[ ", "<", "1", "\ufffd "])
+def test_long_lines_of_one_character_are_cleaned_in_passing(domain: str, piece: str) -> None:
+    """A rule whose time grows with the square of a line's length would take hours over these."""
+    effects = Effects()
+    list(clean_text(domain, [piece * 100_000 + "x\n"], effects))
+    assert effects.bytes_in == effects.bytes_out + sum(effects.removed.values())
+
+
+pieces_of_raw_text = st.sampled_from(
+    [
+        *"[](){}<>&;.,:?!*_=+-~#|\"'\ufffd\t\u00a0 aIl", "word ", "É", "the fox ran. ", "*MOT:\t", "%add: ", "xxx ",
+        "&amp;lt;", "´", "A:\t", "B:\t", "bye.", "= = = T = = =", "[Illustration: x]", "[[a|b]]", "<ref>r</ref>",
+        "http://a.b ", "Subtitles by ", "♪", "\u200b", "\u2028", "\x0c", "\ufeff", "12||3", "TOM: RUN!", " - Yes.",
+    ]
+)  # fmt: skip
+line_ends = st.sampled_from(["\n", "\r\n", "\r", ""])
+raw_lines = st.lists(
+    st.tuples(st.lists(pieces_of_raw_text, max_size=8).map("".join), line_ends).map("".join), max_size=12
+)
+
+
+@settings(deadline=None)
+@given(lines=raw_lines, domain=st.sampled_from([*DOMAINS, "mine"]), rows=st.booleans())
+def test_every_byte_is_kept_or_accounted_for(lines: list[str], domain: str, rows: bool) -> None:
+    effects = Effects()
+    clean = list(
+        clean_text(domain, [part for line in lines for part in ([line, ROW_END] if rows else [line])], effects)
+    )
+    assert effects.bytes_in == sum(len(line.encode()) for line in lines if line != ROW_END)
+    assert effects.bytes_out == sum(len(line.encode()) + 1 for line in clean if line != BOUNDARY)
+    assert effects.bytes_in == effects.bytes_out + sum(effects.removed.values())
+    assert set(effects.removed) <= NO_TEXT | {rule.__name__ for rule in RULES.get(domain, RULES["qed"])} | {
+        "lines_without_words", "repeated_speakers",
+    }  # fmt: skip
+
+
+def test_what_a_rule_took_is_counted_under_its_name() -> None:
+    effects = Effects()
+    raw = ["*MOT:\tlook [points to the ball] there.\r\n", "\n", "*CHI:\t[laughs].\n"]
+    assert list(clean_text("childes", raw, effects)) == ["MOT: look there."]
+    assert effects.removed == {
+        "bracketed_comments": len("[pointstotheball]") + len("[laughs]"),
+        "speaker_marks": 2,
+        "lines_without_words": len("CHI:.\n"),
+        "spaces": 3 + 1 + 1,
+        "line_ends": 1,
+        "blank_lines_and_headers": 1,
+    }
+    assert effects.examples["bracketed_comments"] == "[points to the ball]"
+    assert list(effects.shares) == ["bracketed_comments", "lines_without_words", "speaker_marks"]
+    assert effects.share == pytest.approx((25 + 2 + 6) / sum(map(len, raw)))
+    assert "examples" not in effects.record() and effects.record()["removed"] == effects.removed
 
 
 @pytest.mark.skipif("PALENKA_SHARED_DATA" not in os.environ, reason="PALENKA_SHARED_DATA is not set")

@@ -122,7 +122,9 @@ def test_a_row_is_a_document_in_every_domain(domain: str) -> None:
     effects = Effects()
     clean = list(clean_text(domain, ["One.", "Two.", ROW_END, "Three.", ROW_END, ROW_END, "Four.", ROW_END], effects))
     assert clean == ["One.", "Two.", BOUNDARY, "Three.", BOUNDARY, "Four."]
-    assert effects == Effects(lines=4, documents=3, bytes_in=19, bytes_out=23)
+    assert effects == Effects(
+        lines=4, documents=3, bytes_in=19, bytes_out=23, removed={"line_ends": -4, "blank_lines_and_headers": 0}
+    )
 
 
 CALL = "A:\tSo long then.\nB:\tBye-bye.\nA:\tBye.\n"
@@ -191,5 +193,9 @@ def test_effects_are_counted() -> None:
     effects = Effects()
     assert list(clean_text("childes", raw, effects)) == ["MOT: hello.", "", "an unchanged line."]
     assert effects == Effects(
-        lines=5, dropped=1, changed=1, documents=2, bytes_in=sum(map(len, raw)), bytes_out=12 + 19
-    )
+        lines=5, dropped=1, changed=1, documents=2, bytes_in=sum(map(len, raw)), bytes_out=12 + 19,
+        removed={
+            "blank_lines_and_headers": len(raw[0]) + 1, "spaces": 1, "bracketed_comments": 9, "lines_without_words": 6,
+            "speaker_marks": 2,
+        },
+    )  # fmt: skip

@@ -98,6 +98,29 @@ def test_the_record_agrees_with_what_is_there(raw: Path) -> None:
     assert childes["effects"]["lines"] == 7 and childes["effects"]["dropped"] == 1
 
 
+def test_a_text_on_one_line_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closing line in the middle of a book without line breaks once took all that followed."""
+    monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "data"))
+    book = "The goat met a wolf. " * 200 + "End of the Project Gutenberg EBook of Goats " + "A tale of a hen. " * 1000
+    (tmp_path / "gutenberg.train").write_text(book + "\n")
+    (tmp_path / "gutenberg.dev").write_text("The goat met a wolf.\n")
+    folder = prepare(tmp_path / "gutenberg.train", tmp_path / "gutenberg.dev", None, "small", VOCABULARY)
+    assert (folder / "text" / "train" / "gutenberg.txt").read_text() == book.strip() + "\n"
+
+
+def test_what_cleaning_removed_is_told_from_a_twentieth_on(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (raw / "train" / "childes.train").write_text("*MOT:\twhere is it? [points to the ball]\n" * 10)
+    (raw / "train" / "switchboard.train").write_text("A:\tI see it over there, by the door, which was open all day long, I think. *y\n" * 20)
+    effects = json.loads((run(raw) / "prepared.json").read_text())["splits"]["train"]["domains"]["childes"]["effects"]
+    told = capsys.readouterr()
+    share = (170 + 10) / 400
+    assert effects["share"] == round(share, 4) and effects["removed"]["bracketed_comments"] == 170
+    assert f"train/childes (childes.train): cleaning removed {100 * share:.1f} % of the text" in told.err
+    assert "42.5 % bracketed comments, such as: [points to the ball]" in told.err
+    assert re.search(rf"train childes .* {100 * share:.1f} %", told.out)
+    assert "train/switchboard (" not in told.err
+
+
 def test_the_same_content_is_prepared_once(
     raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

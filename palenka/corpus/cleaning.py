@@ -1,4 +1,8 @@
-"""Cleaning, line by line: one function per domain takes a raw line and gives the clean one.
+"""Cleaning, line by line: the rules of a domain, one after another, make the clean line of a raw one.
+
+A rule is a function that takes something out of a line, or repairs it; its name says what, in records and messages too.
+None takes more than what it is for plausibly spans: a text may stand on one line, and a rule that reached for the end
+of it would take all. Where a line's end, or a closing bracket, is further away than in any real text, the text stays.
 
 A clean line is plain text with single spaces. It may come back as several lines (turns that stood in one), or empty:
 nothing in it was text. What cannot be told apart is left as it is; each function says what that is.
@@ -13,13 +17,16 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 
-VERSION = 3
+from palenka.corpus.effects import LINE_ENDS, Effects
+
+VERSION = 4
 """To be raised with every change that lets a raw text come out differently."""
 
 PLAIN = "plain"
 """The name, in records, of the rules for domains that have none of their own."""
 
-Cleaner = Callable[[str], str]
+Rule = Callable[[str], str]
+"""Of one line, which it may break into several."""
 
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]\w{1,30});")
 _INVISIBLE = re.compile(
@@ -31,8 +38,8 @@ _LONE_ACCENT = re.compile(
     + "".join(c for c in map(chr, range(0x80, 0x10000)) if " " in unicodedata.normalize("NFKC", c) and not c.isspace())
     + "]"
 )
-_TAG = re.compile(r"</?[A-Za-z][^<>]*>|<!--.*?-->")
-_URL = re.compile(r"(?:\bat )?\(?\b(?:https?://|www\.)[^\s()]+\)?")
+_TAG = re.compile(r"</?[A-Za-z][^<>]{0,500}>|<!--.{0,2000}?-->")
+_URL = re.compile(r"(?:\bat )?\(?\b(?:https?://|www\.)[^\s()]{1,2000}\)?")
 _SPELT_ELLIPSIS = re.compile(r"\.(?: \.){2,}")
 _REPEATED_STOP = re.compile(r"([?!.]) \.(?=\s|$)")
 _SPACE_BEFORE_MARK = re.compile(r"(?<=\S) +([,;:?!]+|\.|[)\]}])(?=\s|$|[\"')\]])")
@@ -47,16 +54,25 @@ _WORD = re.compile(r"\w")
 _LOST_APOSTROPHE = re.compile(r"(?<=[A-Za-z]) ?\ufffd ?(?=(?:s|t|m|d|ve|re|ll)\b)|(?<=[A-Za-z])`(?=[a-z])")
 
 
-def clean_line(domain: str, line: str) -> list[str]:
-    """The clean lines of a raw line: mostly one; none where nothing in it was text."""
-    line = _decoded(line.rstrip("\n"))
-    if not (line.isascii() and line.isprintable()):
-        line = _LONE_ACCENT.sub("", _INVISIBLE.sub("", line).replace("´", "'"))
-    line = " ".join(line.split())
-    if domain not in CLEANERS:
-        return [line] if line else []
-    pieces = CLEANERS[domain](line).split("\n")
-    return [tidy for tidy in map(_tidy, pieces) if _WORD.search(_LABEL.sub("", tidy))]
+def clean_line(domain: str, line: str, effects: Effects | None = None) -> list[str]:
+    """The clean lines of a raw line: mostly one; none where nothing in it was text. Adds to `effects.removed`."""
+    effects = effects or Effects()
+    text = line.rstrip("\r\n")
+    if len(line) - len(text) != 1:
+        effects.count(LINE_ENDS, len(line) - len(text) - 1)
+    for rule in RULES.get(domain, BEGINNING):
+        after = rule(text)
+        if after != text:
+            effects.note(rule.__name__, text, after)
+            text = after
+    pieces = text.split("\n")
+    if domain in CLEANERS:
+        kept = [piece for piece in pieces if _WORD.search(_LABEL.sub("", piece))]
+    else:
+        kept = [piece for piece in pieces if piece]
+    if len(kept) < len(pieces):
+        effects.note("lines_without_words", "\n".join(pieces) + "\n", "".join(f"{piece}\n" for piece in kept))
+    return kept
 
 
 def cleaner_name(domain: str) -> str:
@@ -64,8 +80,46 @@ def cleaner_name(domain: str) -> str:
     return domain if domain in CLEANERS else PLAIN
 
 
-def _tidy(line: str) -> str:
+# --- rules for all domains
+
+
+def entities(line: str) -> str:
+    """HTML entities become the characters they stand for, also where they were encoded twice (`&amp;lt;`)."""
+    for _ in range(2):
+        if "&" in line:
+            line = _ENTITY.sub(lambda entity: html.unescape(entity[0]), line)
+    return line
+
+
+def invisible_characters(line: str) -> str:
+    if line.isascii() and line.isprintable():
+        return line
+    return _LONE_ACCENT.sub("", _INVISIBLE.sub("", line).replace("´", "'"))
+
+
+def spaces(line: str) -> str:
+    """Any white space becomes a single space; that of a line break of another kind (U+2028, NEL, form feed) too."""
+    return " ".join(line.split())
+
+
+BEGINNING: tuple[Rule, ...] = (entities, invisible_characters, spaces)
+"""What all text goes through first; text of unknown domains through nothing else."""
+
+
+def tags(line: str) -> str:
+    return _TAG.sub(" ", line) if "<" in line else line
+
+
+def addresses(line: str) -> str:
+    return _URL.sub("", line) if "://" in line or "www." in line else line
+
+
+def punctuation(line: str) -> str:
     """Single spaces, none before a punctuation mark, and no marks left over where something was taken out."""
+    return "\n".join(map(_tidy, line.split("\n")))
+
+
+def _tidy(line: str) -> str:
     line = " ".join(line.split())
     label = _LABEL.match(line)
     if label:
@@ -88,67 +142,61 @@ def _tidy_text(line: str) -> str:
     return _LEADING_MARKS.sub("", line).strip() if line[:1] in ",;:.?!" else line.strip()
 
 
-def _decoded(line: str) -> str:
-    """HTML entities as the characters they stand for, also where they were encoded twice (`&amp;lt;`)."""
-    for _ in range(2):
-        if "&" in line:
-            line = _ENTITY.sub(lambda entity: html.unescape(entity[0]), line)
-    return line
+# --- bnc_spoken
 
+BNC_SPOKEN = (tags, addresses, punctuation)
+"""Speech, one sentence a line, without speakers: only spaces and markup are repaired.
 
-def _without_markup(line: str) -> str:
-    """Tags and addresses taken out."""
-    if "<" in line:
-        line = _TAG.sub(" ", line)
-    return _URL.sub("", line) if "://" in line or "www." in line else line
-
-
-def bnc_spoken(line: str) -> str:
-    """Speech, one sentence a line, without speakers: only spaces and markup are repaired.
-
-    Names that the corpus' makers blanked out are simply missing, and speakers cannot be told apart.
-    """
-    return _without_markup(line)
+Names that the corpus' makers blanked out are simply missing, and speakers cannot be told apart.
+"""
 
 
 # --- childes: CHAT (https://talkbank.org/manuals/CHAT.pdf), or what the official preprocessing left of it
 
 _CHAT_LABEL = re.compile(r"^\*([A-Za-z0-9]{1,7}):\s*")
 _CHAT_LABEL_INSIDE = re.compile(r"\s\*([A-Z0-9]{1,4}):\s*")
-_CHAT_TIER = re.compile(r"(?:^|(?<=\s))%[a-z]{3}:.*")
-_CHAT_BRACKETS = re.compile(r"\[[^\[\]]*\]")
-_CHAT_OPEN_BRACKET = re.compile(r"\[.*")
-_CHAT_HEADER_REST = re.compile(r"\S+\.cha = = =")
-_CHAT_STUTTER = re.compile(r"↫[^↫]*↫")
-_CHAT_EVENT = re.compile(r"&[=+~*{}]\S*|\b0[a-z]\w*|\(\d*\.+\d*\)")
+# Tiers and brackets without an end reach to that of the line, or to the next turn or tier in it.
+_CHAT_NEXT = r"\s\*[A-Za-z0-9]{1,7}:|\s%[a-z]{3}:"
+_CHAT_TIER = re.compile(rf"(?:^|(?<=\s))%[a-z]{{3}}:(?:(?!{_CHAT_NEXT}).){{0,300}}(?={_CHAT_NEXT}|$)")
+_CHAT_BRACKETS = re.compile(r"\[[^\[\]]{0,1000}\]")
+_CHAT_OPEN_BRACKET = re.compile(rf"\[(?:(?!{_CHAT_NEXT})[^\[]){{0,300}}(?={_CHAT_NEXT}|$)")
+_CHAT_HEADER_REST = re.compile(r"(?<!\S)\S{1,200}\.cha = = =")
+_CHAT_STUTTER = re.compile(r"↫[^↫]{0,50}↫")
+_CHAT_EVENT = re.compile(r"&[=+~*{}]\S{0,100}|\b0[a-z]\w{0,50}|\(\d*\.+\d*\)")
 _CHAT_FILLER = re.compile(r"&-(?=\w)")
 _CHAT_TERMINATOR = re.compile(r"\+(?://?|\.\.)[.?]")
 _CHAT_LINKER = re.compile(r"\+(?:[\"^,+<]|!(?=\?)|\"?/?\.(?=\s|$))")
-_CHAT_FORM = re.compile(r"(?<=\w)@[\w:$*]+")
+_CHAT_FORM = re.compile(r"(?<=\w)@[\w:$*]{1,50}")
 _CHAT_SHORTENED = re.compile(r"(?<=\w)\(([\w']+)\)|\(([\w']+)\)(?=\w)")
 _CHAT_MARKS = re.compile(r"[⌈⌉⌊⌋↑↓‡„ˈˌ≠<>]")
 _CHAT_COMPOUND = re.compile(r"(?<=\w)\+(?=\w)")
 _CHAT_LINKED = re.compile(r"(?<=[\w'])_(?=\w)")
 _CHAT_NAME = re.compile(r"\b([A-Za-z])www\b(?: ?\.(?!\.))?")
 _CHAT_UNHEARD = re.compile(r"\b(?:xxx?|yyy?|www?)\b(?:[\s,]*\b(?:xxx?|yyy?|www?)\b)*")
-_QUOTED_LINE = re.compile(r'^" *(.*?)[ "]*$')
 
 
-def childes(line: str) -> str:
-    """`*MOT:<tab>text` becomes `MOT: text`; annotations go, words stay.
+def dependent_tiers(line: str) -> str:
+    return _CHAT_TIER.sub("", line) if "%" in line else line
 
-    Taken out: comments and descriptions in brackets, dependent tiers (`%add: …`), codes of events, overlap, retracing
-    and interruption. Fillers (`&-uh`) are speech and stay. What was not understood or not transcribed (`xxx`, `yyy`,
-    `www`) becomes `...`, so that the words around it are not read as neighbours; a name blanked out as `Jwww` its
-    initial. An utterance with no word left is empty. Left: lower-case starts of utterances, and words that a child says
-    in his own way.
-    """
-    line = _CHAT_TIER.sub("", line)
-    if "[" in line or "]" in line:
-        line = _CHAT_OPEN_BRACKET.sub("", _CHAT_BRACKETS.sub("", line)).replace("]", "")
-    line = _CHAT_HEADER_REST.sub("", line)
-    line = _CHAT_LABEL_INSIDE.sub(r"\n\1: ", _CHAT_LABEL.sub(r"\1: ", line))
-    return "\n".join(_chat_text(turn) for turn in line.split("\n"))
+
+def bracketed_comments(line: str) -> str:
+    if "[" not in line and "]" not in line:
+        return line
+    line = _CHAT_OPEN_BRACKET.sub("", _CHAT_BRACKETS.sub("", line))
+    return line.replace("[", "").replace("]", "")
+
+
+def transcript_headers(line: str) -> str:
+    return _CHAT_HEADER_REST.sub("", line) if ".cha = = =" in line else line
+
+
+def speaker_marks(line: str) -> str:
+    """`*MOT: text` becomes `MOT: text`, each turn on a line of its own."""
+    return _CHAT_LABEL_INSIDE.sub(r"\n\1: ", _CHAT_LABEL.sub(r"\1: ", line))
+
+
+def transcription_codes(line: str) -> str:
+    return "\n".join(map(_chat_text, line.split("\n")))
 
 
 def _chat_text(turn: str) -> str:
@@ -162,12 +210,24 @@ def _chat_text(turn: str) -> str:
     text = _CHAT_LINKED.sub(" ", _CHAT_MARKS.sub("", _CHAT_STUTTER.sub("", text)))
     text = _CHAT_UNHEARD.sub("...", _CHAT_NAME.sub(_initial, text))
     if text.startswith('"'):
-        text = _QUOTED_LINE.sub(r'"\1"', text.strip())
+        text = '"' + text[1:].lstrip(" ").rstrip(' "') + '"'
     return f"{label[1]}: {text}" if label else text
 
 
 def _initial(name: re.Match[str]) -> str:
     return name[1].upper() + "."
+
+
+CHILDES = (
+    dependent_tiers, bracketed_comments, transcript_headers, speaker_marks, transcription_codes, punctuation,
+)  # fmt: skip
+"""`*MOT:<tab>text` becomes `MOT: text`; annotations go, words stay.
+
+Taken out: comments and descriptions in brackets, dependent tiers (`%add: …`), codes of events, overlap, retracing and
+interruption. Fillers (`&-uh`) are speech and stay. What was not understood or not transcribed (`xxx`, `yyy`, `www`)
+becomes `...`, so that the words around it are not read as neighbours; a name blanked out as `Jwww` its initial. An
+utterance with no word left is empty. Left: lower-case starts of utterances, and words that a child says in his own way.
+"""
 
 
 # --- aochildes and cbt: text that was cut into words, as in "I do n't know , `` he said ."
@@ -176,17 +236,16 @@ _CUT_OFF = re.compile(r"(?<=\w) (?=(?:n't|'(?:s|m|d|ll|re|ve))(?![\w']))", re.IG
 _CUT_IN_TWO = re.compile(r"\b(?:(gon|wan)(?= na\b)|(got)(?= ta\b)|(gim|lem)(?= me\b)) ", re.IGNORECASE)
 
 
-def aochildes(line: str) -> str:
-    """Child-directed speech, one utterance a line, without speakers: `do n't` becomes `don't`, `gon na` `gonna`.
-
-    Left: lower-case starts of utterances. Speakers and transcripts cannot be told apart.
-    """
-    return _uncut(_without_markup(line))
-
-
-def _uncut(line: str) -> str:
+def cut_words(line: str) -> str:
     """Words put together again that a tokenizer of the Penn Treebank's kind has cut. `can not` may have been two."""
     return _CUT_IN_TWO.sub(lambda word: next(filter(None, word.groups())), _CUT_OFF.sub("", line))
+
+
+AOCHILDES = (tags, addresses, cut_words, punctuation)
+"""Child-directed speech, one utterance a line, without speakers: `do n't` becomes `don't`, `gon na` `gonna`.
+
+Left: lower-case starts of utterances. Speakers and transcripts cannot be told apart.
+"""
 
 
 # --- gutenberg
@@ -194,13 +253,13 @@ def _uncut(line: str) -> str:
 _BOOK_CREDIT = re.compile(
     r"(?:E-?text (?:prepared|produced)|Produced) by (?:(?!Produced by).){0,500}?"
     r"(?:pgdp\.net[^\s)]*|Proofread(?:ing|ers)(?: Canada)? [Tt]eam)(?: at https?\S+)?\)?"
-    r"(?: \((?:This|Images?|The) [^()]*(?:\([^()]*\)[^()]*)*\))?"
+    r"(?: \((?:This|Images?|The) (?:[^()]|\([^()]{0,200}\)){0,400}\))?"
 )
 _BOOK_CREDIT_LINE = re.compile(r"^(?:E-?text prepared by|Produced by|Transcribed from)\b[^\"“]{,150}$")
-_BOOK_END = re.compile(r"\**\s*END OF (?:THE |THIS )?PROJECT GUTENBERG.*", re.IGNORECASE)
-_BOOK_NOTE = re.compile(r"^\W*Transcriber['’]?s['’]? Notes?\b.*", re.IGNORECASE)
+_BOOK_END = re.compile(r"(?<!\*)\**\s*END OF (?:THE |THIS )?PROJECT GUTENBERG.{0,300}$", re.IGNORECASE)
+_BOOK_NOTE = re.compile(r"^\W{0,20}Transcriber['’]?s['’]? Notes?\b.{0,2000}$", re.IGNORECASE)
 _BOOK_ASIDE = re.compile(
-    r"\[_*(?:Illustration|Footnote|Decoration|Transcriber|Frontispiece|Blank Page|Sidenote)[^\[\]]*\]",
+    r"\[_*(?:Illustration|Footnote|Decoration|Transcriber|Frontispiece|Blank Page|Sidenote)[^\[\]]{0,2000}\]",
     re.IGNORECASE,
 )
 _BOOK_REFERENCE = re.compile(r"\s?\[(?:\d{1,4}|[A-Z]|[*†‡§]+)\]|\s?\{[ivxlc\d]+\}")
@@ -211,18 +270,28 @@ _BOOK_RULE = re.compile(r"(?:\* ?){2,}|[-_=—―]{5,}|\+-{3,}|-{3,}\+|(?<!\S)\+
 _BOOK_EMPHASIS = re.compile(r"(?<!_)_(?!_)|\*")
 
 
-def gutenberg(line: str) -> str:
-    """Books: emphasis marks (`_so_`, `=so=`, `*so*`), illustrations, footnotes in brackets and their numbers, rules of
-    stars or dashes, and the credits and closing lines of Project Gutenberg go.
+def transcribers_notes(line: str) -> str:
+    return _BOOK_NOTE.sub("", line)
 
-    Left: contents, indexes, advertisements and chapter headings, which nothing reliably marks; transcribers' notes and
-    credits that do not start a line; and `[stage directions]`.
-    """
-    line = _BOOK_CREDIT.sub("", _BOOK_NOTE.sub("", line)).strip()
-    line = _BOOK_END.sub("", _BOOK_CREDIT_LINE.sub("", line))
-    line = _without_markup(line).replace("\ufffd", "").replace("`", "'")
-    if "[" in line or "{" in line:
-        line = _BOOK_REFERENCE.sub("", _BOOK_ASIDE.sub(" ", line))
+
+def book_credits(line: str) -> str:
+    return _BOOK_CREDIT_LINE.sub("", _BOOK_CREDIT.sub("", line).strip())
+
+
+def closing_lines(line: str) -> str:
+    return _BOOK_END.sub("", line) if "utenberg" in line or "UTENBERG" in line else line
+
+
+def broken_characters(line: str) -> str:
+    return line.replace("\ufffd", "").replace("`", "'")
+
+
+def illustrations_and_footnotes(line: str) -> str:
+    return _BOOK_REFERENCE.sub("", _BOOK_ASIDE.sub(" ", line)) if "[" in line or "{" in line else line
+
+
+def ornaments(line: str) -> str:
+    """Rules of stars or dashes, marks of emphasis, raised letters and columns."""
     line = _BOOK_RULE.sub(" ", line)
     if "_" in line or "*" in line:
         line = _BOOK_EMPHASIS.sub("", line)
@@ -232,32 +301,46 @@ def gutenberg(line: str) -> str:
     return line.replace("|", " ")
 
 
-# --- children_stories and cbt: books for children
+GUTENBERG = (
+    transcribers_notes, book_credits, closing_lines, tags, addresses, broken_characters, illustrations_and_footnotes,
+    ornaments, punctuation,
+)  # fmt: skip
+"""Books: emphasis marks (`_so_`, `=so=`, `*so*`), illustrations, footnotes in brackets and their numbers, rules of
+stars or dashes, and the credits and closing lines of Project Gutenberg go.
+
+Left: contents, indexes, advertisements and chapter headings, which nothing reliably marks; transcribers' notes and
+credits that do not start a line; and `[stage directions]`. Tales for children (`children_stories`) are such books.
+"""
 
 
-def children_stories(line: str) -> str:
-    """Tales from Project Gutenberg: as `gutenberg`."""
-    return gutenberg(line)
-
+# --- cbt: books for children, cut into words
 
 _TREEBANK_BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]", "-LCB-": "{", "-RCB-": "}"}
 _TREEBANK_BRACKET = re.compile(r"-[LR][RSC]B-")
-_PICTURE = re.compile(r"\{[^{}]*\}|\[ *(?:\d{1,4}|(?i:illustration|footnote)[^\[\]]*) *\]")
+_PICTURE = re.compile(r"\{[^{}]{0,1000}\}|\[ *(?:\d{1,4}|(?i:illustration|footnote)[^\[\]]{0,2000}) *\]")
 _OPENING_QUOTES = re.compile(r"(``|`) *")
 _CLOSING_QUOTES = re.compile(r" *('')|(?<=\S) (')(?= |$)")
 
 
-def cbt(line: str) -> str:
-    """Books of the Children's Book Test, cut into words: put together again, quotes and brackets written as usual.
+def treebank_brackets(line: str) -> str:
+    return _TREEBANK_BRACKET.sub(lambda bracket: _TREEBANK_BRACKETS[bracket[0]], line)
 
-    Taken out: captions of pictures in braces, numbers of footnotes, emphasis marks. An apostrophe that stood apart is
-    read as the end of a quotation, or of a plural. Left: chapter headings in one line with the first sentence.
-    """
-    line = _TREEBANK_BRACKET.sub(lambda bracket: _TREEBANK_BRACKETS[bracket[0]], line)
-    line = _PICTURE.sub(" ", line).replace("\\/", "/").replace("\\*", "")
-    line = _OPENING_QUOTES.sub(lambda quote: '"' if quote[1] == "``" else "'", _uncut(line))
-    line = _CLOSING_QUOTES.sub(lambda quote: '"' if quote[1] else "'", line)
-    return gutenberg(line)
+
+def pictures(line: str) -> str:
+    return _PICTURE.sub(" ", line).replace("\\/", "/").replace("\\*", "")
+
+
+def treebank_quotes(line: str) -> str:
+    line = _OPENING_QUOTES.sub(lambda quote: '"' if quote[1] == "``" else "'", line)
+    return _CLOSING_QUOTES.sub(lambda quote: '"' if quote[1] else "'", line)
+
+
+CBT = (treebank_brackets, pictures, cut_words, treebank_quotes, *GUTENBERG)
+"""Books of the Children's Book Test, cut into words: put together again, quotes and brackets written as usual.
+
+Taken out: captions of pictures in braces, numbers of footnotes, emphasis marks. An apostrophe that stood apart is read
+as the end of a quotation, or of a plural. Left: chapter headings in one line with the first sentence.
+"""
 
 
 # --- open_subtitles
@@ -271,11 +354,14 @@ _CREDIT = re.compile(
     r"|(?i:\b(?:addic7ed|opensubtitles?|open subtitles|hardsub|allsubs|subscene|tvsubtitles|podnapisi|yyets)\b)"
 )
 _ADDRESS = re.compile(r"(?i:https?:|www ?\. ?\w|\w\.(?:com|net|org)\b)")
+_LONGEST_CREDIT = 250
+"""Characters. Longer lines with a credit in them are mostly speech."""
 _CODE = re.compile(
-    r"\{\\(?:pos|move|an?|fad|fade|fs|fn|c|b|i|u|k|bord|shad)\d*(?:\([^)}]*\)?)?\}?(?:\\\w+(?:\([^)}]*\))?)*\}?"
+    r"\{\\(?:pos|move|an?|fad|fade|fs|fn|c|b|i|u|k|bord|shad)\d*(?:\([^)}]{0,100}\)|\([\d.,\s-]{0,30})?\}?"
+    r"(?:\\\w{1,20}(?:\([^)}]{0,100}\))?)*\}?"
 )
 _SHOWN = re.compile(r"\{\\([A-Za-z][^{}\\]*)\}")
-_ASIDE = re.compile(r"\[[^\[\]]*\]:?|\{[^{}]*\}|\([^()]*\):?")
+_ASIDE = re.compile(r"\[[^\[\]]{0,300}\]:?|\{[^{}]{0,300}\}|\([^()]{0,300}\):?")
 _NOTES = re.compile(r"[♪♫♩♬¶]+|(?<!\S)[#*]+(?!\S)|(?<!\S)[#*](?=[\w'\"])|(?<=[\w.,!?'\"])[#*](?!\S)")
 _MISREAD_PRONOUN = re.compile(r"(?<![\w'])l(?=(?:'(?:m|ll|ve|d|II))?(?![\w']))(?!\.\w)")
 _MISREAD_WORD = re.compile(r"(?<![\w'])l(?=(?:t|f|n|s|ts|sn|nto|tself)(?:'\w+)?\b)")
@@ -305,33 +391,40 @@ _ACRONYM = re.compile(
 )
 
 
-def open_subtitles(line: str) -> str:
-    """Dialogue of films, one turn a line: a dash that opens a turn goes, and a turn behind one gets its own line.
+def credit_lines(line: str) -> str:
+    return "" if len(line) <= _LONGEST_CREDIT and (_CREDIT.search(line) or _ADDRESS.search(line)) else line
 
-    Taken out: lines with credits or addresses, sounds and directions in any kind of bracket, notes of music (the lyrics
-    stay), formatting codes. Repaired: `l` for `I` and `I` for `l` where no English word is spelt so, lost apostrophes,
-    lines in capitals (sentence case, with a few well-known names), names of speakers (`TOM: Hi` becomes `Tom: Hi`).
-    Left: other names in lines that stood in capitals, words run together or spaced out, letters of wrong encodings. A
-    credit that shares its line with speech takes that along.
-    """
-    line = _TAG.sub(" ", line) if "<" in line else line
-    if _CREDIT.search(line) or _ADDRESS.search(line):
-        return ""
-    if "[" in line or "(" in line or "{" in line:
-        line = _SHOWN.sub(r"\1 ", _CODE.sub(" ", line)).replace("\\N", " ")
-        line = _ASIDE.sub(" ", _ASIDE.sub(" ", line))
-    is_plain = line.isascii()
-    if not is_plain or "`" in line:
-        line = _LOST_APOSTROPHE.sub("'", line)
-    if not is_plain or "#" in line or "*" in line:
-        line = _NOTES.sub(" ", line).replace("¡¦", "...").replace("\ufffd", "")
+
+def sounds_and_directions(line: str) -> str:
+    if "[" not in line and "(" not in line and "{" not in line:
+        return line
+    line = _SHOWN.sub(r"\1 ", _CODE.sub(" ", line)).replace("\\N", " ")
+    return _ASIDE.sub(" ", _ASIDE.sub(" ", line))
+
+
+def lost_apostrophes(line: str) -> str:
+    return line if line.isascii() and "`" not in line else _LOST_APOSTROPHE.sub("'", line)
+
+
+def notes_of_music(line: str) -> str:
+    if line.isascii() and "#" not in line and "*" not in line:
+        return line
+    return _NOTES.sub(" ", line).replace("¡¦", "...").replace("\ufffd", "")
+
+
+def misread_letters(line: str) -> str:
     line = _MISREAD_WORD.sub("I", _MISREAD_PRONOUN.sub("I", line))
     if "I" in line:
         line = _MISREAD_L.sub("l", _MISREAD_INITIAL.sub("l", _MISREAD_LL.sub("ll", line)))
+    return line
+
+
+def turns(line: str) -> str:
+    """Each turn on a line of its own, without the dash that opens it; capitals to sentence case."""
     line = " ".join(line.split())
     if ":" in line:
         line = _LABEL_INSIDE.sub("\n", line)
-    if not is_plain or "-" in line or "~" in line or "_" in line:
+    if not line.isascii() or "-" in line or "~" in line or "_" in line:
         line = _TURN.sub("\n", line)
     return "\n".join(map(_subtitle_turn, line.split("\n")))
 
@@ -358,37 +451,63 @@ def _sentence_case(text: str) -> str:
     return _PROPER.sub(lambda found: found[0].title(), text)
 
 
+OPEN_SUBTITLES = (
+    tags, credit_lines, sounds_and_directions, lost_apostrophes, notes_of_music, misread_letters, turns, punctuation,
+)  # fmt: skip
+"""Dialogue of films, one turn a line: a dash that opens a turn goes, and a turn behind one gets its own line.
+
+Taken out: lines with credits or addresses, sounds and directions in any kind of bracket, notes of music (the lyrics
+stay), formatting codes. Repaired: `l` for `I` and `I` for `l` where no English word is spelt so, lost apostrophes,
+lines in capitals (sentence case, with a few well-known names), names of speakers (`TOM: Hi` becomes `Tom: Hi`). Left:
+other names in lines that stood in capitals, words run together or spaced out, letters of wrong encodings. A credit
+takes speech along that shares its line, but for a line longer than credits are: that stays whole.
+"""
+
+
 # --- qed: subtitles of lectures
 
-_TIMING = re.compile(r"^\W*\d+\W*$|\d\d:\d\d(?::\d\d)?[,.]\d+|-+>")
+_TIMING = re.compile(r"^\W*\d+\W*$|\d\d:\d\d(?::\d\d)?[,.]\d+|->")
 _LECTURE_CREDIT = re.compile(r"(?i:\bamara\.org\b|\b(?:trans(?:lat|crib)|review|caption)ed by\b)")
-_LECTURE_ASIDE = re.compile(r"(?<!\S)(?:\([A-Za-z][A-Za-z ',.-]*\)|\[[A-Za-z][A-Za-z ',.-]*\]):?(?=$|[\s.,])")
+_LECTURE_ASIDE = re.compile(
+    r"(?<!\S)(?:\([A-Za-z][A-Za-z ',.-]{0,200}\)|\[[A-Za-z][A-Za-z ',.-]{0,200}\]):?(?=$|[\s.,])"
+)
 
 
-def qed(line: str) -> str:
-    """Subtitles of lectures, one a line: lines of credits or timing, sounds in brackets, notes of music, and dashes
-    that open a turn go; a line in capitals gets sentence case, `l` in it read as the `I` that it was.
+def credits_and_timing(line: str) -> str:
+    found = _CREDIT.search(line) or _LECTURE_CREDIT.search(line) or _TIMING.search(line)
+    return "" if found and len(line) <= _LONGEST_CREDIT else line
 
-    Left: formulas. What a speaker says in parentheses goes with the sounds.
-    """
-    line = _without_markup(line)
-    if _CREDIT.search(line) or _LECTURE_CREDIT.search(line) or _TIMING.search(line):
-        return ""
-    line = _NOTES.sub(" ", _LECTURE_ASIDE.sub(" ", _LOST_APOSTROPHE.sub("'", line)))
+
+def sounds(line: str) -> str:
+    return _NOTES.sub(" ", _LECTURE_ASIDE.sub(" ", _LOST_APOSTROPHE.sub("'", line)))
+
+
+def lecture_turns(line: str) -> str:
     capitals = line.replace("l", "I")
     line = capitals if capitals.isupper() else line
     return "\n".join(map(_subtitle_turn, _TURN.sub("\n", " ".join(line.split())).split("\n")))
 
 
+QED = (tags, addresses, credits_and_timing, sounds, lecture_turns, punctuation)
+"""Subtitles of lectures, one a line: lines of credits or timing, sounds in brackets, notes of music, and dashes that
+open a turn go; a line in capitals gets sentence case, `l` in it read as the `I` that it was.
+
+Left: formulas. What a speaker says in parentheses goes with the sounds.
+"""
+
+
 # --- simple_wiki
 
-_REFERENCE = re.compile(r"<ref\b[^<>]*?(?:/>|>.*?</ref>)|<ref\b.*|\[(?:\d{1,3}|citation needed|edit)\]", re.IGNORECASE)
-_UNCLOSED = re.compile(r"<(?:syntaxhighlight|math|code|gallery|source|div|span|br|small)\b[^<>]*$")
+_REFERENCE = re.compile(
+    r"<ref\b[^<>]{0,500}?(?:/>|>.{0,2000}?</ref>)|<ref\b.{0,500}$|\[(?:\d{1,3}|citation needed|edit)\]", re.IGNORECASE
+)
+_UNCLOSED = re.compile(r"<(?:syntaxhighlight|math|code|gallery|source|div|span|br|small)\b[^<>]{0,500}$")
 _TABLE = re.compile(
     r"(?:(?:Club|International|Career|National team) (?:career )?statistics\. *)?(?:!?[\w ]{0,12}\|\|[\d|()+–-]*\s*)+"
 )
 _CELL = re.compile(
-    r"! *(?:rowspan|colspan|style|align|scope|width)=\S+(?: *\|)?|(?:rowspan|colspan) *= *\S+ *\|?|\{\||\|\}"
+    r"! *(?:rowspan|colspan|style|align|scope|width)=\S{1,200}(?: *\|)?"
+    r"|(?:rowspan|colspan) *= *\S{1,200} *\|?|\{\||\|\}"
 )
 _STATISTICS = re.compile(
     r"(?:^| )(?:Club|International) career statistics\. *(?=$|(?:Club|International|Honou?rs|References))"
@@ -398,66 +517,89 @@ _EMPTY_QUOTES = re.compile(r'(?<!\S)""(?!\S)|“”')
 _EMPTY_LANGUAGE = re.compile(r"\b[A-Z][a-z]+:\s*(?=[;,)]|\b(?:romanized|pinyin)\b)")
 _EMPTY_PARENTHESES = re.compile(r" \((?:[\s,;:/]|(?<=\s)(?:and|or)(?=\s))*\)")
 _PARENTHESIS_START = re.compile(r"\(\s*(?:[;,:]\s*)+")
-_PARENTHESIS_END = re.compile(r"(?:\s*[;,:])+\s*\)")
+_PARENTHESIS_END = re.compile(r"(?:\s*[;,:]){1,20}\s*\)")
 _END_MATTER = re.compile(
     r"(?:^|(?<=[.!?\")\]]) )"
     r"(?:References|Other websites|Related pages|Further reading|Sources|Notes|Gallery|Footnotes)\.?$"
 )
-_CATEGORY = re.compile(r"^(?:(?:Category|File|Image):|#REDIRECT).*|=(?: =)+")
+_CATEGORY = re.compile(r"^(?:(?:Category|File|Image):|#REDIRECT).{0,500}$|=(?: =)+")
 
 
-def simple_wiki(line: str) -> str:
-    """Encyclopaedia: entities, tags, references, addresses, remains of tables, parentheses that have lost their
-    content, and empty closing sections go.
+def references(line: str) -> str:
+    return _REFERENCE.sub("", line) if "<" in line or "[" in line else line
 
-    Left: holes where a template stood ("an area of , bordering …"), `formula_1`, program code, lists without marks.
-    """
-    if "<" in line or "[" in line:
-        line = _UNCLOSED.sub("", _TAG.sub(" ", _REFERENCE.sub("", line)))
-    line = _CATEGORY.sub(" ", _without_markup(line))
-    if "\ufffd" in line:
-        line = _LOST_SCRIPT.sub(" ", _LOST_APOSTROPHE.sub("'", line))
-    if "|" in line or "career statistics." in line:
-        line = _STATISTICS.sub(" ", _CELL.sub("", _TABLE.sub(" ", line))).replace("|", " ")
-    if "(" in line:
-        line = _EMPTY_PARENTHESES.sub("", _EMPTY_LANGUAGE.sub("", line))
-        line = _PARENTHESIS_END.sub(")", _PARENTHESIS_START.sub("(", line))
+
+def unclosed_tags(line: str) -> str:
+    return _UNCLOSED.sub("", line) if "<" in line else line
+
+
+def categories_and_headings(line: str) -> str:
+    return _CATEGORY.sub(" ", line)
+
+
+def lost_scripts(line: str) -> str:
+    return _LOST_SCRIPT.sub(" ", _LOST_APOSTROPHE.sub("'", line)) if "\ufffd" in line else line
+
+
+def tables(line: str) -> str:
+    if "|" not in line and "career statistics." not in line:
+        return line
+    return _STATISTICS.sub(" ", _CELL.sub("", _TABLE.sub(" ", line))).replace("|", " ")
+
+
+def empty_parentheses(line: str) -> str:
+    if "(" not in line:
+        return line
+    line = _EMPTY_PARENTHESES.sub("", _EMPTY_LANGUAGE.sub("", line))
+    return _PARENTHESIS_END.sub(")", _PARENTHESIS_START.sub("(", line))
+
+
+def empty_sections(line: str) -> str:
     return _END_MATTER.sub("", _EMPTY_QUOTES.sub("", line).strip())
 
 
-def simple_wikipedia(line: str) -> str:
-    """The Simple English Wikipedia of 2023: as `simple_wiki`."""
-    return simple_wiki(line)
+SIMPLE_WIKI = (
+    references, tags, unclosed_tags, addresses, categories_and_headings, lost_scripts, tables, empty_parentheses,
+    empty_sections, punctuation,
+)  # fmt: skip
+"""Encyclopaedia: entities, tags, references, addresses, remains of tables, parentheses that have lost their content,
+and empty closing sections go. The Simple English Wikipedia of 2023 (`simple_wikipedia`) is such text.
+
+Left: holes where a template stood ("an area of , bordering …"), `formula_1`, program code, lists without marks.
+"""
+
+_LINK = re.compile(r"\[\[(?:[^\[\]|]{0,300}\|){0,10}([^\[\]|]*)\]\]")
+_FILE_LINK = re.compile(r"\[\[(?:Category|File|Image):(?:[^\[\]]|\[\[[^\[\]]{0,300}\]\]){0,1000}\]\]", re.IGNORECASE)
 
 
-_LINK = re.compile(r"\[\[(?:[^\[\]|]*\|)*([^\[\]|]*)\]\]")
-_FILE_LINK = re.compile(r"\[\[(?:Category|File|Image):(?:[^\[\]]|\[\[[^\[\]]*\]\])*\]\]", re.IGNORECASE)
+def links(line: str) -> str:
+    return _LINK.sub(r"\1", _FILE_LINK.sub(" ", line)) if "[[" in line else line
 
 
-def wikipedia(line: str) -> str:
-    """Encyclopaedia: of links the shown text stays; categories, files and the marks of headings go; then as
-    `simple_wiki`."""
-    if "[[" in line:
-        line = _LINK.sub(r"\1", _FILE_LINK.sub(" ", line))
-    return simple_wiki(line)
+WIKIPEDIA = (links, *SIMPLE_WIKI)
+"""Encyclopaedia: of links the shown text stays; categories, files and the marks of headings go; then as `SIMPLE_WIKI`.
+"""
 
 
 # --- switchboard
 
 _LONGEST_TURN = 1000
-_TRANSCRIBER = re.compile(r"\*sp: ?\S+|\*.*")
+_TRANSCRIBER = re.compile(r"\*sp: ?\S{1,50}|\*(?:(?!\s[AB]:\s).){0,250}(?=\s[AB]:\s|$)")
 
 
-def switchboard(line: str) -> str:
-    """Telephone calls: `A:<tab>text` becomes `A: text`; transcribers' notes behind a star go. In 2023 there are no
-    speakers, and nothing tells whose a line is.
-
-    Left: repetitions and fillers, which are speech, and letters spoken one by one (`T V`).
-    """
-    return _TRANSCRIBER.sub("", _without_markup(line))
+def notes_behind_stars(line: str) -> str:
+    return _TRANSCRIBER.sub("", line) if "*" in line else line
 
 
-def join_turns(lines: Iterable[str]) -> Iterator[str]:
+SWITCHBOARD = (tags, addresses, notes_behind_stars, punctuation)
+"""Telephone calls: `A:<tab>text` becomes `A: text`; transcribers' notes behind a star go. In 2023 there are no
+speakers, and nothing tells whose a line is.
+
+Left: repetitions and fillers, which are speech, and letters spoken one by one (`T V`).
+"""
+
+
+def join_turns(lines: Iterable[str], effects: Effects) -> Iterator[str]:
     """Join a clean line to the one before where the same speaker goes on with a sentence: behind a comma, or in lower
     case behind no full stop."""
     held = ""
@@ -467,6 +609,7 @@ def join_turns(lines: Iterable[str]) -> Iterator[str]:
         goes_on = held.endswith(",") or text[:1].islower() and not held.endswith((".", "?", "!", '"'))
         if label and held.startswith(label[0]) and goes_on and len(held) < _LONGEST_TURN:
             held += " " + text
+            effects.note("repeated_speakers", f"\n{label[0]}", " ")
             continue
         if held:
             yield held
@@ -477,10 +620,19 @@ def join_turns(lines: Iterable[str]) -> Iterator[str]:
         yield held
 
 
-CLEANERS: dict[str, Cleaner] = {
-    cleaner.__name__: cleaner
-    for cleaner in (
-        aochildes, bnc_spoken, cbt, childes, children_stories, gutenberg, open_subtitles, qed, simple_wiki,
-        simple_wikipedia, switchboard, wikipedia,
-    )
-}  # fmt: skip
+CLEANERS: dict[str, tuple[Rule, ...]] = {
+    "aochildes": AOCHILDES,
+    "bnc_spoken": BNC_SPOKEN,
+    "cbt": CBT,
+    "childes": CHILDES,
+    "children_stories": GUTENBERG,
+    "gutenberg": GUTENBERG,
+    "open_subtitles": OPEN_SUBTITLES,
+    "qed": QED,
+    "simple_wiki": SIMPLE_WIKI,
+    "simple_wikipedia": SIMPLE_WIKI,
+    "switchboard": SWITCHBOARD,
+    "wikipedia": WIKIPEDIA,
+}
+
+RULES = {domain: (*BEGINNING, *cleaner) for domain, cleaner in CLEANERS.items()}

@@ -29,14 +29,14 @@ from palenka.corpus.cleaning import CLEANERS
 BOUNDARY = ""
 ROW_END = "\f"
 """Stands, alone, behind the lines of a row where a text comes in rows: a document ends there in every domain."""
-HEADER = re.compile(r"^\s*= = =(?:\s+(.*?)\s+= = =)?\s*$")
+HEADER = re.compile(r"^[\s\ufeff]*= = =(?:\s+(.{0,300}?)\s+= = =)?\s*$")
 FAREWELL = re.compile(
     r"^[AB]:\s*(?:[\w']+[,.]? ){0,8}(?:(?:good-?)?bye|bye[- ,]+bye|good[ -]?night)\b(?:[,. ]+\w+){0,3}[,.!]?\s*$",
     re.IGNORECASE,
 )
 FAREWELL_REACH = 4
 """Lines within which farewells belong to one parting."""
-BOOK_TITLE = re.compile(r"^\s*_BOOK_TITLE_\s*:")
+BOOK_TITLE = re.compile(r"^[\s\ufeff]*_BOOK_TITLE_\s*:.{0,300}$")
 TITLED = {"simple_wiki", "simple_wikipedia", "wikipedia"}
 """Domains whose headers are text."""
 PARAGRAPHS = {"cbt", "gutenberg", "qed", "wikipedia"}
