@@ -57,13 +57,13 @@ def read_prepared(folder: Path) -> dict[str, Any]:
 
 
 def verify(folder: Path, *parts: str) -> None:
-    """Compare the checksum of every file of prepared data, or of those in the folders `parts` alone.
+    """Compare the checksum of every file of prepared data, or of those in the folders `parts` ("text/train") alone.
 
     Raises:
         UserError: the data is damaged; with every file that is.
     """
-    record = read_prepared(folder)
-    _check(folder, record, [name for name in record["files"] if not parts or name.startswith(parts)])
+    record, below = read_prepared(folder), tuple(f"{part}/" for part in parts)
+    _check(folder, record, [name for name in record["files"] if not parts or name.startswith(below)])
 
 
 def training_files(folder: Path) -> dict[str, str]:

@@ -235,19 +235,24 @@ def test_preferences_for_made_up_words(run: Path, items: Path, capsys: pytest.Ca
     assert f"{100 * expected:.2f}" in capsys.readouterr().out
 
 
-def test_reading_times(run: Path, items: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def write_reading(items: Path, rows: int) -> None:
+    """The task `reading`, with twice so many words."""
     random = np.random.default_rng(0)
     path = items / "reading" / "reading_data.csv"
     path.parent.mkdir()
     with path.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["item", "word", "prev_item", "prev_word", *reading.NUMBERS])
-        for _ in range(40):
+        writer = csv.writer(file)
+        writer.writerow(["item", "word", "prev_item", "prev_word", *reading.NUMBERS])
+        for _ in range(rows):
             words = [str(noun) for noun in random.choice(tiny.NOUNS, 3)]
             for place in (1, 2):
                 before = " ".join(words[:place])
                 previous = [words[0], words[1]] if place == 2 else ["", ""]
-                rows.writerow([before, words[place], *previous, *random.normal(size=len(reading.NUMBERS)).round(3)])
+                writer.writerow([before, words[place], *previous, *random.normal(size=len(reading.NUMBERS)).round(3)])
+
+
+def test_reading_times(run: Path, items: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_reading(items, rows=40)
     evaluate(["demo/student"], items, ["reading"], "2025")
     found = json.loads((run / "evaluation" / "2025" / "reading.json").read_text())
     assert (found["n"], set(found["scores"])) == (80, {"eye_tracking", "self_paced"})

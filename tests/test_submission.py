@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import tiny
 from conftest import Call
+from test_evaluate import write_reading
 from test_pipelines import write_lines
 
 from palenka.cli import main
 from palenka.evaluation import evaluate
-from palenka.evaluation.reading import ReadingTask
 from palenka.evaluation.submission import _preference
 
 BLIMP = {
@@ -130,25 +130,21 @@ def test_2025_folders(teacher: Path, items: Path, submit: Callable[..., tuple[in
     assert f"\norder: {100 * blimp['order']['accuracy_ties_good']:.2f}\n\n### AVERAGE ACCURACY\n" in report
 
 
-def test_reading(
-    teacher: Path, items: Path, submit: Callable[..., tuple[int, str, str, Path]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_reading(teacher: Path, items: Path, submit: Callable[..., tuple[int, str, str, Path]]) -> None:
     """The surprisals are taken as they are."""
-    evaluate(["teacher"], items, ["comps"], "2025")
-    folder = teacher / "evaluation" / "2025"
-    (items / "reading").mkdir()
-    task = ReadingTask(items / "reading" / "reading_data.csv", [], [], [], {})
-    monkeypatch.setattr("palenka.evaluation.read_reading", lambda folder: task)
-    identity = results(teacher, "2025", "comps")["identity"] | {"items": task.digest}
-    (folder / "reading.json").write_text(json.dumps({"identity": identity}))
-    records = [{"item": 1, "surprisal": 2.5, "prev_surprisal": None}, {"item": 2, "surprisal": 1, "prev_surprisal": 3}]
-    write_lines(folder / "reading.items.jsonl", records)
+    write_reading(items, rows=40)
+    evaluate(["teacher"], items, ["reading"], "2025")
+    lines = (teacher / "evaluation" / "2025" / "reading.items.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
     _, shown, _, out = submit("2025", "results")
     text = (out / "teacher" / "main" / "zero_shot" / "causal" / "reading" / "predictions.json").read_text()
-    [one, other] = json.loads(text)["reading"]["predictions"]
-    assert (one["id"], one["pred"], math.isnan(one["prev_pred"])) == (0, 2.5, True)
-    assert other == {"id": 1, "pred": 1, "prev_pred": 3}
-    assert "reading: 2 items, of 1,726" in shown
+    predictions = json.loads(text)["reading"]["predictions"]
+    for number, (given, record) in enumerate(zip(predictions, records, strict=True)):
+        assert (given["id"], given["pred"]) == (number, record["surprisal"])
+        before = record["prev_surprisal"]
+        assert math.isnan(given["prev_pred"]) if before is None else given["prev_pred"] == before
+    assert math.isnan(predictions[0]["prev_pred"]) and not math.isnan(predictions[1]["prev_pred"])
+    assert "reading: 80 items, of 1,726" in shown
 
 
 def test_share_of_the_first() -> None:

@@ -2,6 +2,7 @@
 
     items.py, reading.py     tasks, read and checked         subjects.py       what is evaluated
     scoring.py               tokens, log-probabilities; fast by token_tree.py
+    results.py               what scores come to; results read back and checked
     statistics.py            accuracies, ties, errors        correlation.py    predictions of people
     floors.py, ngram.py      what the items give away        cross_entropy.py  dev and test text, per domain
     comparison.py            two models, with distributions.py
@@ -10,9 +11,9 @@
     pipelines.py             the official ones themselves    submission.py     files for the challenge
 """
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,20 +22,27 @@ from numpy.typing import NDArray
 
 from palenka.config import UserError
 from palenka.evaluation import reading
-from palenka.evaluation.correlation import preferences, spearman
 from palenka.evaluation.display import table
-from palenka.evaluation.items import LABELS, Task, read_task
+from palenka.evaluation.items import Task, read_task
 from palenka.evaluation.reading import READING, ReadingTask, read_reading
+from palenka.evaluation.results import (
+    AnyTask,
+    derive,
+    known_result,
+    ratio_summary,
+    records_of,
+    summary,
+    write_records,
+)
 from palenka.evaluation.second_opinion import agreement
-from palenka.evaluation.statistics import Accuracy, chance, group_accuracy, outcomes, task_accuracy
-from palenka.evaluation.subjects import Subject, known_result
-from palenka.files import make_folder, read_json, write_json, write_text
+from palenka.evaluation.subjects import Subject
+from palenka.files import make_folder, write_json
+from palenka.integrity import read_prepared
 from palenka.paths import evaluation_root
 
 if TYPE_CHECKING:
     from palenka.evaluation.scoring import Text
 
-AnyTask = Task | ReadingTask
 CROSS_ENTROPY = "cross_entropy"
 TASKS = {
     "2024": ("blimp_filtered", "supplement_filtered", "ewok_filtered"),
@@ -64,7 +72,7 @@ def evaluate(
 ) -> None:
     """Evaluate models, write a result and the scores of all items for each task, and print a table for each model.
 
-    What was evaluated before, with the same weights and items, is only shown.
+    What was evaluated before, with the same weights and items, is only shown, unless it is damaged.
 
     Args:
         models: names of runs, run directories, other Hugging Face causal model folders, or `hf:owner/name@revision`.
@@ -75,7 +83,7 @@ def evaluate(
         scorer: whose log-probabilities; those of another than our own are kept apart and compared with ours.
 
     Raises:
-        UserError: anything of this that is not there or cannot be used.
+        UserError: anything of this that is not there, damaged, or cannot be used.
     """
     if convention not in TASKS:
         raise UserError(f"convention {convention!r} is not known; known: {', '.join(TASKS)}")
@@ -89,9 +97,9 @@ def evaluate(
     if scorer != OWN_SCORER:
         read = [task for task in read if task.name not in OWN_TASKS]
     text = scorer == OWN_SCORER and (tasks is None or CROSS_ENTROPY in tasks)
-    if tasks is not None and text:
-        for subject in subjects:
-            _require_prepared_data(subject)
+    for subject in subjects:
+        if subject.data_problem and tasks is not None and text:
+            raise UserError(f"{subject.folder}: cannot measure {CROSS_ENTROPY}: {subject.data_problem}")
     evaluator = Evaluator(convention, scorer)
     for subject in subjects:
         results = evaluator.results(subject, read)
@@ -116,13 +124,6 @@ def _read_tasks(root: Path, names: Sequence[str] | None, convention: str) -> lis
 def read_any_task(folder: Path) -> AnyTask:
     """A task of choices, or that of reading times."""
     return read_reading(folder) if folder.name == READING else read_task(folder)
-
-
-def _require_prepared_data(subject: Subject) -> None:
-    if subject.prepared is None:
-        name = subject.config.get("data", {}).get("name")
-        where = f"its data, {name!r}, is not prepared" if name else "no config.yaml there names its data"
-        raise UserError(f"{subject.folder}: cannot measure {CROSS_ENTROPY}: {where}")
 
 
 @dataclass
@@ -166,12 +167,10 @@ class Evaluator:
         if self.scorer != OWN_SCORER:
             identity["scorer"] = self.scorer
         path = self._path(subject, task)
-        known = known_result(path, identity)
-        if known and path.with_suffix(".items.jsonl").exists():
+        if known := known_result(path, identity, partial(derive, task)):
             return known
         records, found = self._measure(subject, task)
-        make_folder(path.parent)
-        write_text(path.with_suffix(".items.jsonl"), "".join(json.dumps(record) + "\n" for record in records))
+        write_records(path, records)
         return {"task": task.name, "convention": self.convention, **found, "identity": identity}
 
     def _measure(self, subject: Subject, task: AnyTask) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
@@ -181,7 +180,7 @@ class Evaluator:
             return surprisals, reading.summary(task, surprisals)
         scores, tokens = self._score(subject, task)
         found = ratio_summary(task, scores) if task.has_ratios else summary(task, scores, tokens)
-        return _records(task, scores, tokens), found
+        return records_of(task, scores, tokens), found
 
     def _score(self, subject: Subject, task: Task) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Score of each choice, in order, and how many tokens it is the sum of."""
@@ -216,76 +215,16 @@ def _floors(subject: Subject, tasks: list[Task]) -> dict[str, dict[str, Any]]:
     return floors(subject.prepared, tasks)
 
 
-def _records(
-    task: Task, scores: NDArray[np.float64], tokens: NDArray[np.int64]
-) -> Iterable[dict[str, Any]]:
-    """Of each item: which it is, the scores of its choices, and how many tokens each is the sum of."""
-    ends = np.cumsum([len(item.choices) for item in task.items])
-    for item, end in zip(task.items, ends, strict=True):
-        choices = slice(end - len(item.choices), end)
-        cluster = {"cluster": item.cluster} if item.cluster else {}
-        yield {
-            "subtask": item.subtask, "item": item.line, "scores": scores[choices].tolist(),
-            "tokens": tokens[choices].tolist(), **cluster,
-        }  # fmt: skip
-
-
-def summary(task: Task, scores: NDArray[np.float64], tokens: NDArray[np.int64]) -> dict[str, Any]:
-    """Accuracies over all, per phenomenon, field and subtask, and which items tie.
-
-    `accuracy_per_token` takes the choice with the highest mean score per token: sums favour few tokens.
-    """
-    whole, subtasks = task_accuracy(task.items, scores)
-    whole_per_token, per_token = task_accuracy(task.items, scores / np.maximum(tokens, 1))
-    return {
-        **asdict(whole),
-        "accuracy_per_token": whole_per_token.accuracy,
-        "chance": chance(task.items),
-        "subtasks": {
-            name: {**asdict(found), "accuracy_per_token": per_token[name].accuracy, **task.labels[name]}
-            for name, found in subtasks.items()
-        },
-        "groups": {label: _groups(task, subtasks, label) for label in LABELS},
-        "tie_items": _tie_items(task, scores),
-    }
-
-
-def ratio_summary(task: Task, scores: NDArray[np.float64]) -> dict[str, Any]:
-    """Correlation of the share of people and of the model's probability that the first of two forms has."""
-    ratios = np.array([item.ratio for item in task.items])
-    found = spearman(preferences(scores.reshape(-1, 2)), ratios)
-    return {"n": len(task.items), "scores": {"spearman": asdict(found)}}
-
-
-def _groups(task: Task, subtasks: dict[str, Accuracy], label: str) -> dict[str, dict[str, Any]]:
-    """Accuracy over the subtasks of each phenomenon, or of each field."""
-    members: dict[str, list[Accuracy]] = {}
-    for name, found in subtasks.items():
-        if label in task.labels[name]:
-            members.setdefault(task.labels[name][label], []).append(found)
-    return {name: asdict(group_accuracy(found)) for name, found in members.items()}
-
-
-def _tie_items(task: Task, scores: NDArray[np.float64]) -> dict[str, list[int]]:
-    """Lines of the items that tie, by subtask."""
-    found: dict[str, list[int]] = {}
-    for item, tie in zip(task.items, outcomes(task.items, scores)[1], strict=True):
-        if tie:
-            found.setdefault(item.subtask, []).append(item.line)
-    return found
-
-
 def _cross_entropy(subject: Subject) -> dict[str, Any]:
     """Measure dev and test text, unless that was done before, and write the file."""
-    from palenka.evaluation.cross_entropy import cross_entropy, window_settings
+    from palenka.evaluation.cross_entropy import cross_entropy, known_cross_entropy, window_settings
 
     assert subject.prepared is not None
     settings = window_settings(subject.config)
-    key = read_json(subject.prepared / "prepared.json")["key"]
+    key = read_prepared(subject.prepared)["key"]
     identity = {"model": subject.fingerprint, "data": key, "windows": settings, "version": VERSION}
     path = subject.folder / "evaluation" / f"{CROSS_ENTROPY}.json"
-    known = known_result(path, identity)
-    if known:
+    if known := known_cross_entropy(path, identity):
         return known
     splits = cross_entropy(subject.scorer, subject.prepared, settings)
     result = {"task": CROSS_ENTROPY, "splits": splits, "identity": identity}

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from palenka.config import UserError
+from palenka.evaluation.results import contradictions, read_result, say_anew
 from palenka.evaluation.scoring import BATCH_TOKENS, IGNORED, Scorer, progress
+from palenka.integrity import verify
 from palenka.tokens import DevWindows, TokenSplit, WindowConfig
 
 SPLITS = ("dev", "test")
@@ -35,7 +37,7 @@ def cross_entropy(scorer: Scorer, prepared: Path, settings: dict[str, Any]) -> d
         settings: `window_settings` of the run.
 
     Raises:
-        UserError: the windows are longer than the model.
+        UserError: the windows are longer than the model, or the data is damaged.
     """
     if scorer.max_length is not None and settings["seq_length"] > scorer.max_length:
         raise UserError(
@@ -44,7 +46,33 @@ def cross_entropy(scorer: Scorer, prepared: Path, settings: dict[str, Any]) -> d
         )
     window = WindowConfig(**settings)
     present = [name for name in SPLITS if (prepared / name / "index.json").exists()]
+    verify(prepared, *present)
     return {name: _of_split(scorer, TokenSplit.open(prepared / name), window, name) for name in present}
+
+
+def known_cross_entropy(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """An earlier result of the same identity, if the figures of its domains come to those of the whole."""
+    if not path.exists():
+        return None
+    try:
+        result = read_result(path)
+        if result["identity"] != identity:
+            raise UserError(f"{path}: of other weights, another tokenizer, other data or another version")
+        check_splits(path, result)
+    except UserError as error:
+        say_anew(error)
+        return None
+    return result
+
+
+def check_splits(path: Path, result: dict[str, Any]) -> None:
+    """Raise UserError unless the figures of a result's domains come to those of the whole."""
+    try:
+        expected = {name: _whole(split["domains"]) for name, split in result["splits"].items()}
+    except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        raise UserError(f"{path}: damaged: a figure is missing, or is none ({error})") from None
+    if difference := next(contradictions(result["splits"], expected), "" if "dev" in expected else "no dev text"):
+        raise UserError(f"{path}: damaged: {difference}")
 
 
 def _of_split(scorer: Scorer, split: TokenSplit, window: WindowConfig, label: str) -> dict[str, Any]:
@@ -58,14 +86,21 @@ def _of_split(scorer: Scorer, split: TokenSplit, window: WindowConfig, label: st
         domains = [windows.domain_of(index) for index in batch]
         np.add.at(nats, domains, -scorer.log_probs(inputs, targets))
         np.add.at(labels, domains, (targets != IGNORED).sum(axis=1))
-    figures = [
-        _figures(nats[i] / labels[i] if labels[i] else 0.0, domain.end - domain.start, domain.words, domain.bytes)
-        for i, domain in enumerate(split.domains)
-    ]
-    tokens, words, size_in_bytes = (sum(each[key] for each in figures) for key in ("tokens", "words", "bytes"))
-    mean = sum(each["cross_entropy"] * each["tokens"] for each in figures) / tokens
-    by_name = dict(zip((domain.name for domain in split.domains), figures, strict=True))
-    return {**_figures(mean, tokens, words, size_in_bytes), "domains": by_name}
+    means = np.divide(nats, labels, out=np.zeros_like(nats), where=labels > 0)
+    return _whole({
+        domain.name: _figures(mean, domain.end - domain.start, domain.words, domain.bytes)
+        for domain, mean in zip(split.domains, means.tolist(), strict=True)
+    })  # fmt: skip
+
+
+def _whole(domains: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The figures of a text, made of those of its domains."""
+    each = {
+        name: _figures(of["cross_entropy"], of["tokens"], of["words"], of["bytes"]) for name, of in domains.items()
+    }
+    tokens, words, size_in_bytes = (sum(of[key] for of in each.values()) for key in ("tokens", "words", "bytes"))
+    mean = sum(of["cross_entropy"] * of["tokens"] for of in each.values()) / tokens
+    return {**_figures(mean, tokens, words, size_in_bytes), "domains": each}
 
 
 def _figures(nats_per_token: float, tokens: int, words: int, size_in_bytes: int) -> dict[str, Any]:

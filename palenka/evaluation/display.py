@@ -32,8 +32,8 @@ def table(
     for result in choices:
         lines.append(_row(result["task"], _cells(result)))
         lines += _details(result) if details else []
-    if choices and not subject.prepared:
-        lines.append("  no floors: the text that this model was trained on is not prepared here")
+    if subject.data_problem:
+        lines.append(f"  no floors: {subject.data_problem}")
     for result in results:
         for name, score in result.get("scores", {}).items():
             value = f"{100 * score['value']:.2f} ± {100 * score['stderr']:.2f}"

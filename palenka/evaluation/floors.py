@@ -25,16 +25,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from palenka.config import UserError
 from palenka.evaluation import ngram
 from palenka.evaluation.items import Item, Task
+from palenka.evaluation.results import contradictions, say_anew
 from palenka.evaluation.scoring import Text, encode
-from palenka.evaluation.statistics import task_accuracy
+from palenka.evaluation.statistics import Accuracy, group_accuracy, task_accuracy
 from palenka.files import make_folder, read_json, write_json
+from palenka.integrity import read_prepared, verify
 from palenka.tokenizer import load_tokenizer
 from palenka.tokens import TokenSplit
 
 VERSION = 1
 """Raise it when a change here changes the numbers: floors on disk are then measured anew."""
+KINDS = ("zipf", "ngram")
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
@@ -42,20 +46,49 @@ def floors(prepared: Path, tasks: Sequence[Task]) -> dict[str, dict[str, float]]
     """{task: {"zipf": accuracy, "ngram": accuracy}}, read where known, else measured (all missing ones in one go).
 
     Args:
-        prepared: a folder of prepared data, complete.
+        prepared: a folder of prepared data.
         tasks: with the items to decide.
+
+    Raises:
+        UserError: the data is damaged.
     """
-    key = read_json(prepared / "prepared.json")["key"]
+    key = read_prepared(prepared)["key"]
     paths = {task.name: _path(prepared, task, key) for task in tasks}
-    missing = [task for task in tasks if not paths[task.name].exists()]
+    known = {task.name: _known(paths[task.name], task, key) for task in tasks}
+    missing = [task for task in tasks if known[task.name] is None]
     if missing:
+        verify(prepared, "tokenizer", "train", "text/train")
         names = ", ".join(task.name for task in missing)
         print(f"{names}: measuring the floors on {prepared.name}, once for all runs", file=sys.stderr, flush=True)
         for task, measured in zip(missing, _measure(prepared, missing), strict=True):
+            known[task.name] = {"task": task.name, "items": task.digest, "data": key, **measured}
             make_folder(paths[task.name].parent)
-            write_json(paths[task.name], {"task": task.name, "items": task.digest, "data": key, **measured})
-    known = {name: read_json(path) for name, path in paths.items()}
-    return {name: {kind: of_task[kind]["accuracy"] for kind in ("zipf", "ngram")} for name, of_task in known.items()}
+            write_json(paths[task.name], known[task.name])
+    return {name: {kind: of_task[kind]["accuracy"] for kind in KINDS} for name, of_task in known.items() if of_task}
+
+
+def _known(path: Path, task: Task, key: str) -> dict[str, Any] | None:
+    """What was measured before, if it is of these items and this data, and its subtasks come to the whole."""
+    if not path.exists():
+        return None
+    try:
+        found = read_json(path)
+        sizes = Counter(item.subtask for item in task.items)
+        expected: dict[str, Any] = {"task": task.name, "items": task.digest, "data": key}
+        for kind in KINDS:
+            subtasks = {name: Accuracy(**found[kind]["subtasks"][name]) for name in sizes}
+            expected[kind] = asdict(group_accuracy(list(subtasks.values())))
+            expected[kind]["subtasks"] = {name: {"n": size} for name, size in sizes.items()}
+        difference = next(contradictions(found, expected), None)
+    except UserError as error:
+        say_anew(error)
+        return None
+    except (KeyError, TypeError) as error:
+        difference = f"a figure is missing, or is none ({error})"
+    if difference:
+        say_anew(UserError(f"{path}: damaged: {difference}"))
+        return None
+    return dict(found)
 
 
 def _path(prepared: Path, task: Task, key: str) -> Path:

@@ -17,7 +17,7 @@ import numpy as np
 
 from palenka.evaluation.checkout import Job, Pipeline
 from palenka.evaluation.correlation import spearman
-from palenka.evaluation.found import Found, accuracies, difference
+from palenka.evaluation.found import Found, accuracies, difference, of_choices
 from palenka.evaluation.items import Item, Task
 from palenka.evaluation.reading import EYE_TRACKING, SELF_PACED
 from palenka.files import read_json
@@ -46,8 +46,7 @@ def _run_choices(job: Job, task: Task) -> Found:
         estimate = spearman(*shares.T)
         _check(job, {"avg": estimate.value}, printed)
         return Found({"n": len(items), "scores": {"spearman": asdict(estimate)}}, items)
-    chosen = [np.arange(len(of.choices)) == item["chosen"] for item, of in zip(items, task.items, strict=True)]
-    result = accuracies(task, np.concatenate(chosen).astype(float), ties_show=False)
+    result = accuracies(task, of_choices(task, [item["chosen"] for item in items]), ties_show=False)
     _check(job, {name: 100 * found["accuracy"] for name, found in result["subtasks"].items()}, printed)
     return Found(result, items)
 

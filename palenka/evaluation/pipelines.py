@@ -4,10 +4,10 @@
     checkout.py   where it lies and what runs it          found.py   results in our schema, checked against its figures
 """
 
-import json
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,8 +15,10 @@ from typing import Any
 from palenka.config import UserError
 from palenka.evaluation import SHORT_NAMES, AnyTask, pipeline_2024, pipeline_2025, read_any_task
 from palenka.evaluation.checkout import Checkout, Job, Pipeline
-from palenka.evaluation.subjects import Subject, known_result
-from palenka.files import make_folder, read_json, write_json, write_text
+from palenka.evaluation.found import derive
+from palenka.evaluation.results import known_result, write_records
+from palenka.evaluation.subjects import Subject
+from palenka.files import make_folder, read_json, write_json
 from palenka.paths import evaluation_root
 from palenka.processes import process_count
 
@@ -96,7 +98,7 @@ def _result(checkout: Checkout, subject: Subject, root: Path, task: AnyTask) -> 
         "commit": checkout.commit, "packages": checkout.versions,
     }  # fmt: skip
     path = subject.results(f"pipeline-{year}") / f"{task.name}.json"
-    if known := known_result(path, identity):
+    if known := known_result(path, identity, partial(derive, task)):
         return known
     make_folder(path.parent)
     log = path.with_suffix(".log")
@@ -106,7 +108,7 @@ def _result(checkout: Checkout, subject: Subject, root: Path, task: AnyTask) -> 
         (work / "model").symlink_to(subject.folder.absolute(), target_is_directory=True)
         (work / "evaluation_data").symlink_to(root, target_is_directory=True)
         found = checkout.pipeline.run(Job(checkout, work, task, log))
-    write_text(path.with_suffix(".items.jsonl"), "".join(json.dumps(item) + "\n" for item in found.items))
+    write_records(path, found.items)
     result = {"task": task.name, "convention": f"pipeline-{year}", **found.result, "identity": identity}
     write_json(path, result)
     return result

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from palenka.config import UserError, read_yaml
 from palenka.corpus.hub import PREFIX, clear_failures, read_address
-from palenka.files import read_json, replace, sync_tree
+from palenka.files import replace, sha256, sync_tree
+from palenka.integrity import read_prepared
 from palenka.paths import ROOT, data_root, runs_root
 from palenka.runs import find_run
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from palenka.evaluation.scoring import Scorer
 
 MODEL_FILES = ("config.json", "model*.safetensors")
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt")
+TOKENIZER_FILES = (
+    "*token*", "*vocab*", "merges*", "*.model", "*.spm", "*.bpe", "*.codes", "dict.txt", "emoji.json", "byte_maps.json",
+)  # fmt: skip
+"""What the tokenizers of transformers read of a folder, whatever their kind."""
 HUB_FILES = (
     *MODEL_FILES, "generation_config.json", "model*.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json",
     "vocab.*", "merges.txt", "*.model",
@@ -26,11 +30,10 @@ HUB_FILES = (
 
 @dataclass
 class Subject:
-    """A model folder; `prepared` is the data it was trained on, where that is here."""
+    """A model folder, and the config of the run that it is, if it is one."""
 
     folder: Path
     config: dict[str, Any]
-    prepared: Path | None
 
     @classmethod
     def find(cls, model: str) -> "Subject":
@@ -40,20 +43,54 @@ class Subject:
             if not list(folder.glob(pattern)):
                 raise UserError(f"{folder}: no model to evaluate: there is no {pattern} (is the run finished?)")
         path = folder / "config.yaml"
-        config = read_yaml(path) if path.exists() else {}
-        return cls(folder, config, _prepared_data(config))
+        return cls(folder, read_yaml(path) if path.exists() else {})
+
+    @cached_property
+    def data_problem(self) -> str | None:
+        """Why nothing can be measured on the text that it was trained on; None where it can.
+
+        Raises:
+            UserError: that text is prepared, but damaged.
+        """
+        name, folder = self.config.get("data", {}).get("name"), self._data_folder
+        if folder is None:
+            return "no config.yaml there names its data"
+        if not (folder / "prepared.json").exists():
+            return f"its data, {name!r}, is not prepared"
+        read_prepared(folder)
+        if not self._reads_as(folder / "tokenizer"):
+            return f"its data, {name!r}, was prepared anew with another vocabulary, so nothing is measured on {folder}"
+        return None
+
+    def _reads_as(self, tokenizer: Path) -> bool:
+        from palenka.tokenizer import vocabulary_sha256
+
+        own = self.folder / "tokenizer.json"
+        return own.exists() and vocabulary_sha256(self.folder) == vocabulary_sha256(tokenizer)
+
+    @property
+    def prepared(self) -> Path | None:
+        """The data it was trained on, where that is here, and read as the model reads."""
+        return None if self.data_problem else self._data_folder
+
+    @property
+    def _data_folder(self) -> Path | None:
+        name, root = self.config.get("data", {}).get("name"), (self.config.get("paths") or {}).get("data")
+        return None if name is None else (ROOT / root if root else data_root()) / name
 
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of what decides the scores: weights, configuration and tokenizer."""
         from palenka.models import weights_sha256
 
-        return _digest(weights_sha256(self.folder), [self.folder / "config.json"], self.tokenizer_fingerprint)
+        parts = [weights_sha256(self.folder), sha256(self.folder / "config.json"), self.tokenizer_fingerprint]
+        return _digest(parts)
 
     @cached_property
     def tokenizer_fingerprint(self) -> str:
         """sha256 of the tokenizer's files: models with the same one read the same tokens."""
-        return _digest("", [self.folder / name for name in TOKENIZER_FILES])
+        found = {path for pattern in TOKENIZER_FILES for path in self.folder.glob(pattern) if path.is_file()}
+        return _digest([part for path in sorted(found) for part in (path.name, sha256(path))])
 
     @cached_property
     def scorer(self) -> "Scorer":
@@ -83,27 +120,8 @@ def results_folder(model: Path, convention: str) -> Path:
     return model / "evaluation" / ("" if convention == "2024" else convention)
 
 
-def known_result(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """An earlier result, if it is of the same identity."""
-    result = read_json(path) if path.exists() else {}
-    return result if result.get("identity") == identity else None
-
-
-def _digest(start: str, paths: list[Path], end: str = "") -> str:
-    digest = hashlib.sha256(start.encode())
-    for path in paths:
-        digest.update(path.read_bytes() if path.exists() else b"")
-    digest.update(end.encode())
-    return digest.hexdigest()
-
-
-def _prepared_data(config: dict[str, Any]) -> Path | None:
-    name = config.get("data", {}).get("name")
-    if name is None:
-        return None
-    root = (config.get("paths") or {}).get("data")
-    folder = (ROOT / root if root else data_root()) / name
-    return folder if (folder / "prepared.json").exists() else None
+def _digest(parts: list[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _from_hub(model: str) -> Path:

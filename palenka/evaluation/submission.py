@@ -16,18 +16,20 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from palenka.config import UserError
-from palenka.evaluation import AnyTask, read_any_task
+from palenka.evaluation import read_any_task
 from palenka.evaluation.correlation import preferences, spearman
 from palenka.evaluation.items import Item, Task
 from palenka.evaluation.pipeline_2025 import choice_texts, group
 from palenka.evaluation.pipelines import PIPELINES
 from palenka.evaluation.reading import READING
+from palenka.evaluation.results import AnyTask, Records, derive, read_records, read_result
 from palenka.evaluation.subjects import Subject, results_folder
 from palenka.files import make_folder, read_json, write_bytes, write_json, write_text
 from palenka.paths import evaluation_root, runs_root
@@ -42,9 +44,6 @@ NOT_MADE = {
     "2024": "GLUE (fine-tuning)",
     "2025": "GLUE (fine-tuning), age of acquisition, and the fast evaluations of checkpoints",
 }
-
-
-Records = list[dict[str, Any]]
 
 
 def write_submission(model: str, form: str, out: Path, data: Path | None = None) -> None:
@@ -125,26 +124,27 @@ def _collect(subject: Subject, form: str, root: Path) -> tuple[list[tuple[AnyTas
             missing.append(f"{name}: there is no folder {root / name}")
             continue
         task = read_any_task(root / name)
-        if problem := _problem(subject, path, task):
+        try:
+            records = _records(subject, path, task)
+        except UserError as problem:
             missing.append(f"{name}: {problem}")
             continue
-        lines = path.with_suffix(".items.jsonl").read_text(encoding="utf-8").splitlines()
-        found.append((task, [json.loads(line) for line in lines]))
-        if len(lines) != SIZES[name]:
-            missing.append(f"{name}: {len(lines):,} items, of {SIZES[name]:,}")
+        found.append((task, records))
+        if len(records) != SIZES[name]:
+            missing.append(f"{name}: {len(records):,} items, of {SIZES[name]:,}")
     return found, missing
 
 
-def _problem(subject: Subject, path: Path, task: AnyTask) -> str | None:
-    """Why a task's scores cannot be submitted."""
-    if not path.exists() or not path.with_suffix(".items.jsonl").exists():
-        return f"not evaluated: there is no {path}"
-    identity = read_json(path)["identity"]
-    if identity["model"] != subject.fingerprint:
-        return f"{path} is of other weights, or another tokenizer"
-    if identity["items"] != task.digest:
-        return f"{path} is of another version of the items"
-    return None
+def _records(subject: Subject, path: Path, task: AnyTask) -> Records:
+    """What is known of a task's items. Raises UserError where that cannot be submitted."""
+    if not path.exists():
+        raise UserError(f"not evaluated: there is no {path}")
+    result = read_result(path)
+    if result["identity"].get("model") != subject.fingerprint:
+        raise UserError(f"{path} is of other weights, or another tokenizer")
+    if result["identity"].get("items") != task.digest:
+        raise UserError(f"{path} is of another version of the items")
+    return read_records(path, result, partial(derive, task))
 
 
 def _choices(task: Task, records: Records) -> Iterator[tuple[Item, list[float], int]]:

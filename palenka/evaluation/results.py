@@ -1,0 +1,245 @@
+"""A task's result: what its items' scores come to. Read back, it counts only where they still come to the same.
+
+    evaluation/<task>.json          the result, with the identity of what was measured
+    evaluation/<task>.items.jsonl   a record of each item, in order
+"""
+
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palenka.config import UserError
+from palenka.evaluation import reading
+from palenka.evaluation.correlation import preferences, spearman
+from palenka.evaluation.items import LABELS, Item, Task
+from palenka.evaluation.reading import ReadingTask
+from palenka.evaluation.statistics import Accuracy, chance, group_accuracy, outcomes, task_accuracy
+from palenka.files import make_folder, read_json, write_text
+
+TOLERANCE = 1e-6
+"""Between a figure and what it is computed from, perhaps on another machine: nobody is shown as many digits."""
+
+AnyTask = Task | ReadingTask
+Records = list[dict[str, Any]]
+Derive = Callable[[Records], dict[str, Any]]
+
+
+def records_of(task: Task, scores: NDArray[np.float64], tokens: NDArray[np.int64]) -> Iterable[dict[str, Any]]:
+    """Of each item: which it is, the scores of its choices, and how many tokens each is the sum of."""
+    ends = np.cumsum([len(item.choices) for item in task.items])
+    for item, end in zip(task.items, ends, strict=True):
+        choices = slice(end - len(item.choices), end)
+        cluster = {"cluster": item.cluster} if item.cluster else {}
+        yield {
+            "subtask": item.subtask, "item": item.line, "scores": scores[choices].tolist(),
+            "tokens": tokens[choices].tolist(), **cluster,
+        }  # fmt: skip
+
+
+def derive(task: AnyTask, records: Records) -> dict[str, Any]:
+    """What records of a task's items come to.
+
+    Raises:
+        UserError: they are not of these items.
+    """
+    if isinstance(task, ReadingTask):
+        _check_words(task, records)
+        return reading.summary(task, records)
+    scores, tokens = scores_in(task, records), np.array(_numbers(task, records, "tokens"))
+    for item, record in zip(task.items, records, strict=True):
+        if record.get("cluster") != item.cluster:
+            raise UserError(f"{_place(item)}: its cluster is {record.get('cluster')!r}, not {item.cluster!r}")
+    return ratio_summary(task, scores) if task.has_ratios else summary(task, scores, tokens)
+
+
+def scores_in(task: Task, records: Records) -> NDArray[np.float64]:
+    """The scores of all choices, in order, of records of the task's items: (choices,). Raises UserError as `derive`."""
+    return np.array(_numbers(task, records, "scores"), np.float64)
+
+
+def summary(task: Task, scores: NDArray[np.float64], tokens: NDArray[np.int64]) -> dict[str, Any]:
+    """Accuracies over all, per phenomenon, field and subtask, and which items tie.
+
+    `accuracy_per_token` takes the choice with the highest mean score per token: sums favour few tokens.
+    """
+    whole, subtasks = task_accuracy(task.items, scores)
+    whole_per_token, per_token = task_accuracy(task.items, scores / np.maximum(tokens, 1))
+    return {
+        **asdict(whole),
+        "accuracy_per_token": whole_per_token.accuracy,
+        "chance": chance(task.items),
+        "subtasks": {
+            name: {**asdict(found), "accuracy_per_token": per_token[name].accuracy, **task.labels[name]}
+            for name, found in subtasks.items()
+        },
+        "groups": {label: _groups(task, subtasks, label) for label in LABELS},
+        "tie_items": _tie_items(task, scores),
+    }
+
+
+def ratio_summary(task: Task, scores: NDArray[np.float64]) -> dict[str, Any]:
+    """Correlation of the share of people and of the model's probability that the first of two forms has."""
+    ratios = np.array([item.ratio for item in task.items])
+    found = spearman(preferences(scores.reshape(-1, 2)), ratios)
+    return {"n": len(task.items), "scores": {"spearman": asdict(found)}}
+
+
+def _groups(task: Task, subtasks: dict[str, Accuracy], label: str) -> dict[str, dict[str, Any]]:
+    """Accuracy over the subtasks of each phenomenon, or of each field."""
+    members: dict[str, list[Accuracy]] = {}
+    for name, found in subtasks.items():
+        if label in task.labels[name]:
+            members.setdefault(task.labels[name][label], []).append(found)
+    return {name: asdict(group_accuracy(found)) for name, found in members.items()}
+
+
+def _tie_items(task: Task, scores: NDArray[np.float64]) -> dict[str, list[int]]:
+    """Lines of the items that tie, by subtask."""
+    found: dict[str, list[int]] = {}
+    for item, tie in zip(task.items, outcomes(task.items, scores)[1], strict=True):
+        if tie:
+            found.setdefault(item.subtask, []).append(item.line)
+    return found
+
+
+def items_path(result: Path) -> Path:
+    """Where the records of a result's items are."""
+    return result.with_suffix(".items.jsonl")
+
+
+def write_records(result: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Write the records of a result's items, in a folder that is made if need be."""
+    make_folder(result.parent)
+    write_text(items_path(result), "".join(json.dumps(record) + "\n" for record in records))
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A result, without a look at its items. Raises UserError where it is damaged."""
+    result = read_json(path)
+    if not isinstance(result, dict) or not isinstance(result.get("identity"), dict):
+        raise UserError(f"{path}: damaged: holds no result with an identity")
+    return result
+
+
+def read_records(result: Path, of: dict[str, Any], derived: Derive) -> Records:
+    """The records behind a result, which come to what it says.
+
+    Args:
+        result: path of its file.
+        of: its content.
+        derived: what records come to.
+
+    Raises:
+        UserError: they are not there, damaged, or come to something else.
+    """
+    path = items_path(result)
+    records = list(_lines(path))
+    try:
+        expected = derived(records)
+    except UserError as error:
+        raise UserError(f"{path}: damaged: {error}") from None
+    if difference := next(contradictions(of, expected), None):
+        raise UserError(f"{result}: damaged: {difference}")
+    return records
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    if not path.exists():
+        raise UserError(f"{path}: missing")
+    *lines, rest = path.read_bytes().split(b"\n")
+    if rest or not lines:
+        raise UserError(f"{path}: damaged: it is empty, or its last line is cut short")
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}, line {number}: damaged: not JSON ({error})") from None
+        if not isinstance(record, dict):
+            raise UserError(f"{path}, line {number}: damaged: holds no record of an item")
+        yield record
+
+
+def contradictions(stated: Any, expected: Any, key: str = "") -> Iterator[str]:
+    """Which figures are others than those that they are computed from; keys that are not computed do not matter."""
+    if isinstance(expected, dict):
+        if not isinstance(stated, dict):
+            yield f"no {key or 'figures'}"
+            return
+        for name, value in expected.items():
+            yield from contradictions(stated.get(name), value, f"{key}.{name}" if key else name)
+    elif not _same(stated, expected):
+        yield f"{key} is {stated!r}, and comes to {expected!r}"
+
+
+def _same(stated: Any, expected: Any) -> bool:
+    if isinstance(expected, float) and is_number(stated):
+        both_nan = math.isnan(stated) and math.isnan(expected)
+        return both_nan or math.isclose(stated, expected, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return type(stated) is type(expected) and bool(stated == expected)
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def known_result(path: Path, identity: dict[str, Any], derived: Derive) -> dict[str, Any] | None:
+    """An earlier result of the same identity, if it is whole; else says why there will be a new one."""
+    if not path.exists():
+        return None
+    try:
+        result = read_result(path)
+        if result["identity"] != identity:
+            raise UserError(f"{path}: of other weights, another tokenizer, other items or another version")
+        read_records(path, result, derived)
+    except UserError as error:
+        say_anew(error)
+        return None
+    return result
+
+
+def say_anew(problem: UserError) -> None:
+    print(f"{problem}; measured anew", file=sys.stderr, flush=True)
+
+
+def check_records(task: Task, records: Records) -> None:
+    """Raise UserError unless there is one of each item, in order."""
+    if len(records) != len(task.items):
+        raise UserError(f"{len(records):,} records of {len(task.items):,} items")
+    for item, record in zip(task.items, records, strict=True):
+        if (record.get("subtask"), record.get("item")) != (item.subtask, item.line):
+            raise UserError(f"{_place(item)}: has no record in its place")
+
+
+def _numbers(task: Task, records: Records, key: str) -> list[float]:
+    """What each record has for its item's choices, one after the other."""
+    check_records(task, records)
+    for item, record in zip(task.items, records, strict=True):
+        values = record.get(key)
+        if not isinstance(values, list) or len(values) != len(item.choices) or not all(map(_is_finite, values)):
+            raise UserError(f"{_place(item)}: {key} are {values!r}; expected {len(item.choices)} numbers")
+    return [value for record in records for value in record[key]]
+
+
+def _place(item: Item) -> str:
+    return f"{item.subtask}, line {item.line}"
+
+
+def _is_finite(value: Any) -> bool:
+    return is_number(value) and math.isfinite(value)
+
+
+def _check_words(task: ReadingTask, records: Sequence[dict[str, Any]]) -> None:
+    if len(records) != len(task.words):
+        raise UserError(f"{len(records):,} records of {len(task.words):,} words")
+    for number, (previous, record) in enumerate(zip(task.previous, records, strict=True), 1):
+        before = record.get("prev_surprisal")
+        holds = record.get("item") == number and _is_finite(record.get("surprisal"))
+        if not holds or not (_is_finite(before) if previous else before is None):
+            raise UserError(f"row {number}: its record holds no surprisals of it")
