@@ -155,7 +155,7 @@ def compare_losses() -> dict[str, Any]:
             cohort.step(step)
     runs = {label: grid.plans[label].config.name for label in COMPARED}
     losses = {
-        (folder, label): [record["loss"] for record in Run(name, grid.folder.parent / folder).records()]
+        (folder, label): [record["loss"] for record in Run(name, grid.folder.parent / folder).read_log().records]
         for folder in ("cohort", "alone")
         for label, name in runs.items()
     }

@@ -82,6 +82,18 @@ def _damage(content: bytes) -> str | None:
     return None
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """The content of a JSON file of ours that holds names and values.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: damaged: expected a JSON object")
+    return content
+
+
 def sha256(path: Path) -> str:
     """Hash of a file's content."""
     with path.open("rb") as file:

@@ -203,7 +203,8 @@ class Grid:
         if not dry_run:
             kept = [label for label in self.cells if (self.folder / "finalists" / label).is_dir()]
             for plan in (*self.plans.values(), *map(self._finalist_plan, kept)):
-                _run(plan).check_identity(plan.identity())
+                if not _run(plan).find_damage():  # which a training of it will refuse, and a selection show
+                    _run(plan).check_identity(plan.identity())
 
     def _make_plans(self, dry_run: bool) -> dict[str, Plan]:
         """By label. Cells with the same terms differ in nothing that a plan would have to be made anew for."""
@@ -284,8 +285,10 @@ class Grid:
         return str(ranked[number - 1])
 
     def _ranking(self) -> list[str]:
-        """Labels of the finished cells, lowest dev cross-entropy first."""
-        losses = {label: _dev(_run(plan))["cross_entropy"] for label, plan in self.plans.items() if _run(plan).finished}
+        """Labels of the finished cells, lowest dev cross-entropy first, without those whose files are damaged."""
+        runs = {label: _run(plan) for label, plan in self.plans.items()}
+        whole = [label for label, run in runs.items() if not run.find_damage() and run.finished]
+        losses = {label: _dev(runs[label])["cross_entropy"] for label in whole}
         return sorted(losses, key=lambda label: losses[label])
 
     def evaluate(self, folders: Sequence[Path]) -> None:
@@ -303,22 +306,28 @@ class Grid:
             UserError: cells that have neither finished nor diverged.
         """
         runs = {label: _run(plan) for label, plan in self.plans.items()}
-        waiting = [label for label, run in runs.items() if not run.finished and not run.diverged]
+        damages = {label: damage for label, run in runs.items() if (damage := run.find_damage())}
+        waiting = [
+            label for label, run in runs.items() if label not in damages and not run.finished and not run.diverged
+        ]
         if waiting:
             raise UserError(f"{self.folder}: cells that are not trained to their end: {', '.join(waiting)}")
         ranking = self._ranking()
-        cells = [
+        cells: list[dict[str, Any]] = [
             {"cell": label, "rank": place, "values": self.cells[label].values} | _outcome(runs[label])
             for place, label in enumerate(ranking, start=1)
         ]
         cells += [
-            {"cell": label, "rank": None, "values": self.cells[label].values, "diverged": run.diverged}
+            {"cell": label, "rank": None, "values": self.cells[label].values}
+            | ({"damaged": damages[label]} if label in damages else {"diverged": run.diverged})
             for label, run in runs.items()
             if label not in ranking
         ]
         again = {label: self.config.finalist_config(self.cells[label]).name for label in ranking}
         trained = {label: Run(name, self.finalist.runs) for label, name in again.items()}
-        finalists = [{"cell": label} | _outcome(run) for label, run in trained.items() if run.finished]
+        finalists = [
+            {"cell": label} | _outcome(run) for label, run in trained.items() if not run.find_damage() and run.finished
+        ]
         selection = {
             "name": self.config.name, "axes": self.config.grid.axes, "ranked_by": "dev cross-entropy",
             "cells": cells, "finalists": finalists,
@@ -364,7 +373,7 @@ def _outcome(run: Run) -> dict[str, Any]:
 
 
 def selection_table(selection: Mapping[str, Any]) -> str:
-    """The content of a grid.json as lines: cells by rank, those that diverged, finalists."""
+    """The content of a grid.json as lines: cells by rank, those that diverged or are damaged, finalists."""
     cells, finalists = selection["cells"], selection["finalists"]
     tasks = sorted({task for row in (*cells, *finalists) for task in row.get("tasks", {})})
     width = max(len("finalist"), *(len(row["cell"]) for row in cells)) + 2
@@ -373,7 +382,7 @@ def selection_table(selection: Mapping[str, Any]) -> str:
 
     def line(row: Mapping[str, Any], rank: str) -> str:
         if "dev" not in row:
-            return f"{rank:>6}  {row['cell']:{width}}{'diverged':>12}"
+            return f"{rank:>6}  {row['cell']:{width}}{'damaged' if 'damaged' in row else 'diverged':>12}"
         found = [row["tasks"].get(task) for task in tasks]
         accuracies = [f"{100 * f['accuracy']:.2f} ± {100 * f['stderr']:.2f}" if f else "–" for f in found]
         dev = f"{row['dev']['cross_entropy']:>12.4f}{row['dev']['bits_per_byte']:>12.4f}"
@@ -383,6 +392,7 @@ def selection_table(selection: Mapping[str, Any]) -> str:
     lines += [line(row, str(row["rank"] or "–")) for row in cells]
     if finalists:
         lines += ["  finalists, trained anew:", *(line(row, "") for row in finalists)]
+    lines += [f"  {row['cell']}: {row['damaged']}" for row in cells if "damaged" in row]
     return "\n".join([*lines, RULE])
 
 

@@ -22,11 +22,11 @@ from typing import Any
 import yaml
 
 from palenka.checkpoints import find_damage, read_state, write_state
-from palenka.config import UserError
+from palenka.config import UserError, read_yaml
 from palenka.files import (
     make_folder,
     named,
-    read_json,
+    read_object,
     removed_on_error,
     replace,
     sync_file,
@@ -37,6 +37,7 @@ from palenka.files import (
 )
 from palenka.locks import lock
 from palenka.paths import ROOT, runs_root
+from palenka.records import Log, read_log
 from palenka.system_errors import noting
 
 CHECKPOINT = "checkpoint-"
@@ -68,7 +69,9 @@ def find_run(name_or_path: str, runs: Path | None = None, base: Path = Path()) -
     for folder in (runs / name_or_path, base / name_or_path):
         if folder.is_dir():
             return folder
-    known = sorted(str(path.parent.relative_to(runs)) for path in runs.glob("**/identity.json"))
+    names = sorted(str(path.parent.relative_to(runs)) for path in runs.glob("**/identity.json"))
+    damages = {name: Run(name, runs).find_damage() for name in names}
+    known = [f"{name} ({damage})" if damage else name for name, damage in damages.items()]
     hint = f"; runs there: {', '.join(known)}" if known else "; there are no runs yet"
     raise UserError(f"no run {name_or_path!r} in {runs}{hint}")
 
@@ -91,7 +94,34 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return (self.path / "result.json").exists()
+        """Whether there is a result.
+
+        Raises:
+            UserError: there is, but it is damaged.
+        """
+        path = self.path / "result.json"
+        if not path.exists():
+            return False
+        try:
+            read_object(path)
+        except UserError as error:
+            raise UserError(
+                f"{error}. Put back a copy of it; or remove it, and the same command finishes the run again, from its "
+                "checkpoints if there are any"
+            ) from None
+        return True
+
+    def find_damage(self) -> str | None:
+        """What is wrong with the files that say what the run is; None where all that are there can be read."""
+        try:
+            for name in ("identity.json", "environment.json", "diverged.json", "result.json"):
+                if (path := self.path / name).exists():
+                    read_object(path)
+            if (path := self.path / "config.yaml").exists():
+                read_yaml(path)
+        except UserError as error:
+            return str(error)
+        return None
 
     @property
     def diverged(self) -> str | None:
@@ -99,7 +129,7 @@ class Run:
         path = self.path / "diverged.json"
         if not path.exists():
             return None
-        return f"{read_json(path)['message']} It is not trained again; remove {path.name} there to try."
+        return f"{read_object(path)['message']} It is not trained again; remove {path.name} there to try."
 
     def mark_diverged(self, message: str) -> None:
         """Have later starts know that more training is in vain."""
@@ -122,13 +152,19 @@ class Run:
                 listed = ", ".join(sorted(foreign)[:5])
                 raise UserError(f"{self.path}: not a run, but holds files ({listed}); choose another name")
             return
-        found = list(differences(read_json(path), json.loads(json.dumps(identity))))
+        found = list(differences(self._read_identity(path), json.loads(json.dumps(identity))))
         if found:
             listed = "\n".join(f"  {line}" for line in found)
             raise UserError(
                 f"{self.path}: this name holds another run; nothing was changed. It differs in\n{listed}\n"
                 "Choose another name (name=…), or move that folder away."
             )
+
+    def _read_identity(self, path: Path) -> dict[str, Any]:
+        try:
+            return read_object(path)
+        except UserError as error:
+            raise UserError(f"{error}. Put back a copy of it, or move {self.path} away, to train anew") from None
 
     def open(self, identity: dict[str, Any], config: dict[str, Any]) -> None:
         """Take the lock and write what the run is.
@@ -289,20 +325,17 @@ class Run:
         if path.exists():
             sync_file(path)
 
-    def drop_records_after(self, step: int) -> None:
-        """Forget what was logged after a checkpoint; it will be logged again."""
-        kept = [line for line in self._record_lines() if json.loads(line)["step"] <= step]
+    def drop_records_after(self, step: int) -> list[str]:
+        """Forget what was logged after a checkpoint; it will be logged again. Returns what is to be said of lines that
+        were damaged: they are dropped too."""
+        log = self.read_log()
+        kept = [line for line, record in zip(log.lines, log.records, strict=True) if record["step"] <= step]
         write_text(self.path / "metrics.jsonl", "".join(kept))
+        return log.damages
 
-    def records(self) -> list[dict[str, Any]]:
+    def read_log(self) -> Log:
         """What has been logged."""
-        return [json.loads(line) for line in self._record_lines()]
-
-    def _record_lines(self) -> Iterator[str]:
-        path = self.path / "metrics.jsonl"
-        if path.exists():
-            with path.open(encoding="utf-8") as file:
-                yield from (line for line in file if line.endswith("\n"))
+        return read_log(self.path / "metrics.jsonl")
 
     def place(self, folder: Path) -> None:
         """Move the files of a finished export into the run directory."""

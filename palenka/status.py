@@ -3,14 +3,14 @@
 import platform
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from palenka import slurm
 from palenka.config import UserError, read_yaml
 from palenka.display import clock, columns
-from palenka.files import read_json
+from palenka.files import read_object
 from palenka.paths import runs_root
 from palenka.runs import Run
 
@@ -32,12 +32,13 @@ def status(names: Sequence[str] = ()) -> str:
     for name in names:
         if not _below(name, [*runs, *waiting]):
             raise UserError(f"no run {name!r} in {runs_root()}, and none in the queue")
-    in_training = Counter(_holder(name) for name in runs if not Run(name, runs_root()).finished)
-    rows = [_run_row(name, jobs, in_training[_holder(name)]) for name in _chosen(runs, names)]
+    in_training = Counter(_holder(name) for name in runs if not (runs_root() / name / "result.json").exists())
+    notes: list[str] = []
+    rows = [_run_row(name, jobs, in_training[_holder(name)], notes.append) for name in _chosen(runs, names)]
     rows += [_waiting_row(step, jobs) for step in _chosen(waiting, names)]
     if not rows:
         return f"no runs in {runs_root()}, and none in the queue"
-    return columns([COLUMNS, *([row.get(column, "") for column in COLUMNS] for row in rows)])
+    return "\n".join([columns([COLUMNS, *([row.get(column, "") for column in COLUMNS] for row in rows)]), *notes])
 
 
 def _below(name: str, runs: Sequence[str]) -> list[str]:
@@ -51,13 +52,26 @@ def _chosen(runs: Sequence[str], names: Sequence[str]) -> list[str]:
 def _holder(name: str) -> str:
     """The process that has held the run last; that of all students of a cohort."""
     lock = runs_root() / name / ".lock"
-    return lock.read_text().strip() if lock.exists() else ""
+    return lock.read_text(errors="replace").strip() if lock.exists() else ""
 
 
-def _run_row(name: str, jobs: slurm.Jobs, company: int) -> dict[str, str]:
-    """What a run's files tell of it and of its job, where one process trains so many."""
+def _run_row(name: str, jobs: slurm.Jobs, company: int, tell: Callable[[str], None]) -> dict[str, str]:
+    """What a run's files tell of it and of its job, where one process trains so many; what is damaged is told."""
     run = Run(name, runs_root())
-    environment = read_json(run.path / "environment.json")
+    try:
+        if damage := run.find_damage():
+            raise UserError(damage)
+        row = _whole_row(run, jobs, company)
+    except (UserError, KeyError, TypeError) as error:
+        tell(str(error) if isinstance(error, UserError) else f"{run.path}: damaged: a file lacks {error}")
+        return {"run": name, "state": "damaged"}
+    for damage in run.read_log().damages:
+        tell(damage)
+    return row
+
+
+def _whole_row(run: Run, jobs: slurm.Jobs, company: int) -> dict[str, str]:
+    name, environment = run.name, read_object(run.path / "environment.json")
     raw_id = environment.get("slurm_job_id")
     job = next((job for job in jobs.queue.values() if job.raw_id == raw_id), None) or jobs.of(name)
     state = "finished" if run.finished else _job_state(job) if job else _state_here(name)
@@ -67,7 +81,7 @@ def _run_row(name: str, jobs: slurm.Jobs, company: int) -> dict[str, str]:
 
 def _figures(run: Run, company: int) -> dict[str, str]:
     """Progress, the last losses, and what is left at the last speed."""
-    records = {record["split"]: record for record in run.records()}  # the last one of each split
+    records = {record.get("split"): record for record in run.read_log().records}  # the last one of each split
     train, dev = records.get("train"), records.get("dev")
     figures = {"dev": f"{dev['loss']:.4f}"} if dev else {}
     if train is None:

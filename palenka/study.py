@@ -92,7 +92,7 @@ class Step:
     """One thing to be done by a job: `scripts/<script> <arguments>`.
 
     `needs` are the names of steps; `despite_failures`: it starts when they are over, however they ended. `array`: the
-    tasks of a script that knows by itself what each of them does.
+    tasks of a script that knows by itself what each of them does. `damage`: why it is neither done nor to be done.
     """
 
     name: str
@@ -103,6 +103,7 @@ class Step:
     on_cpu: bool = False
     despite_failures: bool = False
     array: str = ""
+    damage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,9 @@ class Study:
 
     def _training(self, run: StudyRun) -> Step:
         script = "distill.slurm" if run.teachers else "train.slurm"
-        return Step(run.name, script, (_from_root(run.file),), self._needs(run), self._is_trained(run))
+        damage = Run(run.name, runs_root()).find_damage()
+        done = not damage and self._is_trained(run)
+        return Step(run.name, script, (_from_root(run.file),), self._needs(run), done, damage=damage)
 
     def _needs(self, run: StudyRun) -> tuple[str, ...]:
         return (self.data_step, *(teacher for teacher in run.teachers if teacher in self._runs))
@@ -200,7 +203,7 @@ class Study:
         return self.config.data.is_prepared and teachers_are_there
 
     def _evaluation(self, run: StudyRun) -> Step:
-        done = self._is_evaluated(run.folder)
+        done = not Run(run.name, runs_root()).find_damage() and self._is_evaluated(run.folder)
         return Step(f"{EVALUATE}{run.name}", "slurm-eval.slurm", (run.name, *self._task_options()), (run.name,), done)
 
     def _task_options(self) -> tuple[str, ...]:
@@ -414,12 +417,17 @@ def submit_study(study: Study, only: Sequence[str] = (), dry_run: bool = False) 
 
 
 def _missing(steps: Sequence[Step], ids: dict[str, str]) -> set[str]:
-    """Names of the steps to be submitted: neither done nor in the queue, or there to wait for another's last attempt.
+    """Names of the steps to be submitted: neither done, damaged nor in the queue, or there to wait for another's last
+    attempt.
 
     Only a step that starts despite failures can be: others are cancelled with what they need.
     """
     missing: set[str] = set()
+    damaged: set[str] = set()  # and what cannot do without them
     for step in steps:
+        if step.damage or (not step.despite_failures and not damaged.isdisjoint(step.needs)):
+            damaged.add(step.name)
+            continue
         is_outdated = step.despite_failures and not missing.isdisjoint(step.needs)
         if not step.done and (step.name not in ids or is_outdated):
             missing.add(step.name)
@@ -487,12 +495,13 @@ def _table(study: str, steps: list[Step], ids: dict[str, str], missing: set[str]
     new = "to submit" if dry_run else "submitted"
     rows = [("", "step", "job", "after")]
     for step in steps:
-        state = "done" if step.done else new if step.name in missing else "queued"
+        state = "done" if step.done else "damaged" if step.damage else new if step.name in missing else "queued"
         job = "" if dry_run and step.name in missing else ids.get(step.name, "")
-        if step.name in missing and step.name not in ids:
+        if step.name not in ids and not step.done and not step.damage:
             state = "not submitted"
         after = [] if step.done else [ids[need] for need in step.needs if need in ids]
         rows.append((state, step.name, job, " ".join(after) if len(after) <= NAMED_NEEDS else f"{len(after)} of these"))
     submitted = len(missing.intersection(ids))
     count = f"{submitted} {new}" if missing else "nothing to submit"
-    return f"{columns(rows)}\n{study}: {len(steps)} steps, {count}"
+    damages = "".join(f"\n{step.name}: {step.damage}" for step in steps if step.damage)
+    return f"{columns(rows)}{damages}\n{study}: {len(steps)} steps, {count}"

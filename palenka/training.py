@@ -418,7 +418,8 @@ class Trainer:
         if self.accelerator.is_main_process:
             step = -1 if point is None else point.step
             self.run.drop_checkpoints(keep={kept for kept in self.run.checkpoints() if kept <= step})
-            self.run.drop_records_after(step)
+            for damage in self.run.drop_records_after(step):
+                self.display.warn(damage)
             self._start_trackers()
         self.accelerator.wait_for_everyone()
 
@@ -444,7 +445,7 @@ class Trainer:
         plan = self.plan
         shown = plan.resolved | {"parameters": plan.parameters}
         tracked = TrackedRun(plan.config.name, self.run.path, plan.method, shown)
-        self.trackers.start(plan.config.tracking, tracked, self.run.records())
+        self.trackers.start(plan.config.tracking, tracked, self.run.read_log().records)
 
     def _read_state(self, folder: Path) -> None:
         state = read_state(folder)

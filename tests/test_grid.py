@@ -280,6 +280,15 @@ def test_a_cell_that_diverges_is_named_and_left_out(
     assert "is not trained again" in str(code)
     assert run(values, "--select")[0] == 0
 
+    result = folder / "L0.1" / "result.json"
+    result.write_bytes(b"")
+    code, output, _ = run(values, "--select")
+    assert code == 0 and f"L0.1: {result}: damaged: the file is empty" in output
+    cells = {cell["cell"]: cell for cell in read_json(folder / "grid.json")["cells"]}
+    assert cells["L0.1"]["rank"] is None and "the loss is inf" in cells["L1e300"]["diverged"]
+    code, _, errors = run(values)
+    assert code == 2 and f"{result}: damaged" in errors
+
 
 def test_a_process_that_ends_first_does_not_fail_because_of_a_diverged_cell(
     run: Run, monkeypatch: pytest.MonkeyPatch

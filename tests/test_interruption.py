@@ -65,7 +65,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
     assert (runs_folder / "broken" / f"checkpoint-{step}").is_dir()
     assert not (runs_folder / "broken" / "result.json").exists()
     assert not starts.exists(), "there was progress"
-    steps = [record["step"] for record in Run("broken", runs_folder).records() if record["split"] == "train"]
+    steps = [record["step"] for record in Run("broken", runs_folder).read_log().records if record["split"] == "train"]
     assert steps == list(range(3, step + 1, 3))
     assert outcome(train(plan_for("broken"))) == unbroken
 

@@ -414,7 +414,6 @@ def test_what_is_no_run_is_a_user_error(runs: Path) -> None:
     [
         ("result.json", '{"architecture": "llama"}'),
         ("result.json", "{"),
-        ("metrics.jsonl", 'nonsense\n{"step": 1}\n'),
         ("config.yaml", "a: [1"),
         ("evaluation/pairs.json", '{"task": "pairs"}'),
         ("identity.json", "[]"),
@@ -426,6 +425,24 @@ def test_a_broken_file_is_named(runs: Path, path: str, content: str) -> None:
     (folder / path).write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=re.escape(path)):
         read_runs(["a"])
+
+
+def test_a_broken_run_does_not_hide_the_others(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("demo/a", "demo/b", "demo/c"):
+        write_run(runs, name)
+    broken, log = runs / "demo" / "b" / "result.json", runs / "demo" / "c" / "metrics.jsonl"
+    broken.write_bytes(b"")
+    log.write_bytes(b"\0\n" + log.read_bytes())
+    report(["demo"], runs / "report.html")
+    page, text = (runs / "report.html").read_text(encoding="utf-8"), capsys.readouterr().out
+    for shown in (page, text):
+        assert f"{broken}: damaged: the file is empty" in shown
+        assert f"{log}: line 1 is damaged and left out" in shown
+    assert page.count("<h3>config.yaml</h3>") == 2
+    for name in ("a", "c"):
+        (runs / "demo" / name / "config.yaml").write_text("a: [1")
+    with pytest.raises(UserError, match=r"(?s)a/config.yaml.*b/result.json.*c/config.yaml"):
+        report(["demo"], runs / "report.html")
 
 
 def test_many_runs_have_distinct_marks(runs: Path) -> None:

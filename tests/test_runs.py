@@ -294,6 +294,31 @@ def test_a_torn_last_line_is_dropped(run: Run, torn: str) -> None:
     assert steps(run) == [1, 2]
 
 
+@pytest.mark.parametrize(
+    "line", [b"\0" * 30, b'{"step": 2, "lo\0\0\0', b'{"step": 2, "loss": ', b'{"loss": 1.0}', b'"\xff"', b"[1]", b"2"]
+)
+def test_a_damaged_line_is_lost_alone_and_told(run: Run, line: bytes) -> None:
+    for step in (1, 2):
+        run.log({"step": step})
+    log = run.path / "metrics.jsonl"
+    first, second = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(first + line + b"\n" + second)
+    told = [f"{log}: line 2 is damaged and left out"]
+    assert run.read_log().records == [{"step": 1}, {"step": 2}]
+    assert run.read_log().damages == told
+    assert run.drop_records_after(1) == told
+    assert log.read_bytes() == first
+
+
+def test_nul_bytes_at_the_end_are_a_damaged_line(run: Run) -> None:
+    """What a file system may leave where a line was being written when the power failed."""
+    run.log({"step": 1})
+    with (run.path / "metrics.jsonl").open("ab") as file:
+        file.write(b"\0" * 100)
+    assert run.drop_records_after(5) == [f"{run.path / 'metrics.jsonl'}: line 2 is damaged and left out"]
+    assert steps(run) == [1]
+
+
 def test_there_may_be_no_records_yet(run: Run) -> None:
     run.drop_records_after(3)
     assert steps(run) == []
@@ -328,6 +353,36 @@ def test_an_export_is_placed_into_the_run(run: Run) -> None:
     assert (run.path / "config.json").read_text() == "config.json"
 
 
+# Damage
+
+
+DAMAGED = {"empty": b"", "NUL bytes": bytes(40), "cut": b'{"a": 1', "not UTF-8": b'{"a": "\xff"}', "no object": b"[]"}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_damaged_identity_is_named_and_nothing_is_changed(run: Run, tmp_path: Path, content: bytes) -> None:
+    (run.path / "identity.json").write_bytes(content)
+    again = Run("group/one", tmp_path)
+    with pytest.raises(UserError, match=r"identity.json: damaged: .* Put back a copy of it, or move .* away"):
+        again.check_identity(IDENTITY)
+    assert again.find_damage() is not None
+    assert (run.path / "identity.json").read_bytes() == content
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
+def test_a_damaged_result_is_not_taken_for_a_finished_run(run: Run, content: bytes) -> None:
+    (run.path / "result.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"result.json: damaged: .* remove it, and the same command finishes the run"):
+        _ = run.finished
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
+def test_what_tells_of_a_divergence_may_be_damaged(run: Run, content: bytes) -> None:
+    (run.path / "diverged.json").write_bytes(content)
+    with pytest.raises(UserError, match="diverged.json: damaged"):
+        _ = run.diverged
+
+
 # Finding runs
 
 
@@ -344,3 +399,7 @@ def test_a_run_that_is_not_there_is_named_with_those_that_are(run: Run, tmp_path
         find_run("group/two", tmp_path)
     with pytest.raises(UserError, match="no run 'x' in .*; there are no runs yet"):
         find_run("x")
+    Run("zwei", tmp_path).open(IDENTITY, {})
+    (run.path / "identity.json").write_bytes(b"")
+    with pytest.raises(UserError, match=r"runs there: group/one \(.*damaged: the file is empty\), zwei"):
+        find_run("group/two", tmp_path)

@@ -376,6 +376,24 @@ def test_status_tells_where_runs_stand(
     assert code == 2 and "no run 'elsewhere'" in errors
 
 
+def test_one_damaged_run_does_not_hide_the_others(prepared: Path, runs_folder: Path, queue: Queue, call: Call) -> None:
+    whole = train(make_plan(TrainConfig.model_validate(tiny.train_values(name="whole")), "test"))
+    for name in ("identity.json", "result.json", "environment.json", "config.yaml", "metrics.jsonl"):
+        folder = shutil.copytree(whole, runs_folder / f"without-{name}")
+        (folder / name).write_bytes(b"\0" * 40)
+    code, output, _ = call(cli.main, ["status"])
+    assert code == 0
+    states = {line.split()[0]: line.split()[1] for line in output.splitlines()[:7]}
+    records = ("identity.json", "result.json", "environment.json")
+    assert {name for name, state in states.items() if state == "finished"} == {"whole", "without-metrics.jsonl"}
+    damaged = {name for name, state in states.items() if state == "damaged"}
+    assert damaged == {f"without-{name}" for name in (*records, "config.yaml")}
+    for name in records:
+        assert f"{runs_folder / f'without-{name}' / name}: damaged: holds NUL bytes\n" in output
+    assert f"{runs_folder / 'without-config.yaml' / 'config.yaml'}: not valid YAML" in output
+    assert f"{runs_folder / 'without-metrics.jsonl' / 'metrics.jsonl'}: line 1 is damaged" in output
+
+
 def test_status_of_a_cohort_counts_the_time_of_all_its_students(
     prepared: Path, runs_folder: Path, queue: Queue, call: Call
 ) -> None:

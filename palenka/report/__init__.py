@@ -12,16 +12,19 @@ def report(runs: list[str], out: Path, convention: str = "2024") -> None:
         convention: of the evaluations to show.
 
     Raises:
-        UserError: a name is no run, or a result file cannot be read.
+        UserError: a name is no run, or none of the runs can be read. Those that cannot are named.
     """
     from palenka.files import make_folder, write_text
     from palenka.report.page import render
     from palenka.report.results import read_runs
     from palenka.report.tables import terminal_text
 
-    found = read_runs(runs, convention)
+    damages: list[str] = []
+    found = read_runs(runs, convention, damages.append)
+    damages += [damage for run in found for damage in run.damages]
     print(terminal_text(found))
-    page = render(found)
+    print("".join(f"\n{damage}" for damage in damages))
+    page = render(found, damages)
     make_folder(out.parent)
     write_text(out, page)
     print(f"\nReport: {out}")

@@ -1,6 +1,7 @@
 """Sets the tables and figures of a study on one self-contained HTML page."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,8 +13,8 @@ from palenka.report.results import Grid, Run, common_folder, read_grids
 HASH_LENGTH = 12
 
 
-def render(runs: list[Run]) -> str:
-    """The page; the same bytes for the same result files."""
+def render(runs: list[Run], damages: Sequence[str] = ()) -> str:
+    """The page; the same bytes for the same result files. `damages`: what could not be read of these and other runs."""
     environment = Environment(
         loader=PackageLoader("palenka.report", "."),
         autoescape=True,
@@ -23,7 +24,7 @@ def render(runs: list[Run]) -> str:
     )
     environment.globals["nothing"] = tables.Cell()
     environment.filters["breakable"] = _breakable
-    return environment.get_template("page.html.jinja").render(_content(runs)) + "\n"
+    return environment.get_template("page.html.jinja").render(_content(runs) | {"damages": damages}) + "\n"
 
 
 def _content(runs: list[Run]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,8 @@ from pydantic import BaseModel, ValidationError
 from palenka.config import UserError, parse_yaml, require_file
 from palenka.evaluation.comparison import Outcomes
 from palenka.evaluation.subjects import results_folder
+from palenka.files import read_object
+from palenka.records import read_log
 from palenka.runs import find_run
 from palenka.schedules import Weight
 
@@ -147,6 +149,7 @@ class Run:
     predictions: dict[str, Predictions] = field(default_factory=dict)
     convention: str = "2024"
     label: str = ""
+    damages: list[str] = field(default_factory=list)
 
     @property
     def distilled(self) -> bool:
@@ -195,22 +198,40 @@ class Run:
     def outcomes(self) -> dict[str, Outcomes]:
         """Outcome of every item, by task and subtask, for the tasks that kept their items."""
         folder = results_folder(self.folder, self.convention)
-        read = {
-            task: _read_outcomes(folder / f"{task}.items.jsonl", found) for task, found in self.evaluations.items()
-        }
+        read = {task: _read_outcomes(folder / f"{task}.items.jsonl", found) for task, found in self.evaluations.items()}
         return {task: outcomes for task, outcomes in read.items() if outcomes is not None}
 
 
-def read_runs(names: list[str], convention: str = "2024") -> list[Run]:
+def read_runs(names: list[str], convention: str = "2024", tell: Callable[[str], None] | None = None) -> list[Run]:
     """The runs of those names (a folder stands for all runs below it), labelled for display.
 
+    Args:
+        names: of runs, or of folders.
+        convention: of the evaluations.
+        tell: is told of each run that cannot be read; the others are returned.
+
     Raises:
-        UserError: a name is no run, or a result file cannot be read.
+        UserError: a name is no run; no run can be read; or one cannot, and nobody would be told.
     """
-    runs = [run for name in names for run in _in_order(read_run(folder, convention) for folder in _folders(name))]
-    runs = list({run.folder: run for run in runs}.values())
-    set_labels(runs)
-    return runs
+    runs: dict[Path, Run] = {}
+    damages: list[str] = []
+    for name in names:
+        found = _in_order(_readable(_folders(name), convention, damages.append))
+        runs |= {run.folder: run for run in found if run.folder not in runs}
+    for damage in damages:
+        if tell is None or not runs:
+            raise UserError("\n".join(damages))
+        tell(damage)
+    set_labels(list(runs.values()))
+    return list(runs.values())
+
+
+def _readable(folders: Iterable[Path], convention: str, tell: Callable[[str], None]) -> Iterator[Run]:
+    for folder in folders:
+        try:
+            yield read_run(folder, convention)
+        except UserError as error:
+            tell(str(error))
 
 
 def read_grids(runs: list[Run]) -> list[Grid]:
@@ -232,6 +253,7 @@ def read_run(folder: Path, convention: str = "2024") -> Run:
     config_text, config = _read_yaml(folder / "config.yaml")
     losses = _read_optional(folder / "evaluation" / "cross_entropy.json", CrossEntropyFile)
     evaluations, predictions = _read_evaluations(folder, convention)
+    log = read_log(folder / "metrics.jsonl")
     return Run(
         folder=folder,
         name=str(config.get("name") or folder.name),
@@ -240,11 +262,12 @@ def read_run(folder: Path, convention: str = "2024") -> Run:
         identity=_read_object(folder / "identity.json"),
         environment=_read_object(folder / "environment.json"),
         result=_read_optional(folder / "result.json", Result),
-        metrics=_read_metrics(folder / "metrics.jsonl"),
+        metrics=log.records,
         evaluations=evaluations,
         cross_entropy=losses.splits if losses else {},
         predictions=predictions,
         convention=convention,
+        damages=log.damages,
     )
 
 
@@ -340,29 +363,17 @@ def _validate(path: Path, schema: type[Stored], content: dict[str, Any]) -> Stor
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        content = json.loads(_read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object")
-    return content
+    return read_object(path) if path.exists() else {}
 
 
-def _read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Records in order; a last line cut short by a kill is left out."""
-    if not path.exists():
-        return []
-    lines = _read_text(path).splitlines()
+def _read_items(path: Path) -> list[dict[str, Any]]:
+    """The items of a task, in order."""
     records = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_read_text(path).splitlines(), start=1):
         try:
             records.append(json.loads(line))
         except (ValueError, RecursionError) as error:
-            if number < len(lines):
-                raise UserError(f"{path}, line {number}: not valid JSON ({error})") from error
+            raise UserError(f"{path}, line {number}: not valid JSON ({error})") from error
     return records
 
 
@@ -375,7 +386,7 @@ def _read_outcomes(path: Path, evaluation: Evaluation) -> Outcomes | None:
     if not path.exists():
         return None
     found: dict[str, dict[str, list[float]]] = {name: {} for name in evaluation.subtasks}
-    for record in sorted(_read_metrics(path), key=_line_number):
+    for record in sorted(_read_items(path), key=_line_number):
         try:
             name, item, (right, *others) = record["subtask"], record["item"], record["scores"]
             best = max(right, *others)
