@@ -19,7 +19,8 @@ from palenka import objectives
 from palenka.cli import command
 from palenka.distiller import Distiller, StepSize
 from palenka.hardware import DTYPES, local_device
-from palenka.models import load_frozen, model_shape
+from palenka.model_folder import load_frozen
+from palenka.models import model_shape
 from palenka.plan import DistillConfig, Plan, load_plan
 from palenka.runs import find_run
 from palenka.seeds import seeded

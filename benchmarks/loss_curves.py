@@ -20,7 +20,7 @@ from step import plain_step, product_step
 
 from palenka.cli import command
 from palenka.hardware import local_device
-from palenka.models import load_frozen
+from palenka.model_folder import load_frozen
 from palenka.plan import DistillConfig, load_plan
 
 CURVES = {  # name → precision, compiled; None where the plain formulation is meant

@@ -26,7 +26,8 @@ from torch.nn import functional as F
 
 from palenka.cli import command
 from palenka.hardware import DTYPES, local_device
-from palenka.models import build_model, load_frozen
+from palenka.model_folder import load_frozen
+from palenka.models import build_model
 from palenka.objectives._teachers import combined_log_probs, divergence
 from palenka.plan import DistillConfig, Plan, load_plan
 from palenka.runs import find_run

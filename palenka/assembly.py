@@ -12,7 +12,8 @@ from palenka.distiller import Distiller
 from palenka.fast_layers import use_fast_layers
 from palenka.hardware import DTYPES, compiler_problem
 from palenka.logits import check_student
-from palenka.models import build_model, load_frozen, model_shape
+from palenka.model_folder import load_frozen
+from palenka.models import build_model, model_shape
 from palenka.objectives import Objective, ObjectiveConfig
 from palenka.plan import Plan, TeacherPlan, Workload
 from palenka.seeds import seeded

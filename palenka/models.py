@@ -1,7 +1,6 @@
-"""Models: keys checked against Hugging Face's own config classes, built from a seed, loaded from a run."""
+"""Models: keys checked against Hugging Face's own config classes, built from a seed."""
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,16 +160,6 @@ def build_model(config: PretrainedConfig, seed: int, device: torch.device) -> Pr
     return model.to(device)
 
 
-def load_frozen(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    """A trained model for inference only: no gradients, no dropout."""
-    attention = attention_implementation(AutoConfig.from_pretrained(folder, **SAFELY), device)
-    with quiet_transformers():
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation=attention, use_safetensors=True, **SAFELY
-        )
-    return model.to(device).eval().requires_grad_(False)
-
-
 def export_model(model: PreTrainedModel, folder: Path) -> None:
     """Write a model folder that transformers 4 and 5 read alike, and prove it by reading its config again.
 
@@ -181,7 +170,7 @@ def export_model(model: PreTrainedModel, folder: Path) -> None:
         model.save_pretrained(folder)
     path = folder / "config.json"
     write_json(path, rope.both_spellings(read_json(path), model.config))
-    read = read_model_config(folder)
+    read = AutoConfig.from_pretrained(folder, **SAFELY)
     rope.prove(read_json(path), read, model.config)
     expected, found = model.config.to_dict(), read.to_dict()
     others = expected.keys() - {rope.PARAMETERS, "_name_or_path"}
@@ -212,27 +201,6 @@ def attention_implementation(config: PretrainedConfig, device: torch.device) -> 
 def transformer_layers(model: PreTrainedModel) -> list[nn.Module]:
     """The blocks that a model is a stack of."""
     return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-
-
-def read_model_config(folder: Path) -> PretrainedConfig:
-    """The config of a model folder, without its weights."""
-    try:
-        return AutoConfig.from_pretrained(folder, **SAFELY)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: holds no readable model config ({error})") from None
-
-
-def weights_sha256(folder: Path) -> str:
-    """Fingerprint of a model folder's weights."""
-    digest = hashlib.sha256()
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise UserError(f"{folder}: holds no *.safetensors weights")
-    for path in files:
-        with path.open("rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def model_shape(config: PretrainedConfig) -> ModelShape:

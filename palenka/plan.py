@@ -24,15 +24,8 @@ from palenka import objectives
 from palenka.config import UserError, compose, load, problems_error, read_yaml
 from palenka.hardware import Precision, fast_precision, local_device
 from palenka.integrity import read_prepared
-from palenka.models import (
-    ModelConfig,
-    count_parameters_of,
-    longest_input,
-    model_shape,
-    model_without_memory,
-    read_model_config,
-    weights_sha256,
-)
+from palenka.model_folder import check_model_folder, weights_sha256
+from palenka.models import ModelConfig, count_parameters_of, longest_input, model_shape, model_without_memory
 from palenka.objectives import ModelShape, ObjectiveConfig, TeacherShape, TokenObjective
 from palenka.objectives.logit import Logit
 from palenka.paths import DATA_NAME, ROOT, check_length, data_root, evaluation_root, runs_root, signals_root
@@ -580,7 +573,7 @@ def _find_teacher(
         raise UserError(f"{error}; train it first: python train.py --config {where}") from None
     if (folder / "identity.json").exists() and not (folder / "result.json").exists():
         raise UserError(f"the run {teacher.run!r} is not finished; start it again, it goes on where it stopped")
-    model = read_model_config(folder)
+    model = check_model_folder(folder)
     if vocabulary.sha256 and _vocabulary_sha256(folder) != vocabulary.sha256:
         raise UserError(
             f"the teacher {teacher.run!r} has another vocabulary ({model.vocab_size} tokens) than the data "

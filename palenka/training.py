@@ -150,9 +150,10 @@ class Trainer:
         self.device = self.accelerator.device
         if plan.signal:
             plan.signal.check(plan.total_windows)
+        teachers = teachers or find_teachers(plan, self.device)  # those that cannot teach leave no run behind
         self._take_run(identity)
         self.progress = Progress()
-        self.distiller = self._build(teachers or find_teachers(plan, self.device))
+        self.distiller = self._build(teachers)
         optimizer = torch.optim.AdamW(
             parameter_groups(self.distiller, self.config.weight_decay), lr=self.config.lr,
             betas=(self.config.adam_beta1, self.config.adam_beta2), eps=self.config.adam_epsilon, fused=True,

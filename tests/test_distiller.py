@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from palenka import objectives
 from palenka.distiller import Distiller, StepSize, token_cross_entropy
-from palenka.models import load_frozen, model_shape
+from palenka.model_folder import load_frozen
+from palenka.models import model_shape
 from palenka.objectives import TeacherShape
 from palenka.teachers import Teachers
 

@@ -22,7 +22,8 @@ from palenka.config import UserError
 from palenka.evaluation.scoring import Scorer, Text
 from palenka.fast_layers import use_fast_layers
 from palenka.logits import OwnHead, check_student, vocabulary_head
-from palenka.models import build_model, load_frozen, longest_input, model_shape
+from palenka.model_folder import load_frozen
+from palenka.models import build_model, longest_input, model_shape
 from palenka.plan import DistillConfig, load_plan
 from palenka.teachers import Teachers
 

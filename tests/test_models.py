@@ -12,15 +12,13 @@ from pydantic import ValidationError
 from transformers import AutoModelForCausalLM
 
 from palenka.config import UserError
+from palenka.model_folder import check_model_folder, load_frozen, weights_sha256
 from palenka.models import (
     ModelConfig,
     attention_implementation,
     build_model,
     count_parameters,
     count_parameters_of,
-    load_frozen,
-    read_model_config,
-    weights_sha256,
 )
 from palenka.plan import DistillConfig, TrainConfig, load_plan
 from palenka.runs import Run
@@ -214,10 +212,10 @@ def test_a_teacher_is_loaded_as_it_was_saved(teacher: Path) -> None:
 
 def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"{tmp_path}: holds no readable model config"):
-        read_model_config(tmp_path)
+        check_model_folder(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "no-such-type"}))
     with pytest.raises(UserError, match="holds no readable model config"):
-        read_model_config(tmp_path)
+        check_model_folder(tmp_path)
     with pytest.raises(UserError, match=r"holds no \*.safetensors weights"):
         weights_sha256(tmp_path)
 

@@ -33,7 +33,8 @@ from palenka.evaluation.token_tree import Inputs, Row, rows_of
 from palenka.fast_layers import use_fast_layers
 from palenka.hardware import local_device
 from palenka.logits import vocabulary_head
-from palenka.models import SAFELY, load_frozen, longest_input
+from palenka.model_folder import load_frozen
+from palenka.models import SAFELY, longest_input
 
 IGNORED = -100
 PADDING = 0  # whichever: nothing attends to it
@@ -135,13 +136,13 @@ def load_causal_model(folder: Path) -> tuple[Any, Any]:
     """(Model in float32, whatever it is stored in, on a GPU if there is one; its tokenizer.)
 
     Raises:
-        UserError: the folder is not such a model, or needs code of its own.
+        UserError: the folder does not hold such a model and its tokenizer, or needs code of its own.
     """
+    model = load_frozen(folder, torch.float32, local_device())
     try:
-        model = load_frozen(folder, torch.float32, local_device())
         return model, AutoTokenizer.from_pretrained(folder, **SAFELY)
-    except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"{folder}: cannot be loaded as a causal language model: {error}") from None
+    except Exception as error:  # damaged tokenizers fail in many ways
+        raise UserError(f"{folder}: the tokenizer cannot be loaded: {error}") from None
 
 
 def prefix_token(tokenizer: Any, name: str) -> int:

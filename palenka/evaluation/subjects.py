@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palenka.config import UserError, read_yaml
+from palenka.config import read_yaml
 from palenka.corpus.hub import PREFIX, clear_failures, read_address
 from palenka.files import replace, sha256, sync_tree
 from palenka.integrity import read_prepared
@@ -17,14 +17,13 @@ if TYPE_CHECKING:
     from palenka.evaluation.minicons_scorer import MiniconsScorer
     from palenka.evaluation.scoring import Scorer
 
-MODEL_FILES = ("config.json", "model*.safetensors")
 TOKENIZER_FILES = (
     "*token*", "*vocab*", "merges*", "*.model", "*.spm", "*.bpe", "*.codes", "dict.txt", "emoji.json", "byte_maps.json",
 )  # fmt: skip
 """What the tokenizers of transformers read of a folder, whatever their kind."""
 HUB_FILES = (
-    *MODEL_FILES, "generation_config.json", "model*.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json",
-    "vocab.*", "merges.txt", "*.model",
+    "config.json", "model*.safetensors", "model*.json", "generation_config.json", "adapter_config.json", "tokenizer*",
+    "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model",
 )  # fmt: skip
 
 
@@ -37,11 +36,11 @@ class Subject:
 
     @classmethod
     def find(cls, model: str) -> "Subject":
-        """Raise UserError unless `model` names a folder with a model in it, or a model on the hub."""
+        """Raise UserError unless `model` names a folder with a whole model in it, or a model on the hub."""
+        from palenka.model_folder import check_model_folder
+
         folder = _from_hub(model) if model.startswith(PREFIX) else find_run(model)
-        for pattern in MODEL_FILES:
-            if not list(folder.glob(pattern)):
-                raise UserError(f"{folder}: no model to evaluate: there is no {pattern} (is the run finished?)")
+        check_model_folder(folder)
         path = folder / "config.yaml"
         return cls(folder, read_yaml(path) if path.exists() else {})
 
@@ -81,7 +80,7 @@ class Subject:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of what decides the scores: weights, configuration and tokenizer."""
-        from palenka.models import weights_sha256
+        from palenka.model_folder import weights_sha256
 
         parts = [weights_sha256(self.folder), sha256(self.folder / "config.json"), self.tokenizer_fingerprint]
         return _digest(parts)
