@@ -384,7 +384,7 @@ def test_an_unfinished_run_and_missing_data_are_said(run: Path, items: Path, dat
     with pytest.raises(UserError, match="cannot measure cross_entropy: its data, 'tiny', is not prepared"):
         evaluate(["demo/student"], items, ["cross_entropy"])
     (run / "model.safetensors").unlink()
-    with pytest.raises(UserError, match=r"no model.*safetensors.*finished"):
+    with pytest.raises(UserError, match=r"holds no \*.safetensors weights.*finished"):
         evaluate(["demo/student"], items)
 
 

@@ -20,9 +20,11 @@ from palenka import cohort
 from palenka.cli import main
 from palenka.config import UserError
 from palenka.evaluation.minicons_scorer import MiniconsScorer
+from palenka.evaluation.scoring import Scorer
 from palenka.model_folder import check_model_folder, load_frozen, weights_sha256
 from palenka.models import quiet_transformers
 from palenka.plan import DistillConfig, load_plan
+from palenka.tokenizer import load_tokenizer
 
 Weights = dict[str, Tensor]
 Damage = Callable[[Path], object]
@@ -286,6 +288,26 @@ def test_a_second_opinion_asks_for_the_same(folder: Path) -> None:
     without(HEAD)(folder)
     with pytest.raises(UserError, match=f"weights are missing: {HEAD}"):
         MiniconsScorer.load(folder)
+
+
+@pytest.mark.parametrize("scorer", ["palenka", "minicons"])
+def test_a_prefix_that_the_model_does_not_know_is_named(folder: Path, items: Path, call: Call, scorer: str) -> None:
+    pytest.importorskip("minicons")
+    tokenizer = load_tokenizer(folder)
+    tokenizer.add_special_tokens({"bos_token": "<start>"})
+    tokenizer.save_pretrained(folder)
+    (folder / "special_tokens_map.json").unlink()  # names the old one
+    options = ["--data", str(items), "--tasks", "blimp_filtered", "--scorer", scorer]
+    code, _, errors = call(main, ["evaluate", str(folder), *options])
+    assert code == 2
+    assert f"begins with '<start>' (id 320): {folder}'s tokenizer gives ids beyond the model's 320 entries" in errors
+    assert not list(folder.glob("evaluation/**/*.json"))
+
+
+def test_a_tokenizer_that_cannot_be_read_is_named(folder: Path) -> None:
+    content("tokenizer.json", lambda whole: whole[:-50])(folder)
+    with pytest.raises(UserError, match=f"{folder}: the tokenizer cannot be loaded"):
+        Scorer.load(folder)
 
 
 SOUND: dict[str, tuple[dict[str, Any], Damage]] = {

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from palenka.config import UserError
 from palenka.evaluation.items import Choice, Item
-from palenka.evaluation.scoring import load_causal_model, prefix_token, progress
+from palenka.evaluation.scoring import Limits, beyond_vocabulary, load_causal_model, prefix_token, progress
 from palenka.hardware import local_device
 from palenka.models import longest_input
 
@@ -26,11 +26,17 @@ BATCH_SIZE = 64
 
 
 class MiniconsScorer:
-    """minicons' scorer of a causal language model."""
+    """minicons' scorer of a causal language model.
 
-    def __init__(self, scorer: Any, name: str) -> None:
+    Args:
+        scorer: an IncrementalLMScorer.
+        limits: of the model as it was loaded; minicons may have given it more entries since.
+    """
+
+    def __init__(self, scorer: Any, limits: Limits) -> None:
         self.scorer = scorer
-        self.name = name
+        self.limits = limits
+        self.name = limits.model
 
     @classmethod
     def load(cls, folder: Path) -> "MiniconsScorer":
@@ -44,7 +50,8 @@ class MiniconsScorer:
         except ImportError:
             raise UserError("--scorer minicons needs minicons: python -m pip install minicons==0.3.39") from None
         model, tokenizer = load_causal_model(folder)
-        return cls(IncrementalLMScorer(model, str(local_device()), tokenizer), str(folder))
+        limits = Limits(str(folder), None, model.get_input_embeddings().num_embeddings)
+        return cls(IncrementalLMScorer(model, str(local_device()), tokenizer), limits)
 
     def score_items(
         self, items: Sequence[Item], convention: str = "2024", label: str = "", batch_size: int = BATCH_SIZE
@@ -93,7 +100,7 @@ class MiniconsScorer:
     @property
     def _prefix(self) -> str:
         tokenizer = self.scorer.tokenizer
-        return str(tokenizer.convert_ids_to_tokens(prefix_token(tokenizer, self.name)))
+        return str(tokenizer.convert_ids_to_tokens(prefix_token(tokenizer, self.limits)))
 
     def _check(self, choices: Sequence[Choice], convention: str) -> None:
         tokenizer = self.scorer.tokenizer
@@ -104,7 +111,10 @@ class MiniconsScorer:
                 "the one that it pads with, and minicons would score or miscount that; leave --scorer out"
             )
         positions = longest_input(self.scorer.model)
-        longest = max(map(len, tokenizer([choice.context + choice.text for choice in choices])["input_ids"])) + 2
+        encoded = tokenizer([choice.context + choice.text for choice in choices])["input_ids"]
+        if max(max(ids, default=0) for ids in encoded) >= self.limits.vocabulary:
+            raise UserError(beyond_vocabulary(self.limits))
+        longest = max(map(len, encoded)) + 2
         if positions is not None and longest > positions:
             raise UserError(
                 f"{self.name}: --scorer minicons: a text has {longest} tokens with its special ones, but the model has "

@@ -128,8 +128,12 @@ def check_text(text: Text, where: str, limits: Limits) -> None:
     if limits.max_length is not None and length > limits.max_length:
         raise UserError(f"{where}: {length} tokens, but {limits.model} has {limits.max_length} positions")
     if max(text.context + text.continuation) >= limits.vocabulary:
-        entries = limits.vocabulary
-        raise UserError(f"{where}: {limits.model}'s tokenizer gives ids beyond the model's {entries} entries")
+        raise UserError(f"{where}: {beyond_vocabulary(limits)}")
+
+
+def beyond_vocabulary(limits: Limits) -> str:
+    """What is wrong where a tokenizer has words that were never added to the model."""
+    return f"{limits.model}'s tokenizer gives ids beyond the model's {limits.vocabulary} entries"
 
 
 def load_causal_model(folder: Path) -> tuple[Any, Any]:
@@ -145,12 +149,20 @@ def load_causal_model(folder: Path) -> tuple[Any, Any]:
         raise UserError(f"{folder}: the tokenizer cannot be loaded: {error}") from None
 
 
-def prefix_token(tokenizer: Any, name: str) -> int:
-    """The token that the 2024 convention scores a text without context after."""
-    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id):
-        if token is not None:
-            return int(token)
-    raise UserError(f"{name}: the tokenizer has no bos, eos or pad token to begin a sentence with")
+def prefix_token(tokenizer: Any, limits: Limits) -> int:
+    """The token that the 2024 convention scores a text without context after.
+
+    Raises:
+        UserError: the tokenizer has none, or the model does not know it.
+    """
+    special = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+    token = next((int(token) for token in special if token is not None), None)
+    if token is None:
+        raise UserError(f"{limits.model}: the tokenizer has no bos, eos or pad token to begin a sentence with")
+    if token >= limits.vocabulary:
+        name = tokenizer.convert_ids_to_tokens(token)
+        raise UserError(f"a text without context begins with {name!r} (id {token}): {beyond_vocabulary(limits)}")
+    return token
 
 
 class Scorer:
@@ -188,7 +200,7 @@ class Scorer:
     @property
     def prefix(self) -> int:
         """The token that a text without context is scored after."""
-        return prefix_token(self.tokenizer, self.name)
+        return prefix_token(self.tokenizer, self.limits)
 
     @property
     def limits(self) -> "Limits":
