@@ -11,7 +11,7 @@ import pytest
 import tiny
 import torch
 from conftest import WriteConfig
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -169,6 +169,9 @@ def test_a_student_of_a_padded_teacher_is_that_of_the_unpadded_one(
 def test_a_plan_refuses_a_teacher_of_fewer_embeddings_than_entries(teacher: Path, write_config: WriteConfig) -> None:
     config = json.loads((teacher / "config.json").read_text())
     (teacher / "config.json").write_text(json.dumps(config | {"vocab_size": 300}))
+    weights = load_file(teacher / "model.safetensors")
+    weights["transformer.wte.weight"] = weights["transformer.wte.weight"][:300].clone()
+    save_file(weights, teacher / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match="the teacher 'teacher' has 300 embeddings, fewer than the 320 entries"):
         load_plan(write_config(tiny.distill_values()), [], DistillConfig)
 
