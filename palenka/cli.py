@@ -228,6 +228,7 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("--tasks", metavar="TASK,…", help="tasks (default: the convention's, and cross_entropy)")
     _add_convention(parser)
     parser.add_argument("--details", action="store_true", help="show phenomena, fields and subtasks, too")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="for results: DIR/<model>, not the model's folder")
     parser.add_argument(
         "--scorer", default="palenka", choices=("palenka", "minicons"),
         help="minicons: a second opinion on every item, kept apart and compared with our own",
@@ -246,17 +247,19 @@ def _add_evaluate(commands: Any) -> None:
         tasks = parsed.tasks.split(",") if parsed.tasks else None
         if not parsed.pipeline and (parsed.checkout or parsed.pipeline_python):
             raise UserError("--checkout and --pipeline-python belong to --pipeline 2024 or 2025")
+        if parsed.pipeline and parsed.out:
+            raise UserError("--out is not for --pipeline, whose results are in the model's own folder")
         if parsed.pipeline:
             from palenka.evaluation.pipelines import evaluate_officially
 
             python = parsed.pipeline_python
             evaluate_officially(parsed.models, parsed.pipeline, parsed.data, tasks, parsed.checkout, python)
             return
-        evaluate(parsed.models, parsed.data, tasks, parsed.convention, parsed.details, parsed.scorer)
-        for model in parsed.models:
-            folder = Subject.find(model).folder
-            if all((folder / name).exists() for name in ("config.yaml", "result.json")):
-                write_model_card(folder)
+        evaluate(parsed.models, parsed.data, tasks, parsed.convention, parsed.details, parsed.scorer, parsed.out)
+        for subject in map(Subject.find, parsed.models if parsed.out is None else ()):
+            is_run = all((subject.folder / name).exists() for name in ("config.yaml", "result.json"))
+            if is_run and subject.elsewhere is None:
+                write_model_card(subject.folder)
 
     parser.set_defaults(run=run)
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,6 +41,22 @@ def named(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         error.filename, error.filename2 = str(path), None
+        raise
+
+
+def require_writable(folder: Path, advice: str = "") -> None:
+    """See that files can be written to a folder, which need not be there yet, by writing one that has no name.
+
+    Raises:
+        OSError: they cannot; `advice` is added to it.
+    """
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with named(folder), tempfile.TemporaryFile(dir=place) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        if advice:
+            error.add_note(advice)
         raise
 
 

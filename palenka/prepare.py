@@ -27,7 +27,7 @@ from palenka.corpus import BOUNDARY, DOMAINS, Effects, clean_text, cleaning, hol
 from palenka.corpus.readers import RawText, RawTexts, find_texts
 from palenka.corpus.rows import TEXT_COLUMN, Columns
 from palenka.data_card import data_card
-from palenka.files import make_folder, removed_on_error, replace, sync_tree
+from palenka.files import make_folder, removed_on_error, replace, require_writable, sync_tree
 from palenka.locks import held
 from palenka.system_errors import noting
 from palenka.tokens import Domain, SplitWriter
@@ -62,6 +62,7 @@ def prepare(
     not text, before any work; and where other content, or damaged, stands under that name.
     """
     _check_options(dev, name, vocab_size, dev_fraction)
+    require_writable(paths.data_root() / name)
     given = {"train": train, "dev": dev, "test": test}
     texts = {split: find_texts(source, split, columns) for split, source in given.items() if source is not None}
     _check_overlap(texts)

@@ -110,7 +110,8 @@ def test_a_text_on_one_line_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_what_cleaning_removed_is_told_from_a_twentieth_on(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (raw / "train" / "childes.train").write_text("*MOT:\twhere is it? [points to the ball]\n" * 10)
-    (raw / "train" / "switchboard.train").write_text("A:\tI see it over there, by the door, which was open all day long, I think. *y\n" * 20)
+    line = "A:\tI see it over there, by the door, which was open all day long, I think. *y\n"
+    (raw / "train" / "switchboard.train").write_text(line * 20)
     effects = json.loads((run(raw) / "prepared.json").read_text())["splits"]["train"]["domains"]["childes"]["effects"]
     told = capsys.readouterr()
     share = (170 + 10) / 400

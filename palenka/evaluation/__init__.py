@@ -36,7 +36,7 @@ from palenka.evaluation.results import (
 )
 from palenka.evaluation.second_opinion import agreement
 from palenka.evaluation.subjects import Subject
-from palenka.files import make_folder, write_json
+from palenka.files import make_folder, require_writable, write_json
 from palenka.integrity import read_prepared
 from palenka.paths import evaluation_root
 
@@ -69,6 +69,7 @@ def evaluate(
     convention: str = "2024",
     details: bool = False,
     scorer: str = OWN_SCORER,
+    out: Path | None = None,
 ) -> None:
     """Evaluate models, write a result and the scores of all items for each task, and print a table for each model.
 
@@ -81,9 +82,11 @@ def evaluate(
         convention: how items become token sequences; see `scoring.py`.
         details: also show phenomena, fields and subtasks.
         scorer: whose log-probabilities; those of another than our own are kept apart and compared with ours.
+        out: folder for results, each model's in one of its name; default in the model's own.
 
     Raises:
         UserError: anything of this that is not there, damaged, or cannot be used.
+        OSError: results cannot be written.
     """
     if convention not in TASKS:
         raise UserError(f"convention {convention!r} is not known; known: {', '.join(TASKS)}")
@@ -100,6 +103,10 @@ def evaluate(
     for subject in subjects:
         if subject.data_problem and tasks is not None and text:
             raise UserError(f"{subject.folder}: cannot measure {CROSS_ENTROPY}: {subject.data_problem}")
+    for subject in subjects:
+        if out:
+            subject.place_results(out)
+        require_writable(subject.results(convention), "nothing was scored; --out DIR writes the results elsewhere")
     evaluator = Evaluator(convention, scorer)
     for subject in subjects:
         results = evaluator.results(subject, read)
@@ -223,7 +230,7 @@ def _cross_entropy(subject: Subject) -> dict[str, Any]:
     settings = window_settings(subject.config)
     key = read_prepared(subject.prepared)["key"]
     identity = {"model": subject.fingerprint, "data": key, "windows": settings, "version": VERSION}
-    path = subject.folder / "evaluation" / f"{CROSS_ENTROPY}.json"
+    path = subject.results("2024") / f"{CROSS_ENTROPY}.json"
     if known := known_cross_entropy(path, identity):
         return known
     splits = cross_entropy(subject.scorer, subject.prepared, settings)

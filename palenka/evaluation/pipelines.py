@@ -18,7 +18,7 @@ from palenka.evaluation.checkout import Checkout, Job, Pipeline
 from palenka.evaluation.found import derive
 from palenka.evaluation.results import known_result, write_records
 from palenka.evaluation.subjects import Subject
-from palenka.files import make_folder, read_json, write_json
+from palenka.files import make_folder, read_json, require_writable, write_json
 from palenka.paths import evaluation_root
 from palenka.processes import process_count
 
@@ -60,6 +60,7 @@ def evaluate_officially(
     subjects = [Subject.find(model) for model in dict.fromkeys(models)]
     for subject in subjects:
         _refuse_code(subject)
+        require_writable(subject.results(f"pipeline-{year}"), "nothing was scored")
     root = (data or evaluation_root()).absolute()
     read = [read_any_task(root / name) for name in _names(pipeline, root, tasks)]
     for subject in subjects:

@@ -6,9 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palenka.config import read_yaml
+from palenka.config import UserError, read_yaml
 from palenka.corpus.hub import PREFIX, clear_failures, read_address
-from palenka.files import replace, sha256, sync_tree
+from palenka.files import make_folder, read_json, replace, sha256, sync_tree, write_bytes, write_json
 from palenka.integrity import read_prepared
 from palenka.paths import ROOT, data_root, runs_root
 from palenka.runs import find_run
@@ -27,19 +27,33 @@ HUB_FILES = (
 )  # fmt: skip
 
 
+SOURCE = "model.json"
+"""In a folder of results that are not in the model's own: which model they are of."""
+RUN_FILES = ("config.yaml", "identity.json", "environment.json", "metrics.jsonl", "result.json")
+"""What a report reads of a run, beside its results."""
+
+
 @dataclass
 class Subject:
-    """A model folder, and the config of the run that it is, if it is one."""
+    """A model folder, and the config of the run that it is, if it is one.
+
+    `elsewhere` is the folder for its results where they are not to be in its own.
+    """
 
     folder: Path
     config: dict[str, Any]
+    elsewhere: Path | None = None
 
     @classmethod
     def find(cls, model: str) -> "Subject":
-        """Raise UserError unless `model` names a folder with a whole model in it, or a model on the hub."""
+        """Raise UserError unless `model` names a folder with a whole model in it or its results, or a model on the hub."""
         from palenka.model_folder import check_model_folder
 
         folder = _from_hub(model) if model.startswith(PREFIX) else find_run(model)
+        if (folder / SOURCE).exists():
+            subject = cls.find(str(read_json(folder / SOURCE)["model"]))
+            subject.elsewhere = folder
+            return subject
         check_model_folder(folder)
         path = folder / "config.yaml"
         return cls(folder, read_yaml(path) if path.exists() else {})
@@ -111,7 +125,25 @@ class Subject:
 
     def results(self, convention: str) -> Path:
         """The folder for results in a convention."""
-        return results_folder(self.folder, convention)
+        return results_folder(self.elsewhere or self.folder, convention)
+
+    def place_results(self, out: Path) -> None:
+        """Have results go to a folder in `out` of this model's name, which `report` and the others then take for it.
+
+        Raises:
+            UserError: the folder is that of another model's results.
+        """
+        runs, model = runs_root().resolve(), self.folder.resolve()
+        home = out / (model.relative_to(runs) if model.is_relative_to(runs) else model.name)
+        source = {"model": str(model)}
+        if (home / SOURCE).exists() and (found := read_json(home / SOURCE)) != source:
+            raise UserError(f"{home}: is for the results of {found['model']}, not of {model}; give another --out")
+        make_folder(home)
+        write_json(home / SOURCE, source)
+        for name in RUN_FILES:
+            if (model / name).exists():
+                write_bytes(home / name, (model / name).read_bytes())
+        self.elsewhere = home
 
 
 def results_folder(model: Path, convention: str) -> Path:

@@ -30,8 +30,8 @@ from palenka.evaluation.pipeline_2025 import choice_texts, group
 from palenka.evaluation.pipelines import PIPELINES
 from palenka.evaluation.reading import READING
 from palenka.evaluation.results import AnyTask, Records, derive, read_records, read_result
-from palenka.evaluation.subjects import Subject, results_folder
-from palenka.files import make_folder, read_json, write_bytes, write_json, write_text
+from palenka.evaluation.subjects import Subject
+from palenka.files import make_folder, read_json, require_writable, write_bytes, write_json, write_text
 from palenka.paths import evaluation_root, runs_root
 
 SIZES = {
@@ -61,6 +61,7 @@ def write_submission(model: str, form: str, out: Path, data: Path | None = None)
     """
     if form == "2024" and not out.name.endswith(".json.gz"):
         raise UserError(f"--out {out}: a submission of 2024 is a file; its name ends in .json.gz")
+    require_writable(out.parent if form == "2024" else out)
     subject = Subject.find(model)
     found, missing = _collect(subject, form, data or evaluation_root())
     if not found:
@@ -119,7 +120,7 @@ def _collect(subject: Subject, form: str, root: Path) -> tuple[list[tuple[AnyTas
     """The tasks that can be submitted, and why others cannot."""
     found, missing = [], []
     for name in PIPELINES[form].tasks:
-        path = results_folder(subject.folder, form) / f"{name}.json"
+        path = subject.results(form) / f"{name}.json"
         if not (root / name).is_dir():
             missing.append(f"{name}: there is no folder {root / name}")
             continue

@@ -14,11 +14,15 @@ def report(runs: list[str], out: Path, convention: str = "2024") -> None:
     Raises:
         UserError: a name is no run, or none of the runs can be read. Those that cannot are named.
     """
-    from palenka.files import make_folder, write_text
+    from palenka.config import UserError
+    from palenka.files import make_folder, require_writable, write_text
     from palenka.report.page import render
     from palenka.report.results import read_runs
     from palenka.report.tables import terminal_text
 
+    if out.is_dir():
+        raise UserError(f"--out {out}: is a folder; expected a file to write")
+    require_writable(out.parent)
     damages: list[str] = []
     found = read_runs(runs, convention, damages.append)
     damages += [damage for run in found for damage in run.damages]

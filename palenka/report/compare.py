@@ -20,7 +20,7 @@ from palenka.evaluation.comparison import (
     resampled,
 )
 from palenka.evaluation.subjects import results_folder
-from palenka.files import make_folder, write_json
+from palenka.files import make_folder, require_writable, write_json
 from palenka.report.comparison import comparable, task_names, without_seed
 from palenka.report.results import Evaluation, Run, read_evaluated, set_labels
 from palenka.runs import differences, find_run
@@ -107,6 +107,8 @@ def compare(
         raise UserError(f"--resamples {resamples}: expected {FEWEST_RESAMPLES} to {MOST_RESAMPLES:,}")
     if out is not None and out.is_dir():
         raise UserError(f"--out {out}: is a folder; expected a file to write")
+    if out is not None:
+        require_writable(out.parent)
     found = read_comparison(a, b, tasks, resamples, convention)
     print(terminal_text(found, show_all))
     if out is not None:

@@ -17,7 +17,7 @@ from palenka.cost import (
     total_steps,
 )
 from palenka.devices import HERE, Device, find_devices
-from palenka.files import write_json
+from palenka.files import require_writable, write_json
 from palenka.grid import GridConfig
 from palenka.integrity import read_prepared
 from palenka.plan import (
@@ -82,6 +82,8 @@ def print_cost(
     """
     from palenka.report.cost_text import terminal_text
 
+    if out is not None:
+        require_writable(out.parent)
     counts = [_read_words(number) for number in words]
     chosen = find_devices(devices, this_machine())
     estimates = [read_estimate(path, counts) for path in configs]
