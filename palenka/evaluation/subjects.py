@@ -46,7 +46,7 @@ class Subject:
 
     @classmethod
     def find(cls, model: str) -> "Subject":
-        """Raise UserError unless `model` names a folder with a whole model in it or its results, or a model on the hub."""
+        """Raise UserError unless `model` names a folder with a whole model or its results, or a model on the hub."""
         from palenka.model_folder import check_model_folder
 
         folder = _from_hub(model) if model.startswith(PREFIX) else find_run(model)
