@@ -216,10 +216,20 @@ class Cohort:
             if step + 1 < self.plan.total_steps and self.interruption.is_agreed(step + 1, self.accelerator):
                 self._interrupt()
                 return not self.trainers
-        for trainer in self.trainers:
-            trainer.finish()
-            trainer.release()
+        self._finish()
         return True
+
+    def _finish(self) -> None:
+        """Have each student finish, also where another one's best checkpoint is damaged."""
+        failures = []
+        for trainer in self.trainers:
+            try:
+                trainer.finish()
+            except UserError as failure:
+                failures.append(str(failure))
+            trainer.release()
+        if failures:
+            raise UserError("\n".join(failures))
 
     def _interrupt(self) -> None:
         """Have each student leave a checkpoint; one that turns out to have diverged has none to go on from."""

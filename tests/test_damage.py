@@ -208,6 +208,23 @@ def test_a_best_checkpoint_damaged_before_the_export_is_not_exported(
     assert outcome(train(plan_for())) == whole
 
 
+def test_a_students_damaged_best_checkpoint_does_not_keep_others_from_their_end(
+    prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = Trainer._finish
+
+    def damaged(self: Trainer) -> None:
+        if self.run.name == "one":
+            flip(self.run.checkpoint_path(self.progress.best_step or 0) / "distiller.safetensors")
+        finish(self)
+
+    monkeypatch.setattr(Trainer, "_finish", damaged)
+    with pytest.raises(UserError, match="one/checkpoint-.* It is the best checkpoint"):
+        train_cohorts([[plan_for("one", 1), plan_for("two", 2)]])
+    assert not (runs_folder / "one" / "result.json").exists()
+    assert (runs_folder / "two" / "result.json").exists()
+
+
 def test_a_disk_that_does_not_keep_the_best_checkpoint_is_told_before_another_goes(
     prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

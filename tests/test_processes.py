@@ -4,6 +4,7 @@ PALENKA_KILLS            how often the run is killed (default 4)
 PALENKA_TRANSFORMERS_4   a Python with transformers 4.51, which must read every exported run
 """
 
+import gc
 import json
 import os
 import random
@@ -19,15 +20,18 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from killing import Killed, kill_at
 from rounding import assert_alike
 from run_files import outcome, records, snapshot
 from safetensors.torch import load_file
 
+from palenka.cohort import train
 from palenka.models import build_model
 from palenka.paths import ROOT
 from palenka.plan import DistillConfig, TrainConfig, make_plan
 from palenka.runs import Run
 from palenka.tokenizer import PROBES
+from palenka.training import Trainer
 
 KILLS = int(os.environ.get("PALENKA_KILLS", "4"))
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
@@ -202,6 +206,27 @@ def test_loss_that_is_not_finite_ends_with_code_1(teacher: Path, write_config: W
     assert not (runs_folder / "student" / "result.json").exists()
 
 
+# Damaged
+
+
+def test_two_processes_pass_over_the_same_damaged_checkpoint(
+    teacher: Path, write_config: WriteConfig, runs_folder: Path, fresh_accelerator: None
+) -> None:
+    values = student(max_steps=5, eval_steps=5, checkpoint_steps=1)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed) as killed:
+        kill_at(patch, Trainer, "_clip", 4)
+        train(make_plan(DistillConfig.model_validate(values), "test"))
+    del killed
+    gc.collect()  # and with it the lock
+    damaged = runs_folder / "student" / "checkpoint-3" / "optimizer.pt"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    code, errors = finish(start(*TORCHRUN, ROOT / "distill.py", "--config", write_config(values)))
+    assert code == 0, errors
+    assert errors.count(f"{damaged}: damaged: 100 bytes instead of") == 1
+    assert "student: goes on from step 2" in errors
+    assert (runs_folder / "student" / "result.json").exists()
+
+
 # Read elsewhere
 
 
@@ -209,8 +234,6 @@ def test_exported_runs_load_in_transformers_4(prepared: Path, runs_folder: Path,
     python = os.environ.get("PALENKA_TRANSFORMERS_4")
     if not python:
         pytest.skip("PALENKA_TRANSFORMERS_4 names no Python with transformers 4.51")
-    from palenka.cohort import train
-
     runs = []
     for name, model in {
         "gpt2": tiny.GPT2,
