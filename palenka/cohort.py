@@ -81,6 +81,7 @@ def _train_together(plans: Sequence[Plan]) -> list[str]:
     for _, run, _ in runs:
         if run.finished and os.environ.get("RANK", "0") == "0":
             print(f"{run.name}: finished already, in {run.path}")
+            run.tidy()
     diverged = [run.diverged for _, run, _ in runs if run.diverged]
     unfinished = [given for given in runs if not given[1].finished and not given[1].diverged]
     for plan, _, _ in unfinished:

@@ -71,12 +71,12 @@ def prepare(
     make_folder(target.parent)
     lock = target.with_name(f".{target.name}.lock")
     with held(lock, lambda: _say(f"{name}: waiting for another process that prepares it")):
+        partial = target.with_name(f".{target.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)  # what a killed build left
         if _is_prepared(target, identity):
             _say(f"{name}: already prepared in {target}")
             return target
         _tell_plain_domains(texts)
-        partial = target.with_name(f".{target.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
         lost = f"{target} was not written, and the same command begins anew"
         with noting(lambda: lost), removed_on_error(partial):
             record = _build(partial, texts, vocab_size, dev_fraction)

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -41,6 +42,7 @@ from palenka.records import Log, read_log
 from palenka.system_errors import noting
 
 CHECKPOINT = "checkpoint-"
+LEFTOVERS = ".*.tmp"
 RESERVED = ("evaluation", "revisions", "tensorboard", "wandb")
 """Folders within a run, beside its checkpoints."""
 PATH_STARTS = ("/", "./", "../", "~")
@@ -177,11 +179,23 @@ class Run:
         self.check_identity(identity)
         if self.finished:
             raise UserError(f"{self.path}: another process has just finished this run; there is nothing left to do")
-        for leftover in self.path.glob(".*.tmp"):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        self._remove_leftovers()
         write_json(self.path / "identity.json", identity)
         write_text(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         write_json(self.path / "environment.json", environment())
+
+    def tidy(self) -> None:
+        """Remove what was left by a process that was killed behind its result, unless one is still at it."""
+        if self.finished and (self.checkpoints() or any(self.path.glob(LEFTOVERS))):
+            with suppress(UserError, OSError):  # held, or where nothing can be removed
+                self._lock()
+                with self._lock_file:
+                    self._remove_leftovers()
+                    self.drop_checkpoints(keep=set())
+
+    def _remove_leftovers(self) -> None:
+        for leftover in self.path.glob(LEFTOVERS):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
     def _lock(self) -> None:
         self._lock_file = (self.path / ".lock").open("a+")

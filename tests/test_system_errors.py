@@ -14,12 +14,13 @@ import pytest
 import tiny
 import torch
 from conftest import Call, WriteConfig
-from run_files import outcome
+from run_files import outcome, snapshot
 from safetensors.torch import save_file
 
 from palenka import cli, files, prepare, runs, tokens, training
 from palenka.cohort import train
 from palenka.config import UserError
+from palenka.locks import lock
 from palenka.paths import ROOT
 from palenka.plan import Plan, TrainConfig, load_plan, make_plan
 from palenka.processes import check_processes, process_count
@@ -209,6 +210,42 @@ def test_a_preparation_that_a_full_disk_stops_leaves_nothing(
     assert code == 73 and "data/a/b was not written, and the same command begins anew" in errors
     assert [path.name for path in (tmp_path / "data" / "a").iterdir()] == [".b.lock"]
     assert call(cli.main, arguments)[0] == 0
+
+
+# What a kill left goes at the next start
+
+
+def test_what_was_left_behind_a_finished_run_goes_and_nothing_else(prepared: Path, runs_folder: Path) -> None:
+    run = train(plan_for("run"))
+    before = snapshot(run)
+    for name in ("checkpoint-2", ".checkpoint-4.doomed.tmp", ".export.tmp"):
+        (run / name).mkdir()
+        (run / name / "file").write_text("left")
+    (run / ".result.json.7.tmp").write_text("left")
+    (run / "checkpoint-of-mine").mkdir()
+    (run / ".notes").write_text("mine")
+    with (run / ".lock").open("a+") as file:
+        assert lock(file)
+        train(plan_for("run"))
+        assert (run / "checkpoint-2").exists(), "another process is at it"
+    train(plan_for("run"))
+    names = {path.name for path in run.iterdir()}
+    assert names == {*(Path(name).parts[0] for name in before), ".lock", "checkpoint-of-mine", ".notes"}
+    assert before.items() <= snapshot(run).items()
+
+
+def test_what_was_left_beside_prepared_data_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "data"))
+    tiny.write_raw_text(tmp_path)
+    arguments = ["prepare", "--train", f"{tmp_path}/train", "--dev", f"{tmp_path}/dev", "--name", "a"]
+    arguments += ["--vocab-size", str(tiny.VOCABULARY)]
+    assert call(cli.main, arguments)[0] == 0
+    (tmp_path / "data" / ".a.partial" / "text").mkdir(parents=True)
+    assert call(cli.main, arguments)[0] == 0
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {"a", ".a.lock"}
+    nested = [*arguments[:-3], "a/more", *arguments[-2:]]
+    code, _, errors = call(cli.main, nested)
+    assert code == 2 and "is prepared data itself" in errors
 
 
 # Where output goes
