@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from palenka.config import UserError
+from palenka.config import UserError, require_file
 
 
 def write_text(path: Path, text: str) -> None:
@@ -83,6 +83,7 @@ def read_json(path: Path) -> Any:
     Raises:
         UserError: the file is damaged.
     """
+    require_file(path)
     content = path.read_bytes()
     try:
         return json.loads(content.decode("utf-8"))
