@@ -1,0 +1,83 @@
+"""The share of it that runs in the test suite; and programs that do everything wrong, of which no judge may approve."""
+
+import importlib
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from torture.cases import RIGHT, Case
+from torture.world import Place, World
+
+STORIES = ("prepare", "train", "evaluate")
+CHOSEN = {
+    "kills": ("train at change 36:", "prepare, no. 0", "evaluate at change 5:"),
+    "together": ("train, the second at change 6 ",),
+    "models": ("evaluated: no weights", "evaluated: an undamaged one"),
+    "checkpoints": ("older optimizer.pt: missing",),
+    "results": ("evaluate: blimp_filtered.items.jsonl: missing",),
+    "hostile": ("value: a negative learning rate", "items: a list"),
+}
+"""Beginnings of the names of cases, by family."""
+JUDGED = {
+    "kills": "train at change 36:",
+    "together": "train, the second at change 6 ",
+    "models": "evaluated: no weights",
+    "data": "new run: train/tokens.bin: cut",
+    "checkpoints": "newest optimizer.pt: cut",
+    "results": "evaluate: blimp_filtered.json: cut",
+    "hostile": "value: a negative learning rate",
+    "disks": "train, 3000 bytes",
+}
+
+
+def is_chosen(family: str, name: str) -> bool:
+    return name.startswith(CHOSEN.get(family, ("nothing",)))
+
+
+def careless(folder: Path) -> None:
+    """Says that all is well, and does nothing."""
+    print(f"{folder}: finished")
+
+
+def crashing(folder: Path) -> None:
+    raise RuntimeError(f"{folder}: goat")
+
+
+def mute(folder: Path) -> None:
+    """Refuses, and does not say what."""
+    print("error: something is wrong", file=sys.stderr)
+    sys.exit(2)
+
+
+def destroying(folder: Path) -> None:
+    """Names everything, and removes it."""
+    print("error:", *(path.relative_to(folder) for path in sorted(folder.rglob("*"))), file=sys.stderr)
+    for name in ("runs", "data", "items"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    sys.exit(2)
+
+
+def check_judges(world: World) -> None:
+    """Have cases of each family judge programs that are wrong in every way. Ends the process where one is approved."""
+    fakes: tuple[Callable[[Path], None], ...] = (careless, crashing, mute, destroying)
+    for family, name in JUDGED.items():
+        cases = importlib.import_module(f"torture.{family}").cases(world)
+        found = [case for case in cases if case.name.startswith(name)]
+        assert found, f"{family}: no case is named {name}…"
+        for fake in fakes:
+            _check(world, family, found[0], fake)
+
+
+def _check(world: World, family: str, case: Case, fake: Callable[[Path], None]) -> None:
+    folder = world.folder / "fake"
+    Place.fake = fake
+    try:
+        folder.mkdir()
+        verdict = case.judge(world, folder)
+    finally:
+        Place.fake = None
+        shutil.rmtree(folder)
+    if verdict.name == RIGHT:
+        sys.exit(f"{family}: the judge of {case.name!r} approves of a {fake.__name__} program: {verdict.detail}")
+    print(f"{family}: {fake.__name__} program: {verdict.name}", flush=True)
