@@ -5,6 +5,8 @@ folder holds. So a file is flushed before it is renamed to its place, and its fo
 """
 
 import errno
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -25,13 +27,23 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that it is either whole or not there."""
+    _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with named(path), removed_on_error(temporary):
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+    with named(path), removed_on_error(temporary), temporary.open("wb") as file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
         replace(temporary, path)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed writers of a file left behind; one that still writes holds a lock on its own."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError), leftover.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            leftover.unlink()
 
 
 @contextmanager

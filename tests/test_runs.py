@@ -403,3 +403,17 @@ def test_a_run_that_is_not_there_is_named_with_those_that_are(run: Run, tmp_path
     (run.path / "identity.json").write_bytes(b"")
     with pytest.raises(UserError, match=r"runs there: group/one \(.*damaged: the file is empty\), zwei"):
         find_run("group/two", tmp_path)
+
+
+
+
+def test_what_a_killed_writer_left_goes_at_the_next_writing(tmp_path: Path) -> None:
+    """But not what another process is writing at this moment, or what belongs to another file."""
+    killed, others, busy = (tmp_path / name for name in (".a.json.1.tmp", ".b.json.1.tmp", ".a.json.2.tmp"))
+    for path in (killed, others, busy):
+        path.write_text("half")
+    with busy.open("r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        write_json(tmp_path / "a.json", {"whole": True})
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.json", others.name, busy.name])
+    assert read_json(tmp_path / "a.json") == {"whole": True}
