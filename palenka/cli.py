@@ -126,6 +126,8 @@ def _add_prepare(commands: Any) -> None:
     parser.add_argument("--dev-fraction", type=float, metavar="F", help="hold out this part of --train, without --dev")
     parser.add_argument("--text-column", default="text", metavar="NAME", help="column of rows (default: text)")
     parser.add_argument("--domain-column", metavar="NAME", help="column that names a row's domain (default: none)")
+    parser.add_argument("--boundary", action="append", default=[], metavar="MARK",
+                        help="a mark at which documents end, such as '<|endoftext|>' (repeatable)")  # fmt: skip
     parser.add_argument("--name", required=True, help="the prepared data's name; a config's data.name")
     parser.add_argument("--vocab-size", type=int, default=16_000, help="entries of the tokenizer (default 16000)")
 
@@ -136,6 +138,7 @@ def _add_prepare(commands: Any) -> None:
         prepare(
             parsed.train, parsed.dev, parsed.test, parsed.name, parsed.vocab_size,
             dev_fraction=parsed.dev_fraction, columns=Columns(parsed.text_column, parsed.domain_column),
+            boundaries=parsed.boundary,
         )  # fmt: skip
 
     parser.set_defaults(run=run)

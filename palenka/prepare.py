@@ -9,10 +9,11 @@ the part that is held out for dev where no dev text is given.
 
 import hashlib
 import json
+import shlex
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from transformers import PreTrainedTokenizerFast
 
 from palenka import integrity, paths, tokenizer
 from palenka.config import UserError, did_you_mean
-from palenka.corpus import BOUNDARY, DOMAINS, Effects, clean_text, cleaning, holdout
+from palenka.corpus import BOUNDARY, DOMAINS, Effects, clean_text, cleaning, holdout, marks
+from palenka.corpus.effects import Mark
 from palenka.corpus.readers import RawText, RawTexts, find_texts
 from palenka.corpus.rows import TEXT_COLUMN, Columns
 from palenka.data_card import data_card
@@ -38,6 +40,7 @@ VERSION = 1
 _BATCH_LINES = 4096
 _SECONDS_BETWEEN_LINES = 15
 MANY_DOCUMENTS, SHORT_DOCUMENT = 1000, 100
+MOST_MARKS = 5
 
 
 Splits = dict[str, RawTexts]
@@ -52,11 +55,14 @@ def prepare(
     *,
     dev_fraction: float | None = None,
     columns: Columns = TEXT_COLUMN,
+    boundaries: Sequence[str] = (),
 ) -> Path:
     """Prepare raw texts as data/<name>; returns that folder.
 
     `train`, `dev` and `test` are what `palenka.corpus.readers` reads: folders, files or datasets of the hub. Instead of
     `dev`, `dev_fraction` holds out that part of the training text's documents. `columns` are those of texts in rows.
+    `boundaries` are marks of other corpora (`<|endoftext|>`) at which documents end; in a text that has any, blank
+    lines part none.
 
     Does nothing where the same content is already prepared, and whole. Raises UserError for what is missing, unknown or
     not text, before any work; and where other content, or damaged, stands under that name.
@@ -66,7 +72,9 @@ def prepare(
     given = {"train": train, "dev": dev, "test": test}
     texts = {split: find_texts(source, split, columns) for split, source in given.items() if source is not None}
     _check_overlap(texts)
-    identity = _identity(texts, vocab_size, dev_fraction)
+    boundaries = sorted(set(boundaries))
+    _check_boundaries(texts, boundaries)
+    identity = _identity(texts, vocab_size, dev_fraction, boundaries)
     target = paths.data_root() / name
     make_folder(target.parent)
     lock = target.with_name(f".{target.name}.lock")
@@ -79,7 +87,7 @@ def prepare(
         _tell_plain_domains(texts)
         lost = f"{target} was not written, and the same command begins anew"
         with noting(lambda: lost), removed_on_error(partial):
-            record = _build(partial, texts, vocab_size, dev_fraction)
+            record = _build(partial, texts, vocab_size, dev_fraction, boundaries)
             record = {"name": name, "key": _key(identity), **record, "identity": identity}
             (partial / "README.md").write_text(data_card(record), encoding="utf-8")
             record = integrity.sealed(partial, record)
@@ -119,6 +127,14 @@ def _check_overlap(texts: Splits) -> None:
                 raise UserError(f"{text.where} (--{split}, {domain}): the same text stands in --{other}")
 
 
+def _check_boundaries(texts: Splits, boundaries: Sequence[str]) -> None:
+    for mark in boundaries:
+        if mark != mark.strip() or not mark.isprintable() or not mark:
+            raise UserError(f"--boundary {mark!r}: expected a mark within a line, such as '<|endoftext|>'")
+        if not any(marks.stands_in(text.read(), [mark]) for domains in texts.values() for text in domains.values()):
+            raise UserError(f"--boundary {mark!r}: stands in no text that was given")
+
+
 def _tell_plain_domains(texts: Splits) -> None:
     """Say which domains have no rules of their own: a misspelt name would silently lose those that were meant."""
     for domain in sorted({domain for split in texts.values() for domain in split} - set(DOMAINS)):
@@ -127,12 +143,13 @@ def _tell_plain_domains(texts: Splits) -> None:
         _say(f"{warning}{domain}: not a domain that Palenka knows; cleaned by the plain rules{hint}")
 
 
-def _identity(texts: Splits, vocab_size: int, dev_fraction: float | None) -> dict[str, Any]:
+def _identity(texts: Splits, vocab_size: int, dev_fraction: float | None, boundaries: Sequence[str]) -> dict[str, Any]:
     """All that decides the outcome, under names that a message can use."""
     contents = {f"{split}/{domain}": text.sha256 for split in texts for domain, text in texts[split].items()}
     versions = {"cleaning version": cleaning.VERSION, "preparation version": VERSION}
     held_out = {} if dev_fraction is None else {"dev_fraction": dev_fraction}
-    return {"vocab_size": vocab_size, **versions, **held_out, **contents}
+    marked = {"boundaries": list(boundaries)} if boundaries else {}
+    return {"vocab_size": vocab_size, **versions, **held_out, **marked, **contents}
 
 
 def _key(identity: dict[str, Any]) -> str:
@@ -165,10 +182,14 @@ def _difference(name: str, there: dict[str, Any], here: dict[str, Any]) -> str:
     return f"{name}: other text" if "/" in name else f"{name}: {there[name]} there, {here[name]} now"
 
 
-def _build(folder: Path, texts: Splits, vocab_size: int, dev_fraction: float | None) -> dict[str, Any]:
+def _build(
+    folder: Path, texts: Splits, vocab_size: int, dev_fraction: float | None, boundaries: Sequence[str]
+) -> dict[str, Any]:
     """Make everything in `folder`; returns what there is to record."""
     parted = {"train": dev_fraction}
-    effects = {split: _clean_split(folder / "text", split, texts[split], parted.get(split)) for split in texts}
+    effects = {
+        split: _clean_split(folder / "text", split, texts[split], parted.get(split), boundaries) for split in texts
+    }
     if dev_fraction is not None:
         _check_held_out(folder / "text", texts["train"], dev_fraction)
     trained = _train_tokenizer(folder / "text" / "train", vocab_size)
@@ -185,7 +206,9 @@ def _build(folder: Path, texts: Splits, vocab_size: int, dev_fraction: float | N
     }
 
 
-def _clean_split(folder: Path, split: str, texts: RawTexts, dev_fraction: float | None) -> dict[str, Effects]:
+def _clean_split(
+    folder: Path, split: str, texts: RawTexts, dev_fraction: float | None, boundaries: Sequence[str]
+) -> dict[str, Effects]:
     """Clean a split to `folder`/<split>/<domain>.txt; `dev_fraction` of its documents to `folder`/dev/<domain>.txt."""
     (folder / split).mkdir(parents=True)
     if dev_fraction is not None:
@@ -194,7 +217,7 @@ def _clean_split(folder: Path, split: str, texts: RawTexts, dev_fraction: float 
     for domain, text in texts.items():
         target = folder / split / f"{domain}.txt"
         with _Progress(f"clean {split}/{domain}", text.bytes) as progress:
-            lines = _clean_lines(text, effects[domain], progress)
+            lines = _clean_lines(text, effects[domain], boundaries, progress)
             if dev_fraction is None:
                 _write_lines(lines, target)
             else:
@@ -204,6 +227,7 @@ def _clean_split(folder: Path, split: str, texts: RawTexts, dev_fraction: float 
         _tell_short_documents(split, domain, effects[domain])
         if told := effects[domain].told():
             _say(f"{split}/{domain} ({text.where}): {told}")
+        _tell_marks(f"{split}/{domain} ({text.where})", effects[domain].marks, boundaries)
     return effects
 
 
@@ -214,8 +238,20 @@ def _tell_short_documents(split: str, domain: str, effects: Effects) -> None:
         _say(f"warning: {split}/{domain}: documents of {size} bytes on average: are these lines rather than documents?")
 
 
-def _clean_lines(text: RawText, effects: Effects, progress: "_Progress") -> Iterator[str]:
-    lines = clean_text(text.domain, text.read(), effects)
+def _tell_marks(where: str, found: dict[str, Mark], boundaries: Sequence[str]) -> None:
+    """Warn of what looks like the end of a document and was not asked for."""
+    strange = {mark: place for mark, place in found.items() if mark not in boundaries}
+    for mark, place in sorted(strange.items(), key=lambda found: -found[1].count)[:MOST_MARKS]:
+        first = f"row {place.row}, line {place.line}" if place.row > 1 else f"line {place.line}"
+        _say(
+            f"warning: {where}: {mark} stands there {place.count:,} times, first in {first}, and ends no document; "
+            f"where it should, give --boundary={shlex.quote(mark)}"
+        )
+
+
+def _clean_lines(text: RawText, effects: Effects, boundaries: Sequence[str], progress: "_Progress") -> Iterator[str]:
+    here = boundaries if marks.stands_in(text.read(), boundaries) else ()
+    lines = clean_text(text.domain, text.read(), effects, here)
     while batch := list(islice(lines, _BATCH_LINES)):
         yield from batch
         progress.reach(effects.bytes_in)

@@ -1,6 +1,7 @@
 """Texts in rows, files of one's own and the hub: what is read, and how what is wrong with it is named."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from pyarrow import parquet
 
 from palenka import cli
 from palenka.config import UserError
+from palenka.corpus import Effects, clean_text
 from palenka.corpus import rows as rows_module
 from palenka.corpus.documents import ROW_END
 from palenka.corpus.readers import RawText, domain_of, find_texts
@@ -117,6 +119,51 @@ def test_blank_lines_in_the_rows_of_books_stay(tmp_path: Path) -> None:
 def test_halves_of_characters_become_replacement_characters(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text('{"text": "a \\ud83d b \\ud83d\\ude00"}\n')
     assert lines(find_texts(tmp_path / "mine.jsonl", "train", TEXT_COLUMN)["mine"]) == ["a \ufffd b \U0001f600", "\f"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"one\rtwo\rthree", ["one", "two", "three"]),
+        (b"one\r\ntwo\r\n", ["one", "two"]),
+        (b"one\rtwo\r\nthree\nfour\r", ["one", "two", "three", "four"]),
+        (b"one\r\r\ntwo\r\r\n\r\r\nthree", ["one", "two", "", "three"]),
+        (b"one\r\r\rtwo", ["one", "", "", "two"]),
+        (b"\xef\xbb\xbfone\ntwo\n", ["one", "two"]),
+        ("one\u2028two\u2029three\x0bfour\x85five\n".encode(), ["one\u2028two\u2029three\x0bfour\x85five"]),
+    ],
+)
+def test_lines_end_in_any_of_the_usual_ways(content: bytes, expected: list[str], tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_bytes(content)
+    read = list(find_texts(tmp_path / "mine.txt", "train", TEXT_COLUMN)["mine"].read())
+    assert [line.rstrip("\r\n") for line in read] == expected
+    assert "".join(read) == content.decode("utf-8-sig")
+
+
+def test_lines_of_rows_end_so_too(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "mine.jsonl", [{"text": "one\rtwo\r\nthree\r\r\nfour\nfive"}])
+    found = lines(find_texts(tmp_path / "mine.jsonl", "train", TEXT_COLUMN)["mine"])
+    assert found == ["one", "two", "three", "four", "five", "\f"]
+
+
+def test_other_breaks_within_a_line_are_spaces() -> None:
+    raw = ["one\u2028two\u2029three\x0bfour\x0cfive\x85six\n"]
+    assert list(clean_text("mine", raw, Effects())) == ["one two three four five six"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("name", ["mine.txt", "mine.jsonl"])
+def test_other_encodings_are_named(encoding: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(('{"text": "Once there was a fox."}\n' * 20).encode(encoding))
+    spelt = re.sub("-(?=[LB]E)", "", encoding.upper())
+    with pytest.raises(UserError, match=f"{name}: expected UTF-8, seems to be {spelt};"):
+        find_texts(tmp_path / name, "train", TEXT_COLUMN)
+
+
+def test_latin_letters_are_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_bytes("one\ncafé\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"line 2 \(byte 7\): not UTF-8 text .*; if it is Windows-1252 or Latin-1"):
+        find_texts(tmp_path / "mine.txt", "train", TEXT_COLUMN)
 
 
 GOOD = '{"text": "good"}\n'

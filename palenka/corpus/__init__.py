@@ -1,20 +1,25 @@
 """Raw corpus files to clean documents."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from palenka.corpus.cleaning import CLEANERS, clean_line, join_turns
 from palenka.corpus.documents import BOUNDARY, ROW_END, split_documents
-from palenka.corpus.effects import BLANK_LINES, Effects, utf8_size
+from palenka.corpus.effects import BLANK_LINES, MARKS, Effects, utf8_size
+from palenka.corpus.marks import find_marks, part_at
 
 DOMAINS = tuple(CLEANERS)
 """The domains with rules of their own: those of BabyLM. Any other name is cleaned by the plain rules."""
 
 
-def clean_text(domain: str, lines: Iterable[str], effects: Effects) -> Iterator[str]:
+def clean_text(domain: str, lines: Iterable[str], effects: Effects, boundaries: Sequence[str] = ()) -> Iterator[str]:
     """Clean lines of a raw text, with one `BOUNDARY` between documents and nowhere else. Adds to `effects`.
 
-    `lines` are those of a file, or of rows with `ROW_END` behind each.
+    `lines` are those of a file, or of rows with `ROW_END` behind each. `boundaries` are marks between documents (see
+    `marks`); where there are any, blank lines are none.
     """
+    lines = find_marks(domain, _counted(lines, effects), effects.marks)
+    if boundaries:
+        lines = part_at(boundaries, domain, lines, effects)
     clean = _clean_lines(domain, lines, effects)
     if domain == "switchboard":
         clean = join_turns(clean, effects)
@@ -33,8 +38,8 @@ def clean_text(domain: str, lines: Iterable[str], effects: Effects) -> Iterator[
 
 def _clean_lines(domain: str, lines: Iterable[str], effects: Effects) -> Iterator[str]:
     """Clean lines. What `split_documents` does not pass on are blank lines and headers."""
-    before, passed = effects.bytes_in, 0
-    for raw in split_documents(domain, _counted(lines, effects)):
+    passed = 0
+    for raw in split_documents(domain, lines):
         if raw == BOUNDARY:
             yield raw
             continue
@@ -43,7 +48,7 @@ def _clean_lines(domain: str, lines: Iterable[str], effects: Effects) -> Iterato
         effects.dropped += not pieces
         effects.changed += bool(pieces) and pieces != [raw.rstrip("\r\n")]
         yield from pieces
-    effects.count(BLANK_LINES, effects.bytes_in - before - passed)
+    effects.count(BLANK_LINES, effects.bytes_in - effects.removed.get(MARKS, 0) - passed)
 
 
 def _counted(lines: Iterable[str], effects: Effects) -> Iterator[str]:

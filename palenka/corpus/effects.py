@@ -19,10 +19,20 @@ NOTEWORTHY = 0.05
 
 
 @dataclass
+class Mark:
+    """How often a mark of another corpus stands in a text, and where first: line, and row (from 1)."""
+
+    count: int
+    line: int
+    row: int
+
+
+@dataclass
 class Effects:
     """What cleaning did to a text. Blank lines and headers count as lines, but not as dropped or changed ones.
 
-    `removed`: bytes by what took them. `examples`: the most that each rule took out of one line, shortened.
+    `removed`: bytes by what took them. `examples`: the most that each rule took out of one line, shortened. `marks`:
+    what looks like the end of a document, whether it was asked for or not.
     """
 
     lines: int = 0
@@ -33,6 +43,7 @@ class Effects:
     bytes_out: int = 0
     removed: dict[str, int] = field(default_factory=dict)
     examples: dict[str, str] = field(default_factory=dict, compare=False)
+    marks: dict[str, Mark] = field(default_factory=dict)
     _most: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     def count(self, name: str, size: int) -> None:
@@ -75,7 +86,7 @@ class Effects:
 
     def record(self) -> dict[str, Any]:
         """For prepared.json: all numbers and `share`, no text."""
-        kept = {name: value for name, value in asdict(self).items() if name not in ("examples", "_most")}
+        kept = {name: value for name, value in asdict(self).items() if name not in ("examples", "_most", "marks")}
         return {**kept, "share": round(self.share, 4), "removed": dict(sorted(self.removed.items()))}
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from palenka.config import UserError, require_file
 from palenka.corpus import hub
+from palenka.corpus.encodings import HINT, check_encoding
 from palenka.corpus.rows import SUFFIXES, Columns, Row, Rows, read_dataset, read_row_file, row_lines, safe_name, survey
 
 _NO_TEXT = re.compile(r"(?i)(?:\.|readme|licen[cs]e).*")
@@ -147,14 +148,24 @@ def _record(path: Path) -> dict[str, Any]:
 
 
 def _text_file(path: Path) -> RawText:
+    check_encoding(path)
     _check_text(path)
     record = _record(path)
     return RawText(domain_of(path), [record], record["sha256"], record["bytes"], partial(_lines, path))
 
 
 def _lines(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8", newline="\n") as file:
-        yield from file
+    """Lines end in \\n, in \\r\\n (\\r\\r\\n, where that was written twice), or in \\r, as on an old Macintosh."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        held = ""
+        for line in file:
+            if line == "\r\n" and held.endswith("\r"):
+                line = held + line
+            elif held:
+                yield held
+            held = line
+        if held:
+            yield held
 
 
 def _check_text(path: Path) -> None:
@@ -170,7 +181,9 @@ def _check_text(path: Path) -> None:
             except UnicodeDecodeError as error:
                 offset = size - pending + error.start
                 line += chunk[: max(error.start - pending, 0)].count(b"\n") + 1
-                raise UserError(f"{path}, line {line} (byte {offset}): not UTF-8 text ({error.reason})") from None
+                raise UserError(
+                    f"{path}, line {line} (byte {offset}): not UTF-8 text ({error.reason}); {HINT}"
+                ) from None
             size += len(chunk)
             line += chunk.count(b"\n")
     if decoder.getstate()[0]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from palenka.config import UserError
 from palenka.corpus.documents import PARAGRAPHS, ROW_END
+from palenka.corpus.encodings import check_encoding
 
 SUFFIXES = (".jsonl", ".parquet")
 MOST_DOMAINS = 64
@@ -26,6 +27,7 @@ Rows = Callable[[], Iterable[Row]]
 """Rows that can be read again and again."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_LINE_END = re.compile(r"\r*\n|\r")
 _NOT_A_NAME = re.compile(r"[^\w.+-]+")
 
 
@@ -78,7 +80,8 @@ def row_lines(rows: Rows, domain: str) -> Iterator[str]:
     """The lines of a domain's rows, with `ROW_END` behind each row and no blank line that would end it before."""
     for name, text in rows():
         if name == domain:
-            yield from (f"{line}\n" for line in text.split("\n") if line.strip() or domain in PARAGRAPHS)
+            lines = _LINE_END.split(text) if "\r" in text else text.split("\n")
+            yield from (f"{line}\n" for line in lines if line.strip() or domain in PARAGRAPHS)
             yield ROW_END
 
 
@@ -102,6 +105,7 @@ def safe_name(name: str) -> str:
 
 
 def _read_jsonl(path: Path, columns: Columns) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    check_encoding(path)
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             where = f"{path}, line {number}"
