@@ -5,7 +5,6 @@ them are used, so that every token is predicted once (with `bos: none`, all but 
 and in bits per UTF-8 byte of the text, which compares models whose tokenizers differ.
 """
 
-import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from palenka.config import UserError
-from palenka.evaluation.results import contradictions, read_result, say_anew
+from palenka.evaluation.results import check_splits, read_result, say_anew, text_figures, whole_text
 from palenka.evaluation.scoring import BATCH_TOKENS, IGNORED, Scorer, progress
 from palenka.integrity import verify
 from palenka.tokens import DevWindows, TokenSplit, WindowConfig
@@ -65,16 +64,6 @@ def known_cross_entropy(path: Path, identity: dict[str, Any]) -> dict[str, Any] 
     return result
 
 
-def check_splits(path: Path, result: dict[str, Any]) -> None:
-    """Raise UserError unless the figures of a result's domains come to those of the whole."""
-    try:
-        expected = {name: _whole(split["domains"]) for name, split in result["splits"].items()}
-    except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
-        raise UserError(f"{path}: damaged: a figure is missing, or is none ({error})") from None
-    if difference := next(contradictions(result["splits"], expected), "" if "dev" in expected else "no dev text"):
-        raise UserError(f"{path}: damaged: {difference}")
-
-
 def _of_split(scorer: Scorer, split: TokenSplit, window: WindowConfig, label: str) -> dict[str, Any]:
     tokenizer = scorer.tokenizer
     windows = DevWindows(split, window, sys.maxsize, scorer.prefix, tokenizer.pad_token_id or 0)
@@ -87,27 +76,7 @@ def _of_split(scorer: Scorer, split: TokenSplit, window: WindowConfig, label: st
         np.add.at(nats, domains, -scorer.log_probs(inputs, targets))
         np.add.at(labels, domains, (targets != IGNORED).sum(axis=1))
     means = np.divide(nats, labels, out=np.zeros_like(nats), where=labels > 0)
-    return _whole({
-        domain.name: _figures(mean, domain.end - domain.start, domain.words, domain.bytes)
+    return whole_text({
+        domain.name: text_figures(mean, domain.end - domain.start, domain.words, domain.bytes)
         for domain, mean in zip(split.domains, means.tolist(), strict=True)
     })  # fmt: skip
-
-
-def _whole(domains: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The figures of a text, made of those of its domains."""
-    each = {
-        name: _figures(of["cross_entropy"], of["tokens"], of["words"], of["bytes"]) for name, of in domains.items()
-    }
-    tokens, words, size_in_bytes = (sum(of[key] for of in each.values()) for key in ("tokens", "words", "bytes"))
-    mean = sum(of["cross_entropy"] * of["tokens"] for of in each.values()) / tokens
-    return {**_figures(mean, tokens, words, size_in_bytes), "domains": each}
-
-
-def _figures(nats_per_token: float, tokens: int, words: int, size_in_bytes: int) -> dict[str, Any]:
-    return {
-        "cross_entropy": float(nats_per_token),
-        "bits_per_byte": float(nats_per_token * tokens / math.log(2) / size_in_bytes) if size_in_bytes else 0.0,
-        "tokens": tokens,
-        "words": words,
-        "bytes": size_in_bytes,
-    }

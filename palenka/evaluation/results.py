@@ -243,3 +243,34 @@ def _check_words(task: ReadingTask, records: Sequence[dict[str, Any]]) -> None:
         holds = record.get("item") == number and _is_finite(record.get("surprisal"))
         if not holds or not (_is_finite(before) if previous else before is None):
             raise UserError(f"row {number}: its record holds no surprisals of it")
+
+
+def check_splits(path: Path, result: dict[str, Any]) -> None:
+    """Raise UserError unless the figures of a result's domains come to those of the whole."""
+    try:
+        expected = {name: whole_text(split["domains"]) for name, split in result["splits"].items()}
+    except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        raise UserError(f"{path}: damaged: a figure is missing, or is none ({error})") from None
+    if difference := next(contradictions(result["splits"], expected), "" if "dev" in expected else "no dev text"):
+        raise UserError(f"{path}: damaged: {difference}")
+
+
+def whole_text(domains: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The figures of a text, made of those of its domains."""
+    each = {
+        name: text_figures(of["cross_entropy"], of["tokens"], of["words"], of["bytes"]) for name, of in domains.items()
+    }
+    tokens, words, size_in_bytes = (sum(of[key] for of in each.values()) for key in ("tokens", "words", "bytes"))
+    mean = sum(of["cross_entropy"] * of["tokens"] for of in each.values()) / tokens
+    return {**text_figures(mean, tokens, words, size_in_bytes), "domains": each}
+
+
+def text_figures(nats_per_token: float, tokens: int, words: int, size_in_bytes: int) -> dict[str, Any]:
+    """Cross-entropy of a text of that size, in nats per token and in bits per UTF-8 byte."""
+    return {
+        "cross_entropy": float(nats_per_token),
+        "bits_per_byte": float(nats_per_token * tokens / math.log(2) / size_in_bytes) if size_in_bytes else 0.0,
+        "tokens": tokens,
+        "words": words,
+        "bytes": size_in_bytes,
+    }

@@ -25,7 +25,7 @@ def report(runs: list[str], out: Path, convention: str = "2024") -> None:
     require_writable(out.parent)
     damages: list[str] = []
     found = read_runs(runs, convention, damages.append)
-    damages += [damage for run in found for damage in run.damages]
+    damages += [damage for run in found for damage in (*run.damages, *run.broken)]
     print(terminal_text(found))
     print("".join(f"\n{damage}" for damage in damages))
     page = render(found, damages)

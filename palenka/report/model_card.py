@@ -1,5 +1,6 @@
 """The model card of a run: README.md with the front matter that the Hugging Face Hub reads."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ def write_model_card(run: Path) -> None:
         UserError: `run` is not a run directory, or a result file cannot be read.
     """
     found = read_run(run)
+    for problem in found.broken:
+        print(f"not in the model card: {problem}", file=sys.stderr)
     front = yaml.safe_dump(_front_matter(found), sort_keys=False, allow_unicode=True, width=1000)
     write_text(run / "README.md", f"---\n{front}---\n\n{_body(found)}")
 

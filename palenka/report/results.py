@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from palenka.config import UserError, parse_yaml, require_file
 from palenka.evaluation.comparison import Outcomes
+from palenka.evaluation.results import TOLERANCE, check_splits, contradictions, items_path
 from palenka.evaluation.subjects import results_folder
 from palenka.files import read_object
 from palenka.records import read_log
@@ -22,6 +24,7 @@ from palenka.runs import find_run
 from palenka.schedules import Weight
 
 Stored = TypeVar("Stored", bound=BaseModel)
+T = TypeVar("T")
 
 
 class CrossEntropy(BaseModel):
@@ -134,7 +137,7 @@ class Grid(BaseModel):
 
 @dataclass
 class Run:
-    """One run directory, read."""
+    """One run directory, read. `broken`: what is damaged of its evaluation, and so not among the results here."""
 
     folder: Path
     name: str
@@ -149,6 +152,7 @@ class Run:
     predictions: dict[str, Predictions] = field(default_factory=dict)
     convention: str = "2024"
     label: str = ""
+    broken: list[str] = field(default_factory=list)
     damages: list[str] = field(default_factory=list)
 
     @property
@@ -251,8 +255,9 @@ def read_run(folder: Path, convention: str = "2024") -> Run:
         UserError: a file that is there cannot be read; the message names it.
     """
     config_text, config = _read_yaml(folder / "config.yaml")
-    losses = _read_optional(folder / "evaluation" / "cross_entropy.json", CrossEntropyFile)
-    evaluations, predictions = _read_evaluations(folder, convention)
+    broken: list[str] = []
+    evaluations, predictions = _read_evaluations(folder, convention, broken)
+    losses = _read_whole(folder / "evaluation" / "cross_entropy.json", _read_losses, broken)
     log = read_log(folder / "metrics.jsonl")
     return Run(
         folder=folder,
@@ -267,27 +272,75 @@ def read_run(folder: Path, convention: str = "2024") -> Run:
         cross_entropy=losses.splits if losses else {},
         predictions=predictions,
         convention=convention,
+        broken=broken,
         damages=log.damages,
     )
 
 
 def read_evaluated(folder: Path, convention: str = "2024") -> Run:
-    """Reads a run directory, or of another model folder what its evaluation left there."""
+    """Reads a run directory, or of another model folder what its evaluation left there.
+
+    Raises:
+        UserError: a file that is there cannot be read, or a result is damaged.
+    """
     if (folder / "config.yaml").exists():
-        return read_run(folder, convention)
-    evaluations, predictions = _read_evaluations(folder, convention)
-    return Run(folder, folder.name, {}, "", {}, {}, None, [], evaluations, {}, predictions, convention)
+        run = read_run(folder, convention)
+    else:
+        run = Run(folder, folder.name, {}, "", {}, {}, None, [], {}, {}, {}, convention)
+        run.evaluations, run.predictions = _read_evaluations(folder, convention, run.broken)
+    if run.broken:
+        raise UserError("\n".join(run.broken))
+    return run
 
 
-def _read_evaluations(folder: Path, convention: str) -> tuple[dict[str, Evaluation], dict[str, Predictions]]:
+def _read_evaluations(
+    folder: Path, convention: str, broken: list[str]
+) -> tuple[dict[str, Evaluation], dict[str, Predictions]]:
     """Results of a convention, by task: of choices, and of predictions of people."""
-    evaluations, predictions = [], []
-    for path in sorted(results_folder(folder, convention).glob("*.json")):
-        if "scores" in (content := _read_object(path)):
-            predictions.append(_validate(path, Predictions, content))
-        elif path.name != "cross_entropy.json":
-            evaluations.append(_validate(path, Evaluation, content))
-    return {found.task: found for found in evaluations}, {found.task: found for found in predictions}
+    paths = sorted(results_folder(folder, convention).glob("*.json"))
+    found = [_read_whole(path, _read_evaluation, broken) for path in paths if path.name != "cross_entropy.json"]
+    evaluations = {result.task: result for result in found if isinstance(result, Evaluation)}
+    return evaluations, {result.task: result for result in found if isinstance(result, Predictions)}
+
+
+def _read_whole(path: Path, read: Callable[[Path], T], broken: list[str]) -> T | None:
+    """What stands in a file of results, if there is one and it is whole; else it is added to what is broken."""
+    try:
+        return read(path) if path.exists() else None
+    except UserError as error:
+        broken.append(f"{error} (evaluate it anew)")
+        return None
+
+
+def _read_evaluation(path: Path) -> Evaluation | Predictions:
+    content = _read_object(path)
+    if "scores" in content:
+        return _validate(path, Predictions, content)
+    found = _validate(path, Evaluation, content)
+    _check_whole(path, found)
+    _read_outcomes(items_path(path), found)
+    return found
+
+
+def _check_whole(path: Path, found: Evaluation) -> None:
+    """Raise UserError unless the subtasks of a result come to the whole."""
+    subtasks = list(found.subtasks.values())
+    if not subtasks:
+        raise UserError(f"{path}: damaged: has no subtasks")
+    expected = {
+        "accuracy": mean(subtask.accuracy for subtask in subtasks),
+        "stderr": math.sqrt(sum(subtask.stderr**2 for subtask in subtasks)) / len(subtasks),
+        "n": sum(subtask.n for subtask in subtasks),
+        "ties": sum(subtask.ties for subtask in subtasks),
+    }
+    if difference := next(contradictions(found.model_dump(), expected), None):
+        raise UserError(f"{path}: damaged: {difference}")
+
+
+def _read_losses(path: Path) -> CrossEntropyFile:
+    content = _read_object(path)
+    check_splits(path, content)
+    return _validate(path, CrossEntropyFile, content)
 
 
 def _folders(name: str) -> list[Path]:
@@ -381,7 +434,10 @@ def _read_outcomes(path: Path, evaluation: Evaluation) -> Outcomes | None:
     """Outcomes (1 right, a half for a tie of two, 0 wrong) in line order, by subtask; items of a cluster are one, their
     mean.
 
-    None where the items were not kept, or do not give the accuracies that stand in the task's file.
+    None where the items were not kept.
+
+    Raises:
+        UserError: they are damaged, or do not give the accuracies that stand in the task's file.
     """
     if not path.exists():
         return None
@@ -396,7 +452,7 @@ def _read_outcomes(path: Path, evaluation: Evaluation) -> Outcomes | None:
         found.setdefault(name, {}).setdefault(record.get("cluster", str(item)), []).append(outcome)
     outcomes = {name: [outcome for cluster in of.values() for outcome in cluster] for name, of in found.items()}
     if not _agree(outcomes, evaluation):
-        return None
+        raise UserError(f"{path}: contradicts the accuracies in {evaluation.task}.json beside it")
     return {name: np.array([mean(cluster) for cluster in clusters.values()]) for name, clusters in found.items()}
 
 
@@ -406,6 +462,8 @@ def _line_number(record: dict[str, Any]) -> int:
 
 def _agree(outcomes: dict[str, list[float]], evaluation: Evaluation) -> bool:
     return outcomes.keys() == evaluation.subtasks.keys() and all(
-        len(outcomes[name]) == subtask.n and abs(mean(outcomes[name]) - subtask.accuracy) < 1e-6
+        len(outcomes[name]) == subtask.n
+        and sum(0 < outcome < 1 for outcome in outcomes[name]) == subtask.ties
+        and abs(mean(outcomes[name]) - subtask.accuracy) < TOLERANCE
         for name, subtask in evaluation.subtasks.items()
     )
