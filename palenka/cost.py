@@ -11,8 +11,9 @@ Memory, in bytes at the peak of a step, for P trained parameters, n tokens in a 
                 one student's at a time: 4 P gradients (each student's, where a step has several micro-batches), 2 P
                 copies in low precision, 4 V d for the gradient of the head
     teachers    2 bytes a parameter in low precision, 4 in float32
-    kept        n · sum over layers (a d + b f + c h T), what autograd keeps of one student for backward: width d, inner
-                width f, and where attention is no fused kernel h heads of T probabilities each (KEPT, PROBABILITIES)
+    kept        n times what autograd keeps of a token in all layers of one student for backward: counted, whatever the
+                architecture (`counting.py`); mostly a d + b f + c h T of width d, inner width f, and where attention is
+                no fused kernel h heads of T probabilities each
     outputs     n · 2 d_k of each teacher, of all its layers where hidden states are asked for (4 in float32); and where
                 several students share them, n · 2 V of logits
     transient   the largest of: one layer of a teacher; logits, losses and their gradients of one chunk of the head;
@@ -30,22 +31,15 @@ from typing import Literal
 import torch
 from transformers import PretrainedConfig
 
+from palenka.counting import Layer, count_layer
 from palenka.devices import GIB, HERE, Device
 from palenka.hardware import Precision, copy_rate, fast_precision, local_device, matrix_rate, memory_size
 from palenka.heads import CHUNK_TOKENS
-from palenka.models import attention_implementation, count_matrix_weights_of, model_shape
+from palenka.models import count_matrix_weights_of, model_shape
 from palenka.objectives import StateObjective, TokenObjective
 from palenka.plan import RunConfig, TeacherPlan, Workload
 
 Kind = Literal["cpu", "cuda"]
-# Bytes that a layer keeps for each token and unit of (width, inner width), counted from its saved tensors; a GPU takes
-# the powers in GELU in float32.
-KEPT: dict[str, dict[str, tuple[int, int]]] = {
-    "llama": {"fp32": (40, 16), "cpu": (34, 8), "cuda": (34, 8)},
-    "gpt2": {"fp32": (32, 20), "cpu": (20, 10), "cuda": (20, 16)},
-    "gptj": {"fp32": (24, 20), "cpu": (20, 10), "cuda": (20, 16)},
-}
-PROBABILITIES = {"fp32": 4, "low": 6}  # of plain attention: in low precision once in float32 and once rounded
 LOSS_ARRAYS = 5  # float32 (chunk, vocabulary) that cross-entropy and its gradient need at one time
 DISTILLED_ARRAYS = 4  # further ones of each head that learns from teachers; and one for each teacher
 PROCESS = {"cpu": 0.4 * GIB, "cuda": 0.0}  # Python, PyTorch, transformers; a GPU's memory holds none of it
@@ -57,7 +51,6 @@ PASSES = 6  # times that a kept byte goes through memory, forward and backward, 
 LOGIT_PASSES = {"cpu": 8, "cuda": 4}  # the same of arrays over the vocabulary; a CPU is slow at exponentials
 WEIGHT_BYTES = {"micro-batch": 18, "step": 40}  # traffic per parameter: copies, gradients; clipping, AdamW
 LAUNCH = 6e-6  # seconds to start one kernel from Python
-KERNELS = {"llama": (50, 140), "gpt2": (30, 70), "gptj": (60, 140)}  # of a layer: in inference, in training
 
 TOKENS_PER_WORD = 1.5  # of BabyLM text with 16,000 tokens: 1.49 measured on 7.2M words
 WINDOW_FILL = 0.97  # share of its tokens that a window owns, measured; windows start at lines, where one is near
@@ -119,7 +112,7 @@ def memory(work: Workload, kind: Kind, students: int = 1) -> Memory:
     gradients = 4 * trained * (students if _micro_batches(work) > 1 else 1)
     passing = gradients + (2 * trained if size == 2 else 0) + 4 * work.model.vocab_size * work.model.hidden_size
     running, held = _running_teachers(work), HELD_FREE[kind]
-    outputs = sum(teacher.model.hidden_size * _output_layers(work, teacher) for teacher in running)
+    outputs = sum(teacher.shape.hidden_size * _output_layers(work, teacher) for teacher in running)
     outputs += _kept_teacher_logits(work) * work.model.vocab_size if students > 1 else 0
     largest = max(
         tokens * max((_kept_of_layer(t.model, work, kind) for t in running), default=0),
@@ -239,18 +232,13 @@ def _micro_batches(work: Workload) -> int:
     return work.config.training.batch_size // (work.processes * work.micro_batch_size)
 
 
+def _layer(model: PretrainedConfig, work: Workload, kind: Kind) -> Layer:
+    return count_layer(model, work.config.data.seq_length, precision_on(work, kind) != "fp32", kind)
+
+
 def _kept_of_layer(model: PretrainedConfig, work: Workload, kind: Kind) -> float:
     """Bytes that autograd keeps of each token in one layer."""
-    full = precision_on(work, kind) == "fp32"
-    of_width, of_inner = KEPT[model.model_type]["fp32" if full else kind]
-    kept = of_width * model.hidden_size + of_inner * _inner_size(model)
-    if attention_implementation(model, torch.device(kind)) == "eager":
-        kept += PROBABILITIES["fp32" if full else "low"] * model.num_attention_heads * work.config.data.seq_length
-    return kept
-
-
-def _inner_size(model: PretrainedConfig) -> int:
-    return getattr(model, "intermediate_size", None) or getattr(model, "n_inner", None) or 4 * model.hidden_size
+    return _layer(model, work, kind).kept
 
 
 def _kept_of_student(work: Workload, kind: Kind) -> float:
@@ -287,6 +275,7 @@ def _launches(work: Workload, kind: Kind) -> Shared:
     if kind == "cpu":
         return Shared(0, 0)
     count = _micro_batches(work)
-    training = KERNELS[work.model.model_type][1] * work.model.num_hidden_layers
-    inference = sum(KERNELS[t.model.model_type][0] * t.shape.num_hidden_layers for t in _running_teachers(work))
+    training = _layer(work.model, work, kind).training * work.model.num_hidden_layers
+    teachers = _running_teachers(work)
+    inference = sum(_layer(t.model, work, kind).inference * t.shape.num_hidden_layers for t in teachers)
     return Shared(LAUNCH * count * training, LAUNCH * count * inference)

@@ -14,12 +14,15 @@ import tiny
 import torch
 import yaml
 from conftest import Call, WriteConfig
+from test_logits import ALL as ARCHITECTURES
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from palenka import cli, cost, objectives, probe
 from palenka.config import UserError, load
 from palenka.cost import Shared, fitting_cohort, flops_per_token, forward_flops, memory, step_seconds, total_steps
+from palenka.counting import _of_depth, count_layer
 from palenka.devices import DEVICES, GIB, HERE, find_devices
 from palenka.distiller import Distiller
 from palenka.fast_layers import is_onednn_usable
@@ -135,9 +138,8 @@ def test_every_objective_states_the_flops_it_adds(name: str) -> None:
 # Memory
 
 
-def kept(keys: Mapping[str, Any], layers: int, low: bool) -> int:
+def kept(model: PreTrainedModel, low: bool) -> int:
     """Bytes that autograd keeps of a forward pass of (4, 16) tokens, beside parameters."""
-    model = tiny.model({**keys, "num_hidden_layers": layers}).train()
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     sizes: dict[int, int] = {}
     held = []
@@ -157,13 +159,44 @@ def kept(keys: Mapping[str, Any], layers: int, low: bool) -> int:
 
 @pytest.mark.parametrize("low", [False, True], ids=["fp32", "bf16"])
 @pytest.mark.parametrize("keys", [tiny.LLAMA, tiny.GPT2, GPTJ], ids=lambda keys: keys["architecture"])
-def test_a_layer_keeps_what_the_formula_says(work: MakeWork, keys: Mapping[str, Any], low: bool) -> None:
+def test_a_layer_keeps_what_is_counted(work: MakeWork, keys: Mapping[str, Any], low: bool) -> None:
     wide = {**keys, "hidden_size": 96, "intermediate_size": 160}
     model = ModelConfig(**wide).hugging_face(tiny.TOKEN_IDS)
     stated = cost._kept_of_layer(model, work(f"training.precision={'bf16' if low else 'fp32'}"), "cpu")
     weights = 4 * 96**2 + (3 if keys is tiny.LLAMA else 2) * 96 * 160
-    found = kept(wide, 3, low) - kept(wide, 2, low) - (2 * weights if low else 0)
-    assert stated * 4 * 16 == pytest.approx(found, rel=0.02)
+    three, two = (kept(tiny.model({**wide, "num_hidden_layers": layers}).train(), low) for layers in (3, 2))
+    found = three - two - (2 * weights if low else 0)
+    assert stated * 4 * 16 == pytest.approx(found, rel=0.01)
+
+
+@pytest.mark.parametrize("kind", ["gpt_neox", "bloom", "mamba", "opt", "gemma2", "roberta"])
+def test_a_layer_of_any_architecture_keeps_what_is_counted(kind: str) -> None:
+    config = AutoConfig.for_model(kind, **{**tiny.TOKEN_IDS, **ARCHITECTURES[kind]})
+    stated = count_layer(config, 16, False, "cpu").kept
+    cut = (_of_depth(config.to_json_string(), depth) for depth in (3, 2))
+    models = [AutoModelForCausalLM.from_config(each, attn_implementation="eager").train() for each in cut]
+    three, two = (kept(model, False) for model in models)
+    assert stated * 4 * 16 == pytest.approx(three - two, rel=0.03)
+
+
+def test_an_architecture_that_needs_data_to_run_is_taken_for_a_llama_of_its_size() -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    routed = AutoConfig.for_model("mixtral", **sizes, num_key_value_heads=2, num_local_experts=2)
+    llama = AutoConfig.for_model("llama", **sizes)
+    for kind in ("cpu", "cuda"):
+        assert count_layer(routed, 16, True, kind) == count_layer(llama, 16, True, kind)
+
+
+@pytest.mark.parametrize("kind", sorted(ARCHITECTURES))
+def test_teachers_of_any_architecture_have_their_cost(work: MakeWork, kind: str) -> None:
+    config = AutoConfig.for_model(kind, **{**tiny.TOKEN_IDS, **ARCHITECTURES[kind]})
+    planned = work("objective.hidden_state.weight=0")
+    shape = TeacherShape(**vars(model_shape(config)), share=1.0, layer_pairs=())
+    teacher = replace(planned.teachers[0], model=config, shape=shape)
+    for device in ("cpu", "cuda"):
+        seconds = step_seconds(replace(planned, teachers=[teacher]), replace(tiny.MACHINE, kind=device))
+        assert seconds.teachers > 0
+        assert memory(replace(planned, teachers=[teacher]), device).total > 0
 
 
 def test_memory_by_hand(work: MakeWork) -> None:
@@ -173,7 +206,7 @@ def test_memory_by_hand(work: MakeWork) -> None:
     assert found.students == 16 * student + 4 * 320 * 16
     assert found.teachers == 4 * work().teachers[0].parameters["total"] >= 4 * 3 * teacher_layer
     tokens = 8 * 16
-    layer = 40 * 16 + 16 * 32 + 4 * 2 * 16  # two heads of 16 probabilities
+    layer = 40 * 16 + 16 * 32 + 4 * 2 * 16 + 8  # two heads of 16 probabilities; two norms' scales
     assert found.kept == 1.5 * tokens * (2 * layer + 12 * 16)
     assert found.outputs == 1.5 * tokens * 4 * 24 * 4  # embeddings and three layers
     assert found.transient == 1.5 * 4 * tokens * 320 * (5 + 4 + 1)  # logits and losses of all 128 tokens
@@ -253,7 +286,8 @@ def test_time_follows_the_device_and_a_measured_share(work: MakeWork) -> None:
     at_share = step_seconds(work(), slow, share=0.25)
     assert at_share.of() == pytest.approx(flops_per_token(work()).of() * tokens / (0.25 * 1e12))
     launched = step_seconds(work(), replace(fast, kind="cuda", low_rate=1e30, full_rate=1e30, bandwidth=1e30))
-    assert launched == Shared(cost.LAUNCH * 2 * 140, cost.LAUNCH * 3 * 30)  # layers of a Llama and of a GPT-2
+    kernels = launched.times(1 / cost.LAUNCH)  # of two layers of a Llama, and of three of a GPT-2
+    assert (kernels.student, kernels.teachers) == pytest.approx((2 * 100, 3 * 20), rel=0.1)  # in float32
 
 
 def test_steps_without_data_are_those_of_the_text_once_it_is_there(prepared: Path, write_config: WriteConfig) -> None:
