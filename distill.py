@@ -22,7 +22,7 @@ def main(description: str | None = __doc__, default_config: str | None = None) -
     if arguments.dry_run:
         print(describe(plan))
     else:
-        write_model_card(train(plan))
+        write_model_card(train(plan, arguments.from_last_good))
 
 
 if __name__ == "__main__":

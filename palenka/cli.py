@@ -13,6 +13,7 @@ from palenka.paths import ROOT
 from palenka.system_errors import refusal
 from palenka.terminal import prepare_streams
 
+FROM_LAST_GOOD = "a run that diverged goes on from its last checkpoint"
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141  # what a shell reports of a program that was ended so
@@ -74,6 +75,7 @@ def read_arguments(description: str | None, default_config: str | None = None) -
         help=f"the run's YAML file{f' (default: {default_config})' if default_config else ''}",
     )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the resolved config and the plan, train nothing")
+    parser.add_argument("--from-last-good", action="store_true", help=FROM_LAST_GOOD)
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="override a key of the config")
     return parser.parse_intermixed_args()
 
@@ -179,6 +181,7 @@ def _add_grid(commands: Any) -> None:
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the grid's YAML file")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="override a key of the config")
     parser.add_argument("--dry-run", action="store_true", help="print cells, cohorts, memory and cost, train nothing")
+    parser.add_argument("--from-last-good", action="store_true", help=FROM_LAST_GOOD)
     step = parser.add_mutually_exclusive_group()
     step.add_argument("--part", metavar="I/N", help="only the I-th, from 0, of N shares of the cells; no selection")
     step.add_argument("--select", action="store_true", help="rank the trained cells and write grid.json, train nothing")
@@ -196,7 +199,7 @@ def _add_grid(commands: Any) -> None:
         if parsed.select:
             print(grid.select())
             return
-        folders, diverged = grid.train(part, parsed.finalist)
+        folders, diverged = grid.train(part, parsed.finalist, parsed.from_last_good)
         if os.environ.get("RANK", "0") != "0":
             return  # without a word of those that diverged: torchrun would end the first process in its evaluation
         grid.evaluate(folders)

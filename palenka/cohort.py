@@ -23,6 +23,7 @@ from torch import Tensor
 from palenka.config import UserError
 from palenka.display import CohortDisplay
 from palenka.distiller import StepSize
+from palenka.gradients import are_finite
 from palenka.hardware import local_device, total_memory
 from palenka.interruption import Interrupted, Interruption
 from palenka.plan import TRAINING_BYTES, Plan
@@ -33,23 +34,28 @@ from palenka.tokens import IGNORED
 from palenka.training import Diverged, Trainer
 
 
-def train(plan: Plan) -> Path:
+def train(plan: Plan, from_last_good: bool = False) -> Path:
     """Train as planned, from the last checkpoint if there is one, and leave a finished run directory.
+
+    Args:
+        plan: the run.
+        from_last_good: go on from the last checkpoint also where the run has diverged.
 
     Raises:
         UserError: the name holds another run, or another process is training it.
         Diverged: the loss is no number any more, now or in an earlier start.
     """
-    train_cohorts([[plan]])
+    train_cohorts([[plan]], from_last_good)
     return plan.runs / plan.config.name
 
 
-def train_cohorts(cohorts: Iterable[Sequence[Plan]]) -> None:
+def train_cohorts(cohorts: Iterable[Sequence[Plan]], from_last_good: bool = False) -> None:
     """Train cohorts one after the other; students that are finished or have diverged already are left as they are.
 
     Args:
         cohorts: the plans of each are alike but for names, objective weights and `seed`. The next cohort is asked for
             when the last one has been trained.
+        from_last_good: students that have diverged go on from their last checkpoints.
 
     Raises:
         UserError: a name holds another run, another process is training it, or no launcher started this process with
@@ -59,7 +65,7 @@ def train_cohorts(cohorts: Iterable[Sequence[Plan]]) -> None:
     """
     check_processes()
     try:
-        diverged = [failure for plans in cohorts for failure in _train_together(plans)]
+        diverged = [failure for plans in cohorts for failure in _train_together(plans, from_last_good)]
     except Interrupted:
         _part_processes()
         raise
@@ -73,9 +79,9 @@ def _part_processes() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _train_together(plans: Sequence[Plan]) -> list[str]:
+def _train_together(plans: Sequence[Plan], from_last_good: bool) -> list[str]:
     """Train one cohort; what is to be said of each student that diverged."""
-    runs = [(plan, Run(plan.config.name, plan.runs), plan.identity()) for plan in plans]
+    runs = [(plan, Run(plan.config.name, plan.runs, from_last_good), plan.identity()) for plan in plans]
     for _, run, identity in runs:
         run.check_identity(identity)
     for _, run, _ in runs:
@@ -165,6 +171,8 @@ class Cohort:
         self.accelerator = trainers[0].accelerator
         self.batches = Batches(self.plan)
         self.interruption = Interruption()
+        for trainer in trainers:
+            trainer.broken_teachers = self._broken_teachers
         self._diverged: list[str] = []
         self._last = time.monotonic()
 
@@ -270,6 +278,21 @@ class Cohort:
                 trainer.accumulate(micro, is_last, input_ids, labels, batch.size, of_teachers)
                 if is_last:
                     trainer.finish_step(batch.size.tokens, batch.words, batch.epoch)
+
+    @torch.no_grad()
+    def _broken_teachers(self, step: int) -> list[str]:
+        """Teachers whose predictions for a step's batch are not finite, in any process."""
+        batch, device = self.batches[step], self.accelerator.device
+        recorded = self.plan.config.recorded is not None
+        names = ["the recorded teacher signal"] if recorded else [f"teacher {of.name!r}" for of in self.plan.teachers]
+        broken = torch.zeros(len(names), device=device)
+        for rows in self._my_rows(len(batch.labels)):
+            of_teachers = self.teachers.run(batch.input_ids[rows].to(device), batch.positions[rows])
+            tokens = batch.labels[rows].numel()
+            for index, source in enumerate(of_teachers.each_logits):
+                broken[index] += not are_finite(source, tokens, self.plan.model.vocab_size, device)
+        counts = self.accelerator.reduce(broken, reduction="sum").tolist()
+        return [name for name, count in zip(names, counts, strict=True) if count]
 
     def _my_rows(self, batch_size: int) -> Iterator[slice]:
         """The micro-batches of this process: every n-th of the batch for n processes."""

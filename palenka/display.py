@@ -108,6 +108,9 @@ class Display:
             f"{dev['bits_per_byte']:.4f} bits/byte{'  (best so far)' if is_best else ''}"
         )
 
+    def skipped(self, step: int, reason: str) -> None:
+        self._write(f"{self.name}: step {step}/{self.total_steps}  skipped: {reason}")
+
     def revision(self, step: int, revision: str, accuracies: dict[str, Accuracy]) -> None:
         scores = "  ".join(f"{task} {100 * a.accuracy:.2f} ± {100 * a.stderr:.2f} %" for task, a in accuracies.items())
         self._write(f"{self.name}: step {step}/{self.total_steps}  {revision}  {scores}")

@@ -218,12 +218,15 @@ class Grid:
             plans[label] = replace(made[terms], config=config)
         return plans
 
-    def train(self, part: Part | None = None, finalist: int | None = None) -> tuple[list[Path], Diverged | None]:
+    def train(
+        self, part: Part | None = None, finalist: int | None = None, from_last_good: bool = False
+    ) -> tuple[list[Path], Diverged | None]:
         """Train a part of the cells, or one finalist; by default all cells, and then the finalists.
 
         Args:
             part: which cells.
             finalist: which cell of the selection, from 1.
+            from_last_good: cells that have diverged go on from their last checkpoints.
 
         Returns:
             The folders of those that are finished; what is to be said of those that diverged.
@@ -240,7 +243,7 @@ class Grid:
 
         failure = None
         try:
-            train_cohorts(noted())
+            train_cohorts(noted(), from_last_good)
         except Diverged as diverged:
             failure = diverged
         return [run.path for run in map(_run, plans) if run.finished], failure

@@ -39,6 +39,7 @@ from palenka.tracking import TrackingConfig, tracking_problems
 
 EVALUATIONS_OF_A_RUN = 10
 UNDECISIVE = ("name", "paths", "tracking", "evaluation")  # sections that change no weight
+UNDECISIVE_TRAINING = ("skip_bad_steps",)  # where it matters, there is no result without it
 USUAL_VOCABULARY = 16_000  # what `prepare` makes unless told otherwise
 
 # Far beyond any training of this laboratory; what is larger is a slip, and would keep a machine busy without a word.
@@ -107,6 +108,9 @@ class TrainingConfig(_Section):
     max_grad_norm: float = Field(default=1.0, gt=0)
     eval_steps: int | None = Field(default=None, ge=1)
     checkpoint_steps: int | None = Field(default=None, ge=1)
+    skip_bad_steps: int = Field(
+        default=0, ge=0, description="steps of the whole run that may be skipped, for their gradient is not finite"
+    )
     logging_steps: int = Field(default=20, ge=1)
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     compile: Literal["auto"] | bool = "auto"
@@ -397,6 +401,7 @@ class Plan(Workload):
     def identity(self) -> dict[str, Any]:
         """What decides the outcome: the configuration but for UNDECISIVE, the data, the teachers' weights."""
         config = {key: value for key, value in self.resolved.items() if key not in UNDECISIVE}
+        config["training"] = {key: value for key, value in config["training"].items() if key not in UNDECISIVE_TRAINING}
         return {
             "config": config,
             "data": read_prepared(self.data_folder)["key"],

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -27,6 +27,7 @@ from palenka.config import UserError, read_yaml
 from palenka.files import (
     make_folder,
     named,
+    read_json,
     read_object,
     removed_on_error,
     replace,
@@ -88,11 +89,19 @@ class ResumePoint:
 
 
 class Run:
-    """One run directory, held by one process at a time."""
+    """One run directory, held by one process at a time.
 
-    def __init__(self, name: str, runs: Path) -> None:
+    Args:
+        name: of the run.
+        runs: folder of all runs.
+        from_last_good: whether a run that diverged is to go on from its last checkpoint.
+    """
+
+    def __init__(self, name: str, runs: Path, from_last_good: bool = False) -> None:
         self.name = name
         self.path = runs / name
+        self.from_last_good = from_last_good
+        self.restarted = False
 
     @property
     def finished(self) -> bool:
@@ -129,13 +138,37 @@ class Run:
     def diverged(self) -> str | None:
         """What is to be said of a run whose training came to nothing, and why it is not tried again."""
         path = self.path / "diverged.json"
-        if not path.exists():
+        if self.from_last_good or not path.exists():
             return None
         return f"{read_object(path)['message']} It is not trained again; remove {path.name} there to try."
 
     def mark_diverged(self, message: str) -> None:
         """Have later starts know that more training is in vain."""
         write_json(self.path / "diverged.json", {"message": message})
+
+    @property
+    def restarts(self) -> list[dict[str, Any]]:
+        """From which steps the run went on after it had diverged, and why that was needed."""
+        path = self.path / "restarts.json"
+        return cast(list[dict[str, Any]], read_json(path)) if path.exists() else []
+
+    def _restart(self, skip_bad_steps: int) -> None:
+        """Have a run that diverged go on from its last checkpoint: once, for the same again would end the same way."""
+        path = self.path / "diverged.json"
+        if not path.exists():
+            return
+        if (point := self.find_resume_point()) is None:
+            raise UserError(f"{self.path}: diverged before its first checkpoint; there is none to go on from")
+        step = point.step
+        if any((restart["step"], restart["skip_bad_steps"]) == (step, skip_bad_steps) for restart in self.restarts):
+            raise UserError(
+                f"{self.path}: went on from step {step} before, with training.skip_bad_steps: {skip_bad_steps}, and "
+                "diverged again. A larger training.skip_bad_steps may lead past it; other changes need another name"
+            )
+        restart = {"step": step, "skip_bad_steps": skip_bad_steps, "reason": read_object(path)["message"]}
+        write_json(self.path / "restarts.json", [*self.restarts, restart])
+        path.unlink()
+        self.restarted = True
 
     def check_identity(self, identity: dict[str, Any]) -> None:
         """Refuse another experiment under a name that is taken.
@@ -180,6 +213,8 @@ class Run:
         if self.finished:
             raise UserError(f"{self.path}: another process has just finished this run; there is nothing left to do")
         self._remove_leftovers()
+        if self.from_last_good:
+            self._restart(config["training"]["skip_bad_steps"])
         write_json(self.path / "identity.json", identity)
         write_text(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         write_json(self.path / "environment.json", environment())

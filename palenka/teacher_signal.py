@@ -168,13 +168,19 @@ def _listed(lines: list[str]) -> str:
 
 
 def compress(log_probs: Tensor, record: np.dtype[np.void]) -> Records:
-    """Records (tokens,) of predictions (tokens, vocabulary)."""
+    """Records (tokens,) of predictions (tokens, vocabulary).
+
+    Raises:
+        UserError: a prediction is not finite.
+    """
     top = log_probs.topk(record["tokens"].shape[0], dim=-1)
     tail = log_probs.exp().scatter_(1, top.indices, 0.0).sum(dim=-1).clamp_min(TINY).log()
     records = np.empty(len(log_probs), record)
     records["tokens"] = top.indices.cpu().numpy()
     records["log_probs"] = top.values.clamp_min(torch.finfo(torch.float16).min).cpu().numpy()
     records["tail"] = tail.cpu().numpy()
+    if not np.isfinite(records["tail"]).all():  # a tail is of all tokens: a sum shows what is wrong with any of them
+        raise UserError("the teachers' prediction is not finite; nothing more of it is recorded")
     return records
 
 

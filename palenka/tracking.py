@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 60.0
 UPLOAD_SECONDS = 300.0  # at the end of a run, before what is left must be sent with `wandb sync`
 POSITION = ("step", "epoch", "tokens", "words")
-NAMES = ("split", "domains", "revision")
+NAMES = ("split", "domains", "revision", "reason")
 
 
 class WandbConfig(BaseModel):

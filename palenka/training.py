@@ -30,6 +30,7 @@ from palenka.distiller import Distiller, StepSize, token_cross_entropy
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.statistics import Accuracy, task_accuracy
 from palenka.files import named, read_json, removed_on_error, write_json
+from palenka.gradients import StepGuard, describe
 from palenka.integrity import training_files, verify
 from palenka.models import export_model
 from palenka.objectives import TokenObjective
@@ -63,6 +64,7 @@ class Progress:
     best_dev: dict[str, Any] = field(default_factory=dict)
     lost_best: dict[str, Any] | None = None
     """Step and cross-entropy of a best checkpoint that was damaged, so that another one is exported."""
+    skipped: list[int] = field(default_factory=list)  # steps that were not taken, for their gradient was not finite
 
     def is_better(self, dev: dict[str, Any]) -> bool:
         return self.best_step is None or dev["cross_entropy"] < self.best_dev["cross_entropy"]
@@ -81,9 +83,12 @@ class Meter:
         self.steps = self.tokens = 0
         self.seconds = 0.0
 
-    def add(self, losses: Tensor, grad_norm: Tensor, tokens: int) -> None:
-        """One step: this process's shares [loss, *terms], the gradient's norm, tokens over all processes."""
-        self.sums += torch.cat([losses, grad_norm.reshape(1)])
+    def add(self, losses: Tensor, grad_norm: Tensor, tokens: int, is_bad: Tensor) -> None:
+        """One step: this process's shares [loss, *terms], the gradient's norm, tokens over all processes.
+
+        A bad one adds nothing to the sums; whoever finds it counts one step less.
+        """
+        self.sums += torch.cat([losses, grad_norm.reshape(1)]).masked_fill(is_bad, 0.0)
         self.steps += 1
         self.tokens += tokens
 
@@ -158,6 +163,9 @@ class Trainer:
             parameter_groups(self.distiller, self.config.weight_decay), lr=self.config.lr,
             betas=(self.config.adam_beta1, self.config.adam_beta2), eps=self.config.adam_epsilon, fused=True,
         )  # fmt: skip
+        is_scaled = self.accelerator.scaler is not None
+        self.guard = StepGuard(optimizer, self.device, self.config.skip_bad_steps, is_scaled)
+        self.broken_teachers: Callable[[int], list[str]] = lambda step: []  # whose output on its batch is not finite
         self.model, self.optimizer = self.accelerator.prepare(self.distiller, optimizer)
         self.meter = Meter(self.distiller.term_names, self.device)
         self._saved: int | None = None  # step of the last checkpoint
@@ -243,7 +251,9 @@ class Trainer:
 
     def finish_step(self, tokens: int, words: int, epoch: float) -> None:
         """Move along the gradients of the whole step: tokens and words over all processes, epochs done behind it."""
-        self.meter.add(self._losses, self._clip(), tokens)
+        norms = self._clip()
+        is_bad = self.guard.judge(self.progress.step + 1, norms, self._losses, self._scale())
+        self.meter.add(self._losses, norms[0], tokens, is_bad)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.progress.step += 1
@@ -261,12 +271,16 @@ class Trainer:
         return learning_rate(step, self.config.lr, self.config.warmup_steps, self.plan.total_steps)
 
     def _clip(self) -> Tensor:
-        """Clip the student and the objectives apart, so that neither drowns the other; the student's gradient norm."""
+        """Clip the student and the objectives apart, so that neither drowns the other; the norms of their gradients."""
         self.accelerator.unscale_gradients(self.optimizer)
         owned = list(self.distiller.objectives.parameters())
-        if owned:
-            nn.utils.clip_grad_norm_(owned, self.config.max_grad_norm)
-        return nn.utils.clip_grad_norm_(self.distiller.student.parameters(), self.config.max_grad_norm)
+        parts = [list(self.distiller.student.parameters()), *([owned] if owned else [])]
+        return torch.stack([nn.utils.clip_grad_norm_(part, self.config.max_grad_norm) for part in parts])
+
+    def _scale(self) -> Tensor | None:
+        """fp16's, without waiting for the device."""
+        scaler = self.accelerator.scaler
+        return None if scaler is None else scaler.scale(torch.ones((), device=self.device))
 
     def after_step(self, words: int) -> None:
         """After a step of so many words: record, evaluate, leave a revision and checkpoint where it is time to.
@@ -276,6 +290,8 @@ class Trainer:
         done = self.progress.step
         is_last = done == self.plan.total_steps
         improved = False
+        if self.device.type == "cpu":  # nobody waits for it
+            self._look()
         if done % self.config.logging_steps == 0 or is_last:
             self._log_training()
         if done % self.plan.eval_steps == 0 or is_last:
@@ -286,8 +302,36 @@ class Trainer:
         if improved or (done % self.plan.checkpoint_steps == 0 and not is_last):
             self._checkpoint()
 
+    def _look(self) -> None:
+        """See whether gradients were not finite: record which steps were skipped.
+
+        Raises:
+            Diverged: a step too many.
+        """
+        for bad in self.guard.bad_steps():
+            self.meter.steps -= 1
+            losses = self.accelerator.reduce(bad.losses, reduction="sum").tolist()
+            reason = describe(bad, losses, self.distiller.term_names, self.broken_teachers(bad.step - 1))
+            if len(self.progress.skipped) == self.config.skip_bad_steps:
+                before = f", after {self.config.skip_bad_steps} that were skipped" if self.progress.skipped else ""
+                raise self._diverged(f"{reason}. The step was not taken{before}.")
+            self.progress.skipped.append(bad.step)
+            self._record(self._position() | {"step": bad.step, "split": "skipped", "reason": reason})
+            self.display.skipped(bad.step, reason)
+
+    def _diverged(self, what: str) -> Diverged:
+        step = max(self.run.checkpoints(), default=None)
+        kept = f"The checkpoint of step {step} is kept; --from-last-good goes on from it." if step is not None else ""
+        return Diverged(f"{self.run.path}: {what} {kept}".rstrip())
+
     def _log_training(self) -> None:
         """One record: means over the steps since the last one."""
+        self._look()
+        if self.meter.steps:  # not all were skipped
+            self._record_means()
+        self.meter.restart()
+
+    def _record_means(self) -> None:
         means = self.meter.means(self.accelerator)
         self._check_finite(means["loss"])
         grad_norm = means.pop("grad_norm")
@@ -300,7 +344,6 @@ class Trainer:
         self._record(record)
         left = (self.plan.total_steps - self.progress.step) * self.progress.seconds / self.progress.step
         self.display.training(record, left)
-        self.meter.restart()
 
     def _scheduled_weights(self) -> dict[str, float]:
         """Weights that change over the training, as the last step had them."""
@@ -310,10 +353,7 @@ class Trainer:
 
     def _check_finite(self, value: float, what: str = "loss") -> None:
         if not math.isfinite(value):
-            raise Diverged(
-                f"{self.run.path}: the {what} is {value} at step {self.progress.step}. Its last checkpoint is kept; "
-                "a lower training.lr or a longer training.warmup_steps under another name may hold."
-            )
+            raise self._diverged(f"the {what} is {value} at step {self.progress.step}.")
 
     def _check_weights(self) -> None:
         largest = torch.stack([parameter.detach().abs().max() for parameter in self.distiller.parameters()]).max()
@@ -334,6 +374,7 @@ class Trainer:
 
     def _evaluate(self) -> bool:
         """Record the dev cross-entropy; True if it is the best so far."""
+        self._look()
         dev = self._dev_cross_entropy()
         self._check_finite(dev["cross_entropy"])
         figures = {key: dev[key] for key in ("bits_per_byte", "domains")}
@@ -364,6 +405,7 @@ class Trainer:
 
     def _leave_revision(self, revision: str) -> None:
         """Export the student as it is, and record what its folder scores."""
+        self._look()
         self._check_weights()
         if self.accelerator.is_main_process:
             self.run.save_revision(revision, self._write_revision)
@@ -395,6 +437,7 @@ class Trainer:
         Until the run has ended, the best checkpoint is kept beside the new one, and, should the new one be damaged, the
         last one with what was the best by then.
         """
+        self._look()
         self._check_weights()
         meter = {"sums": self.meter.totals(self.accelerator).tolist(), "steps": self.meter.steps}
         state = {"progress": asdict(self.progress), "meter": meter, "precision": self.plan.precision}
@@ -422,6 +465,8 @@ class Trainer:
             for damage in self.run.drop_records_after(step):
                 self.display.warn(damage)
             self._start_trackers()
+        if self.run.restarted:
+            self._record(self._position() | {"split": "restart", "skip_bad_steps": self.config.skip_bad_steps})
         self.accelerator.wait_for_everyone()
 
     def _go_on_from(self, point: ResumePoint) -> None:
@@ -457,6 +502,7 @@ class Trainer:
                 "(SLURM: --constraint), or train anew under another name"
             )
         self.progress = Progress(**state["progress"])
+        self.guard.resume(len(self.progress.skipped))
         self._saved = self.progress.step
         self.meter.steps = state["meter"]["steps"]
         if self.accelerator.is_main_process:
@@ -553,6 +599,8 @@ class Trainer:
             **({"lost_best": self.progress.lost_best} if self.progress.lost_best else {}),
             "seconds": round(seconds, 1),
             "tokens_per_second": round(self.progress.tokens / max(seconds, 1e-9)),
+            **({"skipped_steps": self.progress.skipped} if self.progress.skipped else {}),
+            **({"restarts": self.run.restarts} if self.run.restarts else {}),
         }
 
 
