@@ -109,6 +109,32 @@ def test_outside_a_corpus_special_tokens_are_read_as_such(tokenizer: PreTrainedT
     assert tokenizer("<s>the cat</s>")["input_ids"][0] == 1
 
 
+def test_a_word_of_a_megabyte_does_not_stop_the_training(tokenizer: PreTrainedTokenizerFast) -> None:
+    """The trainer's time grows with the square of a word's length: days for this one."""
+    words = ["ab" * 500_000, "-" * 100_000]
+    taught = train_tokenizer(iter([*TEXT, *words]), 320)
+    assert encode_lines(corpus_backend(taught), ["the cat"]) and "abababab" in taught.get_vocab()
+    for word in words:
+        assert taught.decode(encode_lines(corpus_backend(taught), [word])[0]) == f" {word}"
+
+
+@settings(deadline=None)
+@given(texts=st.lists(lines, max_size=4))
+def test_other_text_is_trained_on_as_it_is(texts: list[str]) -> None:
+    plain = [unicodedata.normalize("NFKC", text) for text in texts]
+    assert list(palenka_tokenizer._training_pieces(plain)) == plain
+
+
+def test_a_long_line_has_the_tokens_that_it_has_in_one_piece(
+    backend: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [" ".join(TEXT), "the cat", "", "x" * 50 + " and the cat", "東京 e\u0301 \u0301the ½ cat " * 20]
+    whole = encode_lines(backend, texts)
+    for size in (1, 2, 7, 40):
+        monkeypatch.setattr(palenka_tokenizer, "PIECE", size)
+        assert encode_lines(backend, texts) == whole
+
+
 def test_the_same_text_gives_the_same_tokenizer(tokenizer: PreTrainedTokenizerFast) -> None:
     again = train_tokenizer(iter(TEXT), 320)
     assert again.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
