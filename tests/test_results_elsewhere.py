@@ -1,6 +1,8 @@
 """Where results cannot be written this is said before the work, and `evaluate --out` writes them elsewhere."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from conftest import Call
 from run_files import snapshot
 
 from palenka.cli import main
+from palenka.evaluation import Evaluator
 from palenka.evaluation.scoring import Scorer
 from palenka.files import read_json, require_writable
 
@@ -125,3 +128,25 @@ def test_what_cannot_be_written_is_said_before_anything_is_read(
 def test_the_check_leaves_nothing(tmp_path: Path) -> None:
     require_writable(tmp_path / "not" / "there")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_was_scored_before_a_full_disk_is_kept(
+    teacher: Path, items: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(items / "blimp_filtered", items / "again")
+    measure, names = Evaluator._measure, []
+
+    def full(self: Evaluator, subject: Any, task: Any) -> Any:
+        names.append(task.name)
+        if task.name == "again":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return measure(self, subject, task)
+
+    command = ("evaluate", "teacher", "--data", items, "--tasks", "blimp_filtered,again")
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluator, "_measure", full)
+        for _ in range(2):
+            code, _, errors = palenka(call, *command)
+            assert (code, "no space left" in errors.lower()) == (73, True)
+    assert names == ["blimp_filtered", "again", "again"]
+    assert palenka(call, *command)[0] == 0

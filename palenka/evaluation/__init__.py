@@ -144,11 +144,13 @@ class Evaluator:
     def results(self, subject: Subject, tasks: Sequence[AnyTask]) -> list[dict[str, Any]]:
         """The result of each task, from its file or measured and written."""
         floors = _floors(subject, [task for task in tasks if isinstance(task, Task) and not task.has_ratios])
-        results = [self._result(subject, task) for task in tasks]
-        for task, result in zip(tasks, results, strict=True):
+        results = []
+        for task in tasks:
+            result = self._result(subject, task)
             if task.name in floors:
                 result["floors"] = floors[task.name]
-            write_json(self._path(subject, task), result)
+            write_json(self._path(subject, task), result)  # at once: what ends the next task leaves this one
+            results.append(result)
         return results
 
     def agreement(self, subject: Subject, tasks: Sequence[AnyTask]) -> str:
