@@ -133,6 +133,23 @@ def test_what_is_missing_is_submitted_in_order(
     assert output.splitlines()[-1] == "small: 8 steps, 7 submitted"
 
 
+def test_a_damaged_run_is_shown_and_the_others_are_submitted(
+    submit: Submit, queue: Queue, teacher: Path, runs_folder: Path
+) -> None:
+    (runs_folder / "two").mkdir()
+    damaged = runs_folder / "two" / "identity.json"
+    damaged.write_bytes(b"")
+    code, output, _ = submit()
+    assert code == 0
+    assert f"\ntwo: {damaged}: damaged: the file is empty\n" in output
+    states = {step: row[0] for step, row in rows(output).items()}
+    assert states["two"] == "damaged" and states["evaluate-two"] == "not submitted"
+    assert {states[step] for step in ("one", "student", "evaluate-one", "evaluate-student", "report-small")} == {
+        "submitted"
+    }
+    assert not {"two", "evaluate-two"} & queue.submitted().keys()
+
+
 def test_what_is_in_the_queue_is_not_submitted_again(submit: Submit, queue: Queue, teacher: Path) -> None:
     submit()
     names = list(queue.submitted())
@@ -174,9 +191,7 @@ def test_what_a_refusal_leaves_out_is_told(submit: Submit, queue: Queue, teacher
     assert output.splitlines()[-1] == "small: 8 steps, 3 submitted"
 
 
-def test_a_report_that_is_refused_anew_is_not_said_to_be_submitted(
-    submit: Submit, queue: Queue, teacher: Path
-) -> None:
+def test_a_report_that_is_refused_anew_is_not_said_to_be_submitted(submit: Submit, queue: Queue, teacher: Path) -> None:
     submit()
     queue.holds(("6", "report-small"))
     queue.write("sbatch", "echo too many >&2; exit 1")
