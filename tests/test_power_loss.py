@@ -1,6 +1,6 @@
 """Power losses at chosen points: what counts as there is whole, and a run goes on to the same weights.
 
-PALENKA_LOSSES   how often a training loses power (default 24)
+PALENKA_LOSSES   how often a training loses power (default 12)
 """
 
 import gc
@@ -18,9 +18,10 @@ from run_files import outcome
 from palenka.cohort import train
 from palenka.plan import Plan, TrainConfig, make_plan
 from palenka.prepare import prepare
+from palenka.runs import Run
 from palenka.teacher_signal import TeacherSignal
 
-LOSSES = int(os.environ.get("PALENKA_LOSSES", "24"))
+LOSSES = int(os.environ.get("PALENKA_LOSSES", "12"))
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
@@ -48,17 +49,44 @@ def what_counts(run: Path) -> list[Any]:
     return [found[key] for key in ("weights", "metrics", "result")]
 
 
+FINISHED = 10**9
+
+
+def promise(patch: pytest.MonkeyPatch, disk: Disk) -> list[tuple[int, int]]:
+    """Note which checkpoint, or the end, no loss may take away any more: the number of the loss, and the step."""
+    promised = [(0, 0)]
+    save, finish = Run.save_checkpoint, Run.finish
+
+    def saved(self: Run, step: int, *others: Any, **options: Any) -> None:
+        save(self, step, *others, **options)
+        promised.append((len(disk.losses), step))
+
+    def finished(self: Run, result: dict[str, Any]) -> None:
+        finish(self, result)
+        promised.append((len(disk.losses), FINISHED))
+        disk.lose("after the end")
+
+    patch.setattr(Run, "save_checkpoint", saved)
+    patch.setattr(Run, "finish", finished)
+    return promised
+
+
+def reached(run: Run) -> int:
+    return FINISHED if run.finished else max(run.checkpoints(), default=0)
+
+
 def test_a_run_that_loses_power_goes_on_to_the_same_weights(disk: Disk, prepared: Path) -> None:
     with disk.watched() as folder, pytest.MonkeyPatch.context() as patch:
+        promised = promise(patch, disk)
         whole = what_counts(train(plan_in(folder / "runs", patch)))
     gc.collect()
     assert len(disk.losses) > LOSSES
-    for loss in chosen(disk.losses, LOSSES):
+    for loss in [*chosen(disk.losses[:-1], LOSSES), disk.losses[-1]]:
         with mounted(loss.image) as folder, pytest.MonkeyPatch.context() as patch:
             plan = plan_in(folder / "runs", patch)
-            finished = (folder / "runs" / "group" / "run" / "result.json").exists()
+            least = max(step for number, step in promised if number <= disk.losses.index(loss))
+            assert reached(Run("group/run", plan.runs)) >= least, loss.moment
             assert what_counts(train(plan)) == whole, loss.moment
-            print(f"{loss.moment}: {'finished' if finished else 'went on'}")
         gc.collect()
 
 
