@@ -584,6 +584,12 @@ def _find_teacher(
             f"the teacher {teacher.run!r} has another vocabulary ({model.vocab_size} tokens) than the data "
             f"{config.data.name!r} ({token_ids['vocab_size']} tokens); train the teacher on this data"
         )
+    rows, entries = model_shape(model).vocab_size, token_ids["vocab_size"]
+    if vocabulary.sha256 and rows < entries:
+        raise UserError(
+            f"the teacher {teacher.run!r} has {rows} embeddings, fewer than the {entries} entries of its own "
+            "tokenizer; is its config.json whole?"
+        )
     return _FoundTeacher(folder, model)
 
 
@@ -609,11 +615,6 @@ def _fit_teacher(
     if longest is not None and config.data.seq_length > longest:
         raise UserError(
             f"the teacher {teacher.run!r} reads at most {longest} tokens, data.seq_length is {config.data.seq_length}"
-        )
-    if sizes.vocab_size < student.vocab_size:
-        raise UserError(
-            f"the teacher {teacher.run!r} has {sizes.vocab_size} embeddings, fewer than the {student.vocab_size} "
-            "entries of its own tokenizer; is its config.json whole?"
         )
     pairs = layer_pairs(teacher.layer_mapping, model_shape(student), sizes, teacher.run)
     known = asdict(sizes) | {"vocab_size": student.vocab_size}  # rows beyond are padding
