@@ -64,7 +64,7 @@ def require_writable(folder: Path, advice: str = "") -> None:
     """
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
-        with named(folder), tempfile.TemporaryFile(dir=place) as file:
+        with named(folder.absolute()), tempfile.TemporaryFile(dir=place) as file:
             file.write(bytes(4096))
     except OSError as error:
         if advice:

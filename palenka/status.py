@@ -71,7 +71,8 @@ def _run_row(name: str, jobs: slurm.Jobs, company: int, tell: Callable[[str], No
 
 
 def _whole_row(run: Run, jobs: slurm.Jobs, company: int) -> dict[str, str]:
-    name, environment = run.name, read_object(run.path / "environment.json")
+    name, path = run.name, run.path / "environment.json"
+    environment = read_object(path) if path.exists() else {}  # a run that was killed as it began has none yet
     raw_id = environment.get("slurm_job_id")
     job = next((job for job in jobs.queue.values() if job.raw_id == raw_id), None) or jobs.of(name)
     state = "finished" if run.finished else _job_state(job) if job else _state_here(name)

@@ -464,10 +464,18 @@ class Trainer:
             self.run.drop_checkpoints(keep={kept for kept in self.run.checkpoints() if kept <= step})
             for damage in self.run.drop_records_after(step):
                 self.display.warn(damage)
+            self._tell_lost_records(step)
             self._start_trackers()
         if self.run.restarted:
             self._record(self._position() | {"split": "restart", "skip_bad_steps": self.config.skip_bad_steps})
         self.accelerator.wait_for_everyone()
+
+    def _tell_lost_records(self, step: int) -> None:
+        """A log that was cut between two lines shows it only in their number."""
+        kept = [record for record in self.run.read_log().records if record.get("split") == "train"]
+        lost = step // self.config.logging_steps - len(kept)
+        if lost > 0:
+            self.display.warn(f"{self.run.path / 'metrics.jsonl'}: {lost} records of steps up to {step} are lost")
 
     def _go_on_from(self, point: ResumePoint) -> None:
         for damage in point.damages:

@@ -144,3 +144,20 @@ def test_two_processes_stop_at_one_step(prepared: Path, runs_folder: Path, write
     assert shown.count("pair: interrupted at step") == 1, shown
     last = max(int(path.name.removeprefix("checkpoint-")) for path in (runs_folder / "pair").glob("checkpoint-*"))
     assert last % 10 == 0 and f"interrupted at step {last};" in shown
+
+
+def test_records_that_are_lost_are_told(
+    prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A log that was cut between two lines has no broken one."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Interruption, "is_agreed", lambda self, step, accelerator: step == 7)
+        with pytest.raises(Interrupted) as ended:
+            train(plan_for("cut"))
+    del ended
+    gc.collect()
+    path = runs_folder / "cut" / "metrics.jsonl"
+    path.write_text(path.read_text().splitlines(keepends=True)[0])
+    train(plan_for("cut"))
+    assert f"{path}: 1 records of steps up to 7 are lost" in capsys.readouterr().err

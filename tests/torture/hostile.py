@@ -125,7 +125,7 @@ COMMANDS = {
 
 def cases(world: World) -> Iterator[Case]:
     for name, text in TEXTS.items():
-        judge = partial(refused, TRAINING, partial(write, text), ("hostile.yaml",))
+        judge = partial(refused, TRAINING, partial(write, text), ("hostile.yaml", "place/runs"))
         yield Case("a hostile config", f"config: {name}", " ".join(TRAINING), judge)
     for name, values in VALUES.items():
         keys = tuple(key.rpartition(".")[2] for key in values)
