@@ -247,7 +247,6 @@ def _add_evaluate(commands: Any) -> None:
 
     def run(parsed: argparse.Namespace) -> None:
         from palenka.evaluation import evaluate
-        from palenka.evaluation.subjects import Subject
         from palenka.report.model_card import write_model_card
 
         tasks = parsed.tasks.split(",") if parsed.tasks else None
@@ -261,8 +260,10 @@ def _add_evaluate(commands: Any) -> None:
             python = parsed.pipeline_python
             evaluate_officially(parsed.models, parsed.pipeline, parsed.data, tasks, parsed.checkout, python)
             return
-        evaluate(parsed.models, parsed.data, tasks, parsed.convention, parsed.details, parsed.scorer, parsed.out)
-        for subject in map(Subject.find, parsed.models if parsed.out is None else ()):
+        subjects = evaluate(
+            parsed.models, parsed.data, tasks, parsed.convention, parsed.details, parsed.scorer, parsed.out
+        )
+        for subject in subjects:
             is_run = all((subject.folder / name).exists() for name in ("config.yaml", "result.json"))
             if is_run and subject.elsewhere is None:
                 write_model_card(subject.folder)

@@ -31,9 +31,13 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging as transformers_logging
 
 from palenka.config import UserError
+from palenka.files import read_object
 from palenka.models import SAFELY, attention_implementation, probe_tokens, quiet_transformers
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+EXPORTS = ("result.json", "revision.json")
+"""What says, in a finished run and in a revision, which weights the training exported."""
+EXPORTED = "weights_sha256"
 READ = (".json", ".safetensors", ".txt", ".model", ".yaml")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 FLOATS = ("F64", "F32", "F16", "BF16")
@@ -117,16 +121,24 @@ def weights_sha256(folder: Path) -> str:
     """Fingerprint of the weights that a load of the folder reads.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, or others than the training that ended there exported.
     """
     digest = hashlib.sha256()
     with _refusing(folder):
-        files = _weight_files(folder)
-    for path in sorted(files):
+        files = sorted(_weight_files(folder))
+    for path in files:
         with path.open("rb") as file:
             for block in iter(lambda: file.read(1 << 20), b""):
                 digest.update(block)
-    return digest.hexdigest()
+    found = digest.hexdigest()
+    for record in (folder / name for name in EXPORTS):
+        if record.exists() and read_object(record).get(EXPORTED, found) != found:
+            raise UserError(
+                f"{', '.join(map(str, files))}: not the weights that the training exported (sha256): damaged, or "
+                "changed by hand. Put back a copy of them, or move the run away and train it anew; a model that was "
+                f"changed on purpose belongs into a folder of its own, without {record.name}"
+            )
+    return found
 
 
 def _attempt(read: Callable[..., Any], *arguments: Any) -> tuple[Any, list[str]]:

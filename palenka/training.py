@@ -32,6 +32,7 @@ from palenka.evaluation.statistics import Accuracy, task_accuracy
 from palenka.files import named, read_json, removed_on_error, write_json
 from palenka.gradients import StepGuard, describe
 from palenka.integrity import training_files, verify
+from palenka.model_folder import EXPORTED, weights_sha256
 from palenka.models import export_model
 from palenka.objectives import TokenObjective
 from palenka.plan import Plan
@@ -419,6 +420,7 @@ class Trainer:
 
     def _write_revision(self, folder: Path) -> None:
         self._write_model(folder)
+        write_json(folder / "revision.json", {EXPORTED: weights_sha256(folder)})
         shutil.copy(self.run.path / "config.yaml", folder)  # names the data, for an evaluation's floors
 
     def _score(self, folder: Path) -> dict[str, Accuracy]:
@@ -604,6 +606,7 @@ class Trainer:
             "words": self.progress.words,
             "best_step": self.progress.best_step,
             "dev": self.progress.best_dev,
+            EXPORTED: weights_sha256(self.run.path),
             **({"lost_best": self.progress.lost_best} if self.progress.lost_best else {}),
             "seconds": round(seconds, 1),
             "tokens_per_second": round(self.progress.tokens / max(seconds, 1e-9)),

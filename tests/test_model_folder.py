@@ -21,6 +21,7 @@ from palenka.cli import main
 from palenka.config import UserError
 from palenka.evaluation.minicons_scorer import MiniconsScorer
 from palenka.evaluation.scoring import Scorer
+from palenka.files import read_json, write_json
 from palenka.model_folder import check_model_folder, load_frozen, weights_sha256
 from palenka.models import quiet_transformers
 from palenka.plan import DistillConfig, load_plan
@@ -272,6 +273,38 @@ def test_what_the_loaded_model_shows_is_refused_before_any_work(
     apply, words = SEEN_WHEN_LOADED[damage]
     apply(folder)
     refused(words, "objective={logit: {weight: 1.0}}")
+
+
+def record_weights(folder: Path) -> None:
+    """As a training that ends."""
+    write_json(folder / "result.json", read_json(folder / "result.json") | {"weights_sha256": weights_sha256(folder)})
+
+
+QUIET_DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "a bit of the last number": lambda old: old[:-4] + bytes([old[-4] ^ 1]) + old[-3:],
+    "the last sixteen numbers": lambda old: old[:-64] + bytes(64),
+}
+
+
+@pytest.mark.parametrize("change", QUIET_DAMAGES.values(), ids=QUIET_DAMAGES.keys())
+def test_other_weights_than_a_run_exported_are_refused(
+    folder: Path, refused: Callable[..., None], call: Call, tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
+    record_weights(folder)
+    content("model.safetensors", change)(folder)
+    load_frozen(folder, torch.float32, tiny.CPU)  # nothing else shows it
+    words = ["model.safetensors: not the weights that the training exported (sha256)", "without result.json"]
+    refused(words)
+    code, _, errors = call(main, ["submission", "teacher", "--format", "2025", "--out", str(tmp_path / "out")])
+    assert code == 2 and words[0] in errors
+
+
+def test_weights_as_a_run_exported_them_are_taken(
+    folder: Path, items: Path, call: Call, write_config: WriteConfig
+) -> None:
+    record_weights(folder)
+    assert call(main, ["evaluate", "teacher", "--data", str(items), "--tasks", "blimp_filtered"])[0] == 0
+    load_plan(write_config(tiny.distill_values()), [], DistillConfig).identity()
 
 
 def test_all_problems_are_named_at_once(folder: Path) -> None:

@@ -377,3 +377,7 @@ def test_a_revision_is_evaluated_like_a_run(
         assert found["floors"]["ngram"] is not None
     assert [found.name for found in read_runs([str(run)])] == ["student"]
     assert out.count("cross-entropy, dev") == 3
+    weights_file = Path(folders[0], "model.safetensors")
+    weights_file.write_bytes(weights_file.read_bytes()[:-64] + bytes(64))
+    code, _, errors = call(main, ["evaluate", folders[0], "--tasks", "pairs"])
+    assert code == 2 and f"{weights_file}: not the weights that the training exported" in errors

@@ -1,6 +1,7 @@
 """The training loop in one process: schedule, records, export, determinism, accumulation, and being killed anywhere."""
 
 import gc
+import hashlib
 import json
 import math
 import shutil
@@ -265,8 +266,9 @@ def test_completion_is_marked_last(teacher: Path, monkeypatch: pytest.MonkeyPatc
     result = read_json(run / "result.json")
     assert list(result) == [
         "name", "method", "architecture", "parameters", "steps", "epochs", "tokens", "words", "best_step", "dev",
-        "seconds", "tokens_per_second",
+        "weights_sha256", "seconds", "tokens_per_second",
     ]  # fmt: skip
+    assert result["weights_sha256"] == hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
     assert (result["name"], result["method"], result["architecture"]) == ("student", "distill", "llama")
     assert result["best_step"] in (4, 8)
 

@@ -70,7 +70,7 @@ def evaluate(
     details: bool = False,
     scorer: str = OWN_SCORER,
     out: Path | None = None,
-) -> None:
+) -> list[Subject]:
     """Evaluate models, write a result and the scores of all items for each task, and print a table for each model.
 
     What was evaluated before, with the same weights and items, is only shown, unless it is damaged.
@@ -83,6 +83,9 @@ def evaluate(
         details: also show phenomena, fields and subtasks.
         scorer: whose log-probabilities; those of another than our own are kept apart and compared with ours.
         out: folder for results, each model's in one of its name; default in the model's own.
+
+    Returns:
+        What was evaluated.
 
     Raises:
         UserError: anything of this that is not there, damaged, or cannot be used.
@@ -115,6 +118,7 @@ def evaluate(
         if scorer != OWN_SCORER:
             print(evaluator.agreement(subject, read), flush=True)
         subject.unload()
+    return subjects
 
 
 def _read_tasks(root: Path, names: Sequence[str] | None, convention: str) -> list[AnyTask]:

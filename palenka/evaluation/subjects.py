@@ -37,17 +37,18 @@ RUN_FILES = ("config.yaml", "identity.json", "environment.json", "metrics.jsonl"
 class Subject:
     """A model folder, and the config of the run that it is, if it is one.
 
-    `elsewhere` is the folder for its results where they are not to be in its own.
+    `weights` is their sha256. `elsewhere` is the folder for its results where they are not to be in its own.
     """
 
     folder: Path
     config: dict[str, Any]
+    weights: str
     elsewhere: Path | None = None
 
     @classmethod
     def find(cls, model: str) -> "Subject":
         """Raise UserError unless `model` names a folder with a whole model or its results, or a model on the hub."""
-        from palenka.model_folder import check_model_folder
+        from palenka.model_folder import check_model_folder, weights_sha256
 
         folder = _from_hub(model) if model.startswith(PREFIX) else find_run(model)
         if (folder / SOURCE).exists():
@@ -56,7 +57,7 @@ class Subject:
             return subject
         check_model_folder(folder)
         path = folder / "config.yaml"
-        return cls(folder, read_yaml(path) if path.exists() else {})
+        return cls(folder, read_yaml(path) if path.exists() else {}, weights_sha256(folder))
 
     @cached_property
     def data_problem(self) -> str | None:
@@ -94,9 +95,7 @@ class Subject:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of what decides the scores: weights, configuration and tokenizer."""
-        from palenka.model_folder import weights_sha256
-
-        parts = [weights_sha256(self.folder), sha256(self.folder / "config.json"), self.tokenizer_fingerprint]
+        parts = [self.weights, sha256(self.folder / "config.json"), self.tokenizer_fingerprint]
         return _digest(parts)
 
     @cached_property
