@@ -17,11 +17,11 @@ from run_files import outcome, records, snapshot
 from palenka import objectives
 from palenka.cohort import Cohort, train, train_cohorts
 from palenka.files import read_json
-from palenka.heads import CHUNK_TOKENS
+from palenka.heads import CHUNK_TOKENS, HeadLogits
 from palenka.interruption import Interrupted, Interruption
 from palenka.plan import DistillConfig, Plan, make_plan
 from palenka.runs import Run
-from palenka.teachers import MeanLogits, Teachers
+from palenka.teachers import Teachers
 from palenka.training import Diverged, Trainer
 
 DROPOUT = {**tiny.GPT2, "hidden_size": 16, "resid_pdrop": 0.2, "embd_pdrop": 0.2, "attn_pdrop": 0.2}
@@ -112,13 +112,13 @@ def test_teachers_run_once_for_all(teacher: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_teachers_logits_are_formed_once_for_all(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     formed: list[slice] = []
-    source = MeanLogits.logits
+    source = HeadLogits.logits
 
-    def counted(self: MeanLogits, rows: slice, *others: Any) -> torch.Tensor:
+    def counted(self: HeadLogits, rows: slice, *others: Any) -> torch.Tensor:
         formed.append(rows)
         return source(self, rows, *others)
 
-    monkeypatch.setattr(MeanLogits, "logits", counted)
+    monkeypatch.setattr(HeadLogits, "logits", counted)
     monkeypatch.setitem(CHUNK_TOKENS, "cpu", 24)
     train_cohorts([[logits(f"w{weight}", weight) for weight in (0.1, 0.5, 1.0)]])
     assert formed == [slice(0, 24), slice(24, 48), slice(48, 72)] * 8, "four steps of two micro-batches of 64 tokens"

@@ -69,7 +69,7 @@ def test_students_that_differ_in_weights_share_what_is_compiled(teacher: Path) -
     assert counters["stats"]["unique_graphs"] == compiled
 
 
-@pytest.mark.parametrize(("wanted", "steps"), [(False, 10**9), ("auto", 8)])
+@pytest.mark.parametrize(("wanted", "steps"), [(False, 10**7), ("auto", 8)])
 def test_a_short_training_or_one_told_not_to_is_not_compiled(wanted: Any, steps: int, teacher: Path) -> None:
     plan = plan_for(values("run", wanted), max_steps=steps)
     assert not assembly.is_to_be_compiled(plan, tiny.CPU, speaks=True)
@@ -78,7 +78,8 @@ def test_a_short_training_or_one_told_not_to_is_not_compiled(wanted: Any, steps:
 def test_a_long_training_is_compiled_where_a_compiler_is_at_hand_and_says_so_where_not(
     teacher: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plan = plan_for(values("long", "auto"), max_steps=10**9)
+    monkeypatch.setitem(assembly.COMPILE_FROM, "cpu", 10**13)  # FLOPs that so small a model comes to
+    plan = plan_for(values("long", "auto"), max_steps=10**7)
     monkeypatch.setattr(assembly, "compiler_problem", lambda device: None)
     assert assembly.is_to_be_compiled(plan, tiny.CPU, speaks=True)
     monkeypatch.setattr(assembly, "compiler_problem", lambda device: "no C++ compiler")

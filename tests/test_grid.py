@@ -357,7 +357,7 @@ def test_all_processes_train_the_first_ones_cohorts(run: Run, monkeypatch: pytes
         if values[0] and isinstance(values[0][0], list):
             values[0] = [[], *([name] for cohort in values[0] for name in cohort)]
 
-    def trained(cohorts: Any) -> None:
+    def trained(cohorts: Any, from_last_good: bool) -> None:
         chosen.extend([plan.config.name for plan in cohort] for cohort in cohorts)
 
     monkeypatch.setattr(palenka.grid, "broadcast_object_list", of_the_first)

@@ -28,7 +28,7 @@ Damage = Callable[[Path], Any]
 def evaluated_once(prepared_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data, items and a run `student` that was evaluated."""
     root = tmp_path_factory.mktemp("evaluated")
-    data = Path(shutil.copytree(prepared_once, root / "data" / "tiny"))
+    data = Path(shutil.copytree(prepared_once, root / "data" / "tiny", ignore=shutil.ignore_patterns("floors")))
     for name, pairs in PAIRS.items():
         records = [{"sentence_good": good, "sentence_bad": bad} for good, bad in pairs]
         write(root / "items" / "blimp_filtered" / f"{name}.jsonl", records)

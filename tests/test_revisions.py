@@ -297,7 +297,7 @@ def test_evaluation_may_begin_in_the_middle_of_a_run(teacher: Path, runs_folder:
 POINTS_OF_DEATH: dict[str, tuple[Any, ...]] = {
     "before the export": (Run, "save_revision", 2),
     "while the export is written": (shutil, "copy", 2, lambda source, folder: (folder / "config.json").unlink()),
-    "before it gets its name": (palenka.runs, "_sync", 3),
+    "before it gets its name": (palenka.runs, "sync_tree", 3),
     "while it is scored": (Scorer, "score", 3),
     "while the record is written": (Run, "log", 4, half_a_line),
     "before the checkpoint behind it": (Trainer, "_checkpoint", 3),

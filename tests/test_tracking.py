@@ -1,5 +1,6 @@
 """wandb and TensorBoard: what they are told, offline, over kills and resumes, and that nothing depends on them."""
 
+import gc
 import json
 import os
 import signal
@@ -187,6 +188,7 @@ def test_steps_after_the_checkpoint_are_told_again(teacher: Path, monkeypatch: p
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
         patch.setattr(Trainer, "_clip", fail_at_step_7)
         train_student(values)
+    gc.collect()  # what held the lock
     time.sleep(1.1)  # wandb and TensorBoard name their files by the second
     run = train_student(values)
     broken, resumed = sessions(run)
