@@ -125,7 +125,8 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file's content."""
+    """Hash of a file's content. Raises UserError unless it is a regular file."""
+    require_file(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

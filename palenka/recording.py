@@ -59,7 +59,8 @@ class Recorder:
         self.teachers.require(False, [()] * len(self.shares))
 
     def write_missing(self) -> None:
-        """Write the shards that are not there; a killed recording goes on where it stopped."""
+        """Write the shards that are not there, or damaged; a killed recording goes on where it stopped."""
+        self._remove_damaged()
         signal, missing = self.signal, self.signal.missing(self.plan.total_windows)
         self._check_space(len(missing))
         for done, shard in enumerate(missing, start=1):
@@ -69,6 +70,11 @@ class Recorder:
             signal.write_shard(shard, (compress(log_probs, signal.record) for log_probs, _ in predictions))
             rate = len(windows) * signal.seq_length / (time.perf_counter() - started)
             _say(f"shard {done} of {len(missing)}: {rate:,.0f} tokens/s")
+
+    def _remove_damaged(self) -> None:
+        for path in self.signal.damaged(self.plan.total_windows):
+            _say(f"{path}: damaged: other content than was recorded (sha256); it is recorded anew")
+            path.unlink()
 
     def _check_space(self, shards: int) -> None:
         """Say what is to come, and refuse it where the disk has no room."""

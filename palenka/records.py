@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from palenka.config import require_file
+
 NUMBERS = {"train": ("loss", "tokens"), "dev": ("loss",)}
 """What a record of a split has, apart from its step."""
 
@@ -19,10 +21,15 @@ class Log:
 
 
 def read_log(path: Path) -> Log:
-    """Read metrics.jsonl; a last line without its end is still being written, or was when the process was killed."""
+    """Read metrics.jsonl; a last line without its end is still being written, or was when the process was killed.
+
+    Raises:
+        UserError: there is no regular file.
+    """
     log = Log()
     if not path.exists():
         return log
+    require_file(path)
     *lines, rest = path.read_bytes().split(b"\n")
     for number, line in enumerate([*lines, rest] if b"\0" in rest else lines, start=1):
         record = _read(line)

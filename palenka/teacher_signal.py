@@ -2,6 +2,7 @@
 
     signals/<data>/top<k>-<key>/   identity.json   all that decides the bytes
                                    00000.bin …     1,024 windows each, in training order, a record a position
+                                   checksums.json  sha256 of each shard, as it was written
 
 A record holds the k likeliest next tokens (uint16) with their log-probabilities (float16), and the log of the mass that
 is left for all others, the *tail* (float16): 4k + 2 bytes. It is the combined prediction of all teachers at the
@@ -19,9 +20,10 @@ the same text, whatever its shape, weights, seed, batch size or number of steps.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,7 +33,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from palenka.config import UserError
-from palenka.files import make_folder, read_json, removed_on_error, replace, write_json
+from palenka.files import make_folder, read_json, read_object, removed_on_error, replace, sha256, write_json
 from palenka.locks import held
 from palenka.runs import differences
 from palenka.system_errors import noting
@@ -93,12 +95,25 @@ class TeacherSignal:
         return range(-(-windows // SHARD_WINDOWS))
 
     def missing(self, windows: int) -> list[int]:
-        """Numbers of those that are not there, or cut short."""
-        return [shard for shard in self.shards(windows) if not self._is_whole(shard)]
+        """Numbers of those that are not there, cut short, or without a checksum."""
+        known = self._checksums()
+        return [shard for shard in self.shards(windows) if not self._is_whole(self.shard_path(shard), known)]
 
-    def _is_whole(self, shard: int) -> bool:
-        path = self.shard_path(shard)
-        return path.exists() and path.stat().st_size == self.shard_bytes
+    def _is_whole(self, path: Path, known: Mapping[str, str]) -> bool:
+        return path.is_file() and path.stat().st_size == self.shard_bytes and path.name in known
+
+    def damaged(self, windows: int) -> list[Path]:
+        """Shards of the first `windows` windows that hold other content than was written; missing ones are left out."""
+        known, paths = self._checksums(), map(self.shard_path, self.shards(windows))
+        return [path for path in paths if self._is_whole(path, known) and _sha256_of(path) != known[path.name]]
+
+    def _checksums(self) -> dict[str, str]:
+        """By name of the shard."""
+        path = self.folder / "checksums.json"
+        try:
+            return read_object(path) if path.exists() else {}
+        except UserError as error:
+            raise UserError(f"{error}. Remove it, and teacher-signal records the shards anew") from None
 
     def check(self, windows: int) -> None:
         """See that the first `windows` windows can be read.
@@ -109,10 +124,23 @@ class TeacherSignal:
         """
         self._check_identity()
         if missing := self.missing(windows):
-            lacking = f"{len(missing)} of {len(self.shards(windows))} shards are not there, or cut short"
+            shards = len(self.shards(windows))
+            lacking = f"{len(missing)} of {shards} shards are not there, cut short or have no checksum"
             raise UserError(
                 f"teacher_signal: {self.folder}: {lacking}; record them first, with the same config and overrides: "
                 f"python -m palenka teacher-signal --config FILE{self._nearest()}"
+            )
+
+    def verify(self, windows: int) -> None:
+        """Compare the checksums of the shards of the first `windows` windows, which `check` has found there.
+
+        Raises:
+            UserError: naming those that are damaged.
+        """
+        if damaged := self.damaged(windows):
+            raise UserError(
+                f"{', '.join(map(str, damaged))}: damaged: other content than was recorded (sha256). This records it "
+                "anew, with the same config and overrides: python -m palenka teacher-signal --config FILE"
             )
 
     def _check_identity(self) -> None:
@@ -142,15 +170,18 @@ class TeacherSignal:
     def write_shard(self, shard: int, batches: Iterable[Records]) -> None:
         """Write a shard so that it is either whole or not there."""
         temporary = self.folder / f".{shard:05}.tmp"
-        path = self.shard_path(shard)
+        path, digest = self.shard_path(shard), hashlib.sha256()
         kept = "the shards before it are kept, and the same command goes on from there"
         with noting(lambda: f"{path} was not written; {kept}"), removed_on_error(temporary):
             with temporary.open("wb") as file:
                 for records in batches:
-                    file.write(records.tobytes())
+                    content = records.tobytes()
+                    digest.update(content)
+                    file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             replace(temporary, path)
+            write_json(self.folder / "checksums.json", self._checksums() | {path.name: digest.hexdigest()})
 
     def read(self, windows: range) -> Records:
         """The records of consecutive windows (windows · seq_length,)."""
@@ -161,6 +192,16 @@ class TeacherSignal:
         mapped = np.memmap(self.shard_path(shard), self.record, mode="r")
         here = (max(0, window - shard * SHARD_WINDOWS) for window in (windows.start, windows.stop))
         return mapped[slice(*(window * self.seq_length for window in here))]
+
+
+def _sha256_of(path: Path) -> str:
+    """All students of a cohort ask for it."""
+    return _sha256_once(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _sha256_once(path: Path, changed_ns: int) -> str:
+    return sha256(path)
 
 
 def _listed(lines: list[str]) -> str:

@@ -29,7 +29,7 @@ from palenka.display import CohortDisplay, Display
 from palenka.distiller import Distiller, StepSize, token_cross_entropy
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.statistics import Accuracy, task_accuracy
-from palenka.files import named, read_json, removed_on_error, write_json
+from palenka.files import named, read_object, removed_on_error, write_json
 from palenka.gradients import StepGuard, describe
 from palenka.integrity import training_files, verify
 from palenka.model_folder import EXPORTED, weights_sha256
@@ -210,14 +210,25 @@ class Trainer:
         """Raise UserError unless the data is whole and, where there is a training to go on with, still the same."""
         if not self.run.checkpoints():
             verify(self.plan.data_folder)
+            if self.plan.signal:
+                self.plan.signal.verify(self.plan.total_windows)
         elif self._data_record.exists():
-            then, now = read_json(self._data_record), training_files(self.plan.data_folder)
+            then, now = self._read_data_record(), training_files(self.plan.data_folder)
             if changed := [name for name in {**then, **now} if then.get(name) != now.get(name)]:
                 raise UserError(
                     f"{self.run.path}: began with other data than now stands in {self.plan.data_folder}: it was "
                     f"prepared anew, and came out different ({', '.join(changed)}). Put the former data back, or train "
                     "anew under another name"
                 )
+
+    def _read_data_record(self) -> dict[str, str]:
+        try:
+            return read_object(self._data_record)
+        except UserError as error:
+            raise UserError(
+                f"{error}. Put back a copy of it; or remove it, if the data is sure to be what the run began with: the "
+                "same command then goes on, and writes it anew"
+            ) from None
 
     def _build(self, teachers: Teachers) -> Distiller:
         distiller = build_distiller(self.plan, teachers, self.device)

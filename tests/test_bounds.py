@@ -13,9 +13,12 @@ from palenka.config import UserError
 from palenka.corpus.readers import find_texts
 from palenka.corpus.rows import TEXT_COLUMN
 from palenka.evaluation.items import read_task
+from palenka.evaluation.reading import read_reading
+from palenka.evaluation.results import read_records
+from palenka.files import sha256
 from palenka.plan import DistillConfig, TrainConfig, load_plan
 from palenka.report.results import read_run
-from palenka.runs import find_run
+from palenka.runs import Run, find_run
 
 
 @pytest.mark.parametrize(
@@ -105,6 +108,17 @@ def test_pipes_are_refused_and_not_waited_for(tmp_path: Path, call: Call) -> Non
         lambda: find_texts(tmp_path / "text.txt", "train", TEXT_COLUMN),
         lambda: find_texts(tmp_path / "task", "train", TEXT_COLUMN),
         lambda: read_run(tmp_path),
+    ):
+        with pytest.raises(UserError, match="not a regular file"):
+            read()
+    for name in ("runs/a/metrics.jsonl", "items/reading/reading_data.csv", "task.items.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(tmp_path / name)
+    for read in (
+        lambda: Run("a", tmp_path / "runs").read_log(),
+        lambda: read_reading(tmp_path / "items" / "reading"),
+        lambda: read_records(tmp_path / "task.json", {}, lambda records: {}),
+        lambda: sha256(tmp_path / "task.items.jsonl"),
     ):
         with pytest.raises(UserError, match="not a regular file"):
             read()

@@ -266,6 +266,17 @@ def test_checksums_are_read_where_a_training_begins_and_not_where_it_goes_on(
     assert (started / "result.json").exists()
 
 
+def test_a_damaged_record_of_the_data_says_how_to_go_on(data: Path, train: Train, started: Path) -> None:
+    record = started / "data.json"
+    whole = record.read_bytes()
+    record.write_bytes(whole[:40])
+    fails(train(), f"{record}: damaged")
+    fails(train(), "remove it, if the data is sure to be what the run began with")
+    record.unlink()
+    assert train()[0] == 0
+    assert record.read_bytes() == whole
+
+
 def other_vocabulary(data: Path) -> None:
     """Prepare the data anew, with as many entries, but other ones; the key stays, as with another tokenizer library."""
     path = data / "tokenizer" / "tokenizer.json"

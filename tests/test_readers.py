@@ -373,3 +373,21 @@ def test_without_a_network_the_command_says_what_to_do(
     assert end.value.code == 2
     assert "hf:owner/tales: cannot be read from the Hugging Face Hub" in said and "give their folder instead" in said
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_rows_without_text_are_told(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"text": "One.", "source": "tales"}, {"text": None, "source": "tales"}, {"text": " ", "source": "empty"},
+        {"text": None, "source": "tales"}, {"text": "", "source": "empty"},
+    ]  # fmt: skip
+    write = write_jsonl if form == "jsonl" else write_parquet
+    path = write(tmp_path / f"rows.{form}", rows)
+    found = find_texts(path, "train", Columns(domain="source"))
+    assert list(found) == ["tales"]
+    assert [line for line in lines(found["tales"]) if line != "\f"] == ["One."]
+    unit = "line" if form == "jsonl" else "row"
+    assert capsys.readouterr().err.splitlines() == [
+        f"warning: {path}: the 2 rows of empty hold no text; there is no such domain then",
+        f"warning: {path}: 2 rows have no text (null), first in {unit} 2; they are left out",
+    ]

@@ -310,10 +310,45 @@ def test_a_shard_that_is_cut_short_is_refused_and_recorded_again(signals_folder:
     shard = place_of(plan).shard_path(2)
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1])
-    with pytest.raises(UserError, match="1 of 4 shards are not there, or cut short"):
+    with pytest.raises(UserError, match="1 of 4 shards are not there, cut short or have no checksum"):
         train(plan)
     record(plan)
     assert shard.read_bytes() == whole
+
+
+def test_a_shard_that_is_damaged_is_refused_and_recorded_again(
+    signals_folder: Path, runs_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = plan_for(values())
+    record(plan)
+    shards = [place_of(plan).shard_path(number) for number in (1, 3)]
+    whole = [shard.read_bytes() for shard in shards]
+    for shard, content in zip(shards, whole, strict=True):
+        shard.write_bytes(content[:40] + bytes([content[40] ^ 1]) + content[41:])
+    with pytest.raises(UserError, match=f"{shards[0]}, {shards[1]}: damaged: other content than was recorded"):
+        train(plan)
+    assert not (runs_folder / "student").exists()
+    record(plan)
+    assert [shard.read_bytes() for shard in shards] == whole
+    told = capsys.readouterr().err
+    assert [f"{shard}: damaged" in told for shard in shards] == [True, True]
+    assert (train(plan) / "result.json").exists()
+
+
+def test_a_signal_without_checksums_is_recorded_again(signals_folder: Path) -> None:
+    plan = plan_for(values())
+    record(plan)
+    checksums = place_of(plan).folder / "checksums.json"
+    before = checksums.read_bytes()
+    checksums.write_text("")
+    for begin in (train, record):
+        with pytest.raises(UserError, match=r"checksums.json: damaged: .*\. Remove it, and teacher-signal records"):
+            begin(plan)
+    checksums.unlink()
+    with pytest.raises(UserError, match="4 of 4 shards are not there, cut short or have no checksum"):
+        train(plan)
+    record(plan)
+    assert checksums.read_bytes() == before
 
 
 def test_without_a_signal_the_command_names_what_makes_it(

@@ -11,6 +11,7 @@ is no text, or not where it should be, is found out first, and content gets its 
 
 import hashlib
 import re
+import sys
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -138,7 +139,16 @@ def _chained(tables: list[Rows]) -> Iterator[Row]:
 
 def _row_texts(rows: Rows, files: list[dict[str, Any]], where: str) -> Iterator[RawText]:
     for domain, content in survey(rows(), where).items():
+        for file, (first, count) in content.null.items():
+            _say(f"warning: {file}: {count:,} rows have no text (null), first in {first}; they are left out")
+        if content.blank:
+            _say(f"warning: {where}: the {content.rows:,} rows of {domain} hold no text; there is no such domain then")
+            continue
         yield RawText(domain, list(files), content.digest.hexdigest(), content.bytes, partial(row_lines, rows, domain))
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from palenka.config import UserError
 from palenka.corpus.documents import PARAGRAPHS, ROW_END
@@ -21,8 +21,16 @@ SUFFIXES = (".jsonl", ".parquet")
 MOST_DOMAINS = 64
 BATCH = 256
 
-Row = tuple[str, str]
-"""(domain, text)"""
+
+class Row(NamedTuple):
+    """A document, and where it comes from; there may be no text (null)."""
+
+    domain: str
+    text: str | None
+    file: str
+    place: str
+
+
 Rows = Callable[[], Iterable[Row]]
 """Rows that can be read again and again."""
 
@@ -48,14 +56,22 @@ TEXT_COLUMN = Columns()
 
 @dataclass
 class Content:
-    """What the rows of a domain hold altogether; `bytes` as if each ended in a newline."""
+    """What the rows of a domain hold altogether; `bytes` as if each ended in a newline.
+
+    `null` has, by file, the place of the first row that has no text, and how many have none.
+    """
 
     rows: int = 0
     bytes: int = 0
     blank: bool = True
     digest: Any = field(default_factory=hashlib.sha256)
+    null: dict[str, tuple[str, int]] = field(default_factory=dict)
 
-    def add(self, text: str) -> None:
+    def add(self, row: Row) -> None:
+        if row.text is None:
+            first, count = self.null.get(row.file, (row.place, 0))
+            self.null[row.file] = first, count + 1
+        text = row.text or ""
         encoded = text.encode()
         self.rows += 1
         self.bytes += len(encoded) + 1
@@ -64,22 +80,26 @@ class Content:
 
 
 def survey(rows: Iterable[Row], where: str) -> dict[str, Content]:
-    """What all rows hold, by domain. Raises UserError where they hold no text, or too many domains."""
+    """What all rows hold, by domain, some of which may hold no text.
+
+    Raises:
+        UserError: none holds text, or there are too many.
+    """
     contents: dict[str, Content] = {}
-    for domain, text in rows:
-        if domain not in contents and len(contents) == MOST_DOMAINS:
+    for row in rows:
+        if row.domain not in contents and len(contents) == MOST_DOMAINS:
             raise UserError(f"{where}: more than {MOST_DOMAINS} domains; --domain-column is for a few values")
-        contents.setdefault(domain, Content()).add(text)
-    contents = {domain: content for domain, content in sorted(contents.items()) if not content.blank}
-    if not contents:
+        contents.setdefault(row.domain, Content()).add(row)
+    if all(content.blank for content in contents.values()):
         raise UserError(f"{where}: no row holds text")
-    return contents
+    return dict(sorted(contents.items()))
 
 
 def row_lines(rows: Rows, domain: str) -> Iterator[str]:
     """The lines of a domain's rows, with `ROW_END` behind each row and no blank line that would end it before."""
-    for name, text in rows():
-        if name == domain:
+    for row in rows():
+        if row.domain == domain:
+            text = row.text or ""
             lines = _LINE_END.split(text) if "\r" in text else text.split("\n")
             yield from (f"{line}\n" for line in lines if line.strip() or domain in PARAGRAPHS)
             yield ROW_END
@@ -88,15 +108,15 @@ def row_lines(rows: Rows, domain: str) -> Iterator[str]:
 def read_row_file(path: Path, columns: Columns, domain: str) -> Iterator[Row]:
     """The rows of a .jsonl or .parquet file; `domain` is theirs where no column says it."""
     read = _read_jsonl if path.suffix == ".jsonl" else _read_parquet
-    for where, values in read(path, columns):
-        yield _row(values, columns, domain, where)
+    for place, values in read(path, columns):
+        yield _row(values, columns, domain, str(path), place)
 
 
 def read_dataset(dataset: Any, columns: Columns, domain: str, where: str) -> Iterator[Row]:
     """The rows of a `datasets.Dataset`, which is mapped from disk."""
     _check_columns(dataset.column_names, columns, where)
     for number, values in _numbered(dataset.select_columns(columns.names).iter(BATCH), columns):
-        yield _row(values, columns, domain, f"{where}, row {number}")
+        yield _row(values, columns, domain, where, f"row {number}")
 
 
 def safe_name(name: str) -> str:
@@ -108,9 +128,10 @@ def _read_jsonl(path: Path, columns: Columns) -> Iterator[tuple[str, Mapping[str
     check_encoding(path)
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            where = f"{path}, line {number}"
             if not line.strip():
                 continue
+            place = f"line {number}"
+            where = f"{path}, {place}"
             try:
                 values = json.loads(line.strip())
             except json.JSONDecodeError as error:
@@ -120,7 +141,7 @@ def _read_jsonl(path: Path, columns: Columns) -> Iterator[tuple[str, Mapping[str
             if not isinstance(values, dict):
                 raise UserError(f"{where}: expected an object with named columns, found {type(values).__name__}")
             _check_columns(list(values), columns, where)
-            yield where, values
+            yield place, values
 
 
 def _read_parquet(path: Path, columns: Columns) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -134,7 +155,7 @@ def _read_parquet(path: Path, columns: Columns) -> Iterator[tuple[str, Mapping[s
             _check_columns(file.schema_arrow.names, columns, str(path))
             batches = (batch.to_pydict() for batch in file.iter_batches(BATCH, columns=columns.names))
             for number, values in _numbered(batches, columns):
-                yield f"{path}, row {number}", values
+                yield f"row {number}", values
     except (pyarrow.ArrowException, OSError) as error:
         raise UserError(f"{path}: not a readable Parquet file ({error})") from None
 
@@ -153,9 +174,8 @@ def _check_columns(there: list[str], columns: Columns, where: str) -> None:
             raise UserError(f"{where}: no column {name!r} ({option}); there are: {', '.join(there) or 'none'}")
 
 
-def _row(values: Mapping[str, Any], columns: Columns, domain: str, where: str) -> Row:
-    """A row with no text (null) is an empty one."""
-    text = values[columns.text]
+def _row(values: Mapping[str, Any], columns: Columns, domain: str, file: str, place: str) -> Row:
+    text, where = values[columns.text], f"{file}, {place}"
     if text is not None and not isinstance(text, str):
         raise UserError(f"{where}: expected text in column {columns.text!r}, found {type(text).__name__}")
     if columns.domain is not None:
@@ -163,4 +183,4 @@ def _row(values: Mapping[str, Any], columns: Columns, domain: str, where: str) -
         if not isinstance(name, str):
             raise UserError(f"{where}: expected a name in column {columns.domain!r}, found {type(name).__name__}")
         domain = safe_name(name)
-    return domain, _SURROGATE.sub("\ufffd", text or "")
+    return Row(domain, None if text is None else _SURROGATE.sub("\ufffd", text), file, place)

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from palenka.config import UserError
+from palenka.config import UserError, require_file
 from palenka.evaluation.correlation import partial_r2
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ def read_reading(folder: Path) -> ReadingTask:
         UserError: no such file, or a row that cannot be used, with its line; or too few rows for the regressions.
     """
     path = folder / FILE
+    require_file(path)
     if not path.is_file():
         raise UserError(f"no task {folder.name!r}: looked for the file {path}")
     lines, words, previous = [], [], []

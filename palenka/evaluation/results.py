@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from palenka.config import UserError
+from palenka.config import UserError, require_file
 from palenka.evaluation import reading
 from palenka.evaluation.correlation import preferences, spearman
 from palenka.evaluation.items import LABELS, Item, Task
@@ -153,6 +153,7 @@ def read_records(result: Path, of: dict[str, Any], derived: Derive) -> Records:
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     if not path.exists():
         raise UserError(f"{path}: missing")
+    require_file(path)
     *lines, rest = path.read_bytes().split(b"\n")
     if rest or not lines:
         raise UserError(f"{path}: damaged: it is empty, or its last line is cut short")

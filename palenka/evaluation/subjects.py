@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palenka.config import UserError, read_yaml
+from palenka.config import UserError, read_yaml, require_file
 from palenka.corpus.hub import PREFIX, clear_failures, read_address
 from palenka.files import make_folder, read_json, replace, sha256, sync_tree, write_bytes, write_json
 from palenka.integrity import read_prepared
@@ -141,6 +141,7 @@ class Subject:
         write_json(home / SOURCE, source)
         for name in RUN_FILES:
             if (model / name).exists():
+                require_file(model / name)
                 write_bytes(home / name, (model / name).read_bytes())
         self.elsewhere = home
 
