@@ -99,6 +99,20 @@ class Meter:
         totals[-1] /= accelerator.num_processes  # every process has the same norm
         return totals
 
+    def parts(self, accelerator: Accelerator) -> list[list[float]]:
+        """The sums of each process, for a checkpoint: added up in another order they would round to another record."""
+        parts: list[list[float]] = accelerator.gather(self.sums.unsqueeze(0)).tolist()
+        return parts
+
+    def restore(self, parts: list[list[float]], accelerator: Accelerator) -> None:
+        """Go on from `parts`; where they are those of another number of processes, with their total in the first."""
+        here, count = accelerator.process_index, accelerator.num_processes
+        if len(parts) == count:
+            self.sums.copy_(torch.tensor(parts[here]))
+        elif here == 0:
+            self.sums.copy_(torch.tensor(parts).sum(dim=0))
+            self.sums[-1] *= count / len(parts)  # every process has the same norm
+
     def means(self, accelerator: Accelerator) -> dict[str, float]:
         """The means over the steps since the last record, by name."""
         return dict(zip(self.names, (self.totals(accelerator) / self.steps).tolist(), strict=True))
@@ -208,9 +222,9 @@ class Trainer:
 
     def _check_data(self) -> None:
         """Raise UserError unless the data is whole and, where there is a training to go on with, still the same."""
+        verify(self.plan.data_folder)
         if not self.run.checkpoints():
-            verify(self.plan.data_folder)
-            if self.plan.signal:
+            if self.plan.signal:  # of many gigabytes, it may be: not again at each resume
                 self.plan.signal.verify(self.plan.total_windows)
         elif self._data_record.exists():
             then, now = self._read_data_record(), training_files(self.plan.data_folder)
@@ -452,7 +466,7 @@ class Trainer:
         """
         self._look()
         self._check_weights()
-        meter = {"sums": self.meter.totals(self.accelerator).tolist(), "steps": self.meter.steps}
+        meter = {"sums": self.meter.parts(self.accelerator), "steps": self.meter.steps}
         state = {"progress": asdict(self.progress), "meter": meter, "precision": self.plan.precision}
         step, best = self.progress.step, self.progress.best_step
         needed = {step} if best is None else {step, best}
@@ -526,9 +540,8 @@ class Trainer:
         self.guard.resume(len(self.progress.skipped))
         self._saved = self.progress.step
         self.meter.steps = state["meter"]["steps"]
-        if self.accelerator.is_main_process:
-            self.meter.sums.copy_(torch.tensor(state["meter"]["sums"]))
-            self.meter.sums[-1] *= self.accelerator.num_processes
+        sums = state["meter"]["sums"]
+        self.meter.restore(sums if isinstance(sums[0], list) else [sums], self.accelerator)
         try:
             self._read_tensors(folder)
         except UNREADABLE as error:  # of an earlier version, which wrote no checksums

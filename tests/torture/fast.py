@@ -11,10 +11,10 @@ from torture.cases import RIGHT, Case
 from torture.world import Place, World
 
 STORIES = ("prepare", "train", "evaluate")
-CHECKPOINT = r"train at change \d+: rename .*/\.checkpoint-N\.tmp$"
+CHECKPOINT = r"train at change \d+: \w+ .*/\.checkpoint-N\.tmp"
 TWICE = r"train, the second at change 6 "
 CHOSEN = {
-    "kills": (CHECKPOINT, "prepare, no. 0", r"evaluate at change \d+: rename .*blimp_filtered.json"),
+    "kills": (CHECKPOINT, "prepare, no. 0", r"evaluate at change \d+: \w+ .*blimp_filtered.json"),
     "together": (TWICE,),
     "models": ("evaluated: no weights", "evaluated: an undamaged one"),
     "checkpoints": ("older optimizer.pt: missing",),

@@ -30,6 +30,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 ENDS = {
     signal.SIGTERM: (75, -signal.SIGTERM), signal.SIGUSR1: (75, -signal.SIGUSR1), signal.SIGINT: (130, -signal.SIGINT),
 }  # fmt: skip
+MOST_POINTS = 60
+POINTS = {"dskd": 20, "student-of-signal": 20, "distill": 40, "prepare": 50}
+"""How many points at most, evenly over all kinds of changes."""
 WRITES = (6_000, 14_000, 40_000)
 TIMES = {"train": 10, "distill": 8, "dskd": 4, "grid": 12, "prepare": 6, "signal": 6, "student-of-signal": 3,
          "evaluate": 4, "report": 2, "submission": 1}  # fmt: skip
@@ -37,7 +40,8 @@ TIMES = {"train": 10, "distill": 8, "dskd": 4, "grid": 12, "prepare": 6, "signal
 
 def cases(world: World) -> Iterator[Case]:
     for story in world.stories:
-        for number, label in points(world.changes(story)):
+        kinds = list(points(world.changes(story)))
+        for number, label in kinds[:: -(-len(kinds) // POINTS.get(story, MOST_POINTS))]:
             name = f"{story} at change {number}: {label}"
             yield Case(f"SIGKILL {phase(label)}", name, shown(story), partial(kill_at, story, number))
         for size in WRITES:

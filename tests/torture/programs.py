@@ -142,6 +142,7 @@ def _be_child(work: Callable[[], None], environment: Mapping[str, str], folder: 
     code = 1
     try:
         os.setsid()
+        atexit._clear()  # what the parent does at its end, to its temporary folders for example, is not the child's
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.environ.clear()

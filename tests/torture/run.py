@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,8 +31,9 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-FAMILIES = ("kills", "processes", "models", "data", "checkpoints", "disks", "power", "results", "hostile", "together",
-            "slurm")  # fmt: skip
+FAMILIES = ("slurm", "processes", "kills", "models", "data", "checkpoints", "disks", "power", "results", "hostile",
+            "together")  # fmt: skip
+"""What takes longest comes first: the processes that try are to end together."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Result:
 
 def main() -> None:
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     checkout = arguments.checkout.resolve()
     sys.path[:0] = [str(checkout), str(HERE.parent)]
     os.environ["PYTHONPATH"] = str(checkout)
@@ -121,13 +124,17 @@ def _try_all(
         _say(f"{len(results)} of {len(wanted)} tries are known from {file}")
     with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool, file.open("a") as kept:
         tries = [pool.submit(_try, world, family, number, code) for family, _, number in waiting]
-        for done, future in enumerate(as_completed(tries), start=1):
-            result = future.result()
-            kept.write(json.dumps(asdict(result)) + "\n")
-            kept.flush()
-            results.append(result)
-            detail = f": {result.detail}" if result.verdict != "right" else ""
-            _say(f"{done}/{len(waiting)} {result.seconds:5.1f} s {result.verdict:12} {result.key}{detail}")
+        try:
+            for done, future in enumerate(as_completed(tries), start=1):
+                result = future.result()
+                kept.write(json.dumps(asdict(result)) + "\n")
+                kept.flush()
+                results.append(result)
+                detail = f": {result.detail}" if result.verdict != "right" else ""
+                _say(f"{done}/{len(waiting)} {result.seconds:5.1f} s {result.verdict:12} {result.key}{detail}")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # those that are being tried come to their end and clean up
+            raise
     return results
 
 
