@@ -4,8 +4,8 @@
                     sha256  of all else that stands in prepared.json
 
 Whoever opens prepared data does so by `read_prepared`: the sizes of all files, and what is in the small ones, hold
-(milliseconds). `verify` reads the arrays and the text, too (a second for a gigabyte): before a training begins, before
-something is measured on them, and where `prepare` finds them made already.
+(milliseconds). `verify` reads the arrays and the text, too (a second for a gigabyte): before a training begins or goes
+on, before something is measured on them, and where `prepare` finds them made already.
 """
 
 import hashlib

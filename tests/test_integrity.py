@@ -15,7 +15,7 @@ import tiny
 from conftest import Call, WriteConfig
 from killing import Killed, kill_at
 
-from palenka import cohort, training
+from palenka import cohort
 from palenka.cli import main
 from palenka.cohort import Cohort
 from palenka.config import UserError
@@ -247,7 +247,7 @@ def started(started_once: Path, runs_folder: Path) -> Path:
     return Path(shutil.copytree(started_once, runs_folder / "baseline"))
 
 
-@pytest.mark.parametrize("damage", SHOWS_IN_SIZE)
+@pytest.mark.parametrize("damage", [*SHOWS_IN_SIZE, flipped])
 @pytest.mark.parametrize("name", ["train/words.bin", "dev/index.json", "tokenizer/tokenizer.json", "prepared.json"])
 def test_no_training_goes_on_with_damaged_data(
     data: Path, train: Train, started: Path, name: str, damage: Damage
@@ -256,14 +256,6 @@ def test_no_training_goes_on_with_damaged_data(
     before = (started / "metrics.jsonl").read_bytes()
     fails(train(), name if name != "prepared.json" or damage != removed else "no prepared data there")
     assert (started / "metrics.jsonl").read_bytes() == before
-
-
-def test_checksums_are_read_where_a_training_begins_and_not_where_it_goes_on(
-    train: Train, started: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(training, "verify", lambda folder: pytest.fail("read at a resume"))
-    assert train()[0] == 0
-    assert (started / "result.json").exists()
 
 
 def test_a_damaged_record_of_the_data_says_how_to_go_on(data: Path, train: Train, started: Path) -> None:

@@ -7,6 +7,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -34,7 +35,7 @@ from palenka.plan import DistillConfig, Plan, TrainConfig, make_plan
 from palenka.runs import Run
 from palenka.tokenizer import load_tokenizer
 from palenka.tokens import Domain
-from palenka.training import Trainer, learning_rate, parameter_groups, summarise_dev
+from palenka.training import Meter, Trainer, learning_rate, parameter_groups, summarise_dev
 
 TERMS = ("loss", "hard_target", "logit", "hidden_state", "grad_norm")
 RECORD = ["step", "epoch", "tokens", "words", "split", "loss"]
@@ -373,6 +374,20 @@ def test_control_and_students_start_equal(teacher: Path) -> None:
 
 
 # Accumulation
+
+
+@pytest.mark.parametrize(
+    ("processes", "expected"), [(2, [[3.0, 1.0, 0.5], [4.0, 2.0, 0.5]]), (1, [[7.0, 3.0, 0.5]])]
+)
+def test_sums_of_a_checkpoint_go_back_to_their_processes(processes: int, expected: list[list[float]]) -> None:
+    """Loss and term are each process's share; every process has the same gradient norm."""
+    found = []
+    for rank in range(processes):
+        meter = Meter(["hard_target"], tiny.CPU)
+        accelerator: Any = SimpleNamespace(process_index=rank, num_processes=processes)
+        meter.restore([[3.0, 1.0, 0.5], [4.0, 2.0, 0.5]], accelerator)
+        found.append(meter.sums.tolist())
+    assert found == expected
 
 
 @pytest.mark.parametrize("reduction", ["token", "sequence_sum"])
