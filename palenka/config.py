@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 COMMAND_LINE = "command line"
 MERGE_TAG = "tag:yaml.org,2002:merge"
@@ -255,6 +255,21 @@ def _index(values: list[Any], index: str, override: str) -> int:
     return int(index)
 
 
+class Section(BaseModel):
+    """A section of a configuration. Unknown keys are errors, and so are nan, inf, and true or false for a number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and info.field_name:
+            kinds = set(_types_in(cls.model_fields[info.field_name].annotation))
+            if kinds & {int, float} and bool not in kinds:
+                raise ValueError(f"expected a number, got {str(value).lower()}")
+        return value
+
+
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
@@ -335,8 +350,12 @@ def _fields_at(schema: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    return (kind for kind in _types_in(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel))
+
+
+def _types_in(annotation: Any) -> Iterator[Any]:
+    """What an annotation is made of: int and None of `int | None`."""
+    if typing.get_origin(annotation) is None and not isinstance(annotation, types.UnionType):
         yield annotation
-    elif typing.get_origin(annotation) is not None or isinstance(annotation, types.UnionType):
-        for argument in typing.get_args(annotation):
-            yield from _models_in(argument)
+    for argument in typing.get_args(annotation):
+        yield from _types_in(argument)

@@ -18,11 +18,11 @@ import torch
 import yaml
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from palenka import cost, objectives
 from palenka.cohort import train_cohorts
-from palenka.config import UserError, did_you_mean, load
+from palenka.config import Section, UserError, did_you_mean, load
 from palenka.evaluation import TASKS, evaluate
 from palenka.evaluation.subjects import results_folder
 from palenka.files import read_json, write_json
@@ -51,22 +51,20 @@ def _check_axis(key: str) -> str:
     return key
 
 
-class FinalistsConfig(BaseModel):
+class FinalistsConfig(Section):
     """How many of the best cells are trained anew, and the keys of the config that are different then."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     count: int = Field(default=3, ge=0)
     overrides: dict[str, Any] = {"data.fraction": 1.0}
 
 
-class GridSection(BaseModel):
+class GridSection(Section):
     """The axes of a grid, each a key of the config with its values, and what is done with the cells.
 
     `cohort_size`: students that share a teacher pass, by default as many as fit the device. `tasks`: what cells and
     finalists are evaluated on, by default all that `evaluate` knows by itself and whose items are there.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     axes: dict[Annotated[str, AfterValidator(_check_axis)], list[int | float]] = Field(min_length=1)
     cohort_size: int | None = Field(default=None, ge=1)
     finalists: FinalistsConfig = FinalistsConfig()

@@ -12,6 +12,7 @@ import copy
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -52,6 +53,8 @@ WRAPPERS = {
 }
 LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 MOST_LAYERS = 10_000
+AGREEMENT, ROUGH_AGREEMENT = 1e-3, 0.05
+"""Of the largest logit: two kinds of attention that do the same are closer, in float32 and in low precision."""
 LOOKAHEAD_TOLERANCE = 2e-5
 """Of the largest logit, in float32: rounding is far below it, what a later token tells is far above it."""
 
@@ -87,16 +90,26 @@ def load_frozen(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTr
         UserError: the folder does not hold a whole causal language model of finite weights.
     """
     config = check_model_folder(folder)
-    with quiet_transformers():
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation=attention_implementation(config, device), use_safetensors=True,
-            **SAFELY,
-        )  # fmt: skip
-    model = model.to(device).eval().requires_grad_(False)
+    attention = attention_implementation(config, device)
+    model = _load(folder, dtype, device, attention)
     with _refusing(folder):
         _check_finite(model)
         _check_causal(model)
-    return model
+    if not model._supports_sdpa or _attention_agrees(model, lambda other: _load(folder, dtype, device, other)):
+        return model
+    print(
+        f"{folder}: warning: fused attention (sdpa, the default of transformers) gives other logits than the model's "
+        "own formula (eager), which is used", file=sys.stderr,
+    )  # fmt: skip
+    return model if attention == "eager" else _load(folder, dtype, device, "eager")
+
+
+def _load(folder: Path, dtype: torch.dtype, device: torch.device, attention: str) -> PreTrainedModel:
+    with quiet_transformers():
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation=attention, use_safetensors=True, **SAFELY
+        )
+    return model.to(device).eval().requires_grad_(False)
 
 
 def check_model_folder(folder: Path) -> PretrainedConfig:
@@ -356,6 +369,29 @@ def _check_causal(model: PreTrainedModel) -> None:
             "directions, is no causal language model"
         )
         raise _Problems([sentence])
+
+
+def _attention_agrees(model: PreTrainedModel, load: Callable[[str], PreTrainedModel]) -> bool:
+    """Whether fused and plain attention give the same logits but for rounding.
+
+    In transformers 5.23 fused attention leaves out Gemma 2's cap of scores, and scales Falcon's ALiBi otherwise.
+
+    Args:
+        model: with one of them.
+        load: the same with the other, where it cannot be exchanged.
+    """
+    chosen = model.config._attn_implementation
+    other = "sdpa" if chosen == "eager" else "eager"
+    tokens = probe_tokens(model)
+    expected = _logits(model, tokens)
+    if model._can_set_attn_implementation():
+        model.set_attn_implementation(other)
+        found = _logits(model, tokens)
+        model.set_attn_implementation(chosen)
+    else:
+        found = _logits(load(other), tokens)
+    tolerance = AGREEMENT if model.dtype == torch.float32 else ROUGH_AGREEMENT
+    return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
 
 
 @torch.no_grad()

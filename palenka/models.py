@@ -66,9 +66,10 @@ class ModelConfig(BaseModel):
         if problems:
             raise ValueError("; ".join(problems))
         try:
-            config = self.hugging_face({})
+            with rope.warnings_noted() as noted:
+                config = self.hugging_face({})
             _compute_one_layer(config)
-            problem = rope.release_4_problem(config)
+            problem = "; ".join(dict.fromkeys(noted)) or rope.release_4_problem(config)
         except Exception as error:  # the library's own checks raise many unrelated types
             message = " ".join(f"{type(error).__name__}: {error}".split())
             raise ValueError(f"no {self.architecture} model can be built of these values: {message}") from None
@@ -87,7 +88,7 @@ class ModelConfig(BaseModel):
                 yield f"unknown key {key!r} for architecture {self.architecture!r}{did_you_mean(key, known)}"
             elif stored.get(key, key) != key and stored[key] in given:
                 yield f"{key} and {stored[key]} are two names of one value; leave one out"
-            elif problem := _size_problem(given[key], largest.get(stored.get(key, key))):
+            elif problem := _value_problem(key, given[key], largest.get(stored.get(key, key))):
                 yield f"{key} is {str(given[key])[:40]}, expected {problem}"
             elif given[key] != SAME_IN_RELEASE_4.get(key, given[key]):
                 yield f"{key} is {given[key]}, which transformers 4 would ignore: leave it out"
@@ -117,10 +118,17 @@ def _has_rope(values: dict[str, Any]) -> bool:
     return architecture in get_args(Architecture) and rope.PARAMETERS in _known_keys(str(architecture))
 
 
-def _size_problem(size: Any, most: int | None) -> str | None:
-    if most is None or not isinstance(size, int | float):
+def _value_problem(key: str, value: Any, most: int | None) -> str | None:
+    """What would be right of a number; None where it is, or where there is no number."""
+    if not isinstance(value, int | float):
         return None
-    return "at least 1" if size < 1 else f"at most {most:,}" if size > most else None
+    if most is not None:
+        return "at least 1" if value < 1 else f"at most {most:,}" if value > most else None
+    if "drop" in key:
+        return None if 0 <= value < 1 else "at least 0 and less than 1"
+    if key.endswith(("_eps", "_epsilon", "initializer_range")):
+        return None if 1e-30 < value <= 10 else "more than 1e-30 and at most 10"
+    return None
 
 
 def _known_keys(architecture: str) -> list[str]:

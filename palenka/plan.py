@@ -10,7 +10,6 @@ import torch
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -21,7 +20,7 @@ from pydantic import (
 from transformers import PretrainedConfig
 
 from palenka import objectives
-from palenka.config import UserError, compose, load, problems_error, read_yaml
+from palenka.config import Section, UserError, compose, load, problems_error, read_yaml
 from palenka.hardware import Precision, fast_precision, local_device
 from palenka.integrity import read_prepared
 from palenka.model_folder import check_model_folder, weights_sha256
@@ -50,10 +49,6 @@ LARGEST_SEED = 2**63 - 1
 TRAINING_BYTES = 16  # a parameter's: its value, gradient, and two moments
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
 def _check_data_name(name: str) -> str:
     if not DATA_NAME.fullmatch(name):
         raise ValueError(
@@ -75,7 +70,7 @@ def _check_run_name(name: str) -> str:
     return name
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """What text a run sees, and how it is cut into windows."""
 
     name: Annotated[str, AfterValidator(_check_data_name)]
@@ -92,7 +87,7 @@ class DataConfig(_Section):
         return WindowConfig(self.seq_length, self.bos, self.crop, self.window_start, self.fraction)
 
 
-class TrainingConfig(_Section):
+class TrainingConfig(Section):
     """Optimisation. `batch_size` is sequences per optimizer step over all processes."""
 
     lr: float = Field(gt=0)
@@ -138,7 +133,7 @@ LayerMapping = Annotated[
 ]
 
 
-class TeacherConfig(_Section):
+class TeacherConfig(Section):
     """A finished run to learn from."""
 
     run: str
@@ -146,13 +141,13 @@ class TeacherConfig(_Section):
     layer_mapping: LayerMapping = "uniform"
 
 
-class TeacherSignalConfig(_Section):
+class TeacherSignalConfig(Section):
     """Learn from the teachers' recorded prediction, of which the `top_k` likeliest tokens are kept."""
 
     top_k: int = Field(default=128, ge=1)
 
 
-class PathsConfig(_Section):
+class PathsConfig(Section):
     """Folders in place of the defaults and of PALENKA_DATA, _RUNS, _SIGNALS and _EVAL, meant from the repository's
     root."""
 
@@ -166,13 +161,13 @@ def _objective_schema() -> type[BaseModel]:
     terms: dict[str, Any] = {
         name: (objectives.find(name).Config | None, None) for name in objectives.available()
     }
-    return create_model("ObjectiveTerms", __base__=_Section, __module__=__name__, **terms)
+    return create_model("ObjectiveTerms", __base__=Section, __module__=__name__, **terms)
 
 
 ObjectiveTerms = _objective_schema()
 
 
-class RunConfig(_Section):
+class RunConfig(Section):
     """What every run has."""
 
     name: Annotated[str, AfterValidator(_check_run_name)] = Field(

@@ -16,10 +16,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 from transformers import PretrainedConfig
 
-from palenka.config import UserError
+from palenka.config import Section, UserError
 from palenka.evaluation.items import Item, read_task
 from palenka.evaluation.scoring import Limits, Scorer, Text, check_texts, encode
 
@@ -36,10 +36,9 @@ def read_words(value: Any) -> int:
     return int(found[1]) * UNITS[found[2]]
 
 
-class EvaluationConfig(BaseModel):
+class EvaluationConfig(Section):
     """What is scored during training, at which words seen (default: BabyLM 2025's points); no part of what a run is."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     tasks: list[str] = Field(min_length=1)
     items: int = Field(default=200, ge=1)
     convention: Annotated[Literal["2024", "2025"], BeforeValidator(str)] = "2024"

@@ -9,8 +9,10 @@ some values mean:
     longrope   release 4 reads original_max_position_embeddings beside `rope_scaling`, and takes its factor from it
 """
 
+import logging
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from transformers import PretrainedConfig
@@ -31,6 +33,10 @@ KEYS = {
     "llama3": ("factor", ORIGINAL, "low_freq_factor", "high_freq_factor"),
 }  # fmt: skip
 """The types that both releases have, and what each reads beside the base."""
+LEAST = {
+    "factor": 1, ORIGINAL: 1, "attention_factor": 0, "beta_fast": 0, "beta_slow": 0, "low_freq_factor": 0,
+    "high_freq_factor": 0,
+}  # fmt: skip
 
 
 def one_spelling(values: dict[str, Any]) -> dict[str, Any]:
@@ -61,7 +67,7 @@ def one_spelling(values: dict[str, Any]) -> dict[str, Any]:
 def key_problems(parameters: dict[str, Any]) -> Iterator[str]:
     """What is wrong with the keys of `rope_parameters`: the library only warns of those that it does not read."""
     kind, base = parameters.get("rope_type", "default"), parameters.get(BASE, DEFAULT_BASE)
-    if not (isinstance(base, int | float) and math.isfinite(base) and base > 0):
+    if not _is_number(base, math.ulp(0)):
         yield f"{BASE} is {base!r}, expected a number above 0"
     if not (isinstance(kind, str) and kind in KEYS):
         yield f"rope_type {kind!r} is not known to transformers 4 and 5 alike{did_you_mean(str(kind), [*KEYS])}"
@@ -70,6 +76,36 @@ def key_problems(parameters: dict[str, Any]) -> Iterator[str]:
         if key not in (BASE, "rope_type", *KEYS[kind]):
             known = ["rope_type", BASE, *KEYS[kind]]
             yield f"{PARAMETERS}: unknown key {key!r} for rope_type {kind!r}{did_you_mean(key, known)}"
+        elif key in LEAST and parameters[key] is not None and not _is_number(parameters[key], LEAST[key]):
+            yield f"{PARAMETERS}: {key} is {parameters[key]!r}, expected a number {LEAST[key]:.0f} or above"
+    low, high = parameters.get("low_freq_factor", 0), parameters.get("high_freq_factor", math.inf)
+    if _is_number(low, 0) and _is_number(high, 0) and low >= high:
+        yield f"{PARAMETERS}: low_freq_factor {low} is not below high_freq_factor {high}"
+
+
+def _is_number(value: Any, least: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value < math.inf
+
+
+@contextmanager
+def warnings_noted() -> Iterator[list[str]]:
+    """Lists of a wrong length, by the library's own words: it takes them, and only warns."""
+    noted: list[str] = []
+    logger = logging.getLogger("transformers.modeling_rope_utils")
+    level = logger.level
+
+    def note(record: logging.LogRecord) -> bool:
+        if " must have length " in (message := record.getMessage()):
+            noted.append(message)
+        return False
+
+    logger.addFilter(note)
+    logger.setLevel(logging.WARNING)
+    try:
+        yield noted
+    finally:
+        logger.removeFilter(note)
+        logger.setLevel(level)
 
 
 def release_4_problem(config: PretrainedConfig) -> str | None:

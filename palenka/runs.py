@@ -183,6 +183,11 @@ class Run:
         # Listed first: another process of this run may write identity.json, its first file, at any time.
         foreign = [entry.name for entry in self.path.glob("*") if entry.is_file() and not entry.name.startswith(".")]
         if not path.exists():
+            if "metrics.jsonl" in foreign or self.checkpoints():
+                raise UserError(
+                    f"{path}: missing, though a run is there. Put back a copy of it, or move the folder away to train "
+                    "anew under this name"
+                )
             if foreign:
                 listed = ", ".join(sorted(foreign)[:5])
                 raise UserError(f"{self.path}: not a run, but holds files ({listed}); choose another name")

@@ -3,17 +3,18 @@
 import math
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from palenka.config import Section
 
 
-class Weight(BaseModel):
+class Weight(Section):
     """From `start` to `end` between the shares `begin` and `finish` of the training; constant before and after.
 
     Written as a number where it stays the same: `weight: 0.5`, or
     `weight: {start: 1.0, end: 0.1, begin: 0.2, finish: 0.8, shape: cosine}`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     start: float = Field(ge=0)
     end: float = Field(ge=0)
     begin: float = Field(default=0.0, ge=0, le=1)

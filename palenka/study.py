@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from palenka import slurm
-from palenka.config import UserError, compose, did_you_mean, load, read_yaml
+from palenka.config import Section, UserError, compose, did_you_mean, load, read_yaml
 from palenka.display import columns
 from palenka.evaluation import CROSS_ENTROPY, TASKS
 from palenka.evaluation.subjects import Subject, results_folder
@@ -37,11 +37,7 @@ NAMED_NEEDS = 4  # jobs that a job waits for; of more the table tells only how m
 ARRAYS = ("train.slurm", "distill.slurm")  # scripts of which each task of an array takes one argument
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class StudyData(_Section):
+class StudyData(Section):
     """The text of all runs: folders or files below PALENKA_CORPORA, or the demo's own."""
 
     name: str
@@ -71,14 +67,14 @@ class StudyData(_Section):
         return None
 
 
-class StudyGrid(_Section):
+class StudyGrid(Section):
     """A config of `python -m palenka grid`, and how many jobs share its cells."""
 
     config: str
     jobs: int = Field(ge=1)
 
 
-class StudyConfig(_Section):
+class StudyConfig(Section):
     """What a study consists of; its name is its file's. Teachers need not be named: they come with their students."""
 
     data: StudyData

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BeforeValidator
 
+from palenka.config import Section
 from palenka.files import read_json, write_json
 
 if TYPE_CHECKING:
@@ -30,10 +31,9 @@ POSITION = ("step", "epoch", "tokens", "words")
 NAMES = ("split", "domains", "revision", "reason")
 
 
-class WandbConfig(BaseModel):
+class WandbConfig(Section):
     """Where a run appears in wandb. `group` is by default the part of the run's name before its last '/'."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     project: str = "palenka"
     entity: str | None = None
     group: str | None = None
@@ -56,10 +56,9 @@ def _from_switch(value: Any) -> Any:
     return value
 
 
-class TrackingConfig(BaseModel):
+class TrackingConfig(Section):
     """Who is told of a run's records; no part of what the run is."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     wandb: Annotated[WandbConfig | None, BeforeValidator(_from_switch)] = None
     tensorboard: bool = False
 

@@ -410,3 +410,13 @@ def test_absurd_values_are_refused(write_config: WriteConfig, override: str, exp
     message = problems(write_config(tiny.distill_values()), [override], DistillConfig)
     assert expected in message
     assert len(message) < 1000
+
+
+@pytest.mark.parametrize(
+    "key", ["training.lr", "training.batch_size", "seed", "data.dev_samples", "objective.logit.temperature"]
+)
+def test_a_truth_value_is_no_number(key: str, write_config: WriteConfig) -> None:
+    path = write_config(tiny.distill_values())
+    with pytest.raises(UserError, match=rf"{key} \(command line\): expected a number, got true"):
+        load(path, [f"{key}=true"], DistillConfig)
+    assert load(path, ["training.compile=true"], DistillConfig).training.compile is True

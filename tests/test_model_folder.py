@@ -420,3 +420,33 @@ def test_checking_draws_no_random_numbers(folder: Path) -> None:
     check_model_folder(folder)
     load_frozen(folder, torch.float32, tiny.CPU)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_where_fused_attention_differs_the_models_own_formula_is_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "alibi": True}
+    config = AutoConfig.for_model("falcon", **tiny.TOKEN_IDS, **keys)
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, 0.15)
+        model.tie_weights()
+        model.save_pretrained(tmp_path)
+        tokens = torch.arange(4, 40)[None]
+        expected = model(tokens).logits
+        fused = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="sdpa").eval()
+        assert (fused(tokens).logits - expected).abs().max() > 0.01 * expected.abs().max(), "as transformers 5.23 does"
+        capsys.readouterr()
+        found = load_frozen(tmp_path, torch.float32, tiny.CPU)
+        torch.testing.assert_close(found(tokens).logits, expected)
+    assert "fused attention (sdpa, the default of transformers) gives other logits" in capsys.readouterr().err
+
+
+def test_attention_that_agrees_stays_as_it_was_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny.model(tiny.LLAMA).save_pretrained(tmp_path)
+    capsys.readouterr()
+    assert load_frozen(tmp_path, torch.float32, tiny.CPU).config._attn_implementation == "eager"
+    assert capsys.readouterr().err == ""

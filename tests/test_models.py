@@ -106,7 +106,7 @@ def problem(**keys: Any) -> str:
         ({"num_attention_heads": 0}, "num_attention_heads is 0, expected at least 1"),
         ({"max_position_embeddings": -1}, "max_position_embeddings is -1, expected at least 1"),
         ({"hidden_act": "sillu"}, "no llama model can be built of these values: KeyError: 'sillu'"),
-        ({"attention_dropout": 7.0}, "dropout probability has to be between 0 and 1"),
+        ({"attention_dropout": 7.0}, "attention_dropout is 7.0, expected at least 0 and less than 1"),
         ({"num_key_value_heads": 3}, "no llama model can be built of these values"),
     ],
 )
@@ -240,3 +240,25 @@ def test_attention_is_fused_on_gpus_where_the_architecture_has_it(
     config = ModelConfig.model_validate(keys).hugging_face(tiny.TOKEN_IDS)
     assert attention_implementation(config, torch.device(device)) == expected
     AutoModelForCausalLM.from_config(config, attn_implementation=expected)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"attention_dropout": -1}, "attention_dropout is -1, expected at least 0 and less than 1"),
+        ({"rms_norm_eps": 1e9}, "rms_norm_eps is 1000000000.0, expected more than 1e-30 and at most 10"),
+        ({"initializer_range": 1e-400}, "initializer_range is 0.0, expected more than 1e-30 and at most 10"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": -2.0}}, "factor is -2.0, expected a number 1 or above"),
+        (
+            {"rope_parameters": {"rope_type": "longrope", "factor": 4.0, "short_factor": [1], "long_factor": [1]}},
+            "long_factor field must have length",
+        ),
+        ({"rope_theta": True}, "rope_theta is True, expected a number above 0"),
+    ],
+)
+def test_values_that_no_model_can_mean_are_refused(
+    keys: dict[str, Any], message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ValidationError) as error:
+        ModelConfig(**{**tiny.LLAMA, **keys})
+    assert message in str(error.value)

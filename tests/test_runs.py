@@ -417,3 +417,10 @@ def test_what_a_killed_writer_left_goes_at_the_next_writing(tmp_path: Path) -> N
         write_json(tmp_path / "a.json", {"whole": True})
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.json", others.name, busy.name])
     assert read_json(tmp_path / "a.json") == {"whole": True}
+
+
+def test_a_run_without_its_identity_is_named(run: Run) -> None:
+    save(run, 3, content("three"), keep=set())
+    (run.path / "identity.json").unlink()
+    with pytest.raises(UserError, match="identity.json: missing, though a run is there. Put back a copy of it"):
+        run.check_identity(IDENTITY)

@@ -81,7 +81,8 @@ class Effects:
         if self.share < NOTEWORTHY:
             return ""
         rules = [(rule, share) for rule, share in self.shares.items() if share >= NOTEWORTHY / 10][:MOST_RULES]
-        lines = [f"  {100 * share:4.1f} % {spoken(rule)}, such as: {self.examples[rule]}" for rule, share in rules]
+        examples = {rule: f", such as: {text}" for rule, text in self.examples.items() if text.strip()}
+        lines = [f"  {100 * share:4.1f} % {spoken(rule)}{examples.get(rule, '')}" for rule, share in rules]
         return "\n".join([f"cleaning removed {100 * self.share:.1f} % of the text", *lines])
 
     def record(self) -> dict[str, Any]:

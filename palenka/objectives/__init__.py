@@ -13,17 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from palenka.config import UserError, did_you_mean
+from palenka.config import Section, UserError, did_you_mean
 from palenka.schedules import Weight
 
 
-class ObjectiveConfig(BaseModel):
+class ObjectiveConfig(Section):
     """Knobs every objective has; each file adds its own."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     weight: Weight
 
 
