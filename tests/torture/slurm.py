@@ -18,7 +18,7 @@ from torture import programs
 from torture.cases import LOSS, RIGHT, TRACEBACK, UNTRIED, WRONG, Case, Verdict
 from torture.world import World
 
-SECONDS = 240
+SECONDS = 900  # a job that was requeued waits two minutes before it begins
 RUN = "job"
 COMMAND = "sbatch scripts/train.slurm job.yaml"
 Fault = Callable[[Site, str], None]
