@@ -131,6 +131,7 @@ def fork(work: Callable[[], None], environment: Mapping[str, str], folder: Path,
     """Fork a child that does this work with another environment, and exits as Python does."""
     sys.stdout.flush()
     sys.stderr.flush()
+    log.touch()  # a child that is killed at once has said nothing
     pid = os.fork()
     if not pid:
         _be_child(work, environment, folder, log, faults)
