@@ -8,6 +8,7 @@ All cells see the same windows in the same order: `data.seed` is one for all of 
 """
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -29,6 +30,7 @@ from palenka.files import read_json, write_json
 from palenka.hardware import available_memory, local_device
 from palenka.paths import ROOT, evaluation_root
 from palenka.plan import DistillConfig, Plan, make_plan
+from palenka.report.results import read_evaluations
 from palenka.runs import Run
 from palenka.training import Diverged
 
@@ -367,9 +369,11 @@ def _result_file(run: Path, task: str) -> Path:
 
 
 def _outcome(run: Run) -> dict[str, Any]:
-    """What is known of a finished run: dev cross-entropy, and the accuracies that were measured."""
-    results = [read_json(path) for path in sorted(results_folder(run.path, CONVENTION).glob("*.json"))]
-    tasks = {r["task"]: {key: r[key] for key in ("accuracy", "stderr")} for r in results if "accuracy" in r}
+    """What is known of a finished run: dev cross-entropy, and the accuracies that were measured, if they are whole."""
+    evaluations, _, broken = read_evaluations(run.path, CONVENTION)
+    for damage in broken:
+        print(damage, file=sys.stderr, flush=True)
+    tasks = {task: {"accuracy": of.accuracy, "stderr": of.stderr} for task, of in evaluations.items()}
     return {"run": run.name, "dev": _dev(run), "tasks": tasks}
 
 

@@ -385,6 +385,15 @@ def test_cells_are_evaluated_where_items_are(
     monkeypatch.setattr(palenka.grid, "evaluate", lambda *rest: pytest.fail("evaluated again"))
     assert run(values)[0] == 0
 
+    broken = folder / "L0.1" / "evaluation" / "blimp_filtered.json"
+    whole = read_json(broken)
+    for content in (json.dumps(whole | {"accuracy": whole["accuracy"] + 0.1}), json.dumps(whole)[:40]):
+        broken.write_text(content, encoding="utf-8")
+        code, _, errors = run(values, "--select")
+        assert code == 0 and f"{broken}: damaged" in errors and "(evaluate it anew)" in errors
+        tasks = {cell["cell"]: set(cell["tasks"]) for cell in read_json(folder / "grid.json")["cells"]}
+        assert tasks == {"L0.1": set(), "L0.5": {"blimp_filtered"}}
+
 
 def test_the_table_is_ranked_by_cross_entropy_whatever_the_accuracies() -> None:
     def row(cell: str, rank: int, loss: float, accuracy: float) -> dict[str, Any]:

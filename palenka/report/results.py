@@ -255,8 +255,7 @@ def read_run(folder: Path, convention: str = "2024") -> Run:
         UserError: a file that is there cannot be read; the message names it.
     """
     config_text, config = _read_yaml(folder / "config.yaml")
-    broken: list[str] = []
-    evaluations, predictions = _read_evaluations(folder, convention, broken)
+    evaluations, predictions, broken = read_evaluations(folder, convention)
     losses = _read_whole(folder / "evaluation" / "cross_entropy.json", _read_losses, broken)
     log = read_log(folder / "metrics.jsonl")
     return Run(
@@ -287,20 +286,22 @@ def read_evaluated(folder: Path, convention: str = "2024") -> Run:
         run = read_run(folder, convention)
     else:
         run = Run(folder, folder.name, {}, "", {}, {}, None, [], {}, {}, {}, convention)
-        run.evaluations, run.predictions = _read_evaluations(folder, convention, run.broken)
+        run.evaluations, run.predictions, run.broken = read_evaluations(folder, convention)
     if run.broken:
         raise UserError("\n".join(run.broken))
     return run
 
 
-def _read_evaluations(
-    folder: Path, convention: str, broken: list[str]
-) -> tuple[dict[str, Evaluation], dict[str, Predictions]]:
-    """Results of a convention, by task: of choices, and of predictions of people."""
+def read_evaluations(
+    folder: Path, convention: str
+) -> tuple[dict[str, Evaluation], dict[str, Predictions], list[str]]:
+    """Results of a convention, by task: of choices, and of predictions of people; and what is said of broken ones."""
+    broken: list[str] = []
     paths = sorted(results_folder(folder, convention).glob("*.json"))
     found = [_read_whole(path, _read_evaluation, broken) for path in paths if path.name != "cross_entropy.json"]
     evaluations = {result.task: result for result in found if isinstance(result, Evaluation)}
-    return evaluations, {result.task: result for result in found if isinstance(result, Predictions)}
+    predictions = {result.task: result for result in found if isinstance(result, Predictions)}
+    return evaluations, predictions, broken
 
 
 def _read_whole(path: Path, read: Callable[[Path], T], broken: list[str]) -> T | None:
