@@ -235,7 +235,8 @@ class Run:
 
     def _remove_leftovers(self) -> None:
         for leftover in self.path.glob(LEFTOVERS):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            if not _is_being_written(leftover):
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
     def _lock(self) -> None:
         self._lock_file = (self.path / ".lock").open("a+")
@@ -404,6 +405,12 @@ class Run:
         self._flush_log()
         write_json(self.path / "result.json", result)
         self.drop_checkpoints(keep=set())
+
+
+def _is_being_written(temporary: Path) -> bool:
+    """Whether the process that a temporary file is named after is still there: at a finished run's model card, say."""
+    *_, writer, _ = temporary.name.split(".")
+    return writer.isdecimal() and int(writer) != os.getpid() and Path("/proc", writer).exists()
 
 
 def differences(old: Any, new: Any, key: str = "") -> Iterator[str]:

@@ -526,3 +526,10 @@ def test_predictions_of_people_have_a_table(runs: Path) -> None:
     [cell] = table.rows[0].cells.values()
     assert (cell.text, cell.spread) == ("23.10", "4.10")
     assert "Predictions of people" in render(found) and "23.10 ±4.10" in tables.terminal_text(found)
+
+
+def test_items_without_their_result_are_named(runs: Path) -> None:
+    [run, _] = pair(runs, right(58), right(50))
+    (run.folder / "evaluation" / "pairs.json").unlink()
+    [found] = read_runs(["a"])
+    assert found.evaluations == {} and "pairs.json: missing, though its items are there" in found.broken[0]

@@ -210,3 +210,13 @@ def test_nothing_is_measured_on_damaged_data(root: Path, name: str) -> None:
     removed(root / "data" / "tiny" / name)
     with pytest.raises(UserError, match=f"{name}: missing"):
         evaluate(["student"], root / "items")
+
+
+@pytest.mark.parametrize("name", ["blimp_filtered.json", "blimp_filtered.items.jsonl", "cross_entropy.json"])
+def test_what_cannot_be_written_over_is_said_before_any_work(root: Path, loads: list[Path], name: str) -> None:
+    path = root / "runs" / "student" / "evaluation" / name
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UserError, match=f"{name}: no regular file, where a result may have to be written"):
+        evaluate(["student"], root / "items")
+    assert loads == []

@@ -424,3 +424,13 @@ def test_a_run_without_its_identity_is_named(run: Run) -> None:
     (run.path / "identity.json").unlink()
     with pytest.raises(UserError, match="identity.json: missing, though a run is there. Put back a copy of it"):
         run.check_identity(IDENTITY)
+
+
+def test_what_another_process_is_writing_into_a_finished_run_is_left_to_it(run: Run) -> None:
+    run.finish({"dev": 1.5})
+    run._lock_file.close()  # as where its process ends
+    mine, gone, other = (run.path / f".README.md.{pid}.tmp" for pid in (os.getpid(), 2**22 + 1, os.getppid()))
+    for path in (mine, gone, other):
+        path.touch()
+    Run(run.name, run.path.parents[1]).tidy()
+    assert [path.exists() for path in (mine, gone, other)] == [False, False, True]

@@ -109,7 +109,7 @@ def evaluate(
     for subject in subjects:
         if out:
             subject.place_results(out)
-        require_writable(subject.results(convention), "nothing was scored; --out DIR writes the results elsewhere")
+        _require_place(subject.results(convention))
     evaluator = Evaluator(convention, scorer)
     for subject in subjects:
         results = evaluator.results(subject, read)
@@ -119,6 +119,14 @@ def evaluate(
             print(evaluator.agreement(subject, read), flush=True)
         subject.unload()
     return subjects
+
+
+def _require_place(folder: Path) -> None:
+    """See that results can be written to a folder: raise OSError or UserError where they cannot."""
+    require_writable(folder, "nothing was scored; --out DIR writes the results elsewhere")
+    for path in sorted(folder.glob("*.json*")):
+        if not path.is_file():
+            raise UserError(f"{path}: no regular file, where a result may have to be written: move it away")
 
 
 def _read_tasks(root: Path, names: Sequence[str] | None, convention: str) -> list[AnyTask]:

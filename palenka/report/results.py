@@ -297,10 +297,14 @@ def read_evaluations(
 ) -> tuple[dict[str, Evaluation], dict[str, Predictions], list[str]]:
     """Results of a convention, by task: of choices, and of predictions of people; and what is said of broken ones."""
     broken: list[str] = []
-    paths = sorted(results_folder(folder, convention).glob("*.json"))
+    results = results_folder(folder, convention)
+    paths = sorted(results.glob("*.json"))
     found = [_read_whole(path, _read_evaluation, broken) for path in paths if path.name != "cross_entropy.json"]
     evaluations = {result.task: result for result in found if isinstance(result, Evaluation)}
     predictions = {result.task: result for result in found if isinstance(result, Predictions)}
+    for items in sorted(results.glob("*.items.jsonl")):
+        if not (result := items.with_suffix("").with_suffix(".json")).exists():
+            broken.append(f"{result}: missing, though its items are there (evaluate it anew)")
     return evaluations, predictions, broken
 
 

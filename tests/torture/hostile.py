@@ -132,7 +132,7 @@ def cases(world: World) -> Iterator[Case]:
         judge = partial(refused, TRAINING, partial(set_values, values), keys)
         yield Case("an absurd value", f"value: {name}", " ".join(TRAINING), judge)
     for name, content in ITEMS.items():
-        judge = partial(refused, EVALUATION, partial(write_items, content), ("hostile.jsonl",))
+        judge = partial(refused, EVALUATION, partial(write_items, content), ("hostile.jsonl", "hostile, line 1"))
         yield Case("hostile evaluation items", f"items: {name}", " ".join(EVALUATION), judge)
     for name, command in COMMANDS.items():
         judge = partial(refused, command, nothing, ())

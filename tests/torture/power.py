@@ -60,7 +60,8 @@ def loses_power_afterwards(story: str, world: World, folder: Path) -> Verdict:
         place.run(STORIES[story].command)
         disk.lose("afterwards")
     with mounted(disk.image.with_name("0")) as top:
-        verdict = judge_files(Place(top / "place", folder / "logs").tree(), world.right(story))
+        again = Place(top / "place", folder / "logs", former=place.folder)
+        verdict = judge_files(again.tree(), world.right(story))
     return Verdict(LOSS, verdict.detail) if verdict.name == "silent wrong" else verdict
 
 

@@ -85,8 +85,9 @@ class Place:
     fake: Callable[[Path], None] | None = None
     """A program that is started in place of every command: to see that the judges can say no."""
 
-    def __init__(self, folder: Path, logs: Path) -> None:
-        self.folder, self.logs = folder, logs
+    def __init__(self, folder: Path, logs: Path, former: Path | None = None) -> None:
+        """`former`: where the folder was when the commands wrote to it, if it was elsewhere."""
+        self.folder, self.logs, self.former = folder, logs, former or folder
         logs.mkdir(parents=True, exist_ok=True)
         self._started = 0
 
@@ -132,7 +133,7 @@ class Place:
         return {name: self._digest(path) for name, path in sorted(found)}
 
     def _digest(self, path: Path) -> str:
-        content = path.read_bytes().replace(os.fsencode(self.folder), b"PLACE")
+        content = path.read_bytes().replace(os.fsencode(self.former), b"PLACE")
         if path.suffix in (".json", ".jsonl") and path.name != "tokenizer.json":
             content = _without_timings(content)
         elif path.name == "README.md":
@@ -258,9 +259,13 @@ def _write_bare(folder: Path) -> None:
 def _write_teacher(place: Place) -> None:
     import tiny
 
+    from palenka.files import read_json, write_json
+    from palenka.model_folder import EXPORTED, weights_sha256
+
     place.runs.mkdir()
     folder = tiny.write_finished_run(place.runs / "teacher", tiny.GPT2, place.data / "tokenizer")
     (folder / "environment.json").write_text("{}", encoding="utf-8")
+    write_json(folder / "result.json", read_json(folder / "result.json") | {EXPORTED: weights_sha256(folder)})
 
 
 def write_config(path: Path, values: Mapping[str, Any]) -> None:
