@@ -304,10 +304,9 @@ def test_a_recorded_signal_that_is_to_blame_is_named(teacher: Path, tmp_path: Pa
     plan = signal_plan(tmp_path)
     record(plan)
     assert plan.signal is not None
-    path = plan.signal.shard_path(0)
-    records_of_shard = np.fromfile(path, plan.signal.record)
-    records_of_shard["tail"][:] = math.nan
-    records_of_shard.tofile(path)
+    spoilt = np.fromfile(plan.signal.shard_path(0), plan.signal.record)
+    spoilt["tail"][:] = math.nan
+    plan.signal.write_shard(0, [spoilt])  # with its checksum: it was recorded so
     with pytest.raises(Diverged, match="the cause: what the recorded teacher signal gives is not finite"):
         train(plan)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_files import NO_PROCESS
 
 from palenka.config import UserError
 from palenka.files import read_json, write_json, write_text
@@ -259,7 +260,7 @@ def test_half_removed_checkpoints_do_not_count(run: Run, monkeypatch: pytest.Mon
 def test_opening_a_run_clears_what_a_kill_left(run: Run, tmp_path: Path) -> None:
     (run.path / ".checkpoint-7.tmp").mkdir()
     (run.path / ".checkpoint-7.tmp" / "state").write_text("half")
-    (run.path / ".identity.json.123.tmp").write_text("{")
+    (run.path / f".identity.json.{NO_PROCESS}.tmp").write_text("{")
     run._lock_file.close()
     Run("group/one", tmp_path).open(IDENTITY, {})
     assert not list(run.path.glob(".*.tmp"))
@@ -429,7 +430,7 @@ def test_a_run_without_its_identity_is_named(run: Run) -> None:
 def test_what_another_process_is_writing_into_a_finished_run_is_left_to_it(run: Run) -> None:
     run.finish({"dev": 1.5})
     run._lock_file.close()  # as where its process ends
-    mine, gone, other = (run.path / f".README.md.{pid}.tmp" for pid in (os.getpid(), 2**22 + 1, os.getppid()))
+    mine, gone, other = (run.path / f".README.md.{pid}.tmp" for pid in (os.getpid(), NO_PROCESS, os.getppid()))
     for path in (mine, gone, other):
         path.touch()
     Run(run.name, run.path.parents[1]).tidy()
