@@ -220,7 +220,7 @@ def stepper(peer: str, work: Workload, folder: Path, device: torch.device) -> Ca
 
 def product_step(plan: Plan, folder: Path, teachers: Teachers | None = None) -> Callable[[int], Tensor]:
     """A step of the product's training loop, in a run directory below `folder`."""
-    trainer = Trainer(plan, Run(plan.config.name, folder), {}, teachers)
+    trainer = WithoutData(plan, Run(plan.config.name, folder), {}, teachers)
     cohort = Cohort([trainer])
     trainer.after_step = lambda words: None  # type: ignore[method-assign]
 
@@ -229,6 +229,13 @@ def product_step(plan: Plan, folder: Path, teachers: Teachers | None = None) -> 
         return trainer._losses[0]
 
     return take
+
+
+class WithoutData(Trainer):
+    """The product's, where no prepared data is that it could verify."""
+
+    def _open(self, identity: dict[str, Any]) -> None:
+        self.run.open(identity, self.plan.resolved)
 
 
 class RandomWindows:
