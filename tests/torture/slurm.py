@@ -18,14 +18,14 @@ from torture import programs
 from torture.cases import LOSS, RIGHT, TRACEBACK, UNTRIED, WRONG, Case, Verdict
 from torture.world import World
 
-SECONDS = 900  # a job that was requeued waits two minutes before it begins
+SECONDS = 300
 RUN = "job"
 COMMAND = "sbatch scripts/train.slurm job.yaml"
 Fault = Callable[[Site, str], None]
 
 
 def kill_program(site: Site, job: str) -> None:
-    os.kill(int((site.runs / RUN / ".lock").read_text().split()[1]), signal.SIGKILL)
+    os.kill(int(process_of(site)), signal.SIGKILL)
 
 
 def scancel(*options: str) -> Fault:
@@ -88,14 +88,36 @@ def judge_at(site: Site, fault: Fault, folder: Path) -> Verdict:
     job = site.submit_slow("--nodelist=n1", site.script("train.slurm"), long_config(site, RUN))
     site.checkpoint(RUN)
     fault(site, job)
-    record = site.cluster.wait(job, SECONDS)
-    if not (site.runs / RUN / "result.json").exists():
-        job = site.submit(site.script("train.slurm"), f"{RUN}.yaml")
-        record = site.cluster.wait(job, SECONDS)
+    state = state_at_end(site, job)
+    if not is_finished(site):
+        state = state_at_end(site, site.submit(site.script("train.slurm"), f"{RUN}.yaml"))
     logs = "".join(path.read_text(errors="replace") for path in (site.checkout / "logs").glob("*.out"))
     if "Traceback" in logs:
         return Verdict(TRACEBACK, logs[-600:])
-    if not (site.runs / RUN / "result.json").exists():
-        return Verdict(LOSS, f"{record['JobState']}: {logs[-600:]}")
+    if not is_finished(site):
+        return Verdict(LOSS, f"{state}: {logs[-600:]}")
     same = outcome(site.runs / RUN) == outcome(site.runs / "unbroken")
     return Verdict(RIGHT) if same else Verdict(WRONG, "another outcome than that of an uninterrupted run")
+
+
+def is_finished(site: Site) -> bool:
+    return (site.runs / RUN / "result.json").exists()
+
+
+def state_at_end(site: Site, job: str) -> str:
+    """What SLURM says of a job when its training has finished and gone, or SLURM has given the job up.
+
+    SLURM alone is not asked: a controller that lost a job's slurmstepd calls the job running until it asks the node,
+    half an hour later by default.
+    """
+    until(lambda: has_left(site) or site.cluster.job(job)["JobState"] not in slurm_cluster.UNFINISHED, SECONDS)
+    return str(site.cluster.job(job)["JobState"])
+
+
+def has_left(site: Site) -> bool:
+    """Whether the program that finished the run is gone, with all that it does behind the result."""
+    return is_finished(site) and not Path("/proc", process_of(site)).exists()
+
+
+def process_of(site: Site) -> str:
+    return (site.runs / RUN / ".lock").read_text().split()[1]
