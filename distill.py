@@ -9,10 +9,10 @@ without anything that only training needed. Started again, an unfinished run goe
 """
 
 from palenka.cli import command, read_arguments
-from palenka.cohort import train
-from palenka.plan import DistillConfig, load_plan
-from palenka.report.cost import describe
+from palenka.cost.dry_run import describe
 from palenka.report.model_card import write_model_card
+from palenka.training.cohort import train
+from palenka.training.plan import DistillConfig, load_plan
 
 
 @command

@@ -9,10 +9,10 @@ unfinished run goes on where it stopped; a finished one does nothing.
 """
 
 from palenka.cli import command, read_arguments
-from palenka.cohort import train
-from palenka.plan import TrainConfig, load_plan
-from palenka.report.cost import describe
+from palenka.cost.dry_run import describe
 from palenka.report.model_card import write_model_card
+from palenka.training.cohort import train
+from palenka.training.plan import TrainConfig, load_plan
 
 
 @command

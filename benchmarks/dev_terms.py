@@ -17,15 +17,15 @@ from torch import Tensor
 
 from palenka import objectives
 from palenka.cli import command
-from palenka.distiller import Distiller, StepSize
-from palenka.hardware import DTYPES, local_device
-from palenka.model_folder import load_frozen
-from palenka.models import model_shape
-from palenka.plan import DistillConfig, Plan, load_plan
-from palenka.runs import find_run
-from palenka.seeds import seeded
-from palenka.teachers import Teachers
-from palenka.tokens import IGNORED
+from palenka.data.tokens import IGNORED
+from palenka.models.folder import load_frozen
+from palenka.models.huggingface import model_shape
+from palenka.runs.directory import find_run
+from palenka.teachers.live import Teachers
+from palenka.training.loss_module import Distiller, StepSize
+from palenka.training.plan import DistillConfig, Plan, load_plan
+from palenka.util.hardware import DTYPES, local_device
+from palenka.util.seeds import seeded
 
 BATCH = 32
 LEARNING_RATE = 2e-3

@@ -28,16 +28,16 @@ import numpy as np
 import torch
 
 from palenka.cli import command
-from palenka.corpus.grammar import write_demo
-from palenka.evaluation import TASKS, summary
+from palenka.data.demo.grammar import write_demo
+from palenka.data.tokenizer import save_tokenizer, train_tokenizer
+from palenka.evaluation.evaluate import TASKS, summary
 from palenka.evaluation.items import Task, read_task
-from palenka.evaluation.minicons_scorer import MiniconsScorer
+from palenka.evaluation.official.minicons_scorer import MiniconsScorer
 from palenka.evaluation.scoring import Scorer, check_texts, encode
 from palenka.evaluation.statistics import outcomes
-from palenka.models import ModelConfig, build_model
-from palenka.paths import ROOT, evaluation_root
-from palenka.runs import find_run
-from palenka.tokenizer import save_tokenizer, train_tokenizer
+from palenka.models.huggingface import ModelConfig, build_model
+from palenka.runs.directory import find_run
+from palenka.util.paths import ROOT, evaluation_root
 
 MODELS: dict[str, tuple[int, dict[str, Any]]] = {
     "gpt2-5.8M": (4096, {

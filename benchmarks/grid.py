@@ -30,14 +30,14 @@ from typing import Any
 import torch
 
 from palenka.cli import command
-from palenka.cohort import Cohort
-from palenka.grid import Grid, GridConfig
-from palenka.integrity import read_prepared
-from palenka.models import ModelConfig, build_model, quiet_transformers
-from palenka.plan import Plan
-from palenka.prepare import prepare
-from palenka.runs import Run
-from palenka.tokenizer import load_tokenizer, save_tokenizer
+from palenka.data.integrity import read_prepared
+from palenka.data.prepare import prepare
+from palenka.data.tokenizer import load_tokenizer, save_tokenizer
+from palenka.models.huggingface import ModelConfig, build_model, quiet_transformers
+from palenka.runs.directory import Run
+from palenka.search.grid import Grid, GridConfig
+from palenka.training.cohort import Cohort
+from palenka.training.plan import Plan
 
 VOCABULARY, CONTEXT = 16_000, 128
 STUDENT = {

@@ -19,9 +19,9 @@ from accelerate.state import AcceleratorState
 from step import plain_step, product_step
 
 from palenka.cli import command
-from palenka.hardware import local_device
-from palenka.model_folder import load_frozen
-from palenka.plan import DistillConfig, load_plan
+from palenka.models.folder import load_frozen
+from palenka.training.plan import DistillConfig, load_plan
+from palenka.util.hardware import local_device
 
 CURVES = {  # name → precision, compiled; None where the plain formulation is meant
     "plain float32": ("fp32", None),

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from palenka.cli import command
-from palenka.config import UserError
-from palenka.files import read_json
-from palenka.tokenizer import load_tokenizer, train_tokenizer
-from palenka.tokens import TokenSplit
+from palenka.data.tokenizer import load_tokenizer, train_tokenizer
+from palenka.data.tokens import TokenSplit
+from palenka.util.config import UserError
+from palenka.util.files import read_json
 
 BLOCK = 128
 DEV_FRACTION = 0.01

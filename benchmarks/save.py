@@ -21,9 +21,10 @@ from unittest import mock
 import torch
 from safetensors.torch import save_file
 
-from palenka import checkpoints, files
 from palenka.cli import command
-from palenka.runs import Run
+from palenka.runs import checkpoints
+from palenka.runs.directory import Run
+from palenka.util import files
 
 KINDS = ("neither", "before", "flushes", "flushes and checksums", "best")
 

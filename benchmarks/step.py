@@ -40,18 +40,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
-from palenka.assembly import build_distiller, random_teachers
 from palenka.cli import command
-from palenka.cohort import Cohort
-from palenka.config import UserError, load
-from palenka.cost import flops_per_token
-from palenka.hardware import compiler_problem, local_device, matrix_rate
-from palenka.models import build_model
-from palenka.plan import DistillConfig, Plan, Workload, make_workload
-from palenka.runs import Run
-from palenka.teachers import Teachers
-from palenka.tokens import IGNORED
-from palenka.training import Trainer, learning_rate, parameter_groups
+from palenka.cost.estimate import flops_per_token
+from palenka.data.tokens import IGNORED
+from palenka.models.huggingface import build_model
+from palenka.runs.directory import Run
+from palenka.teachers.live import Teachers
+from palenka.training.build import build_distiller, random_teachers
+from palenka.training.cohort import Cohort
+from palenka.training.plan import DistillConfig, Plan, Workload, make_workload
+from palenka.training.trainer import Trainer, learning_rate, parameter_groups
+from palenka.util.config import UserError, load
+from palenka.util.hardware import compiler_problem, local_device, matrix_rate
 
 PEERS = ("plain float32", "plain float32, oneDNN", "plain bf16", "TRL bf16", "palenka", "palenka, compiled")
 AGREEMENT = {"float32": 2e-4, "bf16": 1e-2}  # relative, of losses with the first peer's, before anything is timed

@@ -25,16 +25,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from palenka.cli import command
-from palenka.hardware import DTYPES, local_device
-from palenka.model_folder import load_frozen
-from palenka.models import build_model
+from palenka.data.tokens import IGNORED
+from palenka.models.folder import load_frozen
+from palenka.models.huggingface import build_model
 from palenka.objectives._teachers import combined_log_probs, divergence
-from palenka.plan import DistillConfig, Plan, load_plan
-from palenka.runs import find_run
-from palenka.teacher_signal import RecordedOutput
-from palenka.teachers import Teachers, run_model
-from palenka.tokens import IGNORED
-from palenka.training import load_teachers
+from palenka.runs.directory import find_run
+from palenka.teachers.cached import RecordedOutput
+from palenka.teachers.live import Teachers, run_model
+from palenka.training.plan import DistillConfig, Plan, load_plan
+from palenka.training.trainer import load_teachers
+from palenka.util.hardware import DTYPES, local_device
 
 BATCH, CHUNK = 32, 256
 SHAPES = ("flat", "mean", "student")

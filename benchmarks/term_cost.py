@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 
 from palenka.cli import command
-from palenka.cohort import Cohort
-from palenka.config import compose
-from palenka.plan import DistillConfig, TrainConfig, load_plan
-from palenka.runs import Run
+from palenka.runs.directory import Run
+from palenka.training.cohort import Cohort
+from palenka.training.plan import DistillConfig, TrainConfig, load_plan
+from palenka.util.config import compose
 
 
 @command

@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from palenka.config import UserError
-from palenka.paths import ROOT
-from palenka.system_errors import refusal
-from palenka.terminal import prepare_streams
+from palenka.util.config import UserError
+from palenka.util.paths import ROOT
+from palenka.util.system_errors import refusal
+from palenka.util.terminal import prepare_streams
 
 FROM_LAST_GOOD = "a run that diverged goes on from its last checkpoint"
 EXIT_BAD_INPUT = 2
@@ -107,7 +107,7 @@ def _add_download(commands: Any) -> None:
     parser.add_argument("--list", action="store_true", help="what there is: size, folder, licence, citation")
 
     def run(parsed: argparse.Namespace) -> None:
-        from palenka.corpus.download import download, list_items
+        from palenka.data.fetch.download import download, list_items
 
         if parsed.list:
             return list_items()
@@ -134,8 +134,8 @@ def _add_prepare(commands: Any) -> None:
     parser.add_argument("--vocab-size", type=int, default=16_000, help="entries of the tokenizer (default 16000)")
 
     def run(parsed: argparse.Namespace) -> None:
-        from palenka.corpus.rows import Columns
-        from palenka.prepare import prepare
+        from palenka.data.prepare import prepare
+        from palenka.data.rows import Columns
 
         prepare(
             parsed.train, parsed.dev, parsed.test, parsed.name, parsed.vocab_size,
@@ -152,7 +152,7 @@ def _add_demo_text(commands: Any) -> None:
     parser.add_argument("--pairs", type=Path, required=True, metavar="DIR", help="folder for the minimal pairs")
 
     def run(parsed: argparse.Namespace) -> None:
-        from palenka.corpus.grammar import write_demo
+        from palenka.data.demo.grammar import write_demo
 
         write_demo(parsed.out, parsed.pairs)
 
@@ -168,7 +168,7 @@ def _add_cost(commands: Any) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON, too")
 
     def run(parsed: argparse.Namespace) -> None:
-        from palenka.report.cost import print_cost
+        from palenka.cost.dry_run import print_cost
 
         devices = parsed.device.split(",") if parsed.device else []
         print_cost(parsed.config, devices, parsed.words.split(","), parsed.probe, parsed.json)
@@ -188,8 +188,8 @@ def _add_grid(commands: Any) -> None:
     step.add_argument("--finalist", type=int, metavar="K", help="only retrain the K-th best of the selection, from 1")
 
     def run(parsed: argparse.Namespace) -> None:
-        from palenka.grid import Part, load_grid
         from palenka.report.model_card import write_model_card
+        from palenka.search.grid import Part, load_grid
 
         part = Part.read(parsed.part) if parsed.part else None
         grid = load_grid(parsed.config, parsed.overrides, parsed.dry_run)
@@ -219,8 +219,8 @@ def _add_teacher_signal(commands: Any) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="override a key of the config")
 
     def run(parsed: argparse.Namespace) -> None:
-        from palenka.plan import DistillConfig, load_plan
-        from palenka.recording import record
+        from palenka.training.plan import DistillConfig, load_plan
+        from palenka.training.recording import record
 
         record(load_plan(parsed.config, parsed.overrides, DistillConfig))
 
@@ -246,7 +246,7 @@ def _add_evaluate(commands: Any) -> None:
     )
 
     def run(parsed: argparse.Namespace) -> None:
-        from palenka.evaluation import evaluate
+        from palenka.evaluation.evaluate import evaluate
         from palenka.report.model_card import write_model_card
 
         tasks = parsed.tasks.split(",") if parsed.tasks else None
@@ -255,7 +255,7 @@ def _add_evaluate(commands: Any) -> None:
         if parsed.pipeline and parsed.out:
             raise UserError("--out is not for --pipeline, whose results are in the model's own folder")
         if parsed.pipeline:
-            from palenka.evaluation.pipelines import evaluate_officially
+            from palenka.evaluation.official.pipelines import evaluate_officially
 
             python = parsed.pipeline_python
             evaluate_officially(parsed.models, parsed.pipeline, parsed.data, tasks, parsed.checkout, python)
@@ -286,7 +286,7 @@ def _add_submission(commands: Any) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="evaluation data (default: PALENKA_EVAL)")
 
     def run(parsed: argparse.Namespace) -> None:
-        from palenka.evaluation.submission import write_submission
+        from palenka.evaluation.official.submission import write_submission
 
         write_submission(parsed.model, parsed.format, parsed.out, parsed.data)
 
@@ -321,7 +321,7 @@ def _add_report(commands: Any) -> None:
     _add_convention(parser)
 
     def run(parsed: argparse.Namespace) -> None:
-        from palenka.report import report
+        from palenka.report.write import report
 
         report(parsed.runs, parsed.out, parsed.convention)
 
@@ -336,7 +336,7 @@ def _add_study(commands: Any) -> None:
     parser.add_argument("--step", choices=("data", "report"), help="do this step here and now: what its job calls")
 
     def run(parsed: argparse.Namespace) -> None:
-        from palenka.study import Study, do_step, submit_study
+        from palenka.cluster.study import Study, do_step, submit_study
 
         study = Study(parsed.study)
         if parsed.step:
@@ -352,7 +352,7 @@ def _add_status(commands: Any) -> None:
     parser.add_argument("runs", nargs="*", metavar="RUN", help="runs, or folders of runs (default: all)")
 
     def run(parsed: argparse.Namespace) -> None:
-        from palenka.status import status
+        from palenka.cluster.status import status
 
         print(status(parsed.runs))
 

@@ -1,6 +1,6 @@
 """Shared fixtures. Data is prepared once per session; every test has runs of its own.
 
-    prepared       the data folder `tiny`: palenka.prepare on a few thousand generated words; found through PALENKA_DATA
+    prepared       the data folder `tiny`: a few thousand generated words, prepared; found through PALENKA_DATA
     runs_folder    an empty folder that PALENKA_RUNS points to
     teacher        a finished run `teacher` in it: a GPT-2 that was never trained
     call           a function of the command line -> its exit code, output and errors
@@ -20,7 +20,7 @@ import torch
 import yaml
 from accelerate.state import AcceleratorState
 
-from palenka.prepare import prepare
+from palenka.data.prepare import prepare
 
 WriteConfig = Callable[..., Path]
 Call = Callable[..., tuple[int, str, str]]

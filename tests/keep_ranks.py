@@ -5,7 +5,7 @@ import os
 from safetensors.torch import save_model
 
 import distill
-from palenka.training import Trainer
+from palenka.training.trainer import Trainer
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from palenka.evaluation.subjects import results_folder
+from palenka.evaluation.models import results_folder
 
 BLIMP = {
     "anaphor_agreement": 2,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from palenka import objectives
-from palenka.training import Trainer
+from palenka.training.trainer import Trainer
 
 
 def poison(

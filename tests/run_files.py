@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from palenka.files import read_json
+from palenka.util.files import read_json
 
 TIMINGS = ("seconds", "tokens_per_second")
 NO_PROCESS = 2**22 + 1  # beyond the largest number that Linux gives to a process

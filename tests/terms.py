@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from palenka import objectives
-from palenka.distiller import Distiller, StepSize
-from palenka.models import model_shape
+from palenka.models.huggingface import model_shape
 from palenka.objectives import ModelShape, Objective, States, TeacherShape
-from palenka.teachers import Teachers
+from palenka.teachers.live import Teachers
+from palenka.training.loss_module import Distiller, StepSize
 
 SHARES = (0.25, 0.75)
 PAIRS = (((1, 1), (3, 2)), ((0, 0), (2, 1), (1, 2)))  # for a GPT-2 of three layers and a Llama of two

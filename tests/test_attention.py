@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from palenka.attention import AttentionRecorder
-from palenka.models import ModelConfig
+from palenka.models.attention import AttentionRecorder
+from palenka.models.huggingface import ModelConfig
 from palenka.objectives import Attention
 
 GROUPED = {**tiny.LLAMA, "num_attention_heads": 4, "num_key_value_heads": 2}

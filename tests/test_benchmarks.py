@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from palenka.paths import ROOT
+from palenka.util.paths import ROOT
 
 
 def test_a_step_of_the_product_and_of_its_peer_have_one_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

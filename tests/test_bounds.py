@@ -8,17 +8,18 @@ import pytest
 import tiny
 from conftest import Call, WriteConfig
 
-from palenka import cli, cohort
-from palenka.config import UserError
-from palenka.corpus.readers import find_texts
-from palenka.corpus.rows import TEXT_COLUMN
+from palenka import cli
+from palenka.data.readers import find_texts
+from palenka.data.rows import TEXT_COLUMN
 from palenka.evaluation.items import read_task
 from palenka.evaluation.reading import read_reading
 from palenka.evaluation.results import read_records
-from palenka.files import sha256
-from palenka.plan import DistillConfig, TrainConfig, load_plan
 from palenka.report.results import read_run
-from palenka.runs import Run, find_run
+from palenka.runs.directory import Run, find_run
+from palenka.training import cohort
+from palenka.training.plan import DistillConfig, TrainConfig, load_plan
+from palenka.util.config import UserError
+from palenka.util.files import sha256
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_more_text_than_any_run_sees(
     training: dict[str, Any], expected: str,
 ) -> None:  # fmt: skip
     if "num_epochs" in training:
-        monkeypatch.setattr("palenka.plan.MOST_WINDOWS", 1000)
+        monkeypatch.setattr("palenka.training.plan.MOST_WINDOWS", 1000)
     values = tiny.train_values()
     values["training"] |= training
     with pytest.raises(UserError, match="epochs$") as refused:

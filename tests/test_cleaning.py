@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palenka.corpus import BOUNDARY, DOMAINS, Effects, clean_text
-from palenka.corpus.cleaning import PLAIN, RULES, clean_line, cleaner_name, join_turns
-from palenka.corpus.documents import ROW_END
-from palenka.corpus.effects import NO_TEXT
+from palenka.data.clean import BOUNDARY, DOMAINS, Effects, clean_text
+from palenka.data.cleaning import PLAIN, RULES, clean_line, cleaner_name, join_turns
+from palenka.data.documents import ROW_END
+from palenka.data.effects import NO_TEXT
 
 # Raw line -> clean lines. A changed expectation here means that cleaning.VERSION has to be raised.
 EXAMPLES: dict[str, list[tuple[str, list[str]]]] = {

@@ -14,8 +14,8 @@ import yaml
 from conftest import Call, WriteConfig
 
 from palenka import cli
-from palenka.config import UserError
-from palenka.paths import ROOT
+from palenka.util.config import UserError
+from palenka.util.paths import ROOT
 
 Script = Callable[..., tuple[int, str, str]]
 

@@ -15,14 +15,14 @@ from killing import Killed, kill_at
 from run_files import outcome, records, snapshot
 
 from palenka import objectives
-from palenka.cohort import Cohort, train, train_cohorts
-from palenka.files import read_json
-from palenka.heads import CHUNK_TOKENS, HeadLogits
-from palenka.interruption import Interrupted, Interruption
-from palenka.plan import DistillConfig, Plan, make_plan
-from palenka.runs import Run
-from palenka.teachers import Teachers
-from palenka.training import Diverged, Trainer
+from palenka.models.chunked_loss import CHUNK_TOKENS, HeadLogits
+from palenka.runs.directory import Run
+from palenka.teachers.live import Teachers
+from palenka.training.cohort import Cohort, train, train_cohorts
+from palenka.training.plan import DistillConfig, Plan, make_plan
+from palenka.training.preemption import Interrupted, Interruption
+from palenka.training.trainer import Diverged, Trainer
+from palenka.util.files import read_json
 
 DROPOUT = {**tiny.GPT2, "hidden_size": 16, "resid_pdrop": 0.2, "embd_pdrop": 0.2, "attn_pdrop": 0.2}
 TOO_MUCH = 1e300  # no float32 weighs a term so
@@ -155,7 +155,7 @@ def test_cohorts_follow_each_other_and_let_go_of_memory(teacher: Path) -> None:
 
 
 def test_time_is_shared_out(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palenka.cohort.time", SimpleNamespace(monotonic=count(step=3.0).__next__))
+    monkeypatch.setattr("palenka.training.cohort.time", SimpleNamespace(monotonic=count(step=3.0).__next__))
     plans = [logits(f"w{weight}", weight) for weight in (0.1, 0.5)]
     train_cohorts([plans])
     seconds = [read_json(folder(plan) / "result.json")["seconds"] for plan in plans]

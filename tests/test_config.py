@@ -9,10 +9,10 @@ import tiny
 from conftest import WriteConfig
 from pydantic import BaseModel, ConfigDict, Field
 
-from palenka.config import UserError, load, read_yaml
-from palenka.grid import GridConfig
-from palenka.paths import ROOT
-from palenka.plan import DistillConfig, RunConfig, TrainConfig
+from palenka.search.grid import GridConfig
+from palenka.training.plan import DistillConfig, RunConfig, TrainConfig
+from palenka.util.config import UserError, load, read_yaml
+from palenka.util.paths import ROOT
 
 
 class _Strict(BaseModel):

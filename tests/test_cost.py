@@ -19,20 +19,30 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from palenka import cli, cost, objectives, probe
-from palenka.config import UserError, load
-from palenka.cost import Shared, fitting_cohort, flops_per_token, forward_flops, memory, step_seconds, total_steps
-from palenka.counting import _of_depth, count_layer
-from palenka.devices import DEVICES, GIB, HERE, find_devices
-from palenka.distiller import Distiller
-from palenka.fast_layers import is_onednn_usable
-from palenka.models import ModelConfig, model_shape
+from palenka import cli, objectives
+from palenka.cost import estimate
+from palenka.cost import probe
+from palenka.cost.counting import _of_depth, count_layer
+from palenka.cost.dry_run import describe, read_estimate
+from palenka.cost.estimate import (
+    Shared,
+    fitting_cohort,
+    flops_per_token,
+    forward_flops,
+    memory,
+    step_seconds,
+    total_steps,
+)
+from palenka.cost.probe import Measurement, affordable_sequences, measure
+from palenka.models.huggingface import ModelConfig, model_shape
+from palenka.models.onednn import is_onednn_usable
 from palenka.objectives import TeacherShape
-from palenka.paths import ROOT
-from palenka.plan import DistillConfig, TrainConfig, Workload, load_plan, make_workload
-from palenka.probe import Measurement, affordable_sequences, measure
-from palenka.report.cost import describe, read_estimate
-from palenka.teachers import Teachers
+from palenka.teachers.live import Teachers
+from palenka.training.loss_module import Distiller
+from palenka.training.plan import DistillConfig, TrainConfig, Workload, load_plan, make_workload
+from palenka.util.config import UserError, load
+from palenka.util.devices import DEVICES, GIB, HERE, find_devices
+from palenka.util.paths import ROOT
 
 MakeWork = Callable[..., Workload]
 GPTJ = {**tiny.GPT2, "architecture": "gptj", "hidden_size": 32, "rotary_dim": 8}
@@ -47,7 +57,7 @@ GRID = {
 def _no_data(runs_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is prepared and nothing trained, unless a test asks for it; this machine is a made-up one."""
     monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "nothing"))
-    monkeypatch.setattr("palenka.report.cost.this_machine", lambda: tiny.MACHINE)
+    monkeypatch.setattr("palenka.cost.dry_run.this_machine", lambda: tiny.MACHINE)
 
 
 @pytest.fixture
@@ -162,7 +172,7 @@ def kept(model: PreTrainedModel, low: bool) -> int:
 def test_a_layer_keeps_what_is_counted(work: MakeWork, keys: Mapping[str, Any], low: bool) -> None:
     wide = {**keys, "hidden_size": 96, "intermediate_size": 160}
     model = ModelConfig(**wide).hugging_face(tiny.TOKEN_IDS)
-    stated = cost._kept_of_layer(model, work(f"training.precision={'bf16' if low else 'fp32'}"), "cpu")
+    stated = estimate._kept_of_layer(model, work(f"training.precision={'bf16' if low else 'fp32'}"), "cpu")
     weights = 4 * 96**2 + (3 if keys is tiny.LLAMA else 2) * 96 * 160
     three, two = (kept(tiny.model({**wide, "num_hidden_layers": layers}).train(), low) for layers in (3, 2))
     found = three - two - (2 * weights if low else 0)
@@ -214,7 +224,7 @@ def test_memory_by_hand(work: MakeWork) -> None:
 
 
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
-def test_memory_grows_with_what_needs_it(work: MakeWork, kind: cost.Kind) -> None:
+def test_memory_grows_with_what_needs_it(work: MakeWork, kind: estimate.Kind) -> None:
     plain = memory(work(), kind).total
     grown = (
         "training.batch_size=16", "data.seq_length=32", "student.hidden_size=32", "student.num_hidden_layers=4",
@@ -228,7 +238,7 @@ def test_memory_grows_with_what_needs_it(work: MakeWork, kind: cost.Kind) -> Non
 
 
 def test_a_gpu_has_low_precision_wherever_one_asks(work: MakeWork, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palenka.plan.fast_precision", lambda device: "fp32")  # a CPU without bf16
+    monkeypatch.setattr("palenka.training.plan.fast_precision", lambda device: "fp32")  # a CPU without bf16
     chosen = {p: work(f"training.precision={p}") for p in ("auto", "bf16", "fp32")}
     for kind, alike in (("cuda", "bf16"), ("cpu", "fp32")):
         assert memory(chosen["auto"], kind) == memory(chosen[alike], kind)
@@ -259,13 +269,13 @@ def test_a_cohort_keeps_the_logits_that_its_students_ask_for(work: MakeWork) -> 
 
 def test_a_cohort_fits_up_to_the_devices_memory(work: MakeWork) -> None:
     three = memory(work(), "cuda", 3).total
-    room = (three + 1) / cost.USABLE
+    room = (three + 1) / estimate.USABLE
     assert fitting_cohort(work(), "cuda", room, 25) == 3
     assert fitting_cohort(work(), "cuda", room, 2) == 2
     assert fitting_cohort(work(), "cuda", 1000.0, 25) == 0
     alone = memory(work(), "cuda").total
-    assert fitting_cohort(work(), "cuda", (alone + 1) / cost.USABLE, 25) == 1
-    assert fitting_cohort(work(), "cuda", (alone - 1) / cost.USABLE, 25) == 0
+    assert fitting_cohort(work(), "cuda", (alone + 1) / estimate.USABLE, 25) == 1
+    assert fitting_cohort(work(), "cuda", (alone - 1) / estimate.USABLE, 25) == 0
 
 
 # Time and length
@@ -286,7 +296,7 @@ def test_time_follows_the_device_and_a_measured_share(work: MakeWork) -> None:
     at_share = step_seconds(work(), slow, share=0.25)
     assert at_share.of() == pytest.approx(flops_per_token(work()).of() * tokens / (0.25 * 1e12))
     launched = step_seconds(work(), replace(fast, kind="cuda", low_rate=1e30, full_rate=1e30, bandwidth=1e30))
-    kernels = launched.times(1 / cost.LAUNCH)  # of two layers of a Llama, and of three of a GPT-2
+    kernels = launched.times(1 / estimate.LAUNCH)  # of two layers of a Llama, and of three of a GPT-2
     assert (kernels.student, kernels.teachers) == pytest.approx((2 * 100, 3 * 20), rel=0.1)  # in float32
 
 
@@ -313,7 +323,7 @@ def test_devices_are_found_by_name() -> None:
 
 
 def test_this_machine_is_measured() -> None:
-    here = cost.this_machine()
+    here = estimate.this_machine()
     assert here.name == HERE
     assert min(here.low_rate, here.full_rate, here.bandwidth) > 1e6
     assert here.memory > GIB / 4
@@ -411,7 +421,7 @@ def test_a_measurement_rules_the_estimates_of_all_devices(
     call: Call, teacher: Path, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured = Measurement(0.5, 0.4, 0.6, 256.0, tiny.MACHINE, 0.125, 3 * GIB, 8)
-    monkeypatch.setattr("palenka.report.cost.measure_apart", lambda work: measured)
+    monkeypatch.setattr("palenka.cost.dry_run.measure_apart", lambda work: measured)
     file = write_config(tiny.distill_values())
     _, output, _ = call(cli.main, ["cost", "--config", str(file), "--device", "here,A40", "--probe"])
     for expected in ("256 tokens/s (0.5 s a step, 0.4 to 0.6, on 8 sequences)", "12% of 1 TFLOP/s", "3.0 GiB"):

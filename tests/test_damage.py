@@ -12,14 +12,14 @@ import tiny
 from killing import Killed, kill_at
 from run_files import outcome, snapshot
 
-import palenka.training
-from palenka.checkpoints import find_damage, write_state
-from palenka.cohort import train, train_cohorts
-from palenka.config import UserError
-from palenka.files import read_json, write_json
-from palenka.plan import Plan, TrainConfig, make_plan
-from palenka.runs import Run
-from palenka.training import Trainer
+import palenka.training.trainer
+from palenka.runs.checkpoints import find_damage, write_state
+from palenka.runs.directory import Run
+from palenka.training.cohort import train, train_cohorts
+from palenka.training.plan import Plan, TrainConfig, make_plan
+from palenka.training.trainer import Trainer
+from palenka.util.config import UserError
+from palenka.util.files import read_json, write_json
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
@@ -50,7 +50,7 @@ def trained(prepared_once: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PALENKA_DATA", str(prepared_once.parent))
         patch.setenv("PALENKA_RUNS", str(runs))
-        patch.setattr(palenka.training, "learning_rate", spoiling)
+        patch.setattr(palenka.training.trainer, "learning_rate", spoiling)
         whole = outcome(train(plan_for("whole")))
         stop_at(5, [plan_for()])
     return runs / "run", whole
@@ -66,7 +66,7 @@ def stopped(
     trained: tuple[Path, dict[str, Any]], prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
     """A copy of the stopped run, where it can go on."""
-    monkeypatch.setattr(palenka.training, "learning_rate", spoiling)
+    monkeypatch.setattr(palenka.training.trainer, "learning_rate", spoiling)
     yield Path(shutil.copytree(trained[0], runs_folder / "run"))
     gc.collect()
 
@@ -228,14 +228,14 @@ def test_a_students_damaged_best_checkpoint_does_not_keep_others_from_their_end(
 def test_a_disk_that_does_not_keep_the_best_checkpoint_is_told_before_another_goes(
     prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = palenka.runs.write_state
+    written = palenka.runs.directory.write_state
 
     def and_damaged(folder: Path, state: dict[str, Any]) -> None:
         written(folder, state)
         if state["progress"]["step"] == 2:
             flip(folder / "optimizer.pt")
 
-    monkeypatch.setattr(palenka.runs, "write_state", and_damaged)
+    monkeypatch.setattr(palenka.runs.directory, "write_state", and_damaged)
     with pytest.raises(UserError, match=r"checkpoint-2/optimizer.pt: damaged.*a moment after it was written"):
         train(plan_for())
     assert Run("run", runs_folder).checkpoints() == [2, 1]

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from palenka.corpus import DOMAINS
-from palenka.data_card import LICENCES, NOT_KNOWN
-from palenka.prepare import prepare
+from palenka.data.card import LICENCES, NOT_KNOWN
+from palenka.data.clean import DOMAINS
+from palenka.data.prepare import prepare
 
 TEXTS = {
     "train": {

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from palenka import objectives
-from palenka.distiller import Distiller, StepSize, token_cross_entropy
-from palenka.model_folder import load_frozen
-from palenka.models import model_shape
+from palenka.models.folder import load_frozen
+from palenka.models.huggingface import model_shape
 from palenka.objectives import TeacherShape
-from palenka.teachers import Teachers
+from palenka.teachers.live import Teachers
+from palenka.training.loss_module import Distiller, StepSize, token_cross_entropy
 
 WEIGHTS = {"hard_target": 0.5, "logit": 0.25, "hidden_state": 2.0}
 PAIRS = ((1, 1), (3, 2))

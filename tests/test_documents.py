@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palenka.corpus import BOUNDARY, DOMAINS, Effects, clean_text
-from palenka.corpus.documents import ROW_END, split_documents
+from palenka.data.clean import BOUNDARY, DOMAINS, Effects, clean_text
+from palenka.data.documents import ROW_END, split_documents
 
 
 def documents(domain: str, text: str) -> list[list[str]]:

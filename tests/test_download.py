@@ -25,13 +25,13 @@ from conftest import Call
 from faulty_server import FaultyServer
 
 from palenka import cli
-from palenka.config import UserError
-from palenka.corpus import archives, ewok, places, transport
-from palenka.corpus import download as downloads
-from palenka.corpus.archives import Limits, unpack
-from palenka.corpus.sources import CATALOGUE, DOMAINS, HubFiles, OsfFile
-from palenka.corpus.transport import Patience, Remote, Unreachable, Web, digest_of
-from palenka.paths import ROOT
+from palenka.data.catalog import CATALOGUE, DOMAINS, HubFiles, OsfFile
+from palenka.data.fetch import archives, ewok, places, transport
+from palenka.data.fetch import download as downloads
+from palenka.data.fetch.archives import Limits, unpack
+from palenka.data.fetch.transport import Patience, Remote, Unreachable, Web, digest_of
+from palenka.util.config import UserError
+from palenka.util.paths import ROOT
 
 FAST = Patience(timeout=0.4, attempts=4, connections=2, pause=0.01, longest_pause=0.3)
 BODY = bytes(range(256)) * 400
@@ -830,7 +830,7 @@ def test_a_process_killed_in_mid_unpacking_is_gone_on_with(server: FaultyServer,
     program = (
         "import time\n"
         "from palenka import cli\n"
-        "from palenka.corpus import archives\n"
+        "from palenka.data.clean import archives\n"
         "write = archives._write\n"
         "archives._write = lambda *arguments: (write(*arguments), time.sleep(60))\n"
         "cli.main(['download', 'babylm-2024-10M'])\n"

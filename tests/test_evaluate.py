@@ -19,14 +19,15 @@ import yaml
 from transformers import AutoModelForCausalLM
 
 from palenka.cli import main
-from palenka.config import UserError
-from palenka.evaluation import evaluate, reading, scoring, summary
+from palenka.data.tokens import TokenSplit
+from palenka.evaluation import reading, scoring
 from palenka.evaluation.cross_entropy import cross_entropy
+from palenka.evaluation.evaluate import evaluate, summary
 from palenka.evaluation.items import Task, read_task
+from palenka.evaluation.models import Subject
 from palenka.evaluation.scoring import Scorer
-from palenka.evaluation.subjects import Subject
-from palenka.paths import ROOT
-from palenka.tokens import TokenSplit
+from palenka.util.config import UserError
+from palenka.util.paths import ROOT
 
 PAIRS = {
     "agreement": [

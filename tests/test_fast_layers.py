@@ -11,8 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
-from palenka import fast_layers
-from palenka.fast_layers import SILU, PackedLinear, is_onednn_usable, replace_layers, use_fast_layers
+from palenka.models import onednn
+from palenka.models.onednn import SILU, PackedLinear, is_onednn_usable, replace_layers, use_fast_layers
 
 GPTJ = {
     "architecture": "gptj", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "rotary_dim": 4,
@@ -157,7 +157,7 @@ def test_a_layer_of_another_class_stays_as_it_is() -> None:
 def test_without_a_working_operator_linear_layers_stay_as_they_are(
     fault: Exception | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    product = fast_layers.product
+    product = onednn.product
     called = []
 
     def broken(*arguments: Any, **options: Any) -> torch.Tensor:
@@ -166,7 +166,7 @@ def test_without_a_working_operator_linear_layers_stay_as_they_are(
             raise fault
         return product(*arguments, **options) + 0.1
 
-    monkeypatch.setattr(fast_layers, "product", broken)
-    monkeypatch.setattr(fast_layers, "is_onednn_usable", is_onednn_usable.__wrapped__)
+    monkeypatch.setattr(onednn, "product", broken)
+    monkeypatch.setattr(onednn, "is_onednn_usable", is_onednn_usable.__wrapped__)
     assert linear_layers(fast_model(tiny.model(tiny.LLAMA)))
     assert called

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from palenka.config import UserError
-from palenka.files import read_json, replace, sha256, sync_tree, write_bytes, write_json
+from palenka.util.config import UserError
+from palenka.util.files import read_json, replace, sha256, sync_tree, write_bytes, write_json
 
 
 @pytest.fixture

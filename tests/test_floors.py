@@ -12,12 +12,12 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palenka.evaluation import floors as floors_module
+from palenka.data.tokenizer import load_tokenizer
+from palenka.data.tokens import TokenSplit
+from palenka.evaluation import baselines
 from palenka.evaluation import ngram
-from palenka.evaluation.floors import count_words, floors, ngram_scores, word_scores, words
+from palenka.evaluation.baselines import count_words, floors, ngram_scores, word_scores, words
 from palenka.evaluation.items import Choice, Item, Task
-from palenka.tokenizer import load_tokenizer
-from palenka.tokens import TokenSplit
 
 Lines = list[list[int]]
 FIRST = 4
@@ -230,13 +230,13 @@ def test_floors_know_common_words_and_common_stretches(data: Path) -> None:
 
 def test_floors_are_measured_once_for_the_same_items_and_data(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[list[str]] = []
-    measure = floors_module._measure
+    measure = baselines._measure
 
     def counted(prepared: Path, tasks: list[Task]) -> list[dict[str, Any]]:
         measured.append([task.name for task in tasks])
         return measure(prepared, tasks)
 
-    monkeypatch.setattr(floors_module, "_measure", counted)
+    monkeypatch.setattr(baselines, "_measure", counted)
     one, two = task("one", ("The cat.", "Cat the.")), task("two", ("A dog.", "Dog a."))
     first = floors(data, [one])
     assert floors(data, [one, two])["one"] == first["one"]

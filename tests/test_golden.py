@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from golden_runs import RECORDS, differing_runs, record_path
 
-from palenka.paths import ROOT
+from palenka.util.paths import ROOT
 
 
 @pytest.fixture(scope="module")

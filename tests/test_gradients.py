@@ -21,16 +21,16 @@ from test_processes import TORCHRUN, finish, start
 from torch import Tensor, nn
 
 import distill
-import palenka.recording
-from palenka.cohort import Cohort, train, train_cohorts
-from palenka.config import UserError
-from palenka.files import read_json
-from palenka.gradients import StepGuard
-from palenka.plan import DistillConfig, Plan, make_plan
-from palenka.recording import record
-from palenka.runs import Run
-from palenka.teachers import Teachers
-from palenka.training import Diverged, Trainer
+import palenka.training.recording
+from palenka.runs.directory import Run
+from palenka.teachers.live import Teachers
+from palenka.training.cohort import Cohort, train, train_cohorts
+from palenka.training.gradients import StepGuard
+from palenka.training.plan import DistillConfig, Plan, make_plan
+from palenka.training.recording import record
+from palenka.training.trainer import Diverged, Trainer
+from palenka.util.config import UserError
+from palenka.util.files import read_json
 
 HERE = Path(__file__).parent
 TERMS = ("hard_target", "logit", "hidden_state")
@@ -287,14 +287,14 @@ def test_a_prediction_that_is_no_number_is_not_recorded(
     teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = signal_plan(tmp_path)
-    load = palenka.recording.load_teachers
+    load = palenka.training.recording.load_teachers
 
     def spoilt(*arguments: Any) -> Teachers:
         teachers = load(*arguments)
         teachers.models[0].base_model.ln_f.weight[0] = math.nan
         return teachers
 
-    monkeypatch.setattr("palenka.recording.load_teachers", spoilt)
+    monkeypatch.setattr("palenka.training.recording.load_teachers", spoilt)
     with pytest.raises(UserError, match="teacher.*not finite"):
         record(plan)
     assert plan.signal is not None and not list(plan.signal.folder.glob("*.bin"))

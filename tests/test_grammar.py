@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palenka.corpus import lexicon as lex
-from palenka.corpus.grammar import write_demo
-from palenka.corpus.phenomena import PHENOMENA, Phenomenon, determiner_noun_agreement
-from palenka.corpus.scene import Scene
+from palenka.data.demo import lexicon as lex
+from palenka.data.demo.grammar import write_demo
+from palenka.data.demo.phenomena import PHENOMENA, Phenomenon, determiner_noun_agreement
+from palenka.data.demo.scene import Scene
 
 Pairs = dict[str, list[dict]]
 SPLITS = ("train", "dev", "test")
@@ -63,7 +63,7 @@ def tokens(sentence: str) -> list[str]:
 
 
 def test_only_the_seed_decides_the_bytes(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from palenka.corpus.grammar import write_demo as w; "
+    code = "import sys; from pathlib import Path; from palenka.data.demo.grammar import write_demo as w; "
     code += "folder = Path(sys.argv[1]); w(folder / 'text', folder / 'pairs', words=5000, seed=int(sys.argv[2]))"
     for name, seed, hashing in (("one", "3", "1"), ("two", "3", "2"), ("other", "4", "1")):
         environment = {**os.environ, "PYTHONHASHSEED": hashing}

@@ -14,27 +14,20 @@ from conftest import Call, WriteConfig
 from made_runs import write_run
 from run_files import outcome, snapshot
 
-import palenka.grid
-import palenka.hardware
-from palenka import cli, cost
-from palenka.cohort import Cohort
-from palenka.config import UserError, read_yaml
-from palenka.files import read_json, write_json
-from palenka.grid import (
-    Grid,
-    GridConfig,
-    Part,
-    cohort_flops,
-    fitting_cohort,
-    load_grid,
-    selection_table,
-)
-from palenka.hardware import available_memory
-from palenka.paths import ROOT
-from palenka.plan import DistillConfig, load_plan
+import palenka.search.grid
+import palenka.util.hardware
+from palenka import cli
+from palenka.cost import estimate
 from palenka.report.page import render
 from palenka.report.results import read_runs
-from palenka.training import Diverged
+from palenka.search.grid import Grid, GridConfig, Part, cohort_flops, fitting_cohort, load_grid, selection_table
+from palenka.training.cohort import Cohort
+from palenka.training.plan import DistillConfig, load_plan
+from palenka.training.trainer import Diverged
+from palenka.util.config import UserError, read_yaml
+from palenka.util.files import read_json, write_json
+from palenka.util.hardware import available_memory
+from palenka.util.paths import ROOT
 
 Run = Callable[..., tuple[int, str, str]]
 AXES: dict[str, list[Any]] = {"objective.logit.weight": [0.0, 0.5], "objective.hidden_state.weight": [0.1, 1.0]}
@@ -176,11 +169,11 @@ def test_by_default_as_many_as_the_free_memory_holds(monkeypatch: pytest.MonkeyP
     grid = make_grid()
     plan = grid.plans["L0.5-H1"]
     for students, expected in ((1, [1, 1, 1, 1]), (3, [2, 2]), (100, [4])):
-        free = cost.memory(plan, "cpu", students).total / cost.USABLE
-        monkeypatch.setattr(palenka.grid, "available_memory", lambda device, free=free: free + 100)
+        free = estimate.memory(plan, "cpu", students).total / estimate.USABLE
+        monkeypatch.setattr(palenka.search.grid, "available_memory", lambda device, free=free: free + 100)
         assert fitting_cohort(plan, 200) == students
         assert [len(cohort) for cohort in grid.cohorts() if cohort] == expected
-    monkeypatch.setattr(palenka.grid, "available_memory", lambda device: 0)
+    monkeypatch.setattr(palenka.search.grid, "available_memory", lambda device: 0)
     assert fitting_cohort(plan, 200) == 1
 
 
@@ -188,9 +181,9 @@ def test_by_default_as_many_as_the_free_memory_holds(monkeypatch: pytest.MonkeyP
 def test_flops_of_a_cohort_by_hand() -> None:
     plan = make_grid().plans["L0.5-H1"]
     alone = cohort_flops([plan])
-    assert alone == 2 * 8 * 16 * cost.flops_per_token(plan).of()
+    assert alone == 2 * 8 * 16 * estimate.flops_per_token(plan).of()
     # A further student costs itself and two projections of 16 × 24.
-    further = 3 * cost.forward_flops(plan.model, 16) + 6 * 768
+    further = 3 * estimate.forward_flops(plan.model, 16) + 6 * 768
     assert cohort_flops([plan] * 3) - alone == pytest.approx(2 * further * 2 * 8 * 16)
 
 
@@ -326,7 +319,7 @@ def test_the_dry_run_reckons_with_the_terms_of_each_cell_and_leaves_out_what_is_
     grid = make_grid(axes)
     control, cell = (grid.plans[label] for label in ("L0-H0", "L0.5-H0"))
     both = cohort_flops([control, cell, cell])
-    of_control, of_cell = (cost.flops_per_token(plan) for plan in (control, cell))
+    of_control, of_cell = (estimate.flops_per_token(plan) for plan in (control, cell))
     assert of_control.teachers == 0 < of_cell.teachers
     expected = of_control.student + 2 * of_cell.student + of_cell.teachers
     assert both == 2 * 8 * 16 * expected
@@ -360,8 +353,8 @@ def test_all_processes_train_the_first_ones_cohorts(run: Run, monkeypatch: pytes
     def trained(cohorts: Any, from_last_good: bool) -> None:
         chosen.extend([plan.config.name for plan in cohort] for cohort in cohorts)
 
-    monkeypatch.setattr(palenka.grid, "broadcast_object_list", of_the_first)
-    monkeypatch.setattr(palenka.grid, "train_cohorts", trained)
+    monkeypatch.setattr(palenka.search.grid, "broadcast_object_list", of_the_first)
+    monkeypatch.setattr(palenka.search.grid, "train_cohorts", trained)
     make_grid(cohort_size=4).train(Part(0, 1))
     assert [len(cohort) for cohort in chosen] == [0, 1, 1, 1, 1]
 
@@ -382,7 +375,7 @@ def test_cells_are_evaluated_where_items_are(
     assert (folder / "L0.1" / "evaluation" / "blimp_filtered.json").exists()
     assert set(read_json(folder / "grid.json")["cells"][0]["tasks"]) == {"blimp_filtered"}
     assert "blimp_filtered" in (folder / "L0.1" / "README.md").read_text(encoding="utf-8")
-    monkeypatch.setattr(palenka.grid, "evaluate", lambda *rest: pytest.fail("evaluated again"))
+    monkeypatch.setattr(palenka.search.grid, "evaluate", lambda *rest: pytest.fail("evaluated again"))
     assert run(values)[0] == 0
 
     broken = folder / "L0.1" / "evaluation" / "blimp_filtered.json"
@@ -416,7 +409,8 @@ def test_the_table_is_ranked_by_cross_entropy_whatever_the_accuracies() -> None:
 def test_the_free_memory_is_no_more_than_the_jobs_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     here = available_memory(tiny.CPU)
     assert 0 < here < 2**50
-    monkeypatch.setattr(palenka.hardware, "CGROUP_FILES", dict.fromkeys(("", "memory"), (tmp_path, "limit", "anon")))
+    files = dict.fromkeys(("", "memory"), (tmp_path, "limit", "anon"))
+    monkeypatch.setattr(palenka.util.hardware, "CGROUP_FILES", files)
     (tmp_path / "memory.stat").write_text("file 900000\nanon 400000\ninactive_anon 300000\n")
     (tmp_path / "limit").write_text("1000000\n")
     assert available_memory(tiny.CPU) == 600_000, "what is in the file cache can be dropped"

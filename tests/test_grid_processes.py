@@ -10,10 +10,10 @@ from conftest import WriteConfig
 from run_files import outcome, records
 from test_processes import TORCHRUN, finish, latest_step, start, stop_while_writing, wait_until
 
-from palenka.cohort import train
-from palenka.files import read_json
-from palenka.paths import ROOT
-from palenka.plan import DistillConfig, load_plan
+from palenka.training.cohort import train
+from palenka.training.plan import DistillConfig, load_plan
+from palenka.util.files import read_json
+from palenka.util.paths import ROOT
 
 CELLS = ["L0-H0.5", "L0.1-H0.5", "L1-H0.5"]
 AXES = {"objective.logit.weight": [0.0, 0.1, 1.0], "objective.hidden_state.weight": [0.5]}

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from palenka.distiller import Distiller, StepSize
-from palenka.heads import HeadInput, WeightedTerm, chunked_loss, of_one_head, token_losses
+from palenka.models.chunked_loss import HeadInput, WeightedTerm, chunked_loss, of_one_head, token_losses
 from palenka.objectives import ModelShape, TeacherShape
 from palenka.objectives.hard_target import HardTarget
 from palenka.objectives.logit import Logit
-from palenka.teachers import Teachers
+from palenka.teachers.live import Teachers
+from palenka.training.loss_module import Distiller, StepSize
 
 VOCABULARY = 50
 WIDTH = 6

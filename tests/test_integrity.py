@@ -15,16 +15,16 @@ import tiny
 from conftest import Call, WriteConfig
 from killing import Killed, kill_at
 
-from palenka import cohort
 from palenka.cli import main
-from palenka.cohort import Cohort
-from palenka.config import UserError
-from palenka.integrity import read_prepared, verify
-from palenka.paths import ROOT
-from palenka.plan import TrainConfig, make_plan
-from palenka.prepare import prepare
-from palenka.tokenizer import tokenizer_sha256
-from palenka.tokens import TokenSplit
+from palenka.data.integrity import read_prepared, verify
+from palenka.data.prepare import prepare
+from palenka.data.tokenizer import tokenizer_sha256
+from palenka.data.tokens import TokenSplit
+from palenka.training import cohort
+from palenka.training.cohort import Cohort
+from palenka.training.plan import TrainConfig, make_plan
+from palenka.util.config import UserError
+from palenka.util.paths import ROOT
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 

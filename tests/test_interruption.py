@@ -15,11 +15,11 @@ from accelerate.state import AcceleratorState
 from conftest import WriteConfig
 from run_files import outcome
 
-from palenka.cohort import Cohort, train
-from palenka.interruption import EXIT_INTERRUPTED, Interrupted, Interruption
-from palenka.paths import ROOT
-from palenka.plan import Plan, TrainConfig, make_plan
-from palenka.runs import Run
+from palenka.runs.directory import Run
+from palenka.training.cohort import Cohort, train
+from palenka.training.plan import Plan, TrainConfig, make_plan
+from palenka.training.preemption import EXIT_INTERRUPTED, Interrupted, Interruption
+from palenka.util.paths import ROOT
 
 
 def plan_for(name: str, **training: Any) -> Plan:

@@ -18,7 +18,7 @@ import tiny
 from palenka.evaluation.items import Task, read_task
 from palenka.evaluation.scoring import Scorer, encode
 from palenka.evaluation.statistics import group_accuracy, outcomes, subtask_accuracy
-from palenka.paths import ROOT
+from palenka.util.paths import ROOT
 
 SECONDS = 300
 OF_EACH_FILE = 2

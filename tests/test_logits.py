@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from palenka import cohort
-from palenka.config import UserError
 from palenka.evaluation.scoring import Scorer, Text
-from palenka.fast_layers import use_fast_layers
-from palenka.logits import OwnHead, check_student, vocabulary_head
-from palenka.model_folder import load_frozen
-from palenka.models import build_model, longest_input, model_shape
-from palenka.plan import DistillConfig, load_plan
-from palenka.teachers import Teachers
+from palenka.models.folder import load_frozen
+from palenka.models.huggingface import build_model, longest_input, model_shape
+from palenka.models.logits import OwnHead, check_student, vocabulary_head
+from palenka.models.onednn import use_fast_layers
+from palenka.teachers.live import Teachers
+from palenka.training import cohort
+from palenka.training.plan import DistillConfig, load_plan
+from palenka.util.config import UserError
 
 SIZES = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from palenka import cli
-from palenka.config import UserError
-from palenka.corpus import BOUNDARY, DOMAINS, Effects, clean_text
-from palenka.corpus.documents import ROW_END
-from palenka.corpus.effects import Mark
-from palenka.prepare import prepare
+from palenka.data.clean import BOUNDARY, DOMAINS, Effects, clean_text
+from palenka.data.documents import ROW_END
+from palenka.data.effects import Mark
+from palenka.data.prepare import prepare
+from palenka.util.config import UserError
 
 
 def documents(domain: str, text: str, *boundaries: str) -> list[list[str]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from palenka import objectives
-from palenka.paths import ROOT
+from palenka.util.paths import ROOT
 
 PAGES = {path.stem: path for path in (ROOT / "docs" / "methods").glob("*.md") if path.stem != "README"}
 HEADINGS = [

@@ -10,13 +10,13 @@ import pytest
 import tiny
 from tokenizers.processors import TemplateProcessing
 
-from palenka.config import UserError
-from palenka.evaluation import evaluate
+from palenka.data.tokenizer import load_tokenizer
+from palenka.evaluation.evaluate import evaluate
 from palenka.evaluation.items import Choice, Item, read_task
-from palenka.evaluation.minicons_scorer import MiniconsScorer
+from palenka.evaluation.official.minicons_scorer import MiniconsScorer
 from palenka.evaluation.results import derive
 from palenka.evaluation.scoring import Scorer, encode
-from palenka.tokenizer import load_tokenizer
+from palenka.util.config import UserError
 
 PLACE = "The cat sees a dog. The child is in the garden."
 ITEMS = [

@@ -9,8 +9,8 @@ import yaml
 from huggingface_hub import ModelCard
 from made_runs import write_evaluation, write_run
 
-from palenka.config import UserError
 from palenka.report.model_card import write_model_card
+from palenka.util.config import UserError
 
 OBJECTIVE = {"hard_target": {"weight": 1.0}, "logit": {"weight": 0.5}}
 

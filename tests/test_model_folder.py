@@ -16,16 +16,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, BertForMaskedLM
 
-from palenka import cohort
 from palenka.cli import main
-from palenka.config import UserError
-from palenka.evaluation.minicons_scorer import MiniconsScorer
+from palenka.data.tokenizer import load_tokenizer
+from palenka.evaluation.official.minicons_scorer import MiniconsScorer
 from palenka.evaluation.scoring import Scorer
-from palenka.files import read_json, write_json
-from palenka.model_folder import check_model_folder, load_frozen, weights_sha256
-from palenka.models import quiet_transformers
-from palenka.plan import DistillConfig, load_plan
-from palenka.tokenizer import load_tokenizer
+from palenka.models.folder import check_model_folder, load_frozen, weights_sha256
+from palenka.models.huggingface import quiet_transformers
+from palenka.training import cohort
+from palenka.training.plan import DistillConfig, load_plan
+from palenka.util.config import UserError
+from palenka.util.files import read_json, write_json
 
 Weights = dict[str, Tensor]
 Damage = Callable[[Path], object]

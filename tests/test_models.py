@@ -11,18 +11,18 @@ from conftest import WriteConfig
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM
 
-from palenka.config import UserError
-from palenka.model_folder import check_model_folder, load_frozen, weights_sha256
-from palenka.models import (
+from palenka.models.folder import check_model_folder, load_frozen, weights_sha256
+from palenka.models.huggingface import (
     ModelConfig,
     attention_implementation,
     build_model,
     count_parameters,
     count_parameters_of,
 )
-from palenka.plan import DistillConfig, TrainConfig, load_plan
-from palenka.runs import Run
-from palenka.seeds import named_seed, seeded
+from palenka.runs.directory import Run
+from palenka.training.plan import DistillConfig, TrainConfig, load_plan
+from palenka.util.config import UserError
+from palenka.util.seeds import named_seed, seeded
 
 
 def shape(architecture: str, width: int, layers: int, heads: int, **others: Any) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def test_streams_depend_on_seed_and_on_every_name() -> None:
 
 def start(path: Path, schema: Any) -> dict[str, torch.Tensor]:
     """The initial state of all that a run trains."""
-    from palenka.training import Trainer
+    from palenka.training.trainer import Trainer
 
     plan = load_plan(path, [], schema)
     run = Run(plan.config.name, plan.runs)

@@ -15,7 +15,7 @@ import yaml
 from run_files import records
 
 from palenka.objectives import ModelShape, ObjectiveConfig, TeacherShape
-from palenka.paths import ROOT
+from palenka.util.paths import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 METHOD = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]

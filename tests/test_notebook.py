@@ -17,10 +17,10 @@ import pytest
 from matplotlib.image import imread
 from nbclient import NotebookClient
 
-from palenka.paths import ROOT
+from palenka.data.tokens import SplitWriter, TokenSplit, TrainWindows, WindowConfig
 from palenka.report import corpus_excerpts, corpus_tables
 from palenka.report.corpus_figures import KINDS
-from palenka.tokens import SplitWriter, TokenSplit, TrainWindows, WindowConfig
+from palenka.util.paths import ROOT
 
 NOTEBOOK = ROOT / "cleaning_and_tokenization.ipynb"
 FIGURES = {"effects", "lengths", "tokens-per-word", "token-lengths", "zipf", "rare", "windows"}

@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from terms import SHARES, teacher_shape
 from torch import Tensor, nn
 
-from palenka.config import UserError
 from palenka.objectives import States
 from palenka.objectives.auxiliary import adaptive_weights
+from palenka.util.config import UserError
 
 MASK = torch.tensor([[True, True, False, True], [True, False, False, True]])
 KNOBS: list[dict[str, Any]] = [

@@ -12,11 +12,11 @@ import torch
 from terms import SHARES, student_shape, teacher_shape
 from torch import Tensor, nn
 
-from palenka.config import UserError
-from palenka.distiller import Distiller
-from palenka.models import model_shape
+from palenka.models.huggingface import model_shape
 from palenka.objectives import Attention, States
-from palenka.teachers import Teachers
+from palenka.teachers.live import Teachers
+from palenka.training.loss_module import Distiller
+from palenka.util.config import UserError
 
 BOTH = ["attention", "value_relation"]
 MASK = torch.tensor([[True, True, True, False, True], [False, True, False, True, True]])

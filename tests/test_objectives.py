@@ -20,13 +20,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from palenka import objectives
-from palenka.config import UserError
-from palenka.distiller import Distiller
-from palenka.models import quiet_transformers
+from palenka.models.huggingface import quiet_transformers
 from palenka.objectives import Attention, StateObjective, States, TokenObjective
 from palenka.objectives.hidden_state import HiddenState
-from palenka.paths import ROOT
-from palenka.training import parameter_groups
+from palenka.training.loss_module import Distiller
+from palenka.training.trainer import parameter_groups
+from palenka.util.config import UserError
+from palenka.util.paths import ROOT
 
 HERE = Path(__file__).parent
 ALL = objectives.available()

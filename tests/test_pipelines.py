@@ -16,9 +16,9 @@ import tiny
 from conftest import Call
 
 from palenka.cli import main
-from palenka.config import UserError
-from palenka.evaluation import checkout as checkouts
-from palenka.evaluation.pipelines import PIPELINES, evaluate_officially
+from palenka.evaluation.official import checkout as checkouts
+from palenka.evaluation.official.pipelines import PIPELINES, evaluate_officially
+from palenka.util.config import UserError
 
 PAIRS = {
     "agreement": [("The cat sees a dog.", "The cat see a dog."), ("A boat.", "A boat.")],
@@ -266,7 +266,7 @@ def test_the_real_pipeline_scores_as_we_do(year: str, prepared: Path, runs_folde
     """With PALENKA_PIPELINE_<year> set (and _PYTHON, where our interpreter lacks its packages)."""
     if f"PALENKA_PIPELINE_{year}" not in os.environ:
         pytest.skip(f"PALENKA_PIPELINE_{year} names no checkout")
-    from palenka.evaluation import evaluate
+    from palenka.evaluation.evaluate import evaluate
 
     model = tiny.write_finished_run(runs_folder / "teacher", tiny.LLAMA, prepared / "tokenizer")
     for name, known in (("agreement", "transitive"), ("order", "adjunct_island")):

@@ -11,18 +11,14 @@ import tiny
 import torch
 from conftest import WriteConfig
 
-from palenka import assembly, cohort, models
-from palenka import plan as plan_module
-from palenka.config import UserError
+from palenka.data.tokenizer import save_tokenizer, train_tokenizer
+from palenka.models import huggingface
 from palenka.objectives import ModelShape
-from palenka.plan import (
-    DistillConfig,
-    Plan,
-    TrainConfig,
-    layer_pairs,
-    load_plan,
-)
-from palenka.tokenizer import save_tokenizer, train_tokenizer
+from palenka.training import build
+from palenka.training import cohort
+from palenka.training import plan as plan_module
+from palenka.training.plan import DistillConfig, Plan, TrainConfig, layer_pairs, load_plan
+from palenka.util.config import UserError
 
 MakePlan = Callable[..., Plan]
 
@@ -40,9 +36,9 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Any, **options: Any) -> None:
         raise AssertionError("a model was built")
 
-    monkeypatch.setattr(assembly, "build_model", refuse)
-    monkeypatch.setattr(assembly, "load_frozen", refuse)
-    monkeypatch.setattr(models.AutoModelForCausalLM, "from_pretrained", refuse)
+    monkeypatch.setattr(build, "build_model", refuse)
+    monkeypatch.setattr(build, "load_frozen", refuse)
+    monkeypatch.setattr(huggingface.AutoModelForCausalLM, "from_pretrained", refuse)
 
 
 def distil(path: Path, *overrides: str) -> None:
@@ -284,7 +280,7 @@ def test_the_models_sizes_come_from_config_and_tokenizer(make_plan: MakePlan) ->
     plan = make_plan()
     assert plan.model.vocab_size == tiny.VOCABULARY
     assert (plan.model.pad_token_id, plan.model.bos_token_id, plan.model.eos_token_id) == (0, 1, 2)
-    assert plan.parameters == models.count_parameters(tiny.model(tiny.LLAMA))
+    assert plan.parameters == huggingface.count_parameters(tiny.model(tiny.LLAMA))
 
 
 def test_planning_writes_nothing(make_plan: MakePlan, runs_folder: Path, prepared: Path) -> None:

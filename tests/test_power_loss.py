@@ -15,11 +15,11 @@ import tiny
 from power_loss import Disk, Loss, is_possible, mounted
 from run_files import outcome
 
-from palenka.cohort import train
-from palenka.plan import Plan, TrainConfig, make_plan
-from palenka.prepare import prepare
-from palenka.runs import Run
-from palenka.teacher_signal import TeacherSignal
+from palenka.data.prepare import prepare
+from palenka.runs.directory import Run
+from palenka.teachers.cached import TeacherSignal
+from palenka.training.cohort import train
+from palenka.training.plan import Plan, TrainConfig, make_plan
 
 LOSSES = int(os.environ.get("PALENKA_LOSSES", "12"))
 

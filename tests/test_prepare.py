@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from palenka import prepare as preparation
-from palenka.config import UserError
-from palenka.corpus import readers
-from palenka.corpus.holdout import PIECE_LINES
-from palenka.corpus.rows import TEXT_COLUMN
-from palenka.prepare import prepare
-from palenka.tokenizer import load_tokenizer, tokenizer_sha256
-from palenka.tokens import TokenSplit
+from palenka.data import prepare as preparation
+from palenka.data import readers
+from palenka.data.holdout import PIECE_LINES
+from palenka.data.prepare import prepare
+from palenka.data.rows import TEXT_COLUMN
+from palenka.data.tokenizer import load_tokenizer, tokenizer_sha256
+from palenka.data.tokens import TokenSplit
+from palenka.util.config import UserError
 
 VOCABULARY = 300
 RAW = {

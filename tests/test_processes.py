@@ -25,13 +25,13 @@ from rounding import assert_alike
 from run_files import outcome, records, snapshot
 from safetensors.torch import load_file
 
-from palenka.cohort import train
-from palenka.models import build_model
-from palenka.paths import ROOT
-from palenka.plan import DistillConfig, TrainConfig, make_plan
-from palenka.runs import Run
-from palenka.tokenizer import PROBES
-from palenka.training import Trainer
+from palenka.data.tokenizer import PROBES
+from palenka.models.huggingface import build_model
+from palenka.runs.directory import Run
+from palenka.training.cohort import train
+from palenka.training.plan import DistillConfig, TrainConfig, make_plan
+from palenka.training.trainer import Trainer
+from palenka.util.paths import ROOT
 
 KILLS = int(os.environ.get("PALENKA_KILLS", "4"))
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")

@@ -20,8 +20,8 @@ from pydantic import ValidationError
 from transformers import AutoConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from palenka import rope
-from palenka.models import ModelConfig, export_model
+from palenka.models import rope
+from palenka.models.huggingface import ModelConfig, export_model
 
 HERE = Path(__file__).parent
 LLAMA = dict(tiny.LLAMA) | {"max_position_embeddings": 32, "initializer_range": 0.5}

@@ -14,13 +14,13 @@ import pytest
 from pyarrow import parquet
 
 from palenka import cli
-from palenka.config import UserError
-from palenka.corpus import Effects, clean_text
-from palenka.corpus import rows as rows_module
-from palenka.corpus.documents import ROW_END
-from palenka.corpus.readers import RawText, domain_of, find_texts
-from palenka.corpus.rows import TEXT_COLUMN, Columns
-from palenka.prepare import prepare
+from palenka.data import rows as rows_module
+from palenka.data.clean import Effects, clean_text
+from palenka.data.documents import ROW_END
+from palenka.data.prepare import prepare
+from palenka.data.readers import RawText, domain_of, find_texts
+from palenka.data.rows import TEXT_COLUMN, Columns
+from palenka.util.config import UserError
 
 ROWS = [
     {"text": "Cats sit.\n\nThey sleep.", "source": "news", "id": 1},

@@ -14,10 +14,10 @@ import torch
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from palenka.config import UserError
+from palenka.data.tokenizer import load_tokenizer
 from palenka.evaluation.reading import NUMBERS, ReadingTask, Word, encode_words, read_reading, score, summary
 from palenka.evaluation.scoring import Scorer
-from palenka.tokenizer import load_tokenizer
+from palenka.util.config import UserError
 
 Row = dict[str, Any]
 Write = Callable[..., ReadingTask]

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from made_runs import BLIMP, made_losses, write_evaluation, write_json, write_run, write_study
 
-from palenka.config import UserError
-from palenka.report import comparison, report, tables
+from palenka.report import comparison, tables
 from palenka.report.figures import revision_figure, revision_tasks, term_panels
 from palenka.report.page import render
 from palenka.report.results import Run, read_run, read_runs
+from palenka.report.write import report
+from palenka.util.config import UserError
 
 TASKS = ("supplement_filtered", "blimp_filtered", "ewok_filtered")
 
@@ -178,7 +179,7 @@ def test_all_colours_come_from_the_page(html: str) -> None:
 
 def test_the_same_files_give_the_same_bytes_and_no_torch_is_loaded(study: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from palenka.report import report; "
+        "import sys; from pathlib import Path; from palenka.report.write import report; "
         "report(['demo'], Path(sys.argv[1])); assert 'torch' not in sys.modules"
     )
     for seed in ("1", "2"):

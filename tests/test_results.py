@@ -15,11 +15,11 @@ from test_evaluate import EWOK, EWOK_KEYS, PAIRS, write
 from test_integrity import edited, emptied, flipped, other_vocabulary, removed, zeroed
 
 from palenka.cli import main
-from palenka.config import UserError
-from palenka.evaluation import evaluate
+from palenka.evaluation.evaluate import evaluate
+from palenka.evaluation.models import Subject
 from palenka.evaluation.scoring import Scorer
-from palenka.evaluation.subjects import Subject
-from palenka.files import read_json, write_json
+from palenka.util.config import UserError
+from palenka.util.files import read_json, write_json
 
 Damage = Callable[[Path], Any]
 

@@ -14,9 +14,9 @@ from conftest import Call
 from run_files import snapshot
 
 from palenka.cli import main
-from palenka.evaluation import Evaluator
+from palenka.evaluation.evaluate import Evaluator
 from palenka.evaluation.scoring import Scorer
-from palenka.files import read_json, require_writable
+from palenka.util.files import read_json, require_writable
 
 
 @pytest.fixture

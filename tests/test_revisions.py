@@ -20,21 +20,21 @@ from test_processes import TORCHRUN, finish, start, wait_until
 from test_training import Killed, half_a_line, kill_at
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import palenka.runs
-import palenka.training
-from palenka.cohort import train
-from palenka.config import UserError
+import palenka.runs.directory
+import palenka.training.trainer
+from palenka.cost.dry_run import describe
 from palenka.evaluation.items import Choice, Item, read_task
 from palenka.evaluation.scoring import Scorer, encode
 from palenka.evaluation.statistics import task_accuracy
-from palenka.paths import ROOT
-from palenka.plan import DistillConfig, Plan, load_plan, make_plan
-from palenka.report.cost import describe
 from palenka.report.model_card import write_model_card
-from palenka.revisions import POINTS, EvaluationConfig, RevisionPlan, Subset, evenly_spread, revision_name
-from palenka.runs import Run
-from palenka.tracking import scalars
-from palenka.training import Trainer
+from palenka.runs.directory import Run
+from palenka.training.cohort import train
+from palenka.training.milestones import POINTS, EvaluationConfig, RevisionPlan, Subset, evenly_spread, revision_name
+from palenka.training.plan import DistillConfig, Plan, load_plan, make_plan
+from palenka.training.trackers import scalars
+from palenka.training.trainer import Trainer
+from palenka.util.config import UserError
+from palenka.util.paths import ROOT
 
 WORDS = [100, 200, 300, 5_000_000]
 SMALL: dict[str, Any] = {"tasks": ["pairs", "contexts"], "items": 4, "words": WORDS}
@@ -297,7 +297,7 @@ def test_evaluation_may_begin_in_the_middle_of_a_run(teacher: Path, runs_folder:
 POINTS_OF_DEATH: dict[str, tuple[Any, ...]] = {
     "before the export": (Run, "save_revision", 2),
     "while the export is written": (shutil, "copy", 2, lambda source, folder: (folder / "config.json").unlink()),
-    "before it gets its name": (palenka.runs, "sync_tree", 3),
+    "before it gets its name": (palenka.runs.directory, "sync_tree", 3),
     "while it is scored": (Scorer, "score", 3),
     "while the record is written": (Run, "log", 4, half_a_line),
     "before the checkpoint behind it": (Trainer, "_checkpoint", 3),

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from run_files import NO_PROCESS
 
-from palenka.config import UserError
-from palenka.files import read_json, write_json, write_text
-from palenka.locks import held
-from palenka.paths import ROOT
-from palenka.runs import Run, find_run
+from palenka.runs.directory import Run, find_run
+from palenka.util.config import UserError
+from palenka.util.files import read_json, write_json, write_text
+from palenka.util.locks import held
+from palenka.util.paths import ROOT
 
 IDENTITY: dict[str, Any] = {
     "config": {"training": {"lr": 1e-3, "batch_size": 8}, "teachers": [{"run": "t", "weight": 1.0}], "seed": 42},
@@ -247,7 +247,7 @@ def test_half_removed_checkpoints_do_not_count(run: Run, monkeypatch: pytest.Mon
         if path.exists():
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("palenka.runs.shutil.rmtree", killed)
+    monkeypatch.setattr("palenka.runs.directory.shutil.rmtree", killed)
     for step in (2, 2):  # to make room for another, and for another of the same step
         with pytest.raises(KeyboardInterrupt):
             save(run, step, content("two"), keep=set())

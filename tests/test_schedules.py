@@ -11,12 +11,12 @@ import tiny
 import torch
 from pydantic import ValidationError
 
-from palenka.config import UserError, load
-from palenka.distiller import StepSize
 from palenka.objectives import ObjectiveConfig
 from palenka.objectives.logit import Logit
-from palenka.plan import DistillConfig
-from palenka.schedules import Weight
+from palenka.training.loss_module import StepSize
+from palenka.training.plan import DistillConfig
+from palenka.util.config import UserError, load
+from palenka.util.schedules import Weight
 
 WriteConfig = Callable[..., Path]
 FALLING = {"start": 1.0, "end": 0.0, "begin": 0.2, "finish": 0.8}

@@ -22,12 +22,12 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from palenka.config import UserError
+from palenka.data.tokenizer import load_tokenizer
 from palenka.evaluation import scoring
 from palenka.evaluation.items import Choice, Item
 from palenka.evaluation.scoring import Scorer, Text, encode
-from palenka.fast_layers import PackedLinear, is_onednn_usable
-from palenka.tokenizer import load_tokenizer
+from palenka.models.onednn import PackedLinear, is_onednn_usable
+from palenka.util.config import UserError
 
 SENTENCES = [
     "The cat sees a dog.",

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from palenka.cli import main
-from palenka.config import compose
-from palenka.paths import ROOT
+from palenka.util.config import compose
+from palenka.util.paths import ROOT
 
 SHELL = [*sorted(path for path in (ROOT / "scripts").iterdir() if path.name != "cluster.env"), ROOT / ".ci" / "run"]
 JOBS = [path for path in SHELL if path.suffix == ".slurm"]

@@ -23,8 +23,8 @@ from run_files import outcome
 from slurm_cluster import Cluster, until
 from study_table import rows, submitted
 
-from palenka.files import read_json
-from palenka.paths import ROOT
+from palenka.util.files import read_json
+from palenka.util.paths import ROOT
 
 SECONDS = 300  # of patience with a busy machine
 STEPS = 600

@@ -17,14 +17,14 @@ from run_files import outcome
 from study_table import rows
 
 from palenka import cli
-from palenka.cohort import train
-from palenka.evaluation.subjects import Subject
-from palenka.files import read_json, write_json
-from palenka.grid import load_grid
-from palenka.paths import ROOT
-from palenka.plan import TrainConfig, make_plan
-from palenka.runs import Run
-from palenka.study import Study
+from palenka.cluster.study import Study
+from palenka.evaluation.models import Subject
+from palenka.runs.directory import Run
+from palenka.search.grid import load_grid
+from palenka.training.cohort import train
+from palenka.training.plan import TrainConfig, make_plan
+from palenka.util.files import read_json, write_json
+from palenka.util.paths import ROOT
 
 Submit = Callable[..., tuple[int, str, str]]
 
@@ -340,8 +340,8 @@ def test_the_data_step_prepares_the_demos_text(monkeypatch: pytest.MonkeyPatch, 
     made = []
     monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("PALENKA_EVAL", str(tmp_path / "items"))
-    monkeypatch.setattr("palenka.corpus.grammar.write_demo", lambda *folders: made.append(folders))
-    monkeypatch.setattr("palenka.prepare.prepare", lambda *arguments: made.append(arguments))
+    monkeypatch.setattr("palenka.data.demo.grammar.write_demo", lambda *folders: made.append(folders))
+    monkeypatch.setattr("palenka.data.prepare.prepare", lambda *arguments: made.append(arguments))
     assert call(cli.main, ["study", "demo", "--step", "data"])[0] == 0
     text = tmp_path / "data" / "demo-text"
     assert made == [

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import tiny
 
-from palenka.config import UserError, compose, read_yaml
-from palenka.models import ModelConfig, count_parameters_of
-from palenka.paths import ROOT
-from palenka.plan import DistillConfig, TrainConfig, load_plan
-from palenka.prepare import prepare
-from palenka.report.cost import describe, read_estimate
+from palenka.cost.dry_run import describe, read_estimate
+from palenka.data.prepare import prepare
+from palenka.models.huggingface import ModelConfig, count_parameters_of
+from palenka.training.plan import DistillConfig, TrainConfig, load_plan
+from palenka.util.config import UserError, compose, read_yaml
+from palenka.util.paths import ROOT
 
 CONFIG = ROOT / "config"
 RUNS = {
@@ -140,7 +140,7 @@ def test_every_config_has_a_plan_before_its_teachers_are_trained(
 ) -> None:
     for variable in ("PALENKA_DATA", "PALENKA_EVAL"):
         monkeypatch.setenv(variable, str(prepared_for_all))
-    monkeypatch.setattr("palenka.report.cost.this_machine", lambda: tiny.MACHINE)
+    monkeypatch.setattr("palenka.cost.dry_run.this_machine", lambda: tiny.MACHINE)
     program = command_of(RUNS[run])[-3]
     schema = TrainConfig if program == "train.py" else DistillConfig
     plan = load_plan(RUNS[run], ["training.num_epochs=40", "training.max_steps=null"], schema, dry_run=True)
@@ -162,7 +162,7 @@ def test_an_experiment_plans_its_own_config_from_any_folder(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("palenka.report.cost.this_machine", lambda: tiny.MACHINE)
+    monkeypatch.setattr("palenka.cost.dry_run.this_machine", lambda: tiny.MACHINE)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     short = ["data.name=tiny", "training.num_epochs=null", "training.max_steps=3"]
     monkeypatch.setattr(sys, "argv", [str(script), *short, "--dry-run"])

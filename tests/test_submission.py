@@ -17,8 +17,8 @@ from test_evaluate import write_reading
 from test_pipelines import write_lines
 
 from palenka.cli import main
-from palenka.evaluation import evaluate
-from palenka.evaluation.submission import _preference
+from palenka.evaluation.evaluate import evaluate
+from palenka.evaluation.official.submission import _preference
 
 BLIMP = {
     "agreement": [

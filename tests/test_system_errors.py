@@ -17,14 +17,18 @@ from conftest import Call, WriteConfig
 from run_files import NO_PROCESS, outcome, snapshot
 from safetensors.torch import save_file
 
-from palenka import cli, files, prepare, runs, tokens, training
-from palenka.cohort import train
-from palenka.config import UserError
-from palenka.locks import lock
-from palenka.paths import ROOT
-from palenka.plan import Plan, TrainConfig, load_plan, make_plan
-from palenka.processes import check_processes, process_count
-from palenka.system_errors import refusal
+from palenka import cli
+from palenka.data import prepare, tokens
+from palenka.runs import directory
+from palenka.training import trainer
+from palenka.training.cohort import train
+from palenka.training.plan import Plan, TrainConfig, load_plan, make_plan
+from palenka.util import files
+from palenka.util.config import UserError
+from palenka.util.locks import lock
+from palenka.util.paths import ROOT
+from palenka.util.processes import check_processes, process_count
+from palenka.util.system_errors import refusal
 
 
 def ended(call: Call, action: Callable[..., Any], *arguments: Any) -> tuple[int, str]:
@@ -159,9 +163,9 @@ def refuse_at(patch: pytest.MonkeyPatch, owner: Any, name: str, call: int, numbe
 
 
 WRITES = [
-    (files, "replace", (1, 2, 3, 4, 6)), (training, "save_model", (1, 2)), (torch, "save", (1, 3)),
-    (runs.Run, "log", (1, 4)), (Path, "mkdir", (2,)), (training, "save_tokenizer", (1,)),
-    (runs.Run, "place", (1,)), (runs.Run, "drop_records_after", (1,)),
+    (files, "replace", (1, 2, 3, 4, 6)), (trainer, "save_model", (1, 2)), (torch, "save", (1, 3)),
+    (directory.Run, "log", (1, 4)), (Path, "mkdir", (2,)), (trainer, "save_tokenizer", (1,)),
+    (directory.Run, "place", (1,)), (directory.Run, "drop_records_after", (1,)),
 ]  # fmt: skip
 
 

@@ -20,19 +20,19 @@ from test_processes import finish, start
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-import palenka.assembly
-import palenka.teacher_signal
-import palenka.training
+import palenka.teachers.cached
+import palenka.training.build
+import palenka.training.trainer
 from palenka.cli import main
-from palenka.cohort import train
-from palenka.config import UserError
-from palenka.files import read_json, write_json
 from palenka.objectives import ModelShape, TeacherShape
 from palenka.objectives.logit import Logit
-from palenka.plan import DistillConfig, Plan, make_plan
-from palenka.recording import record
-from palenka.teacher_signal import RecordedOutput, TeacherSignal, compress
-from palenka.training import Trainer
+from palenka.teachers.cached import RecordedOutput, TeacherSignal, compress
+from palenka.training.cohort import train
+from palenka.training.plan import DistillConfig, Plan, make_plan
+from palenka.training.recording import record
+from palenka.training.trainer import Trainer
+from palenka.util.config import UserError
+from palenka.util.files import read_json, write_json
 
 KD: dict[str, Any] = {"hard_target": {"weight": 0.5}, "logit": {"weight": 0.5}}
 WriteConfig = Callable[..., Path]
@@ -48,7 +48,7 @@ def signals_folder(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for folder in (teacher, tiny.write_finished_run(teacher.parent / "second", tiny.LLAMA, teacher, seed=3)):
         scale_weights(folder, 8.0)
     monkeypatch.setenv("PALENKA_SIGNALS", str(tmp_path / "signals"))
-    monkeypatch.setattr(palenka.teacher_signal, "SHARD_WINDOWS", 16)
+    monkeypatch.setattr(palenka.teachers.cached, "SHARD_WINDOWS", 16)
     return tmp_path / "signals"
 
 
@@ -159,7 +159,7 @@ def test_what_is_read_is_what_the_teachers_say_of_these_windows(signals_folder: 
 def test_all_of_the_vocabulary_is_the_teachers_to_the_precision_of_its_numbers(signals_folder: Path) -> None:
     plan = plan_for(values(top_k=tiny.VOCABULARY))
     record(plan)
-    teachers = palenka.training.find_teachers(plan, tiny.CPU)
+    teachers = palenka.training.trainer.find_teachers(plan, tiny.CPU)
     windows = range(10, 20)
     (logits,) = teachers.run(torch.zeros(0), windows).each_logits
     stored = logits.logits(slice(None), torch.float32, torch.randn(160, tiny.VOCABULARY))
@@ -200,7 +200,7 @@ def test_with_all_of_the_vocabulary_a_student_is_that_of_the_teachers(signals_fo
 def test_teachers_are_not_loaded(signals_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_for(values())
     record(plan)
-    monkeypatch.setattr(palenka.assembly, "load_frozen", None)
+    monkeypatch.setattr(palenka.training.build, "load_frozen", None)
     assert (train(plan) / "result.json").exists()
 
 
@@ -410,7 +410,7 @@ def test_a_disk_that_is_too_full_is_told_before_the_work(
 def test_a_killed_recording_goes_on_and_leaves_the_same_bytes(
     signals_folder: Path, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(palenka.teacher_signal, "SHARD_WINDOWS", 1024)  # as in the other process
+    monkeypatch.setattr(palenka.teachers.cached, "SHARD_WINDOWS", 1024)  # as in the other process
     given = values() | {"training": values()["training"] | {"max_steps": 300}}  # 2,400 windows
     plan = plan_for(given)
     folder = place_of(plan).folder

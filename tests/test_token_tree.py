@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palenka.evaluation.token_tree import Inputs, Row, rows_of
+from palenka.evaluation.prefix_tree import Inputs, Row, rows_of
 
 # Few different tokens: so that much is shared.
 texts_of_few_tokens = st.lists(st.lists(st.integers(1, 3), max_size=9).map(tuple), max_size=12)

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from palenka import tokenizer as palenka_tokenizer
-from palenka.config import UserError
-from palenka.tokenizer import (
+from palenka.data import tokenizer as palenka_tokenizer
+from palenka.data.tokenizer import (
     PROBES,
     SPECIAL_TOKENS,
     corpus_backend,
@@ -23,6 +22,7 @@ from palenka.tokenizer import (
     train_tokenizer,
     vocabulary_sha256,
 )
+from palenka.util.config import UserError
 
 TEXT = [
     "The cat sat on the mat, and the dog sat on the cat.",

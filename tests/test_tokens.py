@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palenka.config import UserError
-from palenka.tokens import IGNORED, DevWindows, Domain, SplitWriter, TokenSplit, TrainWindows, WindowConfig
+from palenka.data.tokens import IGNORED, DevWindows, Domain, SplitWriter, TokenSplit, TrainWindows, WindowConfig
+from palenka.util.config import UserError
 
 PAD, BOS, FIRST = 0, 1, 10
 """Token i of a split made here has the id FIRST + i."""

@@ -13,7 +13,7 @@ from torture.cases import VERDICTS
 from torture.kills import phase, points
 from torture.run import Result
 
-from palenka.paths import ROOT
+from palenka.util.paths import ROOT
 
 SECONDS = 900
 

@@ -19,15 +19,15 @@ from made_runs import write_run
 from run_files import outcome, records
 from test_processes import TORCHRUN, finish, latest_step, start, wait_until
 
-from palenka import tracking
-from palenka.cohort import train
-from palenka.config import UserError
-from palenka.files import read_json
-from palenka.paths import ROOT
-from palenka.plan import DistillConfig, make_plan
 from palenka.report.results import read_runs
-from palenka.tracking import TrackedRun, Trackers, TrackingConfig, WandbConfig, scalars, tracking_problems
-from palenka.training import Trainer
+from palenka.training import trackers
+from palenka.training.cohort import train
+from palenka.training.plan import DistillConfig, make_plan
+from palenka.training.trackers import TrackedRun, Trackers, TrackingConfig, WandbConfig, scalars, tracking_problems
+from palenka.training.trainer import Trainer
+from palenka.util.config import UserError
+from palenka.util.files import read_json
+from palenka.util.paths import ROOT
 
 WriteConfig = Callable[..., Path]
 OFFLINE: dict[str, Any] = {"wandb": {"mode": "offline", "tags": ["small"]}, "tensorboard": True}
@@ -279,7 +279,7 @@ def test_an_unreachable_server_means_offline(
 ) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    monkeypatch.setattr(tracking, "CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr(trackers, "CONNECT_SECONDS", 1.0)
     run = train_student(student(tracking={"wandb": {"mode": "online"}}))
     assert capsys.readouterr().err.count("wandb cannot be reached, study/student is logged offline") == 1
     (session,) = sessions(run)
@@ -344,7 +344,7 @@ def test_forms_of_the_section() -> None:
 
 
 def test_an_unknown_key_is_named(teacher: Path, write_config: WriteConfig) -> None:
-    from palenka.plan import load_plan
+    from palenka.training.plan import load_plan
 
     with pytest.raises(UserError, match=r"tracking.wandb.projekt .*unknown key; did you mean 'project'\?"):
         load_plan(write_config(student(tracking={"wandb": {"projekt": "mine"}})), [], DistillConfig)

@@ -22,20 +22,20 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-import palenka.cohort
-import palenka.runs
-import palenka.training
+import palenka.runs.directory
+import palenka.training.cohort
+import palenka.training.trainer
 from palenka import objectives
-from palenka.cohort import Cohort, train
-from palenka.config import UserError
-from palenka.distiller import Distiller
-from palenka.files import read_json
-from palenka.models import build_model
-from palenka.plan import DistillConfig, Plan, TrainConfig, make_plan
-from palenka.runs import Run
-from palenka.tokenizer import load_tokenizer
-from palenka.tokens import Domain
-from palenka.training import Meter, Trainer, learning_rate, parameter_groups, summarise_dev
+from palenka.data.tokenizer import load_tokenizer
+from palenka.data.tokens import Domain
+from palenka.models.huggingface import build_model
+from palenka.runs.directory import Run
+from palenka.training.cohort import Cohort, train
+from palenka.training.loss_module import Distiller
+from palenka.training.plan import DistillConfig, Plan, TrainConfig, make_plan
+from palenka.training.trainer import Meter, Trainer, learning_rate, parameter_groups, summarise_dev
+from palenka.util.config import UserError
+from palenka.util.files import read_json
 
 TERMS = ("loss", "hard_target", "logit", "hidden_state", "grad_norm")
 RECORD = ["step", "epoch", "tokens", "words", "split", "loss"]
@@ -245,7 +245,7 @@ def test_the_gradient_exchange_is_let_go_of_before_the_processes_part(
 
     monkeypatch.setattr(Trainer, "_build", noted)
     monkeypatch.setattr(
-        palenka.cohort, "_part_processes", lambda: held.append([list(t.accelerator._models) for t in trainers])
+        palenka.training.cohort, "_part_processes", lambda: held.append([list(t.accelerator._models) for t in trainers])
     )
     train_run(tiny.train_values())
     assert held == [[[]]]
@@ -297,7 +297,7 @@ def test_run_finished_by_another_process_meanwhile_is_left_alone(teacher: Path) 
 @pytest.mark.usefixtures("kept_checkpoints")
 @pytest.mark.parametrize("tied", [False, True])
 def test_export_is_the_plain_best_student(teacher: Path, tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(palenka.training, "learning_rate", lambda step, *rest: 1e-2 if step < 6 else 1.0)
+    monkeypatch.setattr(palenka.training.trainer, "learning_rate", lambda step, *rest: 1e-2 if step < 6 else 1.0)
     plan = plan_for(tiny.distill_values(student={**tiny.LLAMA, "tie_word_embeddings": tied}), eval_steps=2)
     run = train(plan)
     best = read_json(run / "result.json")["best_step"]
@@ -499,7 +499,7 @@ def first_file_only(run: Run, folder: Path) -> None:
     first.replace(run.path / first.name)
 
 
-TRAINING = palenka.training
+TRAINING = palenka.training.trainer
 POINTS = {
     "before anything": (Run, "drop_records_after", 1),
     "in the first step, without a checkpoint": (Trainer, "_clip", 1),
@@ -507,9 +507,9 @@ POINTS = {
     "while a record is appended": (Run, "log", 4, half_a_line),
     "while a dev record is appended": (Run, "log", 5, half_a_line),
     "after the weights of a checkpoint": (torch, "save", 3, half_a_file),
-    "before a checkpoint's last file": (palenka.runs, "write_state", 3),
-    "before a checkpoint gets its name": (palenka.runs, "sync_tree", 3),
-    "before a checkpoint is flushed under its name": (palenka.runs, "replace", 3),
+    "before a checkpoint's last file": (palenka.runs.directory, "write_state", 3),
+    "before a checkpoint gets its name": (palenka.runs.directory, "sync_tree", 3),
+    "before a checkpoint is flushed under its name": (palenka.runs.directory, "replace", 3),
     "before old checkpoints are dropped": (Run, "drop_checkpoints", 4),
     "before the checkpoint of the best step is dropped": (Run, "drop_checkpoints", 9),
     "while an old checkpoint is dropped": (shutil, "rmtree", 6, half_a_folder),
@@ -556,7 +556,7 @@ def test_killed_between_records_keeps_their_means(dropout_student: dict[str, Any
 
 
 def test_best_checkpoint_outlives_later_ones(teacher: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(palenka.training, "learning_rate", lambda step, *rest: 1e-2 if step < 4 else 1.0)
+    monkeypatch.setattr(palenka.training.trainer, "learning_rate", lambda step, *rest: 1e-2 if step < 4 else 1.0)
     whole = train_run(tiny.distill_values(name="whole"), checkpoint_steps=1, eval_steps=2)
     values = tiny.distill_values(training=tiny.distill_values()["training"] | {"eval_steps": 2})
     killed_run(values, (Trainer, "_clip", 8))
@@ -598,19 +598,19 @@ def test_resume_takes_the_optimizer_and_the_projections_along(teacher: Path) -> 
 def test_a_run_does_not_go_on_in_another_precision(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`auto` may mean another one on the device that a requeued job gets."""
     plan = plan_for(tiny.distill_values(), checkpoint_steps=1, precision="auto")
-    monkeypatch.setattr("palenka.plan.fast_precision", lambda device: "fp32")
+    monkeypatch.setattr("palenka.training.plan.fast_precision", lambda device: "fp32")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         kill_at(patch, Trainer, "_clip", 3)
         train(plan)
     gc.collect()
     AcceleratorState._reset_state(reset_partial_state=True)
-    monkeypatch.setattr("palenka.plan.fast_precision", lambda device: "bf16")
+    monkeypatch.setattr("palenka.training.plan.fast_precision", lambda device: "bf16")
     with pytest.raises(UserError, match="trained in fp32 so far, but training.precision: auto means bf16") as refused:
         train(plan_for(tiny.distill_values(), checkpoint_steps=1, precision="auto"))
     del refused
     gc.collect()
     AcceleratorState._reset_state(reset_partial_state=True)
-    monkeypatch.setattr("palenka.plan.fast_precision", lambda device: "fp32")
+    monkeypatch.setattr("palenka.training.plan.fast_precision", lambda device: "fp32")
     assert (train(plan_for(tiny.distill_values(), checkpoint_steps=1, precision="auto")) / "result.json").exists()
 
 
@@ -645,8 +645,9 @@ def test_changed_teacher_under_a_taken_name(teacher: Path, prepared: Path) -> No
 
 def spoil_weights_after(step: int, patch: pytest.MonkeyPatch) -> None:
     """An infinite learning rate in that step: its loss is still finite."""
-    original = palenka.training.learning_rate
-    patch.setattr(palenka.training, "learning_rate", lambda at, *rest: math.inf if at == step else original(at, *rest))
+    trainer = palenka.training.trainer
+    original = trainer.learning_rate
+    patch.setattr(trainer, "learning_rate", lambda at, *rest: math.inf if at == step else original(at, *rest))
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from palenka.devices import GIB, HERE, Device
-from palenka.files import read_json, write_json
-from palenka.integrity import sealed
-from palenka.models import ModelConfig, build_model, quiet_transformers
-from palenka.tokenizer import load_tokenizer, save_tokenizer
+from palenka.data.integrity import sealed
+from palenka.data.tokenizer import load_tokenizer, save_tokenizer
+from palenka.models.huggingface import ModelConfig, build_model, quiet_transformers
+from palenka.util.devices import GIB, HERE, Device
+from palenka.util.files import read_json, write_json
 
 VOCABULARY = 320
 CPU = torch.device("cpu")

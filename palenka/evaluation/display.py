@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from palenka.evaluation.subjects import Subject
+from palenka.evaluation.models import Subject
 
 HEADS = ("accuracy", "per token", "ties = right", "ties", "items", "chance", "Zipf", "5-gram")
 DETAILS = {"phenomenon": "phenomena", "field": "fields"}

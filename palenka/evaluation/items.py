@@ -22,7 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from palenka.config import UserError, require_file
+from palenka.util.config import UserError, require_file
 
 LABELS = {"phenomenon": "linguistics_term", "field": "field"}
 _SURROGATE = re.compile("[\ud800-\udfff]")

@@ -32,8 +32,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from palenka.config import UserError, require_file
 from palenka.evaluation.correlation import partial_r2
+from palenka.util.config import UserError, require_file
 
 if TYPE_CHECKING:
     from palenka.evaluation.scoring import Scorer, Text

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from palenka.config import UserError, require_file
 from palenka.evaluation import reading
 from palenka.evaluation.correlation import preferences, spearman
 from palenka.evaluation.items import LABELS, Item, Task
 from palenka.evaluation.reading import ReadingTask
 from palenka.evaluation.statistics import Accuracy, chance, group_accuracy, outcomes, task_accuracy
-from palenka.files import make_folder, read_json, write_text
+from palenka.util.config import UserError, require_file
+from palenka.util.files import make_folder, read_json, write_text
 
 TOLERANCE = 1e-6
 """Between a figure and what it is computed from, perhaps on another machine: nobody is shown as many digits."""

@@ -27,14 +27,14 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
-from palenka.config import UserError
 from palenka.evaluation.items import Choice, Item
-from palenka.evaluation.token_tree import Inputs, Row, rows_of
-from palenka.fast_layers import use_fast_layers
-from palenka.hardware import local_device
-from palenka.logits import vocabulary_head
-from palenka.model_folder import load_frozen
-from palenka.models import SAFELY, longest_input
+from palenka.evaluation.prefix_tree import Inputs, Row, rows_of
+from palenka.models.folder import load_frozen
+from palenka.models.huggingface import SAFELY, longest_input
+from palenka.models.logits import vocabulary_head
+from palenka.models.onednn import use_fast_layers
+from palenka.util.config import UserError
+from palenka.util.hardware import local_device
 
 IGNORED = -100
 PADDING = 0  # whichever: nothing attends to it

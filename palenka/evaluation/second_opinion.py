@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from palenka.config import UserError
 from palenka.evaluation.items import Task
 from palenka.evaluation.results import derive, read_records, read_result, scores_in
 from palenka.evaluation.statistics import outcomes
+from palenka.util.config import UserError
 
 SAME = ("model", "items", "convention")
 

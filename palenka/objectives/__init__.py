@@ -15,8 +15,8 @@ from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from palenka.config import Section, UserError, did_you_mean
-from palenka.schedules import Weight
+from palenka.util.config import Section, UserError, did_you_mean
+from palenka.util.schedules import Weight
 
 
 class ObjectiveConfig(Section):

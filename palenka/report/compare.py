@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from palenka.config import UserError, did_you_mean
 from palenka.evaluation.comparison import (
     LEVEL,
     SEED,
@@ -19,11 +18,12 @@ from palenka.evaluation.comparison import (
     mean_outcomes,
     resampled,
 )
-from palenka.evaluation.subjects import results_folder
-from palenka.files import make_folder, require_writable, write_json
+from palenka.evaluation.models import results_folder
 from palenka.report.comparison import comparable, task_names, without_seed
 from palenka.report.results import Evaluation, Run, read_evaluated, set_labels
-from palenka.runs import differences, find_run
+from palenka.runs.directory import differences, find_run
+from palenka.util.config import UserError, did_you_mean
+from palenka.util.files import make_folder, require_writable, write_json
 
 KINDS = {"fields": "field", "phenomena": "phenomenon"}
 FAMILIES = ("tasks", "mcnemar", *KINDS, "subtasks")

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from palenka.corpus import Effects, clean_text
-from palenka.corpus.documents import BOUNDARY, split_documents
+from palenka.data.clean import Effects, clean_text
+from palenka.data.documents import BOUNDARY, split_documents
+from palenka.data.tokens import IGNORED, Positions, TrainWindows
 from palenka.report.corpus_figures import KINDS
-from palenka.tokens import IGNORED, Positions, TrainWindows
 
 SAMPLE = 4000
 """Lines of a text, evenly spread, that examples are chosen from."""

@@ -6,10 +6,10 @@ from typing import Any
 
 import yaml
 
-from palenka.files import write_text
 from palenka.report.comparison import FLOORS, floors, task_names
 from palenka.report.results import Evaluation, Run, read_run
 from palenka.report.tables import listed, objective_text, percent
+from palenka.util.files import write_text
 
 TASK = {"type": "text-generation", "name": "Text Generation"}
 LIMITS = """## Limits

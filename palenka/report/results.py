@@ -14,14 +14,14 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from palenka.config import UserError, parse_yaml, require_file
 from palenka.evaluation.comparison import Outcomes
+from palenka.evaluation.models import results_folder
 from palenka.evaluation.results import TOLERANCE, check_splits, contradictions, items_path
-from palenka.evaluation.subjects import results_folder
-from palenka.files import read_object
-from palenka.records import read_log
-from palenka.runs import find_run
-from palenka.schedules import Weight
+from palenka.runs.directory import find_run
+from palenka.runs.records import read_log
+from palenka.util.config import UserError, parse_yaml, require_file
+from palenka.util.files import read_object
+from palenka.util.schedules import Weight
 
 Stored = TypeVar("Stored", bound=BaseModel)
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from palenka.paths import ROOT
+from palenka.util.paths import ROOT
 from torture import programs
 from torture.cases import RIGHT, TRACEBACK, UNCLEAR, Case, Verdict, judge_end, judge_files, last_line, shown
 from torture.programs import Ended, Fault, Program, at_change, die

@@ -100,7 +100,7 @@ class Place:
         return self.folder / "data" / "tiny"
 
     def environment(self, **more: str) -> dict[str, str]:
-        from palenka.paths import ROOT
+        from palenka.util.paths import ROOT
 
         here = str(self.folder)
         return {
@@ -112,7 +112,7 @@ class Place:
 
     def start(self, command: Sequence[str | Path], *faults: Fault, **environment: str) -> Program:
         """Start `palenka …`, or a script of the repository's root."""
-        from palenka.paths import ROOT
+        from palenka.util.paths import ROOT
 
         self._started += 1
         first, *others = map(str, command)
@@ -259,8 +259,8 @@ def _write_bare(folder: Path) -> None:
 def _write_teacher(place: Place) -> None:
     import tiny
 
-    from palenka.files import read_json, write_json
-    from palenka.model_folder import EXPORTED, weights_sha256
+    from palenka.models.folder import EXPORTED, weights_sha256
+    from palenka.util.files import read_json, write_json
 
     place.runs.mkdir()
     folder = tiny.write_finished_run(place.runs / "teacher", tiny.GPT2, place.data / "tokenizer")

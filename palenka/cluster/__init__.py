@@ -1,0 +1,1 @@
+"""SLURM jobs, studies, and where runs stand."""

@@ -1,0 +1,128 @@
+"""A few training steps of a configuration, measured on this machine: speed, share of the matrix rate, memory.
+
+Neither data nor trained teachers are needed: tokens are random and so are weights, which changes no step's cost. Where
+steps take long, a step is measured on fewer sequences, and its part that grows with them is scaled.
+"""
+
+import resource
+import statistics
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+
+import torch
+from torch import Tensor, nn
+
+from palenka.cost.estimate import flops_per_token, step_seconds, this_machine
+from palenka.training.build import build_distiller, random_teachers
+from palenka.training.loss_module import Distiller, StepSize
+from palenka.training.plan import Workload
+from palenka.training.trainer import parameter_groups
+from palenka.util.config import UserError
+from palenka.util.devices import Device
+from palenka.util.hardware import DTYPES, local_device
+
+STEPS = 5
+SECONDS = 50  # that all steps together should take at most
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured.
+
+    seconds: of one optimizer step as configured, by median; fastest and slowest: their spread.
+    tokens_per_second: in training.
+    device: this machine, with the rates measured beside the steps.
+    share: of its matrix rate that the steps reached.
+    memory: bytes at the peak: of the process on a CPU, of PyTorch's allocations on a GPU.
+    sequences: on which a step was measured; fewer than a batch where that takes long.
+    """
+
+    seconds: float
+    fastest: float
+    slowest: float
+    tokens_per_second: float
+    device: Device
+    share: float
+    memory: int
+    sequences: int
+
+
+def measure_apart(work: Workload) -> Measurement:
+    """`measure` in a process of its own, whose memory is the run's alone.
+
+    Raises:
+        UserError: the student learns from a recorded signal, which a probe would have to read.
+    """
+    if work.config.recorded:
+        raise UserError(f"{work.config.name}: --probe runs a student with its teachers; give it teacher_signal=null")
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(measure, replace(work)).result()
+
+
+def measure(work: Workload) -> Measurement:
+    """Train for a few steps on random tokens."""
+    device = local_device()
+    here = this_machine()
+    training, context = work.config.training, work.config.data.seq_length
+    distiller = build_distiller(work, random_teachers(work, device), device)
+    optimizer = torch.optim.AdamW(parameter_groups(distiller, training.weight_decay), lr=training.lr, fused=True)
+    sequences = affordable_sequences(work, step_seconds(work, here).of())
+    tokens = torch.randint(0, work.model.vocab_size, (sequences, context), device=device)
+    taken = [_step(distiller, optimizer, tokens, work) for _ in range(1 + STEPS)][1:]
+    scale = training.batch_size / work.processes / sequences
+    seconds = [of_batches * scale + of_update for of_batches, of_update in taken]
+    median, trained = statistics.median(seconds), training.batch_size * context / work.processes
+    flops = flops_per_token(work).of() * trained
+    return Measurement(
+        median, min(seconds), max(seconds), trained / median, here,
+        flops / (median * here.matrix_rate(work.precision)), _peak(device), sequences,
+    )  # fmt: skip
+
+
+def affordable_sequences(work: Workload, seconds: float) -> int:
+    """As many sequences of a step, predicted to take `seconds`, as all steps have time for, in whole micro-batches."""
+    batch = work.config.training.batch_size // work.processes
+    affordable = min(batch, max(1, int(batch * SECONDS / (seconds * (1 + STEPS)))))
+    return max(affordable // work.micro_batch_size * work.micro_batch_size, min(affordable, work.micro_batch_size))
+
+
+def _step(
+    distiller: Distiller, optimizer: torch.optim.Optimizer, tokens: Tensor, work: Workload
+) -> tuple[float, float]:
+    """One optimizer step; seconds of its micro-batches together, and of clipping and the update."""
+    started = time.perf_counter()
+    size = StepSize(tokens.numel(), len(tokens))
+    for micro_batch in tokens.split(work.micro_batch_size):
+        with _precision(work, tokens.device):
+            loss, _ = distiller(micro_batch, micro_batch, size)
+        loss.backward()
+    _wait(tokens.device)
+    between = time.perf_counter()
+    nn.utils.clip_grad_norm_(distiller.parameters(), work.config.training.max_grad_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    _wait(tokens.device)
+    return between - started, time.perf_counter() - between
+
+
+def _precision(work: Workload, device: torch.device) -> AbstractContextManager[None]:
+    if work.precision == "fp32":
+        return nullcontext()
+    context: AbstractContextManager[None] = torch.autocast(device.type, DTYPES[work.precision])
+    return context
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _peak(device: torch.device) -> int:
+    """Bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return (1 if sys.platform == "darwin" else 1024) * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

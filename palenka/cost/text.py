@@ -1,0 +1,167 @@
+"""The cost of runs and grids as a person reads it in the terminal."""
+
+from collections.abc import Iterator, Sequence
+
+import yaml
+
+from palenka.cost.dry_run import Estimate, Length, tokens_per_word
+from palenka.cost.estimate import MATRIX_SHARE, USABLE, Shared, memory
+from palenka.report.tables import NOTHING, count, duration
+from palenka.report.text import plain_table, wrapped
+from palenka.training.plan import Plan, TeacherPlan, Workload
+from palenka.util.devices import GIB, HERE, Device
+from palenka.util.paths import ROOT
+
+DAY = 86400
+
+
+def terminal_text(found: Estimate, devices: Sequence[Device]) -> str:
+    """One configuration: its models, its length, then memory and time on each device."""
+    lines = [
+        _student(found.work),
+        f"  {found.where}",
+        *_others(found.work, with_layers=False),
+        f"  {_per_token(found.flops)}; {_batch(found.work)}",
+        *(f"  {line}" for line in _how_long(found)),
+    ]
+    parts = ["\n".join(lines), plain_table(_rows(found, devices))]
+    if found.cells > 1:
+        parts.append(plain_table(_grid_rows(found, devices)))
+    return "\n\n".join([*parts, "\n".join(wrapped(note) for note in _notes(found))])
+
+
+def plan_text(plan: Plan, devices: Sequence[Device]) -> str:
+    """A checked run: its resolved configuration, what it will do, then memory and time on each device."""
+    found = Estimate(plan.config.name, plan, [Length("time", plan.total_steps)])
+    data = plan.config.data
+    lines = [
+        _student(plan),
+        *_others(plan, with_layers=True),
+        *([_signal_line(plan)] if plan.config.recorded else []),
+        f"  data {data.name}: {plan.windows.epoch_size(0):,} windows of {data.seq_length} tokens an epoch, "
+        f"{len(plan.dev_windows):,} dev windows",
+        f"  {plan.total_steps:,} steps of {plan.config.training.batch_size} sequences "
+        f"({plan.processes} process(es), micro-batches of {plan.micro_batch_size}); "
+        f"dev evaluation every {plan.eval_steps}, checkpoint every {plan.checkpoint_steps}",
+        *(plan.revisions.describe(plan.words, plan.parameters["total"]) if plan.revisions.points else []),
+        f"  {_per_token(found.flops)}, {_total(found, plan.total_steps)} in all, in {plan.precision} here",
+    ]
+    config = yaml.safe_dump(plan.resolved, sort_keys=False)
+    notes = "\n".join(wrapped(note) for note in _notes(found))
+    return "\n".join([config, *lines, "", plain_table(_rows(found, devices)), "", notes])
+
+
+def _student(work: Workload) -> str:
+    return f"{work.config.name}: {work.model.model_type}, {_parameters(work.parameters)}"
+
+
+def _others(work: Workload, with_layers: bool) -> Iterator[str]:
+    for teacher in work.teachers:
+        layers = f", layers (teacher, student) {list(teacher.shape.layer_pairs)}" if with_layers else ""
+        yield f"  teacher {teacher.name}: {_parameters(teacher.parameters)}{layers}{_untrained(teacher)}"
+    if work.owned_parameters:
+        yield f"  objectives: {work.owned_parameters:,} parameters of their own"
+
+
+def _parameters(counted: dict[str, int]) -> str:
+    return f"{counted['total']:,} parameters ({counted['non_embedding']:,} outside the embeddings)"
+
+
+def _signal_line(plan: Plan) -> str:
+    if any(teacher.recipe for teacher in plan.teachers):
+        return "  teacher signal: to be recorded when the teachers are trained"
+    assert plan.signal is not None
+    missing = len(plan.signal.missing(plan.total_windows))
+    state = f"{missing * plan.signal.shard_bytes / 1e9:.2f} GB to record" if missing else "recorded"
+    return f"  teacher signal {plan.signal.folder}: {plan.signal.record.itemsize:,} bytes a token, {state}"
+
+
+def _untrained(teacher: TeacherPlan) -> str:
+    return f"; not trained yet: python train.py --config {teacher.recipe.relative_to(ROOT)}" if teacher.recipe else ""
+
+
+def _per_token(flops: Shared) -> str:
+    teachers = f", {flops.teachers / flops.of():.0%} of them the teachers'" if flops.teachers else ""
+    return f"{flops.of():.3g} FLOPs a token{teachers}"
+
+
+def _batch(work: Workload) -> str:
+    training = work.config.training
+    return (
+        f"steps of {training.batch_size} x {work.config.data.seq_length} tokens in micro-batches of "
+        f"{work.micro_batch_size}"
+    )
+
+
+def _total(found: Estimate, steps: int) -> str:
+    return f"{found.flops.of() * found.tokens_per_step * steps:.3g} FLOPs"
+
+
+def _how_long(found: Estimate) -> Iterator[str]:
+    training = found.work.config.training
+    for length in found.lengths:
+        if training.max_steps is not None:
+            yield f"{length.steps:,} steps, whatever the number of words: {_total(found, length.steps)}"
+        else:
+            epochs = f"{training.num_epochs:g} epochs"
+            yield f"{length.label}, {epochs}: {length.steps:,} steps, {_total(found, length.steps)}"
+
+
+def _rows(found: Estimate, devices: Sequence[Device]) -> list[list[str]]:
+    rows = [["device", "memory needed", "of", "tokens/s", *(length.label for length in found.lengths)]]
+    for device in devices:
+        needed = memory(found.work, device.kind).total
+        step = found.seconds(device).of()
+        fits = needed <= USABLE * device.memory
+        times = [_duration(step * length.steps) if fits else "too large" for length in found.lengths]
+        speed = f"{found.tokens_per_step / step:,.0f}"
+        rows.append([_named(device), _gib(needed), _gib(device.memory), speed, *times])
+    return rows
+
+
+def _grid_rows(found: Estimate, devices: Sequence[Device]) -> list[list[str]]:
+    heads = (f"{length.label}{what}" for length in found.lengths for what in ("", ", apart"))
+    rows = [[f"{found.cells} cells", "cohorts of", "memory needed", *heads]]
+    for device in devices:
+        cohort, step = found.cohort_on(device), found.seconds(device)
+        times = (_duration(step.of(found.cells, size) * length.steps) if size else NOTHING
+                 for length in found.lengths for size in (cohort, min(cohort, 1)))  # fmt: skip
+        needed = _gib(memory(found.work, device.kind, cohort).total) if cohort else NOTHING
+        rows.append([_named(device), str(cohort) if cohort else "too large", needed, *times])
+    return rows
+
+
+def _notes(found: Estimate) -> Iterator[str]:
+    work, measured = found.work, found.measured
+    processes = "" if work.processes == 1 else f", {work.processes} of each"
+    if measured is None:
+        of_gpu, of_cpu = MATRIX_SHARE["cuda"], MATRIX_SHARE["cpu"]
+        yield (
+            f"Time: predicted{processes}, products at {of_gpu:.0%} of a GPU's peak ({of_cpu:.0%} of a CPU's measured "
+            "rate), the rest at its memory's bandwidth; without dev evaluation. How far off that is: docs/scaling.md. "
+            "`python -m palenka cost --probe` measures here."
+        )
+    else:
+        rate = measured.device.matrix_rate(work.precision)
+        yield (
+            f"Measured here, {work.precision}: {measured.tokens_per_second:,.0f} tokens/s ({measured.seconds:.3g} s a "
+            f"step, {measured.fastest:.3g} to {measured.slowest:.3g}, on {count(measured.sequences, 'sequence')}), "
+            f"{measured.share:.0%} of {rate / 1e12:.3g} TFLOP/s, {_gib(measured.memory)} at the peak."
+        )
+        yield f"Time: predicted{processes}, every device at that share of its peak; without dev evaluation."
+    if found.cells > 1:
+        yield "Apart: every cell with a teacher pass of its own, instead of one for each cohort."
+    if work.config.training.max_steps is None:
+        yield f"{tokens_per_word(work):.2f} tokens a word."
+
+
+def _named(device: Device) -> str:
+    return "this machine" if device.name == HERE else device.name
+
+
+def _gib(size: float) -> str:
+    return f"{size / GIB:.1f} GiB"
+
+
+def _duration(seconds: float) -> str:
+    return duration(seconds) if seconds < 3 * DAY else f"{seconds / DAY:.1f} days"

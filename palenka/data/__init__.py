@@ -1,0 +1,1 @@
+"""From text on the web or the disk to tokens and windows."""

@@ -1,0 +1,1 @@
+"""The demo's little language: its corpus and its minimal pairs."""

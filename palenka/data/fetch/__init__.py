@@ -1,0 +1,1 @@
+"""Downloads: where corpora and items are, and how they arrive whole."""

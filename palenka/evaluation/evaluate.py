@@ -1,0 +1,246 @@
+"""Evaluation of finished models: choices against their floors, predictions of people, cross-entropy on held-out text.
+
+    items.py, reading.py     tasks, read and checked         subjects.py       what is evaluated
+    scoring.py               tokens, log-probabilities; fast by token_tree.py
+    results.py               what scores come to; results read back and checked
+    statistics.py            accuracies, ties, errors        correlation.py    predictions of people
+    floors.py, ngram.py      what the items give away        cross_entropy.py  dev and test text, per domain
+    comparison.py            two models, with distributions.py
+    minicons_scorer.py       scores by somebody else, and by second_opinion.py how far they are from ours
+    display.py               what is shown
+    pipelines.py             the official ones themselves    submission.py     files for the challenge
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from palenka.data.integrity import read_prepared
+from palenka.evaluation import reading
+from palenka.evaluation.display import table
+from palenka.evaluation.items import Task, read_task
+from palenka.evaluation.models import Subject
+from palenka.evaluation.reading import READING, ReadingTask, read_reading
+from palenka.evaluation.results import AnyTask, derive, known_result, ratio_summary, records_of, summary, write_records
+from palenka.evaluation.second_opinion import agreement
+from palenka.util.config import UserError
+from palenka.util.files import make_folder, require_writable, write_json
+from palenka.util.paths import evaluation_root
+
+if TYPE_CHECKING:
+    from palenka.evaluation.scoring import Text
+
+CROSS_ENTROPY = "cross_entropy"
+TASKS = {
+    "2024": ("blimp_filtered", "supplement_filtered", "ewok_filtered"),
+    "2025": (
+        "blimp_filtered", "supplement_filtered", "ewok_filtered", "entity_tracking", "wug_adj_nominalization",
+        "wug_past_tense", "comps", READING,
+    ),
+}  # fmt: skip
+"""The conventions, with the tasks of the pipelines that they are of."""
+SHORT_NAMES = {"wug_adj": "wug_adj_nominalization", "wug_past": "wug_past_tense"}
+NO_FLOORS = {"zipf": None, "ngram": None}
+OWN_SCORER = "palenka"
+SCORERS = (OWN_SCORER, "minicons")
+OWN_TASKS = (CROSS_ENTROPY, READING)
+"""What no other scorer does."""
+VERSION = 2
+"""Raise it when a change to the scoring changes numbers: what was evaluated before is then evaluated anew."""
+
+
+def evaluate(
+    models: Sequence[str],
+    data: Path | None = None,
+    tasks: Sequence[str] | None = None,
+    convention: str = "2024",
+    details: bool = False,
+    scorer: str = OWN_SCORER,
+    out: Path | None = None,
+) -> list[Subject]:
+    """Evaluate models, write a result and the scores of all items for each task, and print a table for each model.
+
+    What was evaluated before, with the same weights and items, is only shown, unless it is damaged.
+
+    Args:
+        models: names of runs, run directories, other Hugging Face causal model folders, or `hf:owner/name@revision`.
+        data: folder of tasks; default `PALENKA_EVAL`.
+        tasks: which of them; default those of the convention's pipeline and cross-entropy, as far as they are there.
+        convention: how items become token sequences; see `scoring.py`.
+        details: also show phenomena, fields and subtasks.
+        scorer: whose log-probabilities; those of another than our own are kept apart and compared with ours.
+        out: folder for results, each model's in one of its name; default in the model's own.
+
+    Returns:
+        What was evaluated.
+
+    Raises:
+        UserError: anything of this that is not there, damaged, or cannot be used.
+        OSError: results cannot be written.
+    """
+    if convention not in TASKS:
+        raise UserError(f"convention {convention!r} is not known; known: {', '.join(TASKS)}")
+    if scorer not in SCORERS:
+        raise UserError(f"scorer {scorer!r} is not known; known: {', '.join(SCORERS)}")
+    for name in OWN_TASKS if scorer != OWN_SCORER else ():
+        if name in (tasks or ()):
+            raise UserError(f"--scorer {scorer}: scores choices alone; leave {name} out of --tasks")
+    subjects = [Subject.find(model) for model in dict.fromkeys(models)]
+    read = _read_tasks(data or evaluation_root(), tasks, convention)
+    if scorer != OWN_SCORER:
+        read = [task for task in read if task.name not in OWN_TASKS]
+    text = scorer == OWN_SCORER and (tasks is None or CROSS_ENTROPY in tasks)
+    for subject in subjects:
+        if subject.data_problem and tasks is not None and text:
+            raise UserError(f"{subject.folder}: cannot measure {CROSS_ENTROPY}: {subject.data_problem}")
+    for subject in subjects:
+        if out:
+            subject.place_results(out)
+        _require_place(subject.results(convention))
+    evaluator = Evaluator(convention, scorer)
+    for subject in subjects:
+        results = evaluator.results(subject, read)
+        cross_entropy = _cross_entropy(subject) if text and subject.prepared else None
+        print(table(subject, results, cross_entropy, convention, details), flush=True)
+        if scorer != OWN_SCORER:
+            print(evaluator.agreement(subject, read), flush=True)
+        subject.unload()
+    return subjects
+
+
+def _require_place(folder: Path) -> None:
+    """See that results can be written to a folder: raise OSError or UserError where they cannot."""
+    require_writable(folder, "nothing was scored; --out DIR writes the results elsewhere")
+    for path in sorted(folder.glob("*.json*")):
+        if not path.is_file():
+            raise UserError(f"{path}: no regular file, where a result may have to be written: move it away")
+
+
+def _read_tasks(root: Path, names: Sequence[str] | None, convention: str) -> list[AnyTask]:
+    """The tasks named, which must be there; or the default ones that are there, saying which are not."""
+    if names is not None:
+        folders = [SHORT_NAMES.get(name, name) for name in names if name != CROSS_ENTROPY]
+        return [read_any_task(root / name) for name in dict.fromkeys(folders)]
+    absent = [name for name in TASKS[convention] if not (root / name).is_dir()]
+    if absent:
+        print(f"skipped, there are no such folders in {root}: {', '.join(absent)}", flush=True)
+    return [read_any_task(root / name) for name in TASKS[convention] if name not in absent]
+
+
+def read_any_task(folder: Path) -> AnyTask:
+    """A task of choices, or that of reading times."""
+    return read_reading(folder) if folder.name == READING else read_task(folder)
+
+
+@dataclass
+class Evaluator:
+    """Scores the items of tasks; it keeps their tokens, for models with the same tokenizer."""
+
+    convention: str
+    scorer: str = OWN_SCORER
+    texts: dict[tuple[str, str], "list[Text]"] = field(default_factory=dict)
+
+    def results(self, subject: Subject, tasks: Sequence[AnyTask]) -> list[dict[str, Any]]:
+        """The result of each task, from its file or measured and written."""
+        floors = _floors(subject, [task for task in tasks if isinstance(task, Task) and not task.has_ratios])
+        results = []
+        for task in tasks:
+            result = self._result(subject, task)
+            if task.name in floors:
+                result["floors"] = floors[task.name]
+            write_json(self._path(subject, task), result)  # at once: what ends the next task leaves this one
+            results.append(result)
+        return results
+
+    def agreement(self, subject: Subject, tasks: Sequence[AnyTask]) -> str:
+        """Lines on how far the scores of another scorer are from our own."""
+        own = subject.results(self.convention)
+        lines = [
+            agreement(task, own / f"{task.name}.json", self._path(subject, task))
+            for task in tasks
+            if isinstance(task, Task)
+        ]
+        return "\n".join([f"  scored by {self.scorer}:", *lines])
+
+    def _path(self, subject: Subject, task: AnyTask) -> Path:
+        """Our own results, or, in a folder of its name below, those of another scorer."""
+        folder = "" if self.scorer == OWN_SCORER else self.scorer
+        return subject.results(self.convention) / folder / f"{task.name}.json"
+
+    def _result(self, subject: Subject, task: AnyTask) -> dict[str, Any]:
+        """Score a task's items, unless that was done before, and keep the score of each."""
+        identity = {
+            "model": subject.fingerprint, "items": task.digest, "convention": self.convention, "version": VERSION,
+        }  # fmt: skip
+        if self.scorer != OWN_SCORER:
+            identity["scorer"] = self.scorer
+        path = self._path(subject, task)
+        if known := known_result(path, identity, partial(derive, task)):
+            return known
+        records, found = self._measure(subject, task)
+        write_records(path, records)
+        return {"task": task.name, "convention": self.convention, **found, "identity": identity}
+
+    def _measure(self, subject: Subject, task: AnyTask) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
+        """Records of the items, and what they come to."""
+        if isinstance(task, ReadingTask):
+            surprisals = reading.score(task, subject.scorer, _label(subject, task))
+            return surprisals, reading.summary(task, surprisals)
+        scores, tokens = self._score(subject, task)
+        found = ratio_summary(task, scores) if task.has_ratios else summary(task, scores, tokens)
+        return records_of(task, scores, tokens), found
+
+    def _score(self, subject: Subject, task: Task) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Score of each choice, in order, and how many tokens it is the sum of."""
+        from palenka.evaluation.scoring import check_texts
+
+        label = _label(subject, task)
+        if self.scorer == "minicons":
+            return subject.minicons_scorer.score_items(task.items, self.convention, label)
+        texts = self._texts(subject, task)
+        check_texts(task.items, texts, task.name, subject.scorer.limits)
+        scores = subject.scorer.score(texts, label=label)
+        return scores, np.array([len(text.continuation) for text in texts])
+
+    def _texts(self, subject: Subject, task: Task) -> "list[Text]":
+        from palenka.evaluation.scoring import encode
+
+        key = subject.tokenizer_fingerprint, task.name
+        if key not in self.texts:
+            self.texts[key] = encode(task.items, subject.scorer.tokenizer, self.convention)
+        return self.texts[key]
+
+
+def _label(subject: Subject, task: AnyTask) -> str:
+    return f"{subject.folder.name}, {task.name}"
+
+
+def _floors(subject: Subject, tasks: list[Task]) -> dict[str, dict[str, Any]]:
+    if not subject.prepared:
+        return {task.name: NO_FLOORS for task in tasks}
+    from palenka.evaluation.baselines import floors
+
+    return floors(subject.prepared, tasks)
+
+
+def _cross_entropy(subject: Subject) -> dict[str, Any]:
+    """Measure dev and test text, unless that was done before, and write the file."""
+    from palenka.evaluation.cross_entropy import cross_entropy, known_cross_entropy, window_settings
+
+    assert subject.prepared is not None
+    settings = window_settings(subject.config)
+    key = read_prepared(subject.prepared)["key"]
+    identity = {"model": subject.fingerprint, "data": key, "windows": settings, "version": VERSION}
+    path = subject.results("2024") / f"{CROSS_ENTROPY}.json"
+    if known := known_cross_entropy(path, identity):
+        return known
+    splits = cross_entropy(subject.scorer, subject.prepared, settings)
+    result = {"task": CROSS_ENTROPY, "splits": splits, "identity": identity}
+    make_folder(path.parent)
+    write_json(path, result)
+    return result

@@ -1,0 +1,175 @@
+"""What is evaluated: a folder with a causal language model in it, wherever it comes from."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palenka.data.fetch.hub import PREFIX, clear_failures, read_address
+from palenka.data.integrity import read_prepared
+from palenka.runs.directory import find_run
+from palenka.util.config import UserError, read_yaml, require_file
+from palenka.util.files import make_folder, read_json, replace, sha256, sync_tree, write_bytes, write_json
+from palenka.util.paths import ROOT, data_root, runs_root
+
+if TYPE_CHECKING:
+    from palenka.evaluation.official.minicons_scorer import MiniconsScorer
+    from palenka.evaluation.scoring import Scorer
+
+TOKENIZER_FILES = (
+    "*token*", "*vocab*", "merges*", "*.model", "*.spm", "*.bpe", "*.codes", "dict.txt", "emoji.json", "byte_maps.json",
+)  # fmt: skip
+"""What the tokenizers of transformers read of a folder, whatever their kind."""
+HUB_FILES = (
+    "config.json", "model*.safetensors", "model*.json", "generation_config.json", "adapter_config.json", "tokenizer*",
+    "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model",
+)  # fmt: skip
+
+
+SOURCE = "model.json"
+"""In a folder of results that are not in the model's own: which model they are of."""
+RUN_FILES = ("config.yaml", "identity.json", "environment.json", "metrics.jsonl", "result.json")
+"""What a report reads of a run, beside its results."""
+
+
+@dataclass
+class Subject:
+    """A model folder, and the config of the run that it is, if it is one.
+
+    `weights` is their sha256. `elsewhere` is the folder for its results where they are not to be in its own.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    weights: str
+    elsewhere: Path | None = None
+
+    @classmethod
+    def find(cls, model: str) -> "Subject":
+        """Raise UserError unless `model` names a folder with a whole model or its results, or a model on the hub."""
+        from palenka.models.folder import check_model_folder, weights_sha256
+
+        folder = _from_hub(model) if model.startswith(PREFIX) else find_run(model)
+        if (folder / SOURCE).exists():
+            subject = cls.find(str(read_json(folder / SOURCE)["model"]))
+            subject.elsewhere = folder
+            return subject
+        check_model_folder(folder)
+        path = folder / "config.yaml"
+        return cls(folder, read_yaml(path) if path.exists() else {}, weights_sha256(folder))
+
+    @cached_property
+    def data_problem(self) -> str | None:
+        """Why nothing can be measured on the text that it was trained on; None where it can.
+
+        Raises:
+            UserError: that text is prepared, but damaged.
+        """
+        name, folder = self.config.get("data", {}).get("name"), self._data_folder
+        if folder is None:
+            return "no config.yaml there names its data"
+        if not (folder / "prepared.json").exists():
+            return f"its data, {name!r}, is not prepared"
+        read_prepared(folder)
+        if not self._reads_as(folder / "tokenizer"):
+            return f"its data, {name!r}, was prepared anew with another vocabulary, so nothing is measured on {folder}"
+        return None
+
+    def _reads_as(self, tokenizer: Path) -> bool:
+        from palenka.data.tokenizer import vocabulary_sha256
+
+        own = self.folder / "tokenizer.json"
+        return own.exists() and vocabulary_sha256(self.folder) == vocabulary_sha256(tokenizer)
+
+    @property
+    def prepared(self) -> Path | None:
+        """The data it was trained on, where that is here, and read as the model reads."""
+        return None if self.data_problem else self._data_folder
+
+    @property
+    def _data_folder(self) -> Path | None:
+        name, root = self.config.get("data", {}).get("name"), (self.config.get("paths") or {}).get("data")
+        return None if name is None else (ROOT / root if root else data_root()) / name
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of what decides the scores: weights, configuration and tokenizer."""
+        parts = [self.weights, sha256(self.folder / "config.json"), self.tokenizer_fingerprint]
+        return _digest(parts)
+
+    @cached_property
+    def tokenizer_fingerprint(self) -> str:
+        """sha256 of the tokenizer's files: models with the same one read the same tokens."""
+        found = {path for pattern in TOKENIZER_FILES for path in self.folder.glob(pattern) if path.is_file()}
+        return _digest([part for path in sorted(found) for part in (path.name, sha256(path))])
+
+    @cached_property
+    def scorer(self) -> "Scorer":
+        """The model, loaded when it is needed first."""
+        from palenka.evaluation.scoring import Scorer
+
+        return Scorer.load(self.folder)
+
+    @cached_property
+    def minicons_scorer(self) -> "MiniconsScorer":
+        """minicons' own of the model, loaded when it is needed first."""
+        from palenka.evaluation.official.minicons_scorer import MiniconsScorer
+
+        return MiniconsScorer.load(self.folder)
+
+    def unload(self) -> None:
+        for name in ("scorer", "minicons_scorer"):
+            self.__dict__.pop(name, None)
+
+    def results(self, convention: str) -> Path:
+        """The folder for results in a convention."""
+        return results_folder(self.elsewhere or self.folder, convention)
+
+    def place_results(self, out: Path) -> None:
+        """Have results go to a folder in `out` of this model's name, which `report` and the others then take for it.
+
+        Raises:
+            UserError: the folder is that of another model's results.
+        """
+        runs, model = runs_root().resolve(), self.folder.resolve()
+        home = out / (model.relative_to(runs) if model.is_relative_to(runs) else model.name)
+        source = {"model": str(model)}
+        if (home / SOURCE).exists() and (found := read_json(home / SOURCE)) != source:
+            raise UserError(f"{home}: is for the results of {found['model']}, not of {model}; give another --out")
+        make_folder(home)
+        write_json(home / SOURCE, source)
+        for name in RUN_FILES:
+            if (model / name).exists():
+                require_file(model / name)
+                write_bytes(home / name, (model / name).read_bytes())
+        self.elsewhere = home
+
+
+def results_folder(model: Path, convention: str) -> Path:
+    """Results in the convention of 2024 lie in `evaluation/`, those in another in a folder of its name below."""
+    return model / "evaluation" / ("" if convention == "2024" else convention)
+
+
+def _digest(parts: list[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _from_hub(model: str) -> Path:
+    """`hf:owner/name@revision`, downloaded once to `runs/hub/owner/name@revision`: from then on a folder like others.
+
+    Neither pickles nor code are fetched.
+    """
+    address = read_address(model)
+    folder = runs_root() / "hub" / (address.repository + (f"@{address.revision}" if address.revision else ""))
+    if not folder.is_dir():
+        partial = folder.with_name(f"{folder.name}.partial")
+        with clear_failures(address):
+            from huggingface_hub import snapshot_download
+
+            snapshot_download(
+                address.repository, revision=address.revision, local_dir=partial, allow_patterns=list(HUB_FILES)
+            )
+        sync_tree(partial)
+        replace(partial, folder)
+    return folder

@@ -1,0 +1,1 @@
+"""The challenge's own pipelines, other scorers, and submissions."""

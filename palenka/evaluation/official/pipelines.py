@@ -1,0 +1,134 @@
+"""Evaluation by the official pipelines themselves, for numbers that nobody needs to take our word for.
+
+    pipeline_2024.py, pipeline_2025.py   how each is run, and what its results mean
+    checkout.py   where it lies and what runs it          found.py   results in our schema, checked against its figures
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from palenka.evaluation.evaluate import SHORT_NAMES, AnyTask, read_any_task
+from palenka.evaluation.models import Subject
+from palenka.evaluation.official import pipeline_2024, pipeline_2025
+from palenka.evaluation.official.checkout import Checkout, Job, Pipeline
+from palenka.evaluation.official.found import derive
+from palenka.evaluation.results import known_result, write_records
+from palenka.util.config import UserError
+from palenka.util.files import make_folder, read_json, require_writable, write_json
+from palenka.util.paths import evaluation_root
+from palenka.util.processes import process_count
+
+PIPELINES = {module.PIPELINE.year: module.PIPELINE for module in (pipeline_2024, pipeline_2025)}
+VERSION = 1
+"""Raise it when a change to how a pipeline is run or read changes numbers."""
+
+
+def evaluate_officially(
+    models: Sequence[str],
+    year: str,
+    data: Path | None = None,
+    tasks: Sequence[str] | None = None,
+    checkout: Path | None = None,
+    python: str | None = None,
+) -> None:
+    """Run a pipeline on models, write its results into `<model>/evaluation/pipeline-<year>/`, and print them.
+
+    What it found before, with the same weights, items, commit and packages, is only shown. Its output is kept beside a
+    task's result, in `<task>.log`.
+
+    Args:
+        models: names of runs, or other model folders.
+        year: of the pipeline, "2024" or "2025".
+        data: folder of tasks; default `PALENKA_EVAL`.
+        tasks: which of them; default those of the pipeline that are there.
+        checkout: folder of the pipeline; default `PALENKA_PIPELINE_<year>`.
+        python: interpreter to run it with; default `PALENKA_PIPELINE_<year>_PYTHON`, else this one.
+
+    Raises:
+        UserError: anything of this that is not there or cannot be used, or the pipeline fails.
+    """
+    pipeline = PIPELINES[year]
+    if process_count() > 1:
+        raise UserError(f"the {year} pipeline is run by one process: start it without torchrun or srun")
+    named = os.environ.get(pipeline.variable)
+    interpreter = python or os.environ.get(f"{pipeline.variable}_PYTHON") or sys.executable
+    found = Checkout.find(pipeline, checkout or (Path(named) if named else None), interpreter)
+    subjects = [Subject.find(model) for model in dict.fromkeys(models)]
+    for subject in subjects:
+        _refuse_code(subject)
+        require_writable(subject.results(f"pipeline-{year}"), "nothing was scored")
+    root = (data or evaluation_root()).absolute()
+    read = [read_any_task(root / name) for name in _names(pipeline, root, tasks)]
+    for subject in subjects:
+        results = [_result(found, subject, root, task) for task in read]
+        print(table(subject, results, year), flush=True)
+
+
+def _names(pipeline: Pipeline, root: Path, names: Sequence[str] | None) -> list[str]:
+    """The tasks named, if the pipeline has them; or those of it that are there, saying which are not."""
+    if names is not None:
+        asked = list(dict.fromkeys(SHORT_NAMES.get(name, name) for name in names))
+        for name in asked:
+            if name not in pipeline.tasks:
+                known = ", ".join(pipeline.tasks)
+                raise UserError(f"the {pipeline.year} pipeline has no task {name!r}; it has {known}")
+        return asked
+    absent = [name for name in pipeline.tasks if not (root / name).is_dir()]
+    if absent:
+        print(f"skipped, there are no such folders in {root}: {', '.join(absent)}", flush=True)
+    return [name for name in pipeline.tasks if name not in absent]
+
+
+def _refuse_code(subject: Subject) -> None:
+    """The pipelines run code that a model folder brings along; nothing else here does."""
+    for name in ("config.json", "tokenizer_config.json"):
+        path = subject.folder / name
+        if path.exists() and "auto_map" in read_json(path):
+            raise UserError(f"{path}: names code of its own (auto_map), which the pipeline would run; take it out")
+
+
+def _result(checkout: Checkout, subject: Subject, root: Path, task: AnyTask) -> dict[str, Any]:
+    """What the pipeline finds, or found before."""
+    year = checkout.pipeline.year
+    identity = {
+        "model": subject.fingerprint, "items": task.digest, "convention": f"pipeline-{year}", "version": VERSION,
+        "commit": checkout.commit, "packages": checkout.versions,
+    }  # fmt: skip
+    path = subject.results(f"pipeline-{year}") / f"{task.name}.json"
+    if known := known_result(path, identity, partial(derive, task)):
+        return known
+    make_folder(path.parent)
+    log = path.with_suffix(".log")
+    print(f"{subject.folder.name}, {task.name}: the {year} pipeline is running; it writes to {log}", flush=True)
+    with TemporaryDirectory(prefix="palenka-") as folder:
+        work = Path(folder)
+        (work / "model").symlink_to(subject.folder.absolute(), target_is_directory=True)
+        (work / "evaluation_data").symlink_to(root, target_is_directory=True)
+        found = checkout.pipeline.run(Job(checkout, work, task, log))
+    write_records(path, found.items)
+    result = {"task": task.name, "convention": f"pipeline-{year}", **found.result, "identity": identity}
+    write_json(path, result)
+    return result
+
+
+def table(subject: Subject, results: Sequence[dict[str, Any]], year: str) -> str:
+    """What a person reads: percents, and the error of the very means that they are."""
+    ties = "ties count half; in brackets: as right" if year == "2024" else "ties count as right"
+    lines = [f"{subject.folder}   (the {year} pipeline; % right ± standard error, {ties})"]
+    for result in results:
+        if "accuracy" in result:
+            lines.append(f"  {result['task']:24}{_accuracy(result):>24}{result['n']:>9,} items")
+        for name, score in result.get("scores", {}).items():
+            what = f"{result['task']}, {name.replace('_', ' ')}"
+            lines.append(f"  {what:40}{100 * score['value']:>8.2f}{result['n']:>9,} items")
+    return "\n".join(lines)
+
+
+def _accuracy(result: dict[str, Any]) -> str:
+    cell = f"{100 * result['accuracy']:.2f} ± {100 * result['stderr']:.2f}"
+    return f"{cell} ({100 * result['accuracy_ties_good']:.2f})" if "accuracy_ties_good" in result else cell

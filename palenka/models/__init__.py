@@ -1,0 +1,1 @@
+"""Models: built, loaded, checked, and run without whole logits."""

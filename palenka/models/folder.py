@@ -1,0 +1,417 @@
+"""Model folders: what one must hold before anything is computed with it, and how it is loaded.
+
+    config.json          of a causal language model that the library knows without code from the folder
+    model.safetensors    or model.safetensors.index.json and the shards that it names: all weights of that model, no
+                         others, as plain floating-point numbers
+
+`check_model_folder` reads the configuration and headers alone. `load_frozen`, through which every load goes, asks it
+first, and then looks at what only the loaded model shows: weights that are not finite, predictions that look ahead.
+"""
+
+import copy
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.utils import logging as transformers_logging
+
+from palenka.models.huggingface import SAFELY, attention_implementation, probe_tokens, quiet_transformers
+from palenka.util.config import UserError
+from palenka.util.files import read_object
+
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+EXPORTS = ("result.json", "revision.json")
+"""What says, in a finished run and in a revision, which weights the training exported."""
+EXPORTED = "weights_sha256"
+READ = (".json", ".safetensors", ".txt", ".model", ".yaml")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+FLOATS = ("F64", "F32", "F16", "BF16")
+OLD_BUFFERS = re.compile(
+    r"(^|\.)(attn\.bias|attention\.bias|masked_bias|causal_mask|embed_positions|rotary_emb\.inv_freq|position_ids)$"
+)
+"""Constants that older releases saved beside the weights, and that models of today compute."""
+WRAPPERS = {
+    "_orig_mod.": "torch.compile",
+    "_fsdp_wrapped_module.": "FullyShardedDataParallel",
+    "module.": "DistributedDataParallel",
+}
+LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+MOST_LAYERS = 10_000
+AGREEMENT, ROUGH_AGREEMENT = 1e-3, 0.05
+"""Of the largest logit: two kinds of attention that do the same are closer, in float32 and in low precision."""
+LOOKAHEAD_TOLERANCE = 2e-5
+"""Of the largest logit, in float32: rounding is far below it, what a later token tells is far above it."""
+
+
+class Header(NamedTuple):
+    """What a weights file says of a tensor."""
+
+    shape: list[int]
+    dtype: str
+
+
+class _Problems(Exception):
+    """What is wrong with a folder, a sentence each."""
+
+    def __init__(self, sentences: Iterable[str]) -> None:
+        self.sentences = list(sentences)
+        super().__init__("; ".join(self.sentences))
+
+
+@contextmanager
+def _refusing(folder: Path) -> Iterator[None]:
+    """Problems become what people read."""
+    try:
+        yield
+    except _Problems as problems:
+        raise UserError(f"{folder}: {problems}") from None
+
+
+def load_frozen(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """A trained model for inference only: no gradients, no dropout.
+
+    Raises:
+        UserError: the folder does not hold a whole causal language model of finite weights.
+    """
+    config = check_model_folder(folder)
+    attention = attention_implementation(config, device)
+    model = _load(folder, dtype, device, attention)
+    with _refusing(folder):
+        _check_finite(model)
+        _check_causal(model)
+    if not model._supports_sdpa or _attention_agrees(model, lambda other: _load(folder, dtype, device, other)):
+        return model
+    print(
+        f"{folder}: warning: fused attention (sdpa, the default of transformers) gives other logits than the model's "
+        "own formula (eager), which is used", file=sys.stderr,
+    )  # fmt: skip
+    return model if attention == "eager" else _load(folder, dtype, device, "eager")
+
+
+def _load(folder: Path, dtype: torch.dtype, device: torch.device, attention: str) -> PreTrainedModel:
+    with quiet_transformers():
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation=attention, use_safetensors=True, **SAFELY
+        )
+    return model.to(device).eval().requires_grad_(False)
+
+
+def check_model_folder(folder: Path) -> PretrainedConfig:
+    """The config of a folder that holds a whole causal language model, as far as headers tell.
+
+    Raises:
+        UserError: naming every problem.
+    """
+    with _refusing(folder):
+        _check_files(folder)  # first, and alone: reading a pipe might never end
+        headers, of_weights = _attempt(_read_headers, folder)
+        config, of_config = _attempt(_read_config, folder, len(headers) if headers else MOST_LAYERS)
+        problems = [*_adapter_problems(folder), *of_config, *of_weights]
+        if not problems:
+            problems += _weight_problems(config, headers)
+        if problems:
+            raise _Problems(problems)
+    return cast(PretrainedConfig, config)
+
+
+def weights_sha256(folder: Path) -> str:
+    """Fingerprint of the weights that a load of the folder reads.
+
+    Raises:
+        UserError: there are none, or others than the training that ended there exported.
+    """
+    digest = hashlib.sha256()
+    with _refusing(folder):
+        files = sorted(_weight_files(folder))
+    for path in files:
+        with path.open("rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+    found = digest.hexdigest()
+    for record in (folder / name for name in EXPORTS):
+        if record.exists() and read_object(record).get(EXPORTED, found) != found:
+            raise UserError(
+                f"{', '.join(map(str, files))}: not the weights that the training exported (sha256): damaged, or "
+                "changed by hand. Put back a copy of them, or move the run away and train it anew; a model that was "
+                f"changed on purpose belongs into a folder of its own, without {record.name}"
+            )
+    return found
+
+
+def _attempt(read: Callable[..., Any], *arguments: Any) -> tuple[Any, list[str]]:
+    try:
+        return read(*arguments), []
+    except _Problems as problems:
+        return None, problems.sentences
+
+
+def _check_files(folder: Path) -> None:
+    entries = [path for path in sorted(folder.iterdir()) if path.suffix in READ]
+    if odd := [path.name for path in entries if not path.is_file() and not path.is_dir()]:
+        raise _Problems([f"{_listed(odd)}: no regular file, or a link to nothing"])
+
+
+def _adapter_problems(folder: Path) -> Iterator[str]:
+    found = sorted(path.name for path in folder.glob("adapter_*") if path.suffix in (".json", ".safetensors", ".bin"))
+    if found:
+        yield (
+            f"{_listed(found)}: an adapter, without which the base model's weights are another model; merge it into "
+            "them (peft: merge_and_unload) and save the whole"
+        )
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that a load reads, in the order in which it does."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        return [folder / name for name in sorted(set(_read_index(folder).values()))]
+    others = sorted(path.name for path in folder.glob("*") if path.suffix in PICKLES)
+    pickles = f"; {_listed(others)}: pickles, which may run code, are not read: save as safetensors" if others else ""
+    unfinished = " (is the run finished?)" if (folder / "identity.json").exists() else ""
+    raise _Problems([f"holds no *.safetensors weights: neither {WEIGHTS} nor {INDEX}{unfinished}{pickles}"])
+
+
+def _read_index(folder: Path) -> dict[str, str]:
+    """Tensor → shard, all shards being there."""
+    weight_map = _read_json(folder / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
+        raise _Problems([f"{INDEX} is damaged: expected a weight_map of tensors to files"])
+    problems = []
+    for name in sorted(set(weight_map.values())):
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            problems.append(f"{INDEX} names a file outside the folder: {name}")
+        elif not name.endswith(".safetensors"):
+            problems.append(f"{INDEX} names a file that is not *.safetensors: {name}")
+        elif not (folder / name).is_file():
+            problems.append(f"{INDEX} names {name}, which is not there")
+    if problems:
+        raise _Problems(problems)
+    return weight_map
+
+
+def _read_headers(folder: Path) -> dict[str, Header]:
+    """What the weights files hold, without reading the weights."""
+    problems: list[str] = []
+    files: dict[str, dict[str, Header]] = {}
+    for path in _weight_files(folder):
+        try:
+            files[str(path.relative_to(folder))] = _read_header(path)
+        except _Problems as found:
+            problems += found.sentences
+    headers: dict[str, Header] = {}
+    for name, tensors in files.items():
+        if twice := sorted(headers.keys() & tensors.keys()):
+            problems.append(f"{name} holds tensors that another shard holds: {_listed(twice)}")
+        headers |= tensors
+    if not (folder / WEIGHTS).is_file():
+        for tensor, name in _read_index(folder).items():
+            if name in files and tensor not in files[name]:
+                problems.append(f"{INDEX} names {tensor} in {name}, which does not hold it")
+    if problems:
+        raise _Problems(problems)
+    return headers
+
+
+def _read_header(path: Path) -> dict[str, Header]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            headers = {name: Header(part.get_shape(), part.get_dtype()) for name, part in slices.items()}
+    except SafetensorError as error:
+        with path.open("rb") as content:
+            pointer = content.read(20).startswith(b"version https://git")
+        advice = "a pointer of Git LFS; fetch the file itself (git lfs pull)" if pointer else f"damaged ({error})"
+        raise _Problems([f"{path.name} is {advice}"]) from None
+    if not headers:
+        raise _Problems([f"{path.name} holds no tensors"])
+    return headers
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _Problems([f"{path.name} is damaged ({error})"]) from None
+    if not isinstance(content, dict):
+        raise _Problems([f"{path.name} is damaged: expected a mapping"])
+    return content
+
+
+def _read_config(folder: Path, most_layers: int) -> PretrainedConfig:
+    """The config of a model that can be used: others are a problem.
+
+    Args:
+        folder: the model's.
+        most_layers: a model of more would take for ever to lay out, and cannot be what the weights are of.
+    """
+    if not (folder / CONFIG).is_file():
+        raise _Problems([f"holds no readable model config (there is no {CONFIG})"])
+    raw = _read_json(folder / CONFIG)
+    for key in LAYER_COUNTS:
+        if isinstance(raw.get(key), int) and raw[key] > most_layers:
+            raise _Problems([f"{CONFIG}: {key} is {raw[key]}, more than the tensors of the weights"])
+    if "auto_map" in raw and str(raw.get("model_type")) not in CONFIG_MAPPING:
+        raise _Problems([f"{CONFIG}: auto_map: the model needs code of its own, and code from a folder is never run"])
+    try:
+        config = AutoConfig.from_pretrained(folder, **SAFELY)
+    except Exception as error:  # damaged values fail in many ways
+        raise _Problems([f"holds no readable model config ({_brief(error)})"]) from None
+    if problems := list(_config_problems(config)):
+        raise _Problems(problems)
+    return config
+
+
+def _config_problems(config: PretrainedConfig) -> Iterator[str]:
+    if getattr(config, "is_encoder_decoder", False):
+        yield f"{CONFIG}: {config.model_type} is an encoder with a decoder, no causal language model"
+    elif type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        yield f"{CONFIG}: {config.model_type} is no causal language model"
+    if getattr(config, "quantization_config", None):
+        yield f"{CONFIG}: quantization_config: the weights are quantized; save them as plain floating-point numbers"
+    if getattr(config, "transformers_weights", None):
+        yield f"{CONFIG}: transformers_weights: names another file of weights; name it {WEIGHTS} and remove the key"
+
+
+def _weight_problems(config: PretrainedConfig, headers: Mapping[str, Header]) -> Iterator[str]:
+    """How the tensors of the files differ from those of the model."""
+    try:
+        model, report = _load_without_memory(config, headers)
+    except Exception as error:  # values that do not fit together fail in many ways
+        yield f"no model can be built of {CONFIG} and these weights ({_brief(error)})"
+        return
+    unknown = sorted(name for name in report["unexpected_keys"] if not OLD_BUFFERS.search(name))
+    missing = sorted(report["missing_keys"])
+    if missing:
+        yield f"weights are missing: {_listed(missing)}"
+    if unknown:
+        yield f"weights are unknown to the model: {_listed(unknown)}{_wrapper_hint(unknown, missing)}"
+    for name, found, expected in sorted(report["mismatched_keys"]):
+        yield f"{name} has shape {list(found)} where {CONFIG} makes it {list(expected)}"
+    counters = {name for name, tensor in model.state_dict().items() if not tensor.is_floating_point()}
+    coded = [name for name, header in headers.items() if header.dtype not in FLOATS and name not in counters]
+    if coded := [name for name in coded if not OLD_BUFFERS.search(name)]:
+        kinds = ", ".join(sorted({headers[name].dtype for name in coded}))
+        yield f"stored as {kinds} instead of one of {', '.join(FLOATS)}: {_listed(coded)}"
+
+
+def _load_without_memory(
+    config: PretrainedConfig, headers: Mapping[str, Header]
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """What the library would make of the files: the model, without numbers, and its report on missing tensors."""
+    tensors = {name: torch.empty(header.shape, device="meta") for name, header in headers.items()}
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # its report, which we read
+    try:
+        with quiet_transformers():
+            return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+                None, config=copy.deepcopy(config), state_dict=tensors, device_map="meta", dtype=torch.float32,
+                ignore_mismatched_sizes=True, output_loading_info=True,
+            )  # fmt: skip
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+
+
+def _wrapper_hint(unknown: list[str], missing: list[str]) -> str:
+    """Advice where the names are right but for what something wrapped around the model has left in them."""
+    for part, wrapper in WRAPPERS.items():
+        if any(part in name for name in unknown):
+            return f"; {part!r} is left by {wrapper}: save the model inside of it, or take that out of the names"
+    prefix = next((unknown[0].removesuffix(name) for name in missing if unknown[0].endswith(f".{name}")), "")
+    if prefix and all(name.startswith(prefix) for name in unknown):
+        return f"; {prefix!r} stands before the names: take it out of them"
+    return ""
+
+
+def _check_finite(model: PreTrainedModel) -> None:
+    names = [
+        name for name, tensor in model.state_dict().items()
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all()
+    ]  # fmt: skip
+    if names:
+        raise _Problems([f"weights are not finite in {str(model.dtype).removeprefix('torch.')}: {_listed(names)}"])
+
+
+def _check_causal(model: PreTrainedModel) -> None:
+    """Predictions are finite, and do not change with later tokens."""
+    tokens, vocabulary = probe_tokens(model), model.get_input_embeddings().num_embeddings
+    half = tokens.shape[1] // 2
+    changed = torch.cat([tokens[:, :half], (tokens[:, half:] + 1 + vocabulary // 2) % vocabulary], dim=1)
+    try:
+        before, after = (_logits(model, each) for each in (tokens, changed))
+    except Exception as error:  # architectures fail in many ways
+        raise _Problems([f"the model does not run on {tokens.shape[1]} tokens ({_brief(error)})"]) from None
+    if not (before.isfinite().all() and after.isfinite().all()):
+        raise _Problems(["the model's logits are not finite, though its weights are"])
+    before, after = before[:, :half], after[:, :half]
+    if not torch.equal(before, after) and model.dtype != torch.float32:
+        _check_causal(copy.deepcopy(model).float())  # rounding may be as large as what a later token tells
+    elif (before - after).abs().max() > LOOKAHEAD_TOLERANCE * before.abs().max():
+        kind = model.config.model_type
+        sentence = (
+            f"{kind}: a later token changes what is predicted before it: a masked model, or another that reads in both "
+            "directions, is no causal language model"
+        )
+        raise _Problems([sentence])
+
+
+def _attention_agrees(model: PreTrainedModel, load: Callable[[str], PreTrainedModel]) -> bool:
+    """Whether fused and plain attention give the same logits but for rounding.
+
+    In transformers 5.23 fused attention leaves out Gemma 2's cap of scores, and scales Falcon's ALiBi otherwise.
+
+    Args:
+        model: with one of them.
+        load: the same with the other, where it cannot be exchanged.
+    """
+    chosen = model.config._attn_implementation
+    other = "sdpa" if chosen == "eager" else "eager"
+    tokens = probe_tokens(model)
+    expected = _logits(model, tokens)
+    if model._can_set_attn_implementation():
+        model.set_attn_implementation(other)
+        found = _logits(model, tokens)
+        model.set_attn_implementation(chosen)
+    else:
+        found = _logits(load(other), tokens)
+    tolerance = AGREEMENT if model.dtype == torch.float32 else ROUGH_AGREEMENT
+    return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
+
+
+@torch.no_grad()
+def _logits(model: PreTrainedModel, tokens: Tensor) -> Tensor:
+    logits: Tensor = model(tokens, use_cache=False).logits
+    return logits.float()
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Every name; those that differ in a layer's number alone stand together: layers.{0, 1, 2}.mlp."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for name in names:
+        before, *rest = re.split(r"(?<=\.)(\d+)(?=\.)", name, maxsplit=1)
+        groups.setdefault((before, rest[1] if rest else ""), []).extend(int(number) for number in rest[:1])
+    return ", ".join(f"{before}{_numbers(found)}{after}" for (before, after), found in groups.items())
+
+
+def _numbers(found: list[int]) -> str:
+    return str(found[0]) if len(found) == 1 else f"{{{', '.join(map(str, sorted(found)))}}}" if found else ""
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,34 @@
+"""The report of a study: one page and one table, from result files alone."""
+
+from pathlib import Path
+
+
+def report(runs: list[str], out: Path, convention: str = "2024") -> None:
+    """Prints the table of the study and writes its page to `out`.
+
+    Args:
+        runs: names or paths of runs; a folder stands for all runs below it.
+        out: the HTML file; its folder is made if need be.
+        convention: of the evaluations to show.
+
+    Raises:
+        UserError: a name is no run, or none of the runs can be read. Those that cannot are named.
+    """
+    from palenka.report.page import render
+    from palenka.report.results import read_runs
+    from palenka.report.tables import terminal_text
+    from palenka.util.config import UserError
+    from palenka.util.files import make_folder, require_writable, write_text
+
+    if out.is_dir():
+        raise UserError(f"--out {out}: is a folder; expected a file to write")
+    require_writable(out.parent)
+    damages: list[str] = []
+    found = read_runs(runs, convention, damages.append)
+    damages += [damage for run in found for damage in (*run.damages, *run.broken)]
+    print(terminal_text(found))
+    print("".join(f"\n{damage}" for damage in damages))
+    page = render(found, damages)
+    make_folder(out.parent)
+    write_text(out, page)
+    print(f"\nReport: {out}")

@@ -1,0 +1,1 @@
+"""Run directories: identity, lock, checkpoints, records."""

@@ -1,0 +1,1 @@
+"""Many students over weights and seeds."""

@@ -1,0 +1,454 @@
+"""A grid of students over objective weights and seeds: trained as cohorts, ranked by dev cross-entropy, the best kept.
+
+    runs/<grid>/<cell>/              each cell's run, `L0.1-H0.5` say: the same as if it had been trained alone
+    runs/<grid>/grid.json            the selection
+    runs/<grid>/finalists/<cell>/    the best cells, trained anew on everything
+
+All cells see the same windows in the same order: `data.seed` is one for all of them, the base's `seed` unless given.
+"""
+
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import torch
+import yaml
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+
+from palenka import objectives
+from palenka.cost import estimate
+from palenka.evaluation.evaluate import TASKS, evaluate
+from palenka.evaluation.models import results_folder
+from palenka.report.results import read_evaluations
+from palenka.runs.directory import Run
+from palenka.training.cohort import train_cohorts
+from palenka.training.plan import DistillConfig, Plan, make_plan
+from palenka.training.trainer import Diverged
+from palenka.util.config import Section, UserError, did_you_mean, load
+from palenka.util.files import read_json, write_json
+from palenka.util.hardware import available_memory, local_device
+from palenka.util.paths import ROOT, evaluation_root
+
+SHORT_LABELS = {"logit": "L", "hidden_state": "H", "seed": "s"}
+CONVENTION = "2024"
+MOST_CELLS = 10_000
+RULE = (
+    "Ranked by dev cross-entropy alone, that of plain next tokens; accuracies are shown beside it and choose nothing.\n"
+    "± is one standard error over items; each row is one seed."
+)
+T = TypeVar("T")
+
+
+def _check_axis(key: str) -> str:
+    objective = key.removeprefix("objective.").removesuffix(".weight")
+    if key not in ("seed", f"objective.{objective}.weight"):
+        raise ValueError(f"expected seed or objective.NAME.weight, got {key!r}")
+    if key != "seed" and objective not in objectives.available():
+        raise ValueError(f"unknown objective {objective!r}{did_you_mean(objective, objectives.available())}")
+    return key
+
+
+class FinalistsConfig(Section):
+    """How many of the best cells are trained anew, and the keys of the config that are different then."""
+
+    count: int = Field(default=3, ge=0)
+    overrides: dict[str, Any] = {"data.fraction": 1.0}
+
+
+class GridSection(Section):
+    """The axes of a grid, each a key of the config with its values, and what is done with the cells.
+
+    `cohort_size`: students that share a teacher pass, by default as many as fit the device. `tasks`: what cells and
+    finalists are evaluated on, by default all that `evaluate` knows by itself and whose items are there.
+    """
+
+    axes: dict[Annotated[str, AfterValidator(_check_axis)], list[int | float]] = Field(min_length=1)
+    cohort_size: int | None = Field(default=None, ge=1)
+    finalists: FinalistsConfig = FinalistsConfig()
+    tasks: list[str] | None = None
+
+    @field_validator("axes")
+    @classmethod
+    def _distinct(cls, axes: dict[str, list[int | float]]) -> dict[str, list[int | float]]:
+        if (cells := math.prod(map(len, axes.values()))) > MOST_CELLS:
+            raise ValueError(f"{cells:,} cells, expected at most {MOST_CELLS:,}")
+        for key, values in axes.items():
+            if not values:
+                raise ValueError(f"{key}: expected at least one value")
+            labels = [_label(key, value) for value in values]
+            for label in labels:
+                if labels.count(label) > 1:
+                    raise ValueError(f"{key}: {label} stands twice")
+        return axes
+
+
+def _label(key: str, value: float) -> str:
+    """`L0.1` of objective.logit.weight and 0.1."""
+    name = key.removeprefix("objective.").removesuffix(".weight")
+    return f"{SHORT_LABELS.get(name, name)}{value:.10g}".replace("+", "")  # 1e+20: no letter for a name
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of a grid: a value for the key of each axis."""
+
+    values: Mapping[str, float]
+
+    @property
+    def label(self) -> str:
+        return "-".join(_label(key, value) for key, value in self.values.items())
+
+
+class GridConfig(DistillConfig):
+    """A student of which a grid has many, and the grid."""
+
+    grid: GridSection
+
+    @model_validator(mode="after")
+    def _possible(self) -> "GridConfig":
+        """Every cell is a valid config, and would be one as a finalist."""
+        if "training.precision" in self.grid.finalists.overrides:
+            raise ValueError("grid.finalists.overrides: training.precision is one and the same for all of a grid")
+        for cell in self.cells:
+            try:
+                self.student_config(cell)
+                self.finalist_config(cell)
+            except ValidationError as error:
+                problems = [f"{'.'.join(map(str, e['loc']))} {e['msg']}" for e in error.errors()]
+                found = "; ".join(problem.replace("Value error, ", "").strip() for problem in problems)
+                raise ValueError(f"cell {cell.label}: {found}") from None
+        return self
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All combinations of the axes' values, the last axis changing fastest."""
+        axes = self.grid.axes
+        return [Cell(dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
+
+    def student_config(self, cell: Cell) -> DistillConfig:
+        """The config of a cell's run."""
+        return self._changed(f"{self.name}/{cell.label}", cell.values)
+
+    def finalist_config(self, cell: Cell) -> DistillConfig:
+        """The config of the cell's run if it becomes a finalist."""
+        return self._changed(f"{self.name}/finalists/{cell.label}", {**cell.values, **self.grid.finalists.overrides})
+
+    def _changed(self, name: str, changes: Mapping[str, Any]) -> DistillConfig:
+        values = self.model_dump(mode="json", exclude_none=True, exclude={"grid"}) | {"name": name}
+        values["data"].setdefault("seed", self.seed)
+        for key, value in changes.items():
+            *parents, last = key.split(".")
+            target = values
+            for part in parents:
+                target = target.setdefault(part, {})
+                if not isinstance(target, dict):
+                    raise ValueError(f"{key}: {part} has no keys below it")
+            target[last] = value
+        return DistillConfig.model_validate(values)
+
+
+@dataclass(frozen=True)
+class Part:
+    """The `index`-th, from 0, of `count` shares of something."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def read(cls, text: str) -> "Part":
+        """A part from `I/N`. Raises UserError unless it is one."""
+        index, _, count = text.partition("/")
+        if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+            raise UserError(f"--part {text}: expected I/N, I from 0 to N-1, such as 0/4")
+        return cls(int(index), int(count))
+
+    def of(self, items: Sequence[T]) -> list[T]:
+        """This share: consecutive items, in number alike but for one."""
+        return list(items[self.index * len(items) // self.count : (self.index + 1) * len(items) // self.count])
+
+
+def load_grid(path: Path, overrides: Sequence[str], dry_run: bool = False) -> "Grid":
+    """Read a grid's configuration and check all of it against data, teachers and this machine.
+
+    Raises:
+        UserError: naming every problem, or a cell's name that is taken by another run.
+    """
+    return Grid(load(path, overrides, GridConfig), str(path), dry_run)
+
+
+class Grid:
+    """A checked grid.
+
+    Args:
+        config: what is asked for.
+        where: the config's file, for messages.
+        dry_run: as in `make_plan`.
+    """
+
+    def __init__(self, config: GridConfig, where: str, dry_run: bool = False) -> None:
+        self.config, self.where = config, where
+        self.cells = {cell.label: cell for cell in config.cells}
+        self.plans = self._make_plans(dry_run)
+        self.finalist = make_plan(config.finalist_config(config.cells[0]), f"{where}, as a finalist", dry_run)
+        self.folder = self.finalist.runs / config.name
+        self.tasks_folder = ROOT / config.paths.evaluation if config.paths.evaluation else evaluation_root()
+        for task in config.grid.tasks or ():
+            if not (self.tasks_folder / task).is_dir():
+                raise UserError(f"{where}: grid.tasks: there is no folder {task!r} in {self.tasks_folder}")
+        if not dry_run:
+            kept = [label for label in self.cells if (self.folder / "finalists" / label).is_dir()]
+            for plan in (*self.plans.values(), *map(self._finalist_plan, kept)):
+                if not _run(plan).find_damage():  # which a training of it will refuse, and a selection show
+                    _run(plan).check_identity(plan.identity())
+
+    def _make_plans(self, dry_run: bool) -> dict[str, Plan]:
+        """By label. Cells with the same terms differ in nothing that a plan would have to be made anew for."""
+        made: dict[frozenset[str], Plan] = {}
+        plans = {}
+        for label, cell in self.cells.items():
+            config = self.config.student_config(cell)
+            terms = frozenset(config.terms)
+            if terms not in made:
+                made[terms] = make_plan(config, f"{self.where}, cell {label}", dry_run)
+            plans[label] = replace(made[terms], config=config)
+        return plans
+
+    def train(
+        self, part: Part | None = None, finalist: int | None = None, from_last_good: bool = False
+    ) -> tuple[list[Path], Diverged | None]:
+        """Train a part of the cells, or one finalist; by default all cells, and then the finalists.
+
+        Args:
+            part: which cells.
+            finalist: which cell of the selection, from 1.
+            from_last_good: cells that have diverged go on from their last checkpoints.
+
+        Returns:
+            The folders of those that are finished; what is to be said of those that diverged.
+
+        Raises:
+            UserError: the selection has no such finalist; otherwise as `cohort.train`.
+        """
+        plans: list[Plan] = []
+
+        def noted() -> Iterator[list[Plan]]:
+            for cohort in self._cohorts(part, finalist):
+                plans.extend(cohort)
+                yield cohort
+
+        failure = None
+        try:
+            train_cohorts(noted(), from_last_good)
+        except Diverged as diverged:
+            failure = diverged
+        return [run.path for run in map(_run, plans) if run.finished], failure
+
+    def _cohorts(self, part: Part | None, finalist: int | None) -> Iterator[list[Plan]]:
+        if finalist is not None:
+            yield [self._finalist_plan(self._selected(finalist))]
+            return
+        yield from _alike(self.cohorts(part))
+        if part is None:  # this goes on when the cells have been trained
+            best = _agreed(self._ranking()[: self.config.grid.finalists.count])
+            yield from _alike(self._split([self._finalist_plan(label) for label in best]))
+
+    def cohorts(self, part: Part | None = None) -> list[list[Plan]]:
+        """A part of the cells, or all of them, as they are to be trained side by side."""
+        plans = list(self.plans.values())
+        return self._split(part.of(plans) if part else plans)
+
+    def _split(self, plans: Sequence[Plan]) -> list[list[Plan]]:
+        """Cohorts, alike in size, of those that are not finished; those that are stand before them."""
+        finished = [plan for plan in plans if _run(plan).finished]
+        waiting = [plan for plan in plans if not _run(plan).finished]
+        if not waiting:
+            return [finished]
+        size = self.config.grid.cohort_size or min(fitting_cohort(plan, len(waiting)) for plan in _kinds(waiting))
+        count = -(-len(waiting) // size)
+        return [finished, *(Part(number, count).of(waiting) for number in range(count))]
+
+    def _finalist_plan(self, label: str) -> Plan:
+        return make_plan(self.config.finalist_config(self.cells[label]), f"{self.where}, finalist {label}")
+
+    def _selected(self, number: int) -> str:
+        """The label of the `number`-th cell of the selection."""
+        path = self.folder / "grid.json"
+        if not path.exists():
+            raise UserError(f"{path} is not there: rank the cells first, by the same command with --select")
+        ranked = [cell["cell"] for cell in read_json(path)["cells"] if cell["rank"]]
+        if not 1 <= number <= len(ranked):
+            raise UserError(f"--finalist {number}: {path} ranks {len(ranked)} cells, the first is 1")
+        if ranked[number - 1] not in self.cells:
+            raise UserError(f"{path} ranks a cell {ranked[number - 1]} that this grid has not; select anew")
+        return str(ranked[number - 1])
+
+    def _ranking(self) -> list[str]:
+        """Labels of the finished cells, lowest dev cross-entropy first, without those whose files are damaged."""
+        runs = {label: _run(plan) for label, plan in self.plans.items()}
+        whole = [label for label, run in runs.items() if not run.find_damage() and run.finished]
+        losses = {label: _dev(runs[label])["cross_entropy"] for label in whole}
+        return sorted(losses, key=lambda label: losses[label])
+
+    def evaluate(self, folders: Sequence[Path]) -> None:
+        """Ask finished runs what they were not asked yet, as far as the items are there."""
+        default = [task for task in TASKS[CONVENTION] if (self.tasks_folder / task).is_dir()]
+        tasks = default if self.config.grid.tasks is None else self.config.grid.tasks
+        waiting = [folder for folder in folders if not all(_result_file(folder, task).exists() for task in tasks)]
+        if waiting:
+            evaluate([str(folder) for folder in waiting], self.tasks_folder, tasks, CONVENTION)
+
+    def select(self) -> str:
+        """Rank the cells by dev cross-entropy and write grid.json; the table for people.
+
+        Raises:
+            UserError: cells that have neither finished nor diverged.
+        """
+        runs = {label: _run(plan) for label, plan in self.plans.items()}
+        damages = {label: damage for label, run in runs.items() if (damage := run.find_damage())}
+        waiting = [
+            label for label, run in runs.items() if label not in damages and not run.finished and not run.diverged
+        ]
+        if waiting:
+            raise UserError(f"{self.folder}: cells that are not trained to their end: {', '.join(waiting)}")
+        ranking = self._ranking()
+        cells: list[dict[str, Any]] = [
+            {"cell": label, "rank": place, "values": self.cells[label].values} | _outcome(runs[label])
+            for place, label in enumerate(ranking, start=1)
+        ]
+        cells += [
+            {"cell": label, "rank": None, "values": self.cells[label].values}
+            | ({"damaged": damages[label]} if label in damages else {"diverged": run.diverged})
+            for label, run in runs.items()
+            if label not in ranking
+        ]
+        again = {label: self.config.finalist_config(self.cells[label]).name for label in ranking}
+        trained = {label: Run(name, self.finalist.runs) for label, name in again.items()}
+        finalists = [
+            {"cell": label} | _outcome(run) for label, run in trained.items() if not run.find_damage() and run.finished
+        ]
+        selection = {
+            "name": self.config.name, "axes": self.config.grid.axes, "ranked_by": "dev cross-entropy",
+            "cells": cells, "finalists": finalists,
+        }  # fmt: skip
+        write_json(self.folder / "grid.json", selection)
+        return selection_table(selection)
+
+    def describe(self, part: Part | None = None) -> str:
+        """The resolved configuration, and the cohorts with what they will cost, for people."""
+        finished, *cohorts = self.cohorts(part)
+        axes = ", ".join(f"{key} ({len(values)})" for key, values in self.config.grid.axes.items())
+        each = cohort_flops([self.finalist])
+        lines = [
+            yaml.safe_dump(self.config.model_dump(mode="json", exclude_none=True), sort_keys=False),
+            f"{self.config.name}: {len(self.cells)} cells over {axes}",
+            *([f"  finished already: {_labels(finished)}"] if finished else []),
+            *(_describe_cohort(cohort) for cohort in cohorts),
+            f"  {available_memory(local_device()) / 2**30:.1f} GiB are free on {local_device()}",
+            f"  {_describe_cost(cohorts)}; then {self.config.grid.finalists.count} finalists of {each:.3g} FLOPs each, "
+            "less if they share a cohort",
+        ]
+        return "\n".join(lines)
+
+
+def _run(plan: Plan) -> Run:
+    return Run(plan.config.name, plan.runs)
+
+
+def _dev(run: Run) -> dict[str, float]:
+    dev = read_json(run.path / "result.json")["dev"]
+    return {key: dev[key] for key in ("cross_entropy", "bits_per_byte")}
+
+
+def _result_file(run: Path, task: str) -> Path:
+    return results_folder(run, CONVENTION) / f"{task}.json"
+
+
+def _outcome(run: Run) -> dict[str, Any]:
+    """What is known of a finished run: dev cross-entropy, and the accuracies that were measured, if they are whole."""
+    evaluations, _, broken = read_evaluations(run.path, CONVENTION)
+    for damage in broken:
+        print(damage, file=sys.stderr, flush=True)
+    tasks = {task: {"accuracy": of.accuracy, "stderr": of.stderr} for task, of in evaluations.items()}
+    return {"run": run.name, "dev": _dev(run), "tasks": tasks}
+
+
+def selection_table(selection: Mapping[str, Any]) -> str:
+    """The content of a grid.json as lines: cells by rank, those that diverged or are damaged, finalists."""
+    cells, finalists = selection["cells"], selection["finalists"]
+    tasks = sorted({task for row in (*cells, *finalists) for task in row.get("tasks", {})})
+    width = max(len("finalist"), *(len(row["cell"]) for row in cells)) + 2
+    head = f"{'rank':>6}  {'cell':{width}}{'nats/token':>12}{'bits/byte':>12}"
+    head += "".join(f"{task:>22}" for task in tasks)
+
+    def line(row: Mapping[str, Any], rank: str) -> str:
+        if "dev" not in row:
+            return f"{rank:>6}  {row['cell']:{width}}{'damaged' if 'damaged' in row else 'diverged':>12}"
+        found = [row["tasks"].get(task) for task in tasks]
+        accuracies = [f"{100 * f['accuracy']:.2f} ± {100 * f['stderr']:.2f}" if f else "–" for f in found]
+        dev = f"{row['dev']['cross_entropy']:>12.4f}{row['dev']['bits_per_byte']:>12.4f}"
+        return f"{rank:>6}  {row['cell']:{width}}{dev}" + "".join(f"{text:>22}" for text in accuracies)
+
+    lines = [f"{selection['name']}: dev cross-entropy, and accuracies in %", head]
+    lines += [line(row, str(row["rank"] or "–")) for row in cells]
+    if finalists:
+        lines += ["  finalists, trained anew:", *(line(row, "") for row in finalists)]
+    lines += [f"  {row['cell']}: {row['damaged']}" for row in cells if "damaged" in row]
+    return "\n".join([*lines, RULE])
+
+
+def _labels(plans: Sequence[Plan]) -> str:
+    return ", ".join(plan.config.name.rpartition("/")[2] for plan in plans)
+
+
+def _describe_cohort(plans: Sequence[Plan]) -> str:
+    kind = estimate.kind_of(local_device())
+    memory = max(estimate.memory(plan, kind, len(plans)).total for plan in _kinds(plans)) / 2**30
+    return f"  a cohort of {len(plans)}, {plans[0].total_steps:,} steps, about {memory:.1f} GiB: {_labels(plans)}"
+
+
+def _describe_cost(cohorts: Sequence[Sequence[Plan]]) -> str:
+    together = sum(map(cohort_flops, cohorts))
+    alone = sum(cohort_flops([plan]) for cohort in cohorts for plan in cohort)
+    if not cohorts:
+        return "no cell is left to train"
+    return f"{together:.3g} FLOPs, {together / alone:.2f} of what the same runs cost one by one"
+
+
+def _kinds(plans: Sequence[Plan]) -> list[Plan]:
+    """One plan of each set of terms: what decides its cost."""
+    return list({frozenset(plan.config.terms): plan for plan in plans}.values())
+
+
+def _alike(cohorts: Sequence[Sequence[Plan]]) -> list[list[Plan]]:
+    """The cohorts as the first process splits them."""
+    plans = {plan.config.name: plan for cohort in cohorts for plan in cohort}
+    names = _agreed([[plan.config.name for plan in cohort] for cohort in cohorts])
+    return [[plans[name] for name in cohort] for cohort in names]
+
+
+def _agreed(value: T) -> T:
+    """The first process's value, in all: free memory and a shared disk may look different to each of them."""
+    PartialState(cpu=not torch.cuda.is_available())  # as the trainings' own
+    values = [value]
+    broadcast_object_list(values)
+    return values[0]
+
+
+def fitting_cohort(plan: Plan, students: int) -> int:
+    """How many of so many students the free memory of this device holds side by side, but at least one."""
+    device = local_device()
+    return max(1, estimate.fitting_cohort(plan, estimate.kind_of(device), available_memory(device), students))
+
+
+def cohort_flops(plans: Sequence[Plan]) -> float:
+    """Matrix-product FLOPs of a cohort's training; a control has no need of the teachers that others have."""
+    first = plans[0]
+    tokens = first.total_steps * first.config.training.batch_size * first.config.data.seq_length
+    amounts = [estimate.flops_per_token(plan) for plan in plans]
+    return tokens * (sum(amount.student for amount in amounts) + max(amount.teachers for amount in amounts))

@@ -1,0 +1,1 @@
+"""Frozen models that students learn from, live or from cached logits."""

@@ -1,0 +1,284 @@
+"""What teachers predict, on disk: recorded once, and read by students that come one after the other.
+
+    signals/<data>/top<k>-<key>/   identity.json   all that decides the bytes
+                                   00000.bin …     1,024 windows each, in training order, a record a position
+                                   checksums.json  sha256 of each shard, as it was written
+
+A record holds the k likeliest next tokens (uint16) with their log-probabilities (float16), and the log of the mass that
+is left for all others, the *tail* (float16): 4k + 2 bytes. It is the combined prediction of all teachers at the
+temperature of `logit`.
+
+Read again, the tail has the shape that the student gives it, at that moment and without gradient: the signal says how
+much goes to the other tokens, and nothing of how they share it. For every divergence of `logit` this is the one over
+k + 1 outcomes, in value and in gradient, since p_S / p_T is the same for all of the tail. To make up a shape is worse:
+docs/teacher_signal.md has the figures.
+
+Windows are a function of (data seed, epoch, position). So a signal is stored by position, and serves every student of
+the same text, whatever its shape, weights, seed, batch size or number of steps.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from palenka.runs.directory import differences
+from palenka.teachers.live import TeacherPass, Teachers
+from palenka.util.config import UserError
+from palenka.util.files import make_folder, read_json, read_object, removed_on_error, replace, sha256, write_json
+from palenka.util.locks import held
+from palenka.util.system_errors import noting
+
+VERSION = 1
+"""To be raised with every change that lets the same teachers leave other bytes."""
+SHARD_WINDOWS = 1024
+TINY = torch.finfo(torch.float32).tiny
+
+Records = NDArray[np.void]
+
+
+@dataclass(frozen=True)
+class TeacherSignal:
+    """A place on the disk for one signal, whether or not it has been recorded.
+
+    Args:
+        root: the folder of all signals over the same data.
+        identity: what decides the bytes: nested mappings of plain values, with `top_k` and `temperature`.
+        seq_length: positions of a window.
+    """
+
+    root: Path
+    identity: dict[str, Any]
+    seq_length: int
+
+    @property
+    def folder(self) -> Path:
+        key = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+        return self.root / f"top{self.top_k}-{key[:12]}"
+
+    @property
+    def top_k(self) -> int:
+        return int(self.identity["top_k"])
+
+    @property
+    def temperature(self) -> float:
+        return float(self.identity["temperature"])
+
+    @property
+    def record(self) -> np.dtype[np.void]:
+        """What is stored of a position."""
+        return np.dtype([("tokens", "<u2", self.top_k), ("log_probs", "<f2", self.top_k), ("tail", "<f2")])
+
+    @property
+    def shard_bytes(self) -> int:
+        return SHARD_WINDOWS * self.seq_length * self.record.itemsize
+
+    def shard_path(self, shard: int) -> Path:
+        return self.folder / f"{shard:05}.bin"
+
+    def shard_windows(self, shard: int) -> range:
+        """Positions of a shard's windows."""
+        return range(shard * SHARD_WINDOWS, (shard + 1) * SHARD_WINDOWS)
+
+    def shards(self, windows: int) -> range:
+        """Numbers of the shards that hold the first `windows` windows."""
+        return range(-(-windows // SHARD_WINDOWS))
+
+    def missing(self, windows: int) -> list[int]:
+        """Numbers of those that are not there, cut short, or without a checksum."""
+        known = self._checksums()
+        return [shard for shard in self.shards(windows) if not self._is_whole(self.shard_path(shard), known)]
+
+    def _is_whole(self, path: Path, known: Mapping[str, str]) -> bool:
+        return path.is_file() and path.stat().st_size == self.shard_bytes and path.name in known
+
+    def damaged(self, windows: int) -> list[Path]:
+        """Shards of the first `windows` windows that hold other content than was written; missing ones are left out."""
+        known, paths = self._checksums(), map(self.shard_path, self.shards(windows))
+        return [path for path in paths if self._is_whole(path, known) and _sha256_of(path) != known[path.name]]
+
+    def _checksums(self) -> dict[str, str]:
+        """By name of the shard."""
+        path = self.folder / "checksums.json"
+        try:
+            return read_object(path) if path.exists() else {}
+        except UserError as error:
+            raise UserError(f"{error}. Remove it, and teacher-signal records the shards anew") from None
+
+    def check(self, windows: int) -> None:
+        """See that the first `windows` windows can be read.
+
+        Raises:
+            UserError: they were not recorded, or another signal lies there; with the command that records them, and
+                what the most similar signal differs in.
+        """
+        self._check_identity()
+        if missing := self.missing(windows):
+            shards = len(self.shards(windows))
+            lacking = f"{len(missing)} of {shards} shards are not there, cut short or have no checksum"
+            raise UserError(
+                f"teacher_signal: {self.folder}: {lacking}; record them first, with the same config and overrides: "
+                f"python -m palenka teacher-signal --config FILE{self._nearest()}"
+            )
+
+    def verify(self, windows: int) -> None:
+        """Compare the checksums of the shards of the first `windows` windows, which `check` has found there.
+
+        Raises:
+            UserError: naming those that are damaged.
+        """
+        if damaged := self.damaged(windows):
+            raise UserError(
+                f"{', '.join(map(str, damaged))}: damaged: other content than was recorded (sha256). This records it "
+                "anew, with the same config and overrides: python -m palenka teacher-signal --config FILE"
+            )
+
+    def _check_identity(self) -> None:
+        path = self.folder / "identity.json"
+        if path.exists() and (found := list(differences(read_json(path), self.identity))):
+            raise UserError(f"{self.folder}: holds another signal than its name says; it differs in{_listed(found)}")
+
+    def _nearest(self) -> str:
+        others = [path for path in self.root.glob("*/identity.json") if path.parent != self.folder]
+        found = {path.parent.name: list(differences(read_json(path), self.identity)) for path in others}
+        if not found:
+            return ""
+        name = min(found, key=lambda name: len(found[name]))
+        return f"\nThe most similar signal there, {name}, differs in{_listed(found[name])}"
+
+    @contextmanager
+    def writing(self, tell: Callable[[], None]) -> Iterator[None]:
+        """Hold the folder as the one process that may fill it, after `tell` where another one is waited for."""
+        make_folder(self.folder)
+        with held(self.folder / ".lock", tell):
+            self._check_identity()
+            for leftover in self.folder.glob(".*.tmp"):
+                leftover.unlink()
+            write_json(self.folder / "identity.json", self.identity)
+            yield
+
+    def write_shard(self, shard: int, batches: Iterable[Records]) -> None:
+        """Write a shard so that it is either whole or not there."""
+        temporary = self.folder / f".{shard:05}.tmp"
+        path, digest = self.shard_path(shard), hashlib.sha256()
+        kept = "the shards before it are kept, and the same command goes on from there"
+        with noting(lambda: f"{path} was not written; {kept}"), removed_on_error(temporary):
+            with temporary.open("wb") as file:
+                for records in batches:
+                    content = records.tobytes()
+                    digest.update(content)
+                    file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            replace(temporary, path)
+            write_json(self.folder / "checksums.json", self._checksums() | {path.name: digest.hexdigest()})
+
+    def read(self, windows: range) -> Records:
+        """The records of consecutive windows (windows · seq_length,)."""
+        shards = range(windows.start // SHARD_WINDOWS, (windows.stop - 1) // SHARD_WINDOWS + 1)
+        return np.concatenate([self._read(shard, windows) for shard in shards])
+
+    def _read(self, shard: int, windows: range) -> Records:
+        mapped = np.memmap(self.shard_path(shard), self.record, mode="r")
+        here = (max(0, window - shard * SHARD_WINDOWS) for window in (windows.start, windows.stop))
+        return mapped[slice(*(window * self.seq_length for window in here))]
+
+
+def _sha256_of(path: Path) -> str:
+    """All students of a cohort ask for it."""
+    return _sha256_once(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _sha256_once(path: Path, changed_ns: int) -> str:
+    return sha256(path)
+
+
+def _listed(lines: list[str]) -> str:
+    return "".join(f"\n  {line}" for line in lines)
+
+
+def compress(log_probs: Tensor, record: np.dtype[np.void]) -> Records:
+    """Records (tokens,) of predictions (tokens, vocabulary).
+
+    Raises:
+        UserError: a prediction is not finite.
+    """
+    top = log_probs.topk(record["tokens"].shape[0], dim=-1)
+    tail = log_probs.exp().scatter_(1, top.indices, 0.0).sum(dim=-1).clamp_min(TINY).log()
+    records = np.empty(len(log_probs), record)
+    records["tokens"] = top.indices.cpu().numpy()
+    records["log_probs"] = top.values.clamp_min(torch.finfo(torch.float16).min).cpu().numpy()
+    records["tail"] = tail.cpu().numpy()
+    if not np.isfinite(records["tail"]).all():  # a tail is of all tokens: a sum shows what is wrong with any of them
+        raise UserError("the teachers' prediction is not finite; nothing more of it is recorded")
+    return records
+
+
+@dataclass(frozen=True)
+class RecordedOutput:
+    """The combined teachers' recorded prediction of a batch, in place of a teacher's states and head.
+
+    tokens: int64 (tokens, k).
+    log_probs: float32 (tokens, k), of these.
+    tail: float32 (tokens, 1), the log of the mass of all others.
+    """
+
+    tokens: Tensor
+    log_probs: Tensor
+    tail: Tensor
+    temperature: float
+
+    @classmethod
+    def of(cls, records: Records, temperature: float, device: torch.device) -> "RecordedOutput":
+        columns = (torch.from_numpy(np.ascontiguousarray(records[name])) for name in ("tokens", "log_probs", "tail"))
+        tokens, log_probs, tail = (column.to(device) for column in columns)
+        return cls(tokens.long(), log_probs.float(), tail.float()[:, None], temperature)
+
+    def logits(self, rows: slice, dtype: torch.dtype, student: Tensor) -> Tensor:
+        """Logits whose softmax at `temperature` is the prediction, with a tail in the shape of the student's.
+
+        Args:
+            rows: tokens.
+            dtype: of products, of which there are none.
+            student: logits (rows, vocabulary).
+        """
+        tokens = self.tokens[rows]
+        own = student.float() / self.temperature
+        outside = own.scatter(1, tokens, -torch.inf).logsumexp(dim=-1, keepdim=True)
+        logits = own.add_(self.tail[rows] - outside)
+        return logits.scatter_(1, tokens, self.log_probs[rows]).mul_(self.temperature)
+
+    def head_input(self) -> "RecordedOutput":
+        return self
+
+    def states(self) -> NoReturn:
+        raise NotImplementedError("a recorded signal has no states; the plan refuses objectives that need them")
+
+
+class RecordedTeachers(Teachers):
+    """Teachers that were run before: their combined prediction, by position."""
+
+    def __init__(self, signal: TeacherSignal, device: torch.device) -> None:
+        super().__init__([], shares=[1.0])
+        self.signal, self.device = signal, device
+
+    def run(self, input_ids: Tensor, windows: range | None = None, students: int = 1) -> TeacherPass:
+        """What was recorded of `windows`, whose input_ids (batch, time) are not looked at.
+
+        It is the prediction of all teachers together. Its logits are never kept: each student shapes the tail.
+        """
+        if windows is None:
+            raise ValueError("a recorded signal is read by position, and no positions are given")
+        output = RecordedOutput.of(self.signal.read(windows), self.signal.temperature, self.device)
+        return TeacherPass([output], mean=lambda: output)

@@ -1,0 +1,137 @@
+"""Student + teachers + objectives → named loss terms.
+
+The Distiller is the one module that is trained, wrapped for several processes and checkpointed: its children are the
+student and the objectives. Teachers are held apart, and may be shared with other students.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from palenka.data.tokens import IGNORED
+from palenka.models.attention import AttentionRecorder
+from palenka.models.chunked_loss import Logits, WeightedTerm, chunked_loss, of_one_head, token_losses
+from palenka.models.huggingface import transformer_layers
+from palenka.objectives import Objective, StateObjective, TokenObjective
+from palenka.teachers.live import ModelOutput, TeacherPass, Teachers, run_model
+
+# Of what a compiled layer would keep for backward; the rest, cheap to form anew, is: a sixth of a step's memory less,
+# and no time more.
+ACTIVATION_BUDGET = 0.8
+
+
+@dataclass(frozen=True)
+class StepSize:
+    """What one optimizer step averages over, all processes and micro-batches together, and when it is taken.
+
+    `progress` is the share of the training that is done, 0 to 1: weights may follow it.
+    """
+
+    tokens: int
+    sequences: int
+    progress: float = 0.0
+
+
+class Distiller(nn.Module):
+    """A student trained by a weighted sum of objectives.
+
+    Args:
+        student: a causal language model.
+        teachers: what it learns from; they are told what the objectives need of them.
+        objectives: name → objective; those of weight 0 are left out, and so is the work they would need.
+    """
+
+    def __init__(self, student: PreTrainedModel, teachers: Teachers, objectives: dict[str, Objective]) -> None:
+        super().__init__()
+        self.student = student
+        self.objectives = nn.ModuleDict(objectives)
+        self.teachers = teachers
+        self._token_terms = {n: o for n, o in objectives.items() if isinstance(o, TokenObjective)}
+        self._state_terms = {n: o for n, o in objectives.items() if isinstance(o, StateObjective)}
+        self.term_names = [*self._token_terms, *self._state_terms]
+        self._is_compiled = False
+        self._teacher_logits = {term.teacher_logits for term in self._token_terms.values()} - {"none"}
+        # Of the teachers' logits: each's, as far as any term wants them, and behind them the mean's.
+        places = {"none": slice(0), "each": slice(len(teachers.shares)), "mean": slice(-1, None)}
+        self._token_losses = {n: of_one_head(o, places[o.teacher_logits]) for n, o in self._token_terms.items()}
+        self._hidden_states = any(term.needs_hidden_states for term in self._state_terms.values())
+        wanted = [term.attention_pairs for term in self._state_terms.values() if term.attention_pairs]
+        of_student = {j for of_term in wanted for pairs in of_term for _, j in pairs}
+        self._recorder = AttentionRecorder(student, of_student) if of_student else None
+        if self._state_terms or self._teacher_logits:
+            of_teachers = [{i for of_term in wanted for i, _ in of_term[k]} for k in range(len(teachers.models))]
+            teachers.require(self._hidden_states, of_teachers)
+
+    def compile_parts(self) -> None:
+        """Compile what is run again and again; worth it in a long training with batches of one shape.
+
+        That is: the student's layers, which share one graph, what lies between the heads' products, and what objectives
+        do once a layer.
+        """
+        self._is_compiled = True
+        torch._functorch.config.activation_memory_budget = ACTIVATION_BUDGET
+        layers = [] if self._recorder else transformer_layers(self.student)  # what is noted would break the graph
+        for part in (*layers, *(part for term in self._state_terms.values() for part in term.repeated)):
+            part.compile(dynamic=False)
+
+    def forward(
+        self, input_ids: Tensor, labels: Tensor, step: StepSize, teachers: TeacherPass | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """This batch's share of the step's loss.
+
+        Args:
+            input_ids: (batch, time).
+            labels: (batch, time), the token after each position, -100 where none counts.
+            step: sizes that sums are divided by.
+            teachers: what the teachers computed of these input_ids, where it is known already.
+
+        Returns:
+            The weighted sum of all terms, a scalar with gradient; the unweighted terms (terms,) in the order of
+            `term_names`. Summed over the step's batches both are means per token.
+        """
+        mask = labels != IGNORED
+        if teachers is None:
+            teachers = self.teachers.run(input_ids)
+        student = run_model(self.student, input_ids, self._hidden_states, self._recorder)
+        loss, terms = self._token_loss(student, teachers, labels, step)
+        # Where nothing counts, a mean would be NaN: the terms are taken over all positions then, and their share is 0.
+        counted = mask | ~mask.any()
+        teacher_states = teachers.states() if self._state_terms else []
+        state_losses = [term(student.states(), teacher_states, counted) for term in self._state_terms.values()]
+        share = mask.sum() / step.tokens
+        for term, value in zip(self._state_terms.values(), state_losses, strict=True):
+            loss = loss + term.config.weight.at(step.progress) * share * value
+        return loss, torch.stack([*terms, *(share * value.detach() for value in state_losses)])
+
+    def _token_loss(
+        self, student: ModelOutput, teachers: TeacherPass, labels: Tensor, step: StepSize
+    ) -> tuple[Tensor, list[Tensor]]:
+        if not self._token_terms:
+            return student.final.new_zeros((), dtype=torch.float32), []
+        sizes = {"token": step.tokens, "sequence_sum": step.sequences}
+        terms = [
+            WeightedTerm(self._token_losses[name], term.config.weight.at(step.progress) / sizes[term.reduction])
+            for name, term in self._token_terms.items()
+        ]
+        of_teachers: list[Logits] = []
+        if "each" in self._teacher_logits:
+            of_teachers += teachers.each_logits
+        if "mean" in self._teacher_logits:
+            of_teachers.append(teachers.mean_logits)
+        loss, sums = chunked_loss(
+            [student.student_input()], of_teachers, labels.flatten(), terms, compiled=self._is_compiled
+        )
+        totals = zip(self._token_terms.values(), sums, strict=True)
+        return loss, [total / sizes[term.reduction] for term, total in totals]
+
+
+def token_cross_entropy(model: PreTrainedModel, input_ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Next-token cross-entropy of each sequence.
+
+    Returns:
+        Sums in nats (batch,), float64; numbers of tokens (batch,).
+    """
+    losses = token_losses(run_model(model, input_ids).student_input(), labels.flatten())
+    return losses.double().reshape(labels.shape).sum(dim=1), (labels != IGNORED).sum(dim=1)

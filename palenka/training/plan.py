@@ -1,0 +1,676 @@
+"""The schema of a run and the checks across its parts, before any model is built."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import torch
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    create_model,
+    model_validator,
+)
+from transformers import PretrainedConfig
+
+from palenka import objectives
+from palenka.data.integrity import read_prepared
+from palenka.data.tokenizer import load_tokenizer, vocabulary_sha256
+from palenka.data.tokens import DevWindows, TokenSplit, TrainWindows, WindowConfig
+from palenka.models.folder import check_model_folder, weights_sha256
+from palenka.models.huggingface import (
+    ModelConfig,
+    count_parameters_of,
+    longest_input,
+    model_shape,
+    model_without_memory,
+)
+from palenka.objectives import ModelShape, ObjectiveConfig, TeacherShape, TokenObjective
+from palenka.objectives.logit import Logit
+from palenka.runs.directory import RESERVED, find_run
+from palenka.teachers.cached import VERSION, TeacherSignal
+from palenka.training.milestones import EvaluationConfig, RevisionPlan, plan_revisions
+from palenka.training.trackers import TrackingConfig, tracking_problems
+from palenka.util.config import Section, UserError, compose, load, problems_error, read_yaml
+from palenka.util.hardware import Precision, fast_precision, local_device
+from palenka.util.paths import DATA_NAME, ROOT, check_length, data_root, evaluation_root, runs_root, signals_root
+from palenka.util.processes import process_count
+
+EVALUATIONS_OF_A_RUN = 10
+UNDECISIVE = ("name", "paths", "tracking", "evaluation")  # sections that change no weight
+UNDECISIVE_TRAINING = ("skip_bad_steps",)  # where it matters, there is no result without it
+USUAL_VOCABULARY = 16_000  # what `prepare` makes unless told otherwise
+
+# Far beyond any training of this laboratory; what is larger is a slip, and would keep a machine busy without a word.
+MOST_AT_ONCE = 1 << 20  # positions of a window, or sequences of a step
+MOST_EPOCHS = 10_000
+MOST_WINDOWS = 10**8  # that a run sees
+LARGEST_SEED = 2**63 - 1
+TRAINING_BYTES = 16  # a parameter's: its value, gradient, and two moments
+
+
+def _check_data_name(name: str) -> str:
+    if not DATA_NAME.fullmatch(name):
+        raise ValueError(
+            "expected the name that prepared data was given, of letters, digits and . _ + - (and / between parts), "
+            f"got {name[:100]!r}; the folder that holds such data is paths.data, or PALENKA_DATA"
+        )
+    check_length(name)
+    return name
+
+
+def _check_run_name(name: str) -> str:
+    """Refuse what would be another's file or folder within a run, or the place of models from the hub."""
+    check_length(name)
+    first, *others = name.split("/")
+    for part in [part for part in others if part in RESERVED or part.startswith("checkpoint-")]:
+        raise ValueError(f"{part!r} is what a run has within its own folder; choose another name than {name!r}")
+    if first == "hub":
+        raise ValueError(f"runs/hub/ is for models of the Hugging Face Hub; choose another name than {name!r}")
+    return name
+
+
+class DataConfig(Section):
+    """What text a run sees, and how it is cut into windows."""
+
+    name: Annotated[str, AfterValidator(_check_data_name)]
+    seq_length: int = Field(default=128, ge=8, le=MOST_AT_ONCE)
+    dev_samples: int = Field(default=8192, ge=1)
+    fraction: float = Field(default=1.0, gt=0, le=1)
+    bos: Literal["window", "document", "none"] = "window"
+    crop: Literal["epoch_offset", "random"] = "epoch_offset"
+    window_start: Literal["line", "anywhere"] = "line"
+    seed: int | None = Field(default=None, ge=0, le=LARGEST_SEED)
+
+    @property
+    def windows(self) -> WindowConfig:
+        return WindowConfig(self.seq_length, self.bos, self.crop, self.window_start, self.fraction)
+
+
+class TrainingConfig(Section):
+    """Optimisation. `batch_size` is sequences per optimizer step over all processes."""
+
+    lr: float = Field(gt=0)
+    batch_size: int = Field(ge=1, le=MOST_AT_ONCE)
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    num_epochs: float | None = Field(default=None, gt=0, le=MOST_EPOCHS)
+    max_steps: int | None = Field(default=None, ge=1, le=MOST_WINDOWS)
+    warmup_steps: int = Field(default=0, ge=0, le=MOST_WINDOWS)
+    weight_decay: float = Field(default=0.0, ge=0)
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
+    adam_beta2: float = Field(default=0.999, ge=0, lt=1)
+    adam_epsilon: float = Field(default=1e-8, gt=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    eval_steps: int | None = Field(default=None, ge=1)
+    checkpoint_steps: int | None = Field(default=None, ge=1)
+    skip_bad_steps: int = Field(
+        default=0, ge=0, description="steps of the whole run that may be skipped, for their gradient is not finite"
+    )
+    logging_steps: int = Field(default=20, ge=1)
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
+    compile: Literal["auto"] | bool = "auto"
+
+    @model_validator(mode="after")
+    def _one_length(self) -> "TrainingConfig":
+        if (self.num_epochs is None) == (self.max_steps is None):
+            raise ValueError("give either num_epochs or max_steps")
+        return self
+
+
+def _one_message(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    """Say what is expected once, not once for each form."""
+    try:
+        return read(value)
+    except ValidationError:
+        raise ValueError(
+            f"expected 'uniform', 'last', a list of [teacher layer, student layer] pairs, or a mapping "
+            f"{{teacher layer: student layer}}, got {value!r}"
+        ) from None
+
+
+LayerMapping = Annotated[
+    Literal["uniform", "last"] | list[tuple[int, int]] | dict[int, int], WrapValidator(_one_message)
+]
+
+
+class TeacherConfig(Section):
+    """A finished run to learn from."""
+
+    run: str
+    weight: float = Field(default=1.0, gt=0)
+    layer_mapping: LayerMapping = "uniform"
+
+
+class TeacherSignalConfig(Section):
+    """Learn from the teachers' recorded prediction, of which the `top_k` likeliest tokens are kept."""
+
+    top_k: int = Field(default=128, ge=1)
+
+
+class PathsConfig(Section):
+    """Folders in place of the defaults and of PALENKA_DATA, _RUNS, _SIGNALS and _EVAL, meant from the repository's
+    root."""
+
+    data: str | None = None
+    runs: str | None = None
+    signals: str | None = None
+    evaluation: str | None = None
+
+
+def _objective_schema() -> type[BaseModel]:
+    terms: dict[str, Any] = {
+        name: (objectives.find(name).Config | None, None) for name in objectives.available()
+    }
+    return create_model("ObjectiveTerms", __base__=Section, __module__=__name__, **terms)
+
+
+ObjectiveTerms = _objective_schema()
+
+
+class RunConfig(Section):
+    """What every run has."""
+
+    name: Annotated[str, AfterValidator(_check_run_name)] = Field(
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"
+    )
+    data: DataConfig
+    training: TrainingConfig
+    seed: int = Field(default=42, ge=0, le=LARGEST_SEED)
+    paths: PathsConfig = PathsConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    evaluation: EvaluationConfig | None = None
+
+    @property
+    def terms(self) -> dict[str, ObjectiveConfig]:
+        """Objectives with a weight above 0; the others cost nothing."""
+        raise NotImplementedError
+
+    @property
+    def trained_model(self) -> ModelConfig:
+        raise NotImplementedError
+
+    @property
+    def teacher_list(self) -> list[TeacherConfig]:
+        return []
+
+    @property
+    def recorded(self) -> TeacherSignalConfig | None:
+        """What of the teachers was recorded, where they are not run."""
+        return None
+
+
+class TrainConfig(RunConfig):
+    """A teacher or an undistilled baseline: cross-entropy alone."""
+
+    model: ModelConfig
+
+    @property
+    def terms(self) -> dict[str, ObjectiveConfig]:
+        return {"hard_target": ObjectiveConfig.model_validate({"weight": 1.0})}
+
+    @property
+    def trained_model(self) -> ModelConfig:
+        return self.model
+
+
+class DistillConfig(RunConfig):
+    """A student with its teachers and objectives."""
+
+    student: ModelConfig
+    teachers: list[TeacherConfig] = Field(min_length=1)
+    objective: ObjectiveTerms  # type: ignore[valid-type]
+    teacher_signal: TeacherSignalConfig | None = None
+
+    @model_validator(mode="after")
+    def _some_weight(self) -> "DistillConfig":
+        if not self.terms:
+            raise ValueError("objective: no term has a weight above 0, so there is nothing to learn")
+        return self
+
+    @model_validator(mode="after")
+    def _signal_is_enough(self) -> "DistillConfig":
+        if self.recorded and "logit" not in self.terms:
+            raise ValueError("teacher_signal: it is for objective.logit, which has no weight above 0; leave it out")
+        more = [name for name in self.terms if name != "logit" and _needs_teachers(name)]
+        if self.recorded and more:
+            raise ValueError(
+                "teacher_signal: it holds the teachers' prediction, for objective.logit alone; the teachers themselves "
+                f"are needed by {', '.join(f'objective.{name}' for name in more)}: leave out one or the other"
+            )
+        return self
+
+    @property
+    def terms(self) -> dict[str, ObjectiveConfig]:
+        given = cast(BaseModel, self.objective)
+        terms = {name: getattr(given, name) for name in type(given).model_fields}
+        return {
+            name: config for name, config in terms.items() if config is not None and config.weight.is_ever_positive
+        }
+
+    @property
+    def trained_model(self) -> ModelConfig:
+        return self.student
+
+    @property
+    def teacher_list(self) -> list[TeacherConfig]:
+        return self.teachers
+
+    @property
+    def recorded(self) -> TeacherSignalConfig | None:
+        return self.teacher_signal
+
+
+def _needs_teachers(objective: str) -> bool:
+    kind = objectives.find(objective)
+    return kind.teacher_logits != "none" if issubclass(kind, TokenObjective) else True
+
+
+@dataclass(frozen=True)
+class TeacherPlan:
+    """A teacher that fits; `recipe` is the config that would train it, where it is not trained yet."""
+
+    name: str
+    folder: Path
+    model: PretrainedConfig
+    shape: TeacherShape
+    recipe: Path | None = None
+
+    @cached_property
+    def parameters(self) -> dict[str, int]:
+        return count_parameters_of(self.model)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        return weights_sha256(self.folder)
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The models of a run, which fit each other, and its batch: what a step costs, known before there is any data."""
+
+    config: RunConfig
+    model: PretrainedConfig
+    teachers: list[TeacherPlan]
+    processes: int
+
+    @cached_property
+    def parameters(self) -> dict[str, int]:
+        return count_parameters_of(self.model)
+
+    @property
+    def teacher_shapes(self) -> list[TeacherShape]:
+        """The teachers as objectives see them."""
+        return _teacher_shapes(self.config, self.teachers)
+
+    @cached_property
+    def built_terms(self) -> dict[str, objectives.Objective]:
+        """The terms that have a weight, without memory for what they own."""
+        return {
+            name: _build_without_memory(name, self.config, self.model, self.teachers) for name in self.config.terms
+        }
+
+    @cached_property
+    def owned_parameters(self) -> int:
+        """Parameters that the objectives own: trained with the student, and left out of its folder."""
+        return sum(p.numel() for objective in self.built_terms.values() for p in objective.parameters())
+
+    @property
+    def micro_batch_size(self) -> int:
+        training = self.config.training
+        return training.micro_batch_size or training.batch_size // self.processes
+
+    @property
+    def precision(self) -> Precision:
+        chosen = self.config.training.precision
+        return fast_precision(local_device()) if chosen == "auto" else chosen
+
+
+@dataclass(frozen=True)
+class Plan(Workload):
+    """A checked run, ready to start."""
+
+    runs: Path
+    data_folder: Path
+    windows: TrainWindows
+    dev_windows: DevWindows
+    total_steps: int
+    revisions: RevisionPlan
+
+    @property
+    def words(self) -> int:
+        """Words that the whole run sees."""
+        return self.windows.words(range(self.total_windows))
+
+    @property
+    def total_windows(self) -> int:
+        """Windows that the whole run sees, over all epochs."""
+        return self.total_steps * self.config.training.batch_size
+
+    @cached_property
+    def signal(self) -> TeacherSignal | None:
+        """Where the teachers' prediction is recorded, if the run learns from that. Every teacher has to be trained."""
+        recorded, signals = self.config.recorded, self.config.paths.signals
+        if recorded is None:
+            return None
+        logit = cast(Logit.Config, self.config.terms["logit"])
+        shares: dict[str, float] = {}
+        for teacher in self.teachers:
+            shares[teacher.name] = shares.get(teacher.name, 0.0) + teacher.shape.share
+        identity = {
+            "version": VERSION,
+            "top_k": recorded.top_k,
+            "temperature": logit.temperature,
+            "combine": logit.combine,
+            "teachers": self.teacher_weights,
+            "shares": shares,
+            "precision": self.precision,
+            "data": read_prepared(self.data_folder)["key"],
+            "windows": asdict(self.windows.config),
+            "data_seed": self.windows.seed,
+        }
+        root = (ROOT / signals if signals else signals_root()) / self.config.data.name
+        return TeacherSignal(root, identity, self.config.data.seq_length)
+
+    @cached_property
+    def teacher_weights(self) -> dict[str, str]:
+        """Fingerprints of the teachers' weights."""
+        return {teacher.name: teacher.weights_sha256 for teacher in self.teachers}
+
+    @property
+    def method(self) -> str:
+        return "distill" if self.teachers else "train"
+
+    @property
+    def eval_steps(self) -> int:
+        return self.config.training.eval_steps or max(1, self.total_steps // EVALUATIONS_OF_A_RUN)
+
+    @property
+    def checkpoint_steps(self) -> int:
+        return self.config.training.checkpoint_steps or self.eval_steps
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """The configuration with all defaults, as plain values."""
+        return self.config.model_dump(mode="json", exclude_none=True)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the outcome: the configuration but for UNDECISIVE, the data, the teachers' weights."""
+        config = {key: value for key, value in self.resolved.items() if key not in UNDECISIVE}
+        config["training"] = {key: value for key, value in config["training"].items() if key not in UNDECISIVE_TRAINING}
+        return {
+            "config": config,
+            "data": read_prepared(self.data_folder)["key"],
+            "teachers": self.teacher_weights,
+        }
+
+
+def load_plan(path: Path, overrides: Sequence[str], schema: type[RunConfig], dry_run: bool = False) -> Plan:
+    """Read a configuration and check it against data, teachers and this machine.
+
+    A dry run also takes teachers that are not trained yet, from the configs in config/ that name them.
+
+    Raises:
+        UserError: naming every problem.
+    """
+    return make_plan(load(path, overrides, schema), str(path), dry_run)
+
+
+def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
+    """Check a valid configuration against what it names."""
+    paths = config.paths
+    data_folder = data_folder_of(config)
+    task_folder = ROOT / paths.evaluation if paths.evaluation else evaluation_root()
+    vocabulary = _read_vocabulary(data_folder)
+    tokenizer = load_tokenizer(data_folder / "tokenizer")
+    workload, problems = _fit_models(config, vocabulary, dry_run)
+    problems += [*_precision_problems(config.training), *tracking_problems(config.tracking)]
+    problems += _signal_problems(config, workload.model)
+    try:
+        revisions = plan_revisions(config.evaluation, task_folder, tokenizer, workload.model, config.name)
+    except UserError as error:
+        problems.append(f"evaluation.tasks: {error}")
+    if problems:
+        raise problems_error(where, problems)
+    special_ids = {"bos_id": tokenizer.bos_token_id, "pad_id": tokenizer.pad_token_id}
+    seed = config.seed if config.data.seed is None else config.data.seed
+    train, dev = (TokenSplit.open(data_folder / split) for split in ("train", "dev"))
+    windows = TrainWindows(train, config.data.windows, seed, **special_ids)
+    dev_windows = DevWindows(dev, config.data.windows, config.data.dev_samples, **special_ids)
+    return Plan(
+        config, workload.model, workload.teachers, workload.processes, _runs_of(config), data_folder, windows,
+        dev_windows, _total_steps(config.training, windows, where), revisions,
+    )  # fmt: skip
+
+
+def make_workload(config: RunConfig, where: str) -> Workload:
+    """The models of a valid configuration, as in a dry run, but also where its data is not prepared yet.
+
+    The vocabulary has USUAL_VOCABULARY tokens then, and no teacher is refused for having another one.
+    """
+    folder = data_folder_of(config)
+    prepared = (folder / "prepared.json").exists()
+    vocabulary = _read_vocabulary(folder) if prepared else _Vocabulary({"vocab_size": USUAL_VOCABULARY})
+    workload, problems = _fit_models(config, vocabulary, dry_run=True)
+    if problems:
+        raise problems_error(where, problems)
+    return workload
+
+
+def data_folder_of(config: RunConfig) -> Path:
+    """Where the run's text lies, once it is prepared."""
+    return (ROOT / config.paths.data if config.paths.data else data_root()) / config.data.name
+
+
+def _runs_of(config: RunConfig) -> Path:
+    return ROOT / config.paths.runs if config.paths.runs else runs_root()
+
+
+@dataclass(frozen=True)
+class _Vocabulary:
+    """What models take from the tokenizer, and its fingerprint; None where there is no tokenizer yet."""
+
+    token_ids: dict[str, int]
+    sha256: str | None = None
+
+
+def _read_vocabulary(data_folder: Path) -> _Vocabulary:
+    prepared = read_prepared(data_folder)
+    tokenizer = load_tokenizer(data_folder / "tokenizer")
+    token_ids = {
+        "vocab_size": prepared["vocab_size"], "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
+    }  # fmt: skip
+    return _Vocabulary(token_ids, vocabulary_sha256(data_folder / "tokenizer"))
+
+
+def _fit_models(config: RunConfig, vocabulary: _Vocabulary, dry_run: bool) -> tuple[Workload, list[str]]:
+    """The models of a run, and what does not fit."""
+    model = config.trained_model.hugging_face(vocabulary.token_ids)
+    processes = process_count()
+    teachers: list[TeacherPlan] = []
+    problems = [*_length_problems(config, model), *_batch_problems(config.training, processes)]
+    shares = [teacher.weight for teacher in config.teacher_list]
+    for index, teacher in enumerate(config.teacher_list):
+        share = teacher.weight / sum(shares)
+        try:
+            found = _find_teacher(teacher, vocabulary, config, dry_run)
+            teachers.append(_fit_teacher(found, teacher, share, config, model))
+        except UserError as error:
+            problems.append(f"teachers.{index}: {error}")
+    if len(teachers) == len(shares):
+        problems += _objective_problems(config, model, teachers)
+    return Workload(config, model, teachers, processes), problems
+
+
+def _length_problems(config: RunConfig, model: PretrainedConfig) -> Iterator[str]:
+    if config.data.seq_length > model.max_position_embeddings:
+        yield (
+            f"data.seq_length: {config.data.seq_length} tokens do not fit into the model's "
+            f"max_position_embeddings {model.max_position_embeddings}"
+        )
+
+
+def _batch_problems(training: TrainingConfig, processes: int) -> Iterator[str]:
+    portion = (training.micro_batch_size or 1) * processes
+    if training.batch_size % portion:
+        yield (
+            f"training.batch_size: {training.batch_size} sequences cannot be shared evenly by {processes} process(es) "
+            f"in micro-batches of {training.micro_batch_size or 'any size'}; make it a multiple of {portion}"
+        )
+
+
+def _precision_problems(training: TrainingConfig) -> Iterator[str]:
+    if training.precision == "fp16" and local_device().type == "cpu":
+        yield "training.precision: fp16 is not for CPUs; use auto, bf16 or fp32"
+
+
+def _signal_problems(config: RunConfig, model: PretrainedConfig) -> Iterator[str]:
+    if config.recorded and config.recorded.top_k > model.vocab_size:
+        yield f"teacher_signal.top_k: {config.recorded.top_k}: the vocabulary has {model.vocab_size} tokens"
+
+
+def _objective_problems(config: RunConfig, student: PretrainedConfig, teachers: list[TeacherPlan]) -> Iterator[str]:
+    """Build each objective without memory: many values that do not fit the models show only there."""
+    for name in config.terms:
+        try:
+            _build_without_memory(name, config, student, teachers)
+        except UserError as error:
+            yield f"objective.{name}: {error}"
+
+
+def _build_without_memory(
+    name: str, config: RunConfig, student: PretrainedConfig, teachers: list[TeacherPlan]
+) -> objectives.Objective:
+    with torch.device("meta"):
+        return objectives.find(name)(config.terms[name], model_shape(student), _teacher_shapes(config, teachers))
+
+
+def _teacher_shapes(config: RunConfig, teachers: list[TeacherPlan]) -> list[TeacherShape]:
+    """The teachers as objectives see them: a recorded signal is one teacher, which speaks for all."""
+    shapes = [teacher.shape for teacher in teachers]
+    return [replace(shapes[0], share=1.0)] if config.recorded else shapes
+
+
+@dataclass(frozen=True)
+class _FoundTeacher:
+    folder: Path
+    model: PretrainedConfig
+    recipe: Path | None = None
+
+
+def _find_teacher(
+    teacher: TeacherConfig, vocabulary: _Vocabulary, config: RunConfig, dry_run: bool
+) -> _FoundTeacher:
+    """The finished run of a teacher over this vocabulary, or in a dry run the config that would train it."""
+    runs, token_ids = _runs_of(config), vocabulary.token_ids
+    try:
+        folder = find_run(teacher.run, runs, base=ROOT)
+    except UserError as error:
+        recipe = find_recipe(teacher.run)
+        if dry_run and recipe:
+            return _FoundTeacher(runs / teacher.run, _recipe_model(recipe).hugging_face(token_ids), recipe)
+        where = recipe.relative_to(ROOT) if recipe else f"… name={teacher.run}"
+        raise UserError(f"{error}; train it first: python train.py --config {where}") from None
+    if (folder / "identity.json").exists() and not (folder / "result.json").exists():
+        raise UserError(f"the run {teacher.run!r} is not finished; start it again, it goes on where it stopped")
+    model = check_model_folder(folder)
+    if vocabulary.sha256 and _vocabulary_sha256(folder) != vocabulary.sha256:
+        raise UserError(
+            f"the teacher {teacher.run!r} has another vocabulary ({model.vocab_size} tokens) than the data "
+            f"{config.data.name!r} ({token_ids['vocab_size']} tokens); train the teacher on this data"
+        )
+    rows, entries = model_shape(model).vocab_size, token_ids["vocab_size"]
+    if vocabulary.sha256 and rows < entries:
+        raise UserError(
+            f"the teacher {teacher.run!r} has {rows} embeddings, fewer than the {entries} entries of its own "
+            "tokenizer; is its config.json whole?"
+        )
+    return _FoundTeacher(folder, model)
+
+
+def _vocabulary_sha256(folder: Path) -> str | None:
+    return vocabulary_sha256(folder) if (folder / "tokenizer.json").exists() else None
+
+
+def find_recipe(run: str) -> Path | None:
+    """The file in config/ that is named like a run."""
+    configs = sorted((ROOT / "config").rglob("*.yaml"))
+    return next((path for path in configs if read_yaml(path).get("name") == run), None)
+
+
+def _recipe_model(recipe: Path) -> ModelConfig:
+    values = compose(recipe)
+    return ModelConfig.model_validate(values.get("model") or values["student"])
+
+
+def _fit_teacher(
+    found: _FoundTeacher, teacher: TeacherConfig, share: float, config: RunConfig, student: PretrainedConfig
+) -> TeacherPlan:
+    longest, sizes = longest_input(model_without_memory(found.model)), model_shape(found.model)
+    if longest is not None and config.data.seq_length > longest:
+        raise UserError(
+            f"the teacher {teacher.run!r} reads at most {longest} tokens, data.seq_length is {config.data.seq_length}"
+        )
+    pairs = layer_pairs(teacher.layer_mapping, model_shape(student), sizes, teacher.run)
+    known = asdict(sizes) | {"vocab_size": student.vocab_size}  # rows beyond are padding
+    return TeacherPlan(
+        teacher.run, found.folder, found.model, TeacherShape(**known, share=share, layer_pairs=pairs), found.recipe
+    )
+
+
+def layer_pairs(
+    mapping: LayerMapping, student: ModelShape, teacher: ModelShape, name: str
+) -> tuple[tuple[int, int], ...]:
+    """The (teacher layer, student layer) pairs of a mapping; 0 is the embeddings.
+
+    `uniform`: student layer j learns from teacher layer round(j · L_T / L_S), j = 1…L_S. `last`: last from last.
+
+    Raises:
+        UserError: a layer beyond a model's depth.
+    """
+    deepest = (teacher.num_hidden_layers, student.num_hidden_layers)
+    if mapping == "uniform":
+        return tuple((round(layer * deepest[0] / deepest[1]), layer) for layer in range(1, deepest[1] + 1))
+    if mapping == "last":
+        return (deepest,)
+    pairs = tuple(mapping.items()) if isinstance(mapping, dict) else tuple(mapping)
+    if not pairs:
+        forms = "pairs of [teacher layer, student layer], 'uniform' or 'last'"
+        raise UserError(f"layer_mapping of {name!r} is empty; give {forms}")
+    for pair in pairs:
+        for layer, depth, owner in zip(pair, deepest, (f"teacher {name!r}", "student"), strict=True):
+            if not 0 <= layer <= depth:
+                layers = f"layers 0 (embeddings) to {depth}"
+                raise UserError(f"layer_mapping {list(pair)}: the {owner} has {layers}, there is no {layer}")
+    return pairs
+
+
+def _total_steps(training: TrainingConfig, windows: TrainWindows, where: str) -> int:
+    if training.max_steps is not None:
+        if training.max_steps * training.batch_size > MOST_WINDOWS:
+            steps = f"{training.max_steps:,} steps of {training.batch_size:,} sequences"
+            raise _too_long(f"{where}: training.max_steps: {steps}", windows)
+        return training.max_steps
+    assert training.num_epochs is not None
+    if windows.epoch_size(0) * training.num_epochs > MOST_WINDOWS:
+        raise _too_long(f"{where}: training.num_epochs: {training.num_epochs:g} epochs", windows)
+    whole, rest = divmod(training.num_epochs, 1)
+    count = sum(windows.epoch_size(epoch) for epoch in range(int(whole)))
+    count += int(rest * windows.epoch_size(int(whole))) if rest else 0
+    if count < training.batch_size:
+        raise UserError(f"{where}: {count} windows of text do not fill one batch of {training.batch_size}")
+    return count // training.batch_size
+
+
+def _too_long(what: str, windows: TrainWindows) -> UserError:
+    epochs = MOST_WINDOWS / windows.epoch_size(0)
+    return UserError(
+        f"{what} are more than {MOST_WINDOWS:,} windows of text, the most that a run may see; of this data they are "
+        f"{epochs:,.0f} epochs"
+    )

@@ -1,0 +1,160 @@
+"""One pass of the teachers over a run's windows, kept for the students to come: `python -m palenka teacher-signal`."""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from palenka.data.integrity import verify
+from palenka.data.tokens import IGNORED
+from palenka.models.chunked_loss import CHUNK_TOKENS, Logits
+from palenka.objectives._teachers import combined_log_probs, divergence
+from palenka.objectives.logit import Logit
+from palenka.teachers.cached import RecordedTeachers, TeacherSignal, compress
+from palenka.teachers.live import Teachers
+from palenka.training.build import load_teachers
+from palenka.training.plan import Plan
+from palenka.util.config import UserError
+from palenka.util.hardware import DTYPES, local_device
+
+BATCH = 32
+MEASURED_WINDOWS = 32  # the last ones
+TIMINGS = 3
+
+Predictions = Iterator[tuple[Tensor, Tensor]]
+"""Log-probabilities (tokens, vocabulary) and whether each position counts (tokens,), chunk by chunk."""
+
+
+def record(plan: Plan) -> None:
+    """Record what the plan's run will read of its teachers, as far as it is not there, and say how good and fast it is.
+
+    Raises:
+        UserError: the plan asks for no signal, its data is damaged, or the disk is too full for it.
+    """
+    signal = plan.signal
+    if signal is None:
+        raise UserError("the config has no teacher_signal, so that its students run the teachers; add, for example, "
+                        "teacher_signal: {top_k: 128}")  # fmt: skip
+    verify(plan.data_folder)
+    recorder = Recorder(plan, signal)
+    with signal.writing(lambda: _say("waiting for another process that records this signal")):
+        recorder.write_missing()
+    _say(f"{signal.folder}: {recorder.measure().describe(plan)}")
+
+
+class Recorder:
+    """The teachers of a plan, and the signal that is made of them."""
+
+    def __init__(self, plan: Plan, signal: TeacherSignal) -> None:
+        self.plan, self.signal, self.device = plan, signal, local_device()
+        self.config = cast(Logit.Config, plan.config.terms["logit"])
+        self.shares = [teacher.shape.share for teacher in plan.teachers]
+        self.teachers = load_teachers(plan, self.device)
+        self.teachers.require(False, [()] * len(self.shares))
+
+    def write_missing(self) -> None:
+        """Write the shards that are not there, or damaged; a killed recording goes on where it stopped."""
+        self._remove_damaged()
+        signal, missing = self.signal, self.signal.missing(self.plan.total_windows)
+        self._check_space(len(missing))
+        for done, shard in enumerate(missing, start=1):
+            started = time.perf_counter()
+            windows = signal.shard_windows(shard)
+            predictions = self.predictions(self.teachers, self.shares, windows)
+            signal.write_shard(shard, (compress(log_probs, signal.record) for log_probs, _ in predictions))
+            rate = len(windows) * signal.seq_length / (time.perf_counter() - started)
+            _say(f"shard {done} of {len(missing)}: {rate:,.0f} tokens/s")
+
+    def _remove_damaged(self) -> None:
+        for path in self.signal.damaged(self.plan.total_windows):
+            _say(f"{path}: damaged: other content than was recorded (sha256); it is recorded anew")
+            path.unlink()
+
+    def _check_space(self, shards: int) -> None:
+        """Say what is to come, and refuse it where the disk has no room."""
+        needed, free = shards * self.signal.shard_bytes, shutil.disk_usage(self.signal.folder).free
+        _say(
+            f"{self.signal.folder}: {self.plan.total_windows:,} windows at {self.signal.record.itemsize:,} bytes a "
+            f"token; {shards} shards to record, {needed / 1e9:.2f} GB ({free / 1e9:.0f} GB are free)"
+        )
+        if needed > free:
+            raise UserError(
+                f"{self.signal.folder}: {needed:,} bytes are to come, but only {free:,} are free on that disk; a "
+                "smaller teacher_signal.top_k needs less, and paths.signals or PALENKA_SIGNALS is another disk"
+            )
+
+    @torch.no_grad()
+    def predictions(self, teachers: Teachers, shares: Sequence[float], windows: range) -> Predictions:
+        """What teachers predict together at the temperature of `logit`; a recorded tail is flat here."""
+        for first in range(windows.start, windows.stop, BATCH):
+            batch = range(first, min(first + BATCH, windows.stop))
+            input_ids, labels = (torch.from_numpy(array).to(self.device) for array in self.plan.windows.batch(batch))
+            sources = teachers.run(input_ids, batch).each_logits
+            counts = labels.flatten() != IGNORED
+            for start in range(0, len(counts), CHUNK_TOKENS[self.device.type]):
+                rows = slice(start, min(start + CHUNK_TOKENS[self.device.type], len(counts)))
+                yield self._combined(sources, shares, rows), counts[rows]
+
+    def _combined(self, sources: Sequence[Logits], shares: Sequence[float], rows: slice) -> Tensor:
+        flat = torch.zeros(rows.stop - rows.start, self.plan.model.vocab_size, device=self.device)
+        logits = [source.logits(rows, DTYPES[self.plan.precision], flat).float() for source in sources]
+        return combined_log_probs(logits, shares, self.config.temperature, self.config.combine)
+
+    def measure(self) -> "Measured":
+        """Compare what is read with what the teachers say."""
+        windows = self.signal.shard_windows(self.signal.shards(self.plan.total_windows)[-1])[-MEASURED_WINDOWS:]
+        live = partial(self.predictions, self.teachers, self.shares, windows)
+        read = partial(self.predictions, RecordedTeachers(self.signal, self.device), [1.0], windows)
+        sums = torch.zeros(4, dtype=torch.float64, device=self.device)
+        for (true, counts), (stored, _) in zip(live(), read(), strict=True):
+            true, stored = true[counts], stored[counts]
+            tail = 1 - true.topk(self.signal.top_k, dim=-1).values.exp().sum(dim=-1)
+            agree = true.argmax(dim=-1) == stored.argmax(dim=-1)
+            sums += torch.stack([counts.sum(), divergence(true, stored).sum(), tail.sum(), agree.sum()])
+        tokens, *means = sums.tolist()
+        positions = len(windows) * self.signal.seq_length
+        seconds = [_best_seconds(predictions) / positions for predictions in (live, read)]
+        return Measured(*(value / tokens for value in means), *seconds)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A signal beside its teachers: means per token, and seconds per position."""
+
+    divergence: float
+    tail: float
+    agreement: float
+    live_seconds: float
+    read_seconds: float
+
+    def describe(self, plan: Plan) -> str:
+        positions = plan.total_windows * plan.config.data.seq_length
+        saved = (self.live_seconds - self.read_seconds) * positions
+        verdict = f"saves {saved:,.0f} s" if saved > 0 else f"costs {-saved:,.0f} s: run the teachers instead"
+        return (
+            f"mean tail mass {self.tail:.4f}, same likeliest token {self.agreement:.2%}, "
+            f"KL(teachers || signal with a flat tail) {self.divergence:.4f} nats a token\n"
+            f"a prediction takes the teachers {1e6 * self.live_seconds:.1f} µs, and reading "
+            f"{1e6 * self.read_seconds:.1f} µs: over a student's {positions:,} positions it {verdict}, on this machine"
+        )
+
+
+def _best_seconds(predictions: Callable[[], Predictions]) -> float:
+    """The shortest of a few passes."""
+    taken = []
+    for _ in range(TIMINGS):
+        started = time.perf_counter()
+        for log_probs, _ in predictions():
+            log_probs[0, 0].item()  # waits for the device
+        taken.append(time.perf_counter() - started)
+    return min(taken)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,275 @@
+"""wandb and TensorBoard beside `metrics.jsonl`, where a config asks for them; neither is required.
+
+A tracker is told each record where it is written, and at a resume all records that were kept: `metrics.jsonl` is the
+truth, and a process that is killed loses what its tracker has not yet flushed. accelerate's trackers are not used: they
+leave no say in the step axis and in what is done without a network.
+
+    tracking: {wandb: {group: study, mode: offline}, tensorboard: true}
+"""
+
+import netrc
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator
+
+from palenka.util.config import Section
+from palenka.util.files import read_json, write_json
+
+if TYPE_CHECKING:
+    import wandb
+
+CONNECT_SECONDS = 60.0
+UPLOAD_SECONDS = 300.0  # at the end of a run, before what is left must be sent with `wandb sync`
+POSITION = ("step", "epoch", "tokens", "words")
+NAMES = ("split", "domains", "revision", "reason")
+
+
+class WandbConfig(Section):
+    """Where a run appears in wandb. `group` is by default the part of the run's name before its last '/'."""
+
+    project: str = "palenka"
+    entity: str | None = None
+    group: str | None = None
+    tags: tuple[str, ...] = ()
+    mode: Literal["online", "offline"] | None = None
+
+    @property
+    def resolved_mode(self) -> str:
+        """`mode`, else what WANDB_MODE says, else online. What switches wandb off comes before all of them."""
+        from_environment = os.environ.get("WANDB_MODE") or "online"
+        if from_environment == "disabled" or os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true", "yes", "on"):
+            return "disabled"
+        return self.mode or from_environment
+
+
+def _from_switch(value: Any) -> Any:
+    """`true` is all defaults, `false` is nothing."""
+    if isinstance(value, bool):
+        return {} if value else None
+    return value
+
+
+class TrackingConfig(Section):
+    """Who is told of a run's records; no part of what the run is."""
+
+    wandb: Annotated[WandbConfig | None, BeforeValidator(_from_switch)] = None
+    tensorboard: bool = False
+
+    @property
+    def active_wandb(self) -> WandbConfig | None:
+        return self.wandb if self.wandb and self.wandb.resolved_mode != "disabled" else None
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """What trackers show of a run beside its records."""
+
+    name: str
+    folder: Path
+    method: str
+    config: dict[str, Any]
+
+
+class Tracker(Protocol):
+    """One place that records go to. It lacks the records from `first_step` on."""
+
+    first_step: int
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Take one record of metrics.jsonl."""
+
+    def finish(self, result: dict[str, Any] | None) -> None:
+        """Take result.json, or None of a run that was broken off, and close."""
+
+
+# Checks, before any long work
+
+
+def tracking_problems(config: TrackingConfig) -> Iterator[str]:
+    """What is missing on this machine for what a config asks for."""
+    if config.tensorboard:
+        yield from _import_problems("tracking.tensorboard", "tensorboard", _import_tensorboard)
+    if config.active_wandb:
+        missing = list(_import_problems("tracking.wandb", "wandb", _import_wandb))
+        yield from missing or _wandb_problems(config.active_wandb.resolved_mode)
+
+
+def _import_problems(key: str, package: str, load: Callable[[], Any]) -> Iterator[str]:
+    try:
+        load()
+    except ImportError as error:
+        yield f"{key}: the package {package} cannot be imported ({error}); pip install {package}, or remove this key"
+
+
+def _import_wandb() -> Any:
+    # A folder of runs named wandb/ can be imported too, as an empty package; it has no init.
+    from wandb import init
+
+    return init
+
+
+def _import_tensorboard() -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter
+
+
+def _wandb_problems(mode: str) -> Iterator[str]:
+    if mode not in ("online", "offline"):
+        yield f"tracking.wandb: WANDB_MODE is {mode!r}; expected online, offline or disabled"
+    if mode == "online" and not _has_wandb_key():
+        yield (
+            "tracking.wandb: there is no API key for online logging; set WANDB_API_KEY, log in with `wandb login` "
+            "(WANDB_BASE_URL names a server of your own), or set tracking.wandb.mode=offline"
+        )
+
+
+def _has_wandb_key() -> bool:
+    """Whether wandb will find a key without asking for one; wandb's own test needs the network."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    import wandb
+
+    host = urlsplit(os.environ.get("WANDB_BASE_URL") or wandb.Settings().base_url).netloc
+    files = [Path(os.environ["NETRC"])] if os.environ.get("NETRC") else [Path("~/.netrc"), Path("~/_netrc")]
+    return any({host, "api.wandb.ai"} & _netrc_hosts(path.expanduser()) for path in files)
+
+
+def _netrc_hosts(path: Path) -> set[str]:
+    try:
+        return set(netrc.netrc(path).hosts)
+    except (OSError, netrc.NetrcParseError):
+        return set()
+
+
+# Trackers
+
+
+class Trackers:
+    """Those of one run. The trouble of one, be it a dead service or a full disk, never ends a training."""
+
+    def __init__(self) -> None:
+        self.active: dict[str, Tracker] = {}
+
+    def start(self, config: TrackingConfig, run: TrackedRun, records: list[dict[str, Any]]) -> None:
+        """Open what the config asks for, in the main process alone, and tell it the `records` that were kept."""
+        if config.tensorboard:
+            self._guard("tensorboard", self._add, "tensorboard", lambda: TensorBoardTracker(run.folder), records)
+        settings = config.active_wandb
+        if settings:
+            self._guard("wandb", self._add, "wandb", lambda: WandbTracker(settings, run), records)
+
+    def _add(self, name: str, opened: Callable[[], Tracker], records: list[dict[str, Any]]) -> None:
+        tracker = self.active[name] = opened()
+        for record in records:
+            if record["step"] >= tracker.first_step:
+                tracker.log(record)
+
+    def log(self, record: dict[str, Any]) -> None:
+        for name, tracker in list(self.active.items()):
+            self._guard(name, tracker.log, record)
+
+    def finish(self, result: dict[str, Any] | None) -> None:
+        for name, tracker in list(self.active.items()):
+            self._guard(name, tracker.finish, result)
+        self.active.clear()
+
+    def _guard(self, name: str, action: Callable[..., None], *arguments: Any) -> None:
+        try:
+            action(*arguments)
+        except Exception as error:
+            self.active.pop(name, None)
+            _say(f"{name} failed and is told no more; metrics.jsonl holds everything ({_brief(error)})")
+
+
+class TensorBoardTracker:
+    """Events in `<run>/tensorboard/`. Those of an earlier process are purged by readers, and written again."""
+
+    first_step = 0
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(folder / "tensorboard"), purge_step=0)
+
+    def log(self, record: dict[str, Any]) -> None:
+        for key, value in scalars(record).items():
+            self.writer.add_scalar(key, value, record["step"])
+
+    def finish(self, result: dict[str, Any] | None) -> None:
+        self.writer.close()
+
+
+class WandbTracker:
+    """A wandb run, its files in `<run>/wandb/`. Its id is drawn once and kept in `<run>/tracking.json`."""
+
+    def __init__(self, config: WandbConfig, run: TrackedRun) -> None:
+        self.run = _open_wandb(config, run)
+        # The optimizer step is a metric, and the x axis of the others: wandb's own step cannot go back, as a resume
+        # does, and its rewinding needs the server.
+        self.run.define_metric("step")
+        for split in ("train", "dev", "evaluation"):
+            self.run.define_metric(f"{split}/*", step_metric="step")
+        # A server that knows the run says how far; an offline file always holds the whole run.
+        self.first_step = self.run.summary.get("step") or 0
+
+    def log(self, record: dict[str, Any]) -> None:
+        self.run.log({key: record[key] for key in POSITION} | scalars(record))
+
+    def finish(self, result: dict[str, Any] | None) -> None:
+        if result:
+            dev = result["dev"]
+            best = {"dev_loss": dev["cross_entropy"], "dev_bits_per_byte": dev["bits_per_byte"]}
+            self.run.summary.update({"best_step": result["best_step"]} | {f"best_{k}": v for k, v in best.items()})
+        self.run.finish(exit_code=0 if result else 1)
+
+
+def _open_wandb(config: WandbConfig, run: TrackedRun) -> "wandb.Run":
+    import wandb
+
+    options: dict[str, Any] = {
+        "project": config.project, "entity": config.entity, "tags": config.tags, "name": run.name,
+        "group": config.group or run.name.rpartition("/")[0] or None, "job_type": run.method, "config": run.config,
+        "dir": run.folder, "id": _wandb_id(run.folder), "resume": "allow",
+        "reinit": "create_new",  # several runs may be trained in one process
+        "settings": wandb.Settings(
+            quiet=True, console="off", init_timeout=CONNECT_SECONDS, finish_timeout=UPLOAD_SECONDS
+        ),
+    }  # fmt: skip
+    if config.resolved_mode == "online":
+        try:
+            return wandb.init(mode="online", **options)
+        except Exception as error:
+            _say(f"wandb cannot be reached, {run.name} is logged offline ({_brief(error)})")
+            wandb.teardown()  # its service holds on to the id
+    return wandb.init(mode="offline", **options)
+
+
+def _wandb_id(folder: Path) -> str:
+    path = folder / "tracking.json"
+    if not path.exists():
+        write_json(path, {"wandb_id": secrets.token_hex(8)})
+    identifier: str = read_json(path)["wandb_id"]
+    return identifier
+
+
+def scalars(record: dict[str, Any]) -> dict[str, float]:
+    """The figures of a record under the names that trackers show: `train/loss`, `dev/<domain>`, `evaluation/<task>`…"""
+    figures = {key: value for key, value in record.items() if key not in (*POSITION, *NAMES)}
+    figures |= {name: domain["cross_entropy"] for name, domain in record.get("domains", {}).items()}
+    return {f"{record['split']}/{key}": value for key, value in figures.items()}
+
+
+def _brief(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def _say(text: str) -> None:
+    print(f"tracking: {text}", file=sys.stderr, flush=True)

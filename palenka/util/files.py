@@ -1,0 +1,171 @@
+"""Files and folders that are either whole or not there, also after a power loss.
+
+A file system keeps for certain only what it was told to flush: what is in a file, and, apart from that, which names its
+folder holds. So a file is flushed before it is renamed to its place, and its folder after that.
+"""
+
+import errno
+import fcntl
+import glob
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from palenka.util.config import UserError, require_file
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is either whole or not there."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that it is either whole or not there."""
+    _remove_leftovers(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with named(path), removed_on_error(temporary), temporary.open("wb") as file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+        replace(temporary, path)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed writers of a file left behind; one that still writes holds a lock on its own."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with suppress(OSError), leftover.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            leftover.unlink()
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Have an OSError name the file that people know: of a failed write the system itself names none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+def require_writable(folder: Path, advice: str = "") -> None:
+    """See that files can be written to a folder, which need not be there yet, by writing one that has no name.
+
+    Raises:
+        OSError: they cannot; `advice` is added to it.
+    """
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with named(folder.absolute()), tempfile.TemporaryFile(dir=place) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        if advice:
+            error.add_note(advice)
+        raise
+
+
+@contextmanager
+def removed_on_error(temporary: Path) -> Iterator[None]:
+    """Let a file or folder not stay half written, least of all on a disk that is full."""
+    try:
+        yield
+    except Exception:
+        shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that the file is either whole or not there."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file of ours.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    require_file(path)
+    content = path.read_bytes()
+    try:
+        return json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged: {_damage(content) or f'not JSON ({error})'}") from None
+
+
+def _damage(content: bytes) -> str | None:
+    """What power losses and full disks leave of a file."""
+    if not content:
+        return "the file is empty"
+    if b"\0" in content:
+        return "holds NUL bytes"
+    return None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The content of a JSON file of ours that holds names and values.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: damaged: expected a JSON object")
+    return content
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's content. Raises UserError unless it is a regular file."""
+    require_file(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename what is on the disk already, in place of a file that has the name now, and keep it so."""
+    source.replace(target)
+    sync_folder(target.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, where it is not there, and those above it."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_folder(path.parent)
+
+
+def sync_tree(folder: Path) -> None:
+    """Have a folder on the disk with all that is below it. Its own name is its parent's matter."""
+    for path, _, names in os.walk(folder):
+        for name in names:
+            sync_file(Path(path, name))
+        sync_folder(Path(path))
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names that a folder holds on the disk."""
+    try:
+        sync_file(folder)
+    except OSError as error:
+        if error.errno not in (errno.EBADF, errno.EINVAL):  # some network file systems cannot flush a folder
+            raise
+
+
+def sync_file(path: Path) -> None:
+    """Have the content of a file on the disk. Its name is its folder's matter."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
