@@ -32,8 +32,8 @@ from palenka.objectives._teachers import combined_log_probs, divergence
 from palenka.runs.directory import find_run
 from palenka.teachers.cached import RecordedOutput
 from palenka.teachers.live import Teachers, run_model
+from palenka.training.build import load_teachers
 from palenka.training.plan import DistillConfig, Plan, load_plan
-from palenka.training.trainer import load_teachers
 from palenka.util.hardware import DTYPES, local_device
 
 BATCH, CHUNK = 32, 256

@@ -168,7 +168,7 @@ def _add_cost(commands: Any) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON, too")
 
     def run(parsed: argparse.Namespace) -> None:
-        from palenka.cost.dry_run import print_cost
+        from palenka.search.cost import print_cost
 
         devices = parsed.device.split(",") if parsed.device else []
         print_cost(parsed.config, devices, parsed.words.split(","), parsed.probe, parsed.json)

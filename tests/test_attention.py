@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from palenka.models.attention import AttentionRecorder
 from palenka.models.huggingface import ModelConfig
-from palenka.objectives import Attention
+from palenka.models.outputs import Attention
 
 GROUPED = {**tiny.LLAMA, "num_attention_heads": 4, "num_key_value_heads": 2}
 WIDE_HEADS = {**tiny.LLAMA, "head_dim": 12}

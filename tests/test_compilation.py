@@ -15,7 +15,7 @@ from rounding import assert_alike
 from test_training import Killed, kill_at, outcome, plan_for, records, train_run
 
 from palenka.runs.directory import Run
-from palenka.training import build
+from palenka.training import compilation
 from palenka.training.cohort import train
 from palenka.training.loss_module import Distiller
 from palenka.training.trainer import Trainer
@@ -73,27 +73,27 @@ def test_students_that_differ_in_weights_share_what_is_compiled(teacher: Path) -
 @pytest.mark.parametrize(("wanted", "steps"), [(False, 10**7), ("auto", 8)])
 def test_a_short_training_or_one_told_not_to_is_not_compiled(wanted: Any, steps: int, teacher: Path) -> None:
     plan = plan_for(values("run", wanted), max_steps=steps)
-    assert not build.is_to_be_compiled(plan, tiny.CPU, speaks=True)
+    assert not compilation.is_to_be_compiled(plan, tiny.CPU, speaks=True)
 
 
 def test_a_long_training_is_compiled_where_a_compiler_is_at_hand_and_says_so_where_not(
     teacher: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(build.COMPILE_FROM, "cpu", 10**13)  # FLOPs that so small a model comes to
+    monkeypatch.setitem(compilation.COMPILE_FROM, "cpu", 10**13)  # FLOPs that so small a model comes to
     plan = plan_for(values("long", "auto"), max_steps=10**7)
-    monkeypatch.setattr(build, "compiler_problem", lambda device: None)
-    assert build.is_to_be_compiled(plan, tiny.CPU, speaks=True)
-    monkeypatch.setattr(build, "compiler_problem", lambda device: "no C++ compiler")
-    assert not build.is_to_be_compiled(plan, tiny.CPU, speaks=False)
+    monkeypatch.setattr(compilation, "compiler_problem", lambda device: None)
+    assert compilation.is_to_be_compiled(plan, tiny.CPU, speaks=True)
+    monkeypatch.setattr(compilation, "compiler_problem", lambda device: "no C++ compiler")
+    assert not compilation.is_to_be_compiled(plan, tiny.CPU, speaks=False)
     assert capsys.readouterr().err == ""
-    assert not build.is_to_be_compiled(plan, tiny.CPU, speaks=True)
+    assert not compilation.is_to_be_compiled(plan, tiny.CPU, speaks=True)
     assert capsys.readouterr().err == "long: trained uncompiled, for compiling does not work here: no C++ compiler\n"
     with pytest.raises(UserError, match="training.compile: true, but compiling does not work here: no C"):
-        build.is_to_be_compiled(plan_for(values("demanded", True)), tiny.CPU, speaks=True)
+        compilation.is_to_be_compiled(plan_for(values("demanded", True)), tiny.CPU, speaks=True)
 
 
 def test_a_missing_compiler_is_noticed(tmp_path: Path) -> None:
-    code = "import torch; from palenka.util.hardware import compiler_problem as problem; print(problem(torch.device('cpu')))"
+    code = "import torch; from palenka.util import hardware; print(hardware.compiler_problem(torch.device('cpu')))"
     environment = {"CXX": str(tmp_path / "no-such-compiler"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     done = subprocess.run([sys.executable, "-c", code], env=os.environ | environment, capture_output=True, text=True)
     assert done.stdout.strip() not in ("", "None"), done.stderr

@@ -20,10 +20,9 @@ from torch.utils.flop_counter import flop_registry
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from palenka import cli, objectives
-from palenka.cost import estimate
-from palenka.cost import probe
+from palenka.cost import estimate, probe
 from palenka.cost.counting import _of_depth, count_layer
-from palenka.cost.dry_run import describe, read_estimate
+from palenka.cost.dry_run import describe
 from palenka.cost.estimate import (
     Shared,
     fitting_cohort,
@@ -37,6 +36,7 @@ from palenka.cost.probe import Measurement, affordable_sequences, measure
 from palenka.models.huggingface import ModelConfig, model_shape
 from palenka.models.onednn import is_onednn_usable
 from palenka.objectives import TeacherShape
+from palenka.search.cost import read_estimate
 from palenka.teachers.live import Teachers
 from palenka.training.loss_module import Distiller
 from palenka.training.plan import DistillConfig, TrainConfig, Workload, load_plan, make_workload
@@ -57,7 +57,8 @@ GRID = {
 def _no_data(runs_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is prepared and nothing trained, unless a test asks for it; this machine is a made-up one."""
     monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "nothing"))
-    monkeypatch.setattr("palenka.cost.dry_run.this_machine", lambda: tiny.MACHINE)
+    for module in ("palenka.cost.dry_run", "palenka.search.cost"):
+        monkeypatch.setattr(f"{module}.this_machine", lambda: tiny.MACHINE)
 
 
 @pytest.fixture
@@ -421,7 +422,7 @@ def test_a_measurement_rules_the_estimates_of_all_devices(
     call: Call, teacher: Path, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     measured = Measurement(0.5, 0.4, 0.6, 256.0, tiny.MACHINE, 0.125, 3 * GIB, 8)
-    monkeypatch.setattr("palenka.cost.dry_run.measure_apart", lambda work: measured)
+    monkeypatch.setattr("palenka.search.cost.measure_apart", lambda work: measured)
     file = write_config(tiny.distill_values())
     _, output, _ = call(cli.main, ["cost", "--config", str(file), "--device", "here,A40", "--probe"])
     for expected in ("256 tokens/s (0.5 s a step, 0.4 to 0.6, on 8 sequences)", "12% of 1 TFLOP/s", "3.0 GiB"):

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from palenka.data.tokenizer import load_tokenizer
 from palenka.data.tokens import TokenSplit
-from palenka.evaluation import baselines
-from palenka.evaluation import ngram
+from palenka.evaluation import baselines, ngram
 from palenka.evaluation.baselines import count_words, floors, ngram_scores, word_scores, words
 from palenka.evaluation.items import Choice, Item, Task
 

@@ -13,7 +13,8 @@ from terms import SHARES, student_shape, teacher_shape
 from torch import Tensor, nn
 
 from palenka.models.huggingface import model_shape
-from palenka.objectives import Attention, States
+from palenka.models.outputs import Attention
+from palenka.objectives import States
 from palenka.teachers.live import Teachers
 from palenka.training.loss_module import Distiller
 from palenka.util.config import UserError

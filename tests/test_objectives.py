@@ -21,7 +21,8 @@ from torch import Tensor
 
 from palenka import objectives
 from palenka.models.huggingface import quiet_transformers
-from palenka.objectives import Attention, StateObjective, States, TokenObjective
+from palenka.models.outputs import Attention
+from palenka.objectives import StateObjective, States, TokenObjective
 from palenka.objectives.hidden_state import HiddenState
 from palenka.training.loss_module import Distiller
 from palenka.training.trainer import parameter_groups

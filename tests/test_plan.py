@@ -14,8 +14,7 @@ from conftest import WriteConfig
 from palenka.data.tokenizer import save_tokenizer, train_tokenizer
 from palenka.models import huggingface
 from palenka.objectives import ModelShape
-from palenka.training import build
-from palenka.training import cohort
+from palenka.training import build, cohort
 from palenka.training import plan as plan_module
 from palenka.training.plan import DistillConfig, Plan, TrainConfig, layer_pairs, load_plan
 from palenka.util.config import UserError

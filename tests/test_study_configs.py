@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import tiny
 
-from palenka.cost.dry_run import describe, read_estimate
+from palenka.cost.dry_run import describe
 from palenka.data.prepare import prepare
 from palenka.models.huggingface import ModelConfig, count_parameters_of
+from palenka.search.cost import read_estimate
 from palenka.training.plan import DistillConfig, TrainConfig, load_plan
 from palenka.util.config import UserError, compose, read_yaml
 from palenka.util.paths import ROOT

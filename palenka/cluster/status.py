@@ -9,10 +9,10 @@ from typing import Any
 
 from palenka.cluster import slurm
 from palenka.runs.directory import Run
-from palenka.training.progress import clock, columns
 from palenka.util.config import UserError, read_yaml
 from palenka.util.files import read_object
 from palenka.util.paths import runs_root
+from palenka.util.text import clock, columns
 
 COLUMNS = ("run", "state", "done", "loss", "dev", "tok/s", "left", "job", "log")
 

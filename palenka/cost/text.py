@@ -4,13 +4,12 @@ from collections.abc import Iterator, Sequence
 
 import yaml
 
-from palenka.cost.dry_run import Estimate, Length, tokens_per_word
 from palenka.cost.estimate import MATRIX_SHARE, USABLE, Shared, memory
-from palenka.report.tables import NOTHING, count, duration
-from palenka.report.text import plain_table, wrapped
+from palenka.cost.forecast import Estimate, Length, tokens_per_word
 from palenka.training.plan import Plan, TeacherPlan, Workload
 from palenka.util.devices import GIB, HERE, Device
 from palenka.util.paths import ROOT
+from palenka.util.text import NOTHING, count, duration, plain_table, wrapped
 
 DAY = 86400
 

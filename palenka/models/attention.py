@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from palenka.objectives import Attention
+from palenka.models.outputs import Attention
 
 PREFIX = "recorded_"
 _recorders: "WeakKeyDictionary[nn.Module, AttentionRecorder]" = WeakKeyDictionary()

@@ -21,7 +21,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging as transformers_logging
 
 from palenka.models import rope
-from palenka.objectives import ModelShape
+from palenka.models.outputs import ModelShape
 from palenka.util.config import UserError, did_you_mean
 from palenka.util.files import read_json, write_json
 from palenka.util.seeds import seeded

@@ -15,7 +15,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from palenka.objectives import Attention, ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
+from palenka.models.outputs import Attention
+from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
 from palenka.objectives._layers import Layers, chosen_pairs
 from palenka.objectives._teachers import divergence, mean_over_teachers, mean_where
 from palenka.util.config import UserError

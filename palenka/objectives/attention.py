@@ -9,7 +9,7 @@ positions included where they are rotated into them.
 
 from torch import Tensor
 
-from palenka.objectives import Attention as LayerAttention
+from palenka.models.outputs import Attention as LayerAttention
 from palenka.objectives._relations import RelationObjective
 
 

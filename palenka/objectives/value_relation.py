@@ -7,7 +7,7 @@ MiniLM (arXiv 2002.10957, section 3.2), for another number of heads as in MiniLM
 
 from torch import Tensor
 
-from palenka.objectives import Attention
+from palenka.models.outputs import Attention
 from palenka.objectives._relations import RelationObjective
 
 

@@ -1,81 +1,19 @@
-"""Compares two models, or two groups of seeds, on the items on which both were scored."""
+"""Compares two models, or two groups of seeds, on the items on which both were scored: printed, and as JSON."""
 
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from palenka.evaluation.comparison import (
-    LEVEL,
-    SEED,
-    ItemDifference,
-    SeedDifference,
-    compare_items,
-    compare_seeds,
-    holm,
-    mean_outcomes,
-    resampled,
-)
-from palenka.evaluation.models import results_folder
-from palenka.report.comparison import comparable, task_names, without_seed
-from palenka.report.results import Evaluation, Run, read_evaluated, set_labels
-from palenka.runs.directory import differences, find_run
-from palenka.util.config import UserError, did_you_mean
+from palenka.evaluation.comparison import LEVEL, SEED, ItemDifference
+from palenka.report.compare_runs import Comparison, TaskComparison, read_comparison
+from palenka.report.compare_text import terminal_text
+from palenka.report.results import Run
+from palenka.util.config import UserError
 from palenka.util.files import make_folder, require_writable, write_json
 
-KINDS = {"fields": "field", "phenomena": "phenomenon"}
-FAMILIES = ("tasks", "mcnemar", *KINDS, "subtasks")
 FEWEST_RESAMPLES, MOST_RESAMPLES = 100, 100_000
-
-
-@dataclass(frozen=True)
-class TaskComparison:
-    """A and B on one task; `parts` by kind ("fields", "phenomena", "subtasks") and name."""
-
-    task: str
-    convention: str
-    items: Any
-    a: list[float]
-    b: list[float]
-    whole: ItemDifference
-    parts: dict[str, dict[str, ItemDifference]]
-    seeds: SeedDifference | None
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two groups of runs on their tasks; `omitted`: tasks on which only some runs were evaluated.
-
-    `single_runs`: each side is one run, so that McNemar's test applies.
-    """
-
-    a: list[Run]
-    b: list[Run]
-    tasks: list[TaskComparison]
-    omitted: list[str]
-    resamples: int
-
-    @property
-    def single_runs(self) -> bool:
-        return len(self.a) == len(self.b) == 1
-
-    @cached_property
-    def holm(self) -> dict[tuple[str, str, str], float]:
-        """Corrected p values by (kind, task, name); the p values of a kind, over all tasks, are one family."""
-        families: dict[str, dict[tuple[str, str, str], float]] = {kind: {} for kind in FAMILIES}
-        for found in self.tasks:
-            families["tasks"]["tasks", found.task, found.task] = found.whole.p
-            if found.whole.mcnemar_p is not None:
-                families["mcnemar"]["mcnemar", found.task, found.task] = found.whole.mcnemar_p
-            for kind, parts in found.parts.items():
-                families[kind] |= {(kind, found.task, name): part.p for name, part in parts.items()}
-        return {
-            key: corrected
-            for family in families.values()
-            for key, corrected in zip(family, holm(list(family.values())), strict=True)
-        }
+NORMAL = "normal, paired standard error over items"
 
 
 def compare(
@@ -101,8 +39,6 @@ def compare(
     Raises:
         UserError: a run is not there, not evaluated on a task, or differs in what has to be the same.
     """
-    from palenka.report.compare_text import terminal_text
-
     if not FEWEST_RESAMPLES <= resamples <= MOST_RESAMPLES:
         raise UserError(f"--resamples {resamples}: expected {FEWEST_RESAMPLES} to {MOST_RESAMPLES:,}")
     if out is not None and out.is_dir():
@@ -115,124 +51,6 @@ def compare(
         make_folder(out.parent)
         write_json(out, content(found))
         print(f"\nIn full: {out}")
-
-
-def read_comparison(
-    a: Sequence[str], b: Sequence[str], tasks: Sequence[str] | None, resamples: int, convention: str = "2024"
-) -> Comparison:
-    """Both sides, read, checked and compared."""
-    runs = [read_evaluated(find_run(name).resolve(), convention) for name in (*a, *b)]
-    set_labels(runs)
-    first, second = runs[: len(a)], runs[len(a) :]
-    _check_distinct(runs)
-    for group in (first, second):
-        _check_seeds(group)
-    named = _tasks(runs, tasks)
-    for task in named:
-        _check_same_items(runs, task)
-    compared = [_compare_task(first, second, task, resamples) for task in named]
-    omitted = [] if tasks is not None else [task for task in task_names(runs) if task not in named]
-    return Comparison(first, second, compared, omitted, resamples)
-
-
-def _check_distinct(runs: list[Run]) -> None:
-    folders = [run.folder for run in runs]
-    for folder in folders:
-        if folders.count(folder) > 1:
-            raise UserError(f"{folder}: named {folders.count(folder)} times; a comparison takes each run once")
-
-
-def _check_seeds(group: list[Run]) -> None:
-    """Raise UserError unless the runs of a group differ in their seeds, and in nothing else."""
-    for place, run in enumerate(group[1:], start=1):
-        lines = list(differences(without_seed(group[0]), without_seed(run)))
-        if lines:
-            listed = "\n".join(f"  {line}" for line in lines)
-            both = f"{group[0].label} (there) and {run.label} (here)"
-            raise UserError(f"{both} differ in more than their seeds, so they are no group:\n{listed}")
-        for other in group[:place]:
-            if _seeds(other) == _seeds(run):
-                raise UserError(f"{other.label} and {run.label}: the same seeds {_seeds(run)}, so not two of a group")
-
-
-def _seeds(run: Run) -> tuple[Any, Any]:
-    """Seeds of the run and of its data."""
-    return run.seed, (run.config.get("data") or {}).get("seed")
-
-
-def _tasks(runs: list[Run], tasks: Sequence[str] | None) -> list[str]:
-    """The tasks named, on which every run must have been evaluated; or all such tasks."""
-    known = task_names(runs)
-    common = [task for task in known if all(task in run.evaluations for run in runs)]
-    if tasks is None and not common:
-        lists = "; ".join(f"{run.label}: {', '.join(task_names([run])) or 'none'}" for run in runs)
-        raise UserError(f"no task on which all were evaluated ({lists}); python -m palenka evaluate does that")
-    for task in tasks or []:
-        absent = [run.label for run in runs if task not in run.evaluations]
-        if absent:
-            raise UserError(f"not evaluated on {task!r}: {', '.join(absent)}{did_you_mean(task, common)}")
-    return list(dict.fromkeys(tasks)) if tasks is not None else common
-
-
-def _check_same_items(runs: list[Run], task: str) -> None:
-    first = runs[0].evaluations[task]
-    for run in runs[1:]:
-        if not comparable(first, run.evaluations[task]):
-            reason = _what_differs(first, run.evaluations[task])
-            raise UserError(f"{task}: {runs[0].label} and {run.label} cannot be compared: {reason}")
-    for run in runs:
-        path = results_folder(run.folder, run.convention) / f"{task}.items.jsonl"
-        if not path.exists():
-            raise UserError(f"{path}: missing; a comparison needs the score of each item (evaluate it anew)")
-
-
-def _what_differs(first: Evaluation, second: Evaluation) -> str:
-    if str(first.convention) != str(second.convention):
-        return f"evaluated in the conventions {first.convention} and {second.convention}"
-    for name in [*first.subtasks, *(name for name in second.subtasks if name not in first.subtasks)]:
-        one, other = (found.subtasks[name].n if name in found.subtasks else 0 for found in (first, second))
-        if one != other:
-            return f"subtask {name} with {one:,} and {other:,} items"
-    digests = [str(found.identity.get("items", "unknown"))[:12] for found in (first, second)]
-    return f"items of the same number but other content (digests {' and '.join(digests)})"
-
-
-def _compare_task(a: list[Run], b: list[Run], task: str, resamples: int) -> TaskComparison:
-    first, second = (mean_outcomes([run.outcomes[task] for run in group]) for group in (a, b))
-    drawn = resampled(first, second, resamples)
-    single = len(a) == len(b) == 1
-
-    def over(subtasks: Sequence[str]) -> ItemDifference:
-        return compare_items(first, second, drawn, subtasks, single)
-
-    evaluation = a[0].evaluations[task]
-    groups = {kind: _members(evaluation, label) for kind, label in KINDS.items()}
-    parts = {kind: {name: over(names) for name, names in members.items()} for kind, members in groups.items()}
-    parts["subtasks"] = {name: over([name]) for name in first}
-    accuracies = [[run.evaluations[task].accuracy for run in group] for group in (a, b)]
-    return TaskComparison(
-        task=task,
-        convention=str(evaluation.convention),
-        items=evaluation.identity.get("items"),
-        a=accuracies[0],
-        b=accuracies[1],
-        whole=over(list(first)),
-        parts={kind: found for kind, found in parts.items() if found},
-        seeds=compare_seeds(*accuracies),
-    )
-
-
-def _members(evaluation: Evaluation, label: str) -> dict[str, list[str]]:
-    """Subtasks by what they are labelled; empty where that would only repeat the whole or the subtasks."""
-    members: dict[str, list[str]] = defaultdict(list)
-    for name, subtask in evaluation.subtasks.items():
-        group = getattr(subtask, label)
-        if group is not None:
-            members[group].append(name)
-    return dict(members) if 1 < len(members) < len(evaluation.subtasks) else {}
-
-
-NORMAL = "normal, paired standard error over items"
 
 
 def content(found: Comparison) -> dict[str, Any]:

@@ -4,10 +4,9 @@ from collections import Counter
 from statistics import mean, stdev
 
 from palenka.evaluation.comparison import SEED, ItemDifference, SeedDifference
-from palenka.report.compare import Comparison, TaskComparison
+from palenka.report.compare_runs import Comparison, TaskComparison
 from palenka.report.results import Run
-from palenka.report.tables import listed, percent
-from palenka.report.text import plain_table, wrapped
+from palenka.util.text import listed, percent, plain_table, wrapped
 
 SIGNIFICANT = 0.05
 FEW_ITEMS = 20

@@ -8,8 +8,9 @@ import yaml
 
 from palenka.report.comparison import FLOORS, floors, task_names
 from palenka.report.results import Evaluation, Run, read_run
-from palenka.report.tables import listed, objective_text, percent
+from palenka.report.tables import objective_text
 from palenka.util.files import write_text
+from palenka.util.text import listed, percent
 
 TASK = {"type": "text-generation", "name": "Text Generation"}
 LIMITS = """## Limits

@@ -8,8 +8,8 @@ from statistics import mean, stdev
 from palenka.report import comparison
 from palenka.report.comparison import FLOORS, Difference
 from palenka.report.results import CrossEntropy, Run
+from palenka.util.text import NOTHING, compact, count, duration, listed, percent, wrapped
 
-NOTHING = "–"
 TERMINAL_WIDTH = 120
 HEAD_WIDTH = 12
 BEST, BELOW = "*", "▽"
@@ -61,36 +61,9 @@ class Table:
         return {key for row in self.rows for key, cell in row.cells.items() if cell.spread}
 
 
-def percent(value: float) -> str:
-    return f"{100 * value:.2f}"
-
-
 def points(found: Difference) -> str:
     """A difference in percentage points with its standard error: `+1.20 ± 0.31`."""
     return f"{100 * found.value:+.2f} ± {percent(found.stderr)}".replace("-", "−")
-
-
-def compact(number: int) -> str:
-    """Four digits of a large number: `58344960` → `58.34M`."""
-    for size, letter in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if number >= size:
-            return f"{number / size:#.4g}{letter}".replace(".k", "k").replace(".M", "M")
-    return str(number)
-
-
-def duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
-
-
-def listed(names: list[str]) -> str:
-    """`a, b and c`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def objective_text(run: Run) -> str:
@@ -455,15 +428,12 @@ def terminal_text(runs: list[Run]) -> str:
     parts = [_block(table, columns) for columns in _blocks(table)]
     predictions = prediction_table(runs)
     if predictions is not None:
-        parts += [*(_block(predictions, columns) for columns in _blocks(predictions)), _wrapped(PREDICTIONS)]
+        parts += [_block(predictions, columns) for columns in _blocks(predictions)]
+        parts.append(wrapped(PREDICTIONS, TERMINAL_WIDTH))
     notes = [caption(runs), f"{BEST} marks the best, {BELOW} what is below a floor.", *table.notes, *findings(runs)]
-    parts.append("\n".join(_wrapped(f"{row.head}: {'; '.join(row.detail)}") for row in table.rows if row.detail))
-    parts.append("\n".join(_wrapped(note) for note in notes))
+    details = [f"{row.head}: {'; '.join(row.detail)}" for row in table.rows if row.detail]
+    parts += ["\n".join(wrapped(text, TERMINAL_WIDTH) for text in texts) for texts in (details, notes)]
     return "\n\n".join(parts)
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, TERMINAL_WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _additions(cell: Cell) -> str:

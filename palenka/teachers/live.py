@@ -14,7 +14,7 @@ from palenka.models.chunked_loss import HeadInput, HeadLogits, Logits, teacher_l
 from palenka.models.huggingface import model_shape, name_of, probe_tokens
 from palenka.models.logits import linear_of, teacher_head
 from palenka.models.onednn import replace_layers
-from palenka.objectives import Attention, ModelShape, States
+from palenka.models.outputs import Attention, ModelShape, States
 from palenka.util.config import UserError
 
 

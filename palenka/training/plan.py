@@ -31,7 +31,8 @@ from palenka.models.huggingface import (
     model_shape,
     model_without_memory,
 )
-from palenka.objectives import ModelShape, ObjectiveConfig, TeacherShape, TokenObjective
+from palenka.models.outputs import ModelShape
+from palenka.objectives import ObjectiveConfig, TeacherShape, TokenObjective
 from palenka.objectives.logit import Logit
 from palenka.runs.directory import RESERVED, find_run
 from palenka.teachers.cached import VERSION, TeacherSignal

@@ -8,6 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 from palenka.evaluation.statistics import Accuracy
+from palenka.util.text import clock
 
 HIDDEN = ("split", "step", "epoch", "tokens", "words", "lr", "grad_norm", "tokens_per_second", "domains")
 
@@ -136,17 +137,3 @@ def _bar(name: str, total_steps: int) -> "tqdm[Any] | None":
 def _write(text: str) -> None:
     tqdm.write(text, file=sys.stderr)
     sys.stderr.flush()
-
-
-def clock(seconds: float) -> str:
-    """Seconds as 1:02:03 or 2:03."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as lines, each column as wide as its widest cell."""
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    return "\n".join(lines)

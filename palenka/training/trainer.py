@@ -33,7 +33,8 @@ from palenka.objectives import TokenObjective
 from palenka.runs.checkpoints import read_state
 from palenka.runs.directory import ResumePoint, Run
 from palenka.teachers.live import TeacherPass, Teachers
-from palenka.training.build import build_distiller, find_teachers, is_to_be_compiled
+from palenka.training.build import build_distiller, find_teachers
+from palenka.training.compilation import is_to_be_compiled
 from palenka.training.gradients import StepGuard, describe
 from palenka.training.loss_module import Distiller, StepSize, token_cross_entropy
 from palenka.training.milestones import revision_name

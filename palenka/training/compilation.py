@@ -1,0 +1,41 @@
+"""Whether a training is long enough for its parts to be compiled, and whether that works here."""
+
+import sys
+
+import torch
+
+from palenka.training.plan import Plan
+from palenka.util.config import UserError
+from palenka.util.hardware import compiler_problem
+
+COMPILE_FROM = {"cpu": 2e14, "cuda": 5e16}  # FLOPs of a whole training; below, it would take longer than it saves
+
+
+def is_to_be_compiled(plan: Plan, device: torch.device, speaks: bool) -> bool:
+    """Whether a run compiles its parts: as the config says, or where it is long enough and a compiler is at hand.
+
+    Args:
+        plan: the run.
+        device: it trains on.
+        speaks: whether this process is the one that says when a compiler is missing.
+
+    Raises:
+        UserError: the config demands it, and it does not work here.
+    """
+    wanted = plan.config.training.compile
+    if wanted is False or (wanted == "auto" and _flops(plan) < COMPILE_FROM[device.type]):
+        return False
+    problem = compiler_problem(device)
+    if problem and wanted is True:
+        raise UserError(f"training.compile: true, but compiling does not work here: {problem}")
+    if problem and speaks:
+        name = plan.config.name
+        print(f"{name}: trained uncompiled, for compiling does not work here: {problem}", file=sys.stderr)
+    return problem is None
+
+
+def _flops(plan: Plan) -> float:
+    """Of the whole training, roughly: 6 a token and parameter of the student, 2 of its teachers (arXiv 2001.08361)."""
+    tokens = plan.total_steps * plan.config.training.batch_size * plan.config.data.seq_length
+    live = [] if plan.signal else [teacher.parameters["total"] for teacher in plan.teachers]
+    return tokens * (6.0 * plan.parameters["total"] + 2.0 * sum(live))

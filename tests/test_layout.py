@@ -1,0 +1,62 @@
+"""The house: rooms in the order in which data flows, each importing from those above it alone, without a circle."""
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from palenka.util.paths import ROOT
+
+PACKAGE = ROOT / "palenka"
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+PROGRAMS = [path for folder in (".", "benchmarks", "distillation_type_experiments", "tests")
+            for path in sorted((ROOT / folder).glob("*.py"))]  # fmt: skip
+
+
+def rooms() -> list[str]:
+    """As the README lists them, from top to bottom."""
+    layout = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Where things are")[2]
+    return [*re.findall(r"^  (\w+)/ +\w", layout.partition("benchmarks/")[0], re.MULTILINE), "cli", "__main__"]
+
+
+def imports(path: Path) -> Iterator[tuple[str, str]]:
+    """Modules of the package and names in them that a file imports, in functions, too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "palenka":
+            for name in node.names:
+                module = f"{node.module}.{name.name}"
+                yield (module, "") if module in MODULES else (node.module, name.name)
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def test_the_readme_lists_every_room_once() -> None:
+    assert sorted(rooms()) == sorted({room(module) for module in MODULES} - {""})
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_room_imports_only_from_those_above_it(module: str) -> None:
+    order = rooms()
+    found = {room(other) for other, _ in imports(MODULES[module])} - {""}
+    assert [name for name in found if order.index(name) > order.index(room(module))] == []
+
+
+def test_no_circle() -> None:
+    graph = {module: {other for other, _ in imports(path)} - {module} for module, path in MODULES.items()}
+    assert list(TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize("path", [*MODULES.values(), *PROGRAMS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_file_imports_is_there(path: Path) -> None:
+    """Benchmarks are run by hand, so that nothing else would notice."""
+    for module, name in imports(path):
+        assert not name or hasattr(importlib.import_module(module), name), f"{module}.{name}"
