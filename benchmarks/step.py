@@ -45,6 +45,7 @@ from palenka.cost.estimate import flops_per_token
 from palenka.data.tokens import IGNORED
 from palenka.models.huggingface import build_model
 from palenka.runs.directory import Run
+from palenka.runs.identity import Identity
 from palenka.teachers.live import Teachers
 from palenka.training.build import build_distiller, random_teachers
 from palenka.training.cohort import Cohort
@@ -220,7 +221,7 @@ def stepper(peer: str, work: Workload, folder: Path, device: torch.device) -> Ca
 
 def product_step(plan: Plan, folder: Path, teachers: Teachers | None = None) -> Callable[[int], Tensor]:
     """A step of the product's training loop, in a run directory below `folder`."""
-    trainer = WithoutData(plan, Run(plan.config.name, folder), {}, teachers)
+    trainer = WithoutData(plan, Run(plan.config.name, folder), Identity({}, {}), teachers)
     cohort = Cohort([trainer])
     trainer.after_step = lambda words: None  # type: ignore[method-assign]
 
@@ -234,7 +235,7 @@ def product_step(plan: Plan, folder: Path, teachers: Teachers | None = None) -> 
 class WithoutData(Trainer):
     """The product's, where no prepared data is that it could verify."""
 
-    def _open(self, identity: dict[str, Any]) -> None:
+    def _open(self, identity: Identity) -> None:
         self.run.open(identity, self.plan.resolved)
 
 

@@ -14,16 +14,18 @@ import pytest
 from run_files import NO_PROCESS
 
 from palenka.runs.directory import Run, find_run
+from palenka.runs.identity import Identity
 from palenka.util.config import UserError
 from palenka.util.files import read_json, write_json, write_text
 from palenka.util.locks import held
 from palenka.util.paths import ROOT
 
-IDENTITY: dict[str, Any] = {
+VALUES: dict[str, Any] = {
     "config": {"training": {"lr": 1e-3, "batch_size": 8}, "teachers": [{"run": "t", "weight": 1.0}], "seed": 42},
     "data": "ab" * 32,
     "teachers": {"t": "cd" * 32},
 }
+IDENTITY = Identity(VALUES, VALUES)
 
 
 @pytest.fixture
@@ -84,7 +86,7 @@ def test_a_file_system_without_locks_is_told_and_trained_on(
 
 def test_an_open_run_says_what_it_is(run: Run) -> None:
     assert run.path.parts[-2:] == ("group", "one")
-    assert read_json(run.path / "identity.json") == IDENTITY
+    assert read_json(run.path / "identity.json") == VALUES
     assert (run.path / "config.yaml").read_text() == "name: group/one\nseed: 42\n"
     environment = read_json(run.path / "environment.json")
     assert {"command", "commit", "python", "torch", "transformers", "host"} <= environment.keys()
@@ -92,22 +94,22 @@ def test_an_open_run_says_what_it_is(run: Run) -> None:
 
 
 def test_the_same_experiment_may_go_on(run: Run, tmp_path: Path) -> None:
-    Run("group/one", tmp_path).check_identity(json.loads(json.dumps(IDENTITY)))
+    Run("group/one", tmp_path).check_identity(Identity({}, json.loads(json.dumps(VALUES))))
     Run("group/one", tmp_path).check_identity(IDENTITY)
 
 
 def test_another_experiment_under_the_same_name_is_refused_with_every_difference(run: Run, tmp_path: Path) -> None:
-    config = IDENTITY["config"]
+    config = VALUES["config"]
     training = {**config["training"], "lr": 2e-3, "warmup_steps": 5}
-    other = IDENTITY | {"config": config | {"training": training, "seed": 43}, "teachers": {"t": "ef" * 32}}
+    other = VALUES | {"config": config | {"training": training, "seed": 43}, "teachers": {"t": "ef" * 32}}
     before = {path.name: path.stat().st_mtime_ns for path in run.path.iterdir()}
     with pytest.raises(UserError) as caught:
-        Run("group/one", tmp_path).check_identity(other)
+        Run("group/one", tmp_path).check_identity(Identity(other, other))
     lines = str(caught.value).splitlines()
     assert "this name holds another run; nothing was changed" in lines[0]
     assert lines[1:-1] == [
         "  config.training.lr: 0.001 there, 0.002 here",
-        "  config.training.warmup_steps: None there, 5 here",
+        "  config.training.warmup_steps: not set there, 5 here",
         "  config.seed: 42 there, 43 here",
         "  teachers.t: cdcdcdcdcdcd… there, efefefefefef… here",
     ]
@@ -116,10 +118,9 @@ def test_another_experiment_under_the_same_name_is_refused_with_every_difference
 
 
 def test_what_is_left_out_is_a_difference_too(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="config.training.batch_size: 8 there, None here"):
-        Run("group/one", tmp_path).check_identity(
-            IDENTITY | {"config": IDENTITY["config"] | {"training": {"lr": 1e-3}}}
-        )
+    other = VALUES | {"config": VALUES["config"] | {"training": {"lr": 1e-3}}}
+    with pytest.raises(UserError, match="config.training.batch_size: 8 there, not set here"):
+        Run("group/one", tmp_path).check_identity(Identity(other, other))
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -145,9 +146,10 @@ def test_result_json_marks_completion_and_checkpoints_go(run: Run) -> None:
 HOLDER = """
 import sys
 from pathlib import Path
-from palenka.runs import Run
+from palenka.runs.directory import Run
+from palenka.runs.identity import Identity
 run = Run("one", Path(sys.argv[1]))
-run.open({"data": "x"}, {})
+run.open(Identity({"data": "x"}, {"data": "x"}), {})
 print("locked", flush=True)
 sys.stdin.read()
 """
@@ -160,12 +162,12 @@ def test_a_run_belongs_to_one_process_until_that_ends_however_it_ends(tmp_path: 
         assert holder.stdout.readline() == "locked\n"
         before = (tmp_path / "one" / "identity.json").read_text()
         with pytest.raises(UserError, match=rf"one: another process is training this run \(process {holder.pid} on "):
-            Run("one", tmp_path).open({"data": "x"}, {})
+            Run("one", tmp_path).open(Identity({"data": "x"}, {"data": "x"}), {})
         assert (tmp_path / "one" / "identity.json").read_text() == before
         Run("two", tmp_path).open(IDENTITY, {})
         holder.kill()
     after = Run("one", tmp_path)
-    after.open({"data": "x"}, {})
+    after.open(Identity({"data": "x"}, {"data": "x"}), {})
     assert f"process {os.getpid()} on " in (after.path / ".lock").read_text()
 
 

@@ -34,7 +34,7 @@ PACE = """
 # Training that takes its time, on any machine: so many seconds a step.
 import os, sys, time
 if "--config" in sys.orig_argv:
-    from palenka.display import Display
+    from palenka.training.progress import Display
     Display.advance = lambda self: time.sleep(float(os.environ["SECONDS_A_STEP"]))
 """
 

@@ -18,7 +18,8 @@ from palenka.evaluation.comparison import (
 from palenka.evaluation.models import results_folder
 from palenka.report.comparison import comparable, task_names, without_seed
 from palenka.report.results import Evaluation, Run, read_evaluated, set_labels
-from palenka.runs.directory import differences, find_run
+from palenka.runs.directory import find_run
+from palenka.runs.identity import differences
 from palenka.util.config import UserError, did_you_mean
 
 KINDS = {"fields": "field", "phenomena": "phenomenon"}

@@ -13,7 +13,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -23,6 +23,7 @@ from typing import Any, cast
 import yaml
 
 from palenka.runs.checkpoints import find_damage, read_state, write_state
+from palenka.runs.identity import Identity
 from palenka.runs.records import Log, read_log
 from palenka.util.config import UserError, read_yaml
 from palenka.util.files import (
@@ -170,11 +171,11 @@ class Run:
         path.unlink()
         self.restarted = True
 
-    def check_identity(self, identity: dict[str, Any]) -> None:
+    def check_identity(self, identity: Identity) -> None:
         """Refuse another experiment under a name that is taken.
 
         Args:
-            identity: what decides the outcome: nested mappings of plain values.
+            identity: of the run that is to be trained.
 
         Raises:
             UserError: with every difference.
@@ -192,7 +193,7 @@ class Run:
                 listed = ", ".join(sorted(foreign)[:5])
                 raise UserError(f"{self.path}: not a run, but holds files ({listed}); choose another name")
             return
-        found = list(differences(self._read_identity(path), json.loads(json.dumps(identity))))
+        found = identity.differences(self._read_identity(path))
         if found:
             listed = "\n".join(f"  {line}" for line in found)
             raise UserError(
@@ -206,7 +207,7 @@ class Run:
         except UserError as error:
             raise UserError(f"{error}. Put back a copy of it, or move {self.path} away, to train anew") from None
 
-    def open(self, identity: dict[str, Any], config: dict[str, Any]) -> None:
+    def open(self, identity: Identity, config: dict[str, Any]) -> None:
         """Take the lock and write what the run is.
 
         Raises:
@@ -220,7 +221,7 @@ class Run:
         self._remove_leftovers()
         if self.from_last_good:
             self._restart(config["training"]["skip_bad_steps"])
-        write_json(self.path / "identity.json", identity)
+        write_json(self.path / "identity.json", identity.given)
         write_text(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         write_json(self.path / "environment.json", environment())
 
@@ -411,20 +412,6 @@ def _is_being_written(temporary: Path) -> bool:
     """Whether the process that a temporary file is named after is still there: at a finished run's model card, say."""
     *_, writer, _ = temporary.name.split(".")
     return writer.isdecimal() and int(writer) != os.getpid() and Path("/proc", writer).exists()
-
-
-def differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
-    """What differs between two nested mappings, a line each: `old` is there, `new` is here."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in [*old, *(name for name in new if name not in old)]:
-            below = f"{key}.{name}" if key else str(name)
-            yield from differences(old.get(name), new.get(name), below)
-    elif old != new:
-        yield f"{key}: {_brief(old)} there, {_brief(new)} here"
-
-
-def _brief(value: Any) -> str:
-    return f"{value[:12]}…" if isinstance(value, str) and len(value) == 64 else repr(value)
 
 
 def environment() -> dict[str, Any]:

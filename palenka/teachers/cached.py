@@ -32,7 +32,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from palenka.runs.directory import differences
+from palenka.runs.identity import differences
 from palenka.teachers.live import TeacherPass, Teachers
 from palenka.util.config import UserError
 from palenka.util.files import make_folder, read_json, read_object, removed_on_error, replace, sha256, write_json

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from palenka.data.tokens import IGNORED
 from palenka.runs.directory import Run
+from palenka.runs.identity import Identity
 from palenka.training.gradients import are_finite
 from palenka.training.loss_module import StepSize
 from palenka.training.plan import TRAINING_BYTES, Plan
@@ -177,7 +178,7 @@ class Cohort:
         self._last = time.monotonic()
 
     @classmethod
-    def of(cls, runs: Sequence[tuple[Plan, Run, dict[str, object]]]) -> "Cohort":
+    def of(cls, runs: Sequence[tuple[Plan, Run, Identity]]) -> "Cohort":
         """Open run directories and build their students around one set of teachers."""
         display = CohortDisplay([run.name for _, run, _ in runs], runs[0][0].total_steps) if len(runs) > 1 else None
         first = Trainer(*runs[0], company=display)

@@ -35,6 +35,7 @@ from palenka.models.outputs import ModelShape
 from palenka.objectives import ObjectiveConfig, TeacherShape, TokenObjective
 from palenka.objectives.logit import Logit
 from palenka.runs.directory import RESERVED, find_run
+from palenka.runs.identity import Identity
 from palenka.teachers.cached import VERSION, TeacherSignal
 from palenka.training.milestones import EvaluationConfig, RevisionPlan, plan_revisions
 from palenka.training.trackers import TrackingConfig, tracking_problems
@@ -44,6 +45,7 @@ from palenka.util.paths import DATA_NAME, ROOT, check_length, data_root, evaluat
 from palenka.util.processes import process_count
 
 EVALUATIONS_OF_A_RUN = 10
+SCHEMA = 1  # of the configuration: raised when a default or a meaning changes, and never for a new key
 UNDECISIVE = ("name", "paths", "tracking", "evaluation")  # sections that change no weight
 UNDECISIVE_TRAINING = ("skip_bad_steps",)  # where it matters, there is no result without it
 USUAL_VOCABULARY = 16_000  # what `prepare` makes unless told otherwise
@@ -400,11 +402,16 @@ class Plan(Workload):
         """The configuration with all defaults, as plain values."""
         return self.config.model_dump(mode="json", exclude_none=True)
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Identity:
         """What decides the outcome: the configuration but for UNDECISIVE, the data, the teachers' weights."""
-        config = {key: value for key, value in self.resolved.items() if key not in UNDECISIVE}
+        return Identity(given=self._decisive(exclude_defaults=True), whole=self._decisive(exclude_defaults=False))
+
+    def _decisive(self, exclude_defaults: bool) -> dict[str, Any]:
+        resolved = self.config.model_dump(mode="json", exclude_none=True, exclude_defaults=exclude_defaults)
+        config = {key: value for key, value in resolved.items() if key not in UNDECISIVE}
         config["training"] = {key: value for key, value in config["training"].items() if key not in UNDECISIVE_TRAINING}
         return {
+            "schema": SCHEMA,
             "config": config,
             "data": read_prepared(self.data_folder)["key"],
             "teachers": self.teacher_weights,

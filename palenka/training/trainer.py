@@ -32,6 +32,7 @@ from palenka.models.huggingface import export_model
 from palenka.objectives import TokenObjective
 from palenka.runs.checkpoints import read_state
 from palenka.runs.directory import ResumePoint, Run
+from palenka.runs.identity import Identity
 from palenka.teachers.live import TeacherPass, Teachers
 from palenka.training.build import build_distiller, find_teachers
 from palenka.training.compilation import is_to_be_compiled
@@ -158,7 +159,7 @@ class Trainer:
     """
 
     def __init__(
-        self, plan: Plan, run: Run, identity: dict[str, Any], teachers: Teachers | None = None,
+        self, plan: Plan, run: Run, identity: Identity, teachers: Teachers | None = None,
         company: CohortDisplay | None = None,
     ) -> None:  # fmt: skip
         self.plan, self.run, self.config = plan, run, plan.config.training
@@ -193,11 +194,11 @@ class Trainer:
         """Whether all of the student is trained: without a token objective its head, at least, has no gradient."""
         return any(issubclass(objectives.find(name), TokenObjective) for name in self.plan.config.terms)
 
-    def _take_run(self, identity: dict[str, Any]) -> None:
+    def _take_run(self, identity: Identity) -> None:
         """Open the run directory in the main process; what fails there ends all processes."""
         self._from_main(lambda: self._open(identity))
 
-    def _open(self, identity: dict[str, Any]) -> None:
+    def _open(self, identity: Identity) -> None:
         self._check_data()
         self.run.open(identity, self.plan.resolved)
         write_json(self._data_record, training_files(self.plan.data_folder))
