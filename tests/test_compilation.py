@@ -87,7 +87,7 @@ def test_a_long_training_is_compiled_where_a_compiler_is_at_hand_and_says_so_whe
     assert not compilation.is_to_be_compiled(plan, tiny.CPU, speaks=False)
     assert capsys.readouterr().err == ""
     assert not compilation.is_to_be_compiled(plan, tiny.CPU, speaks=True)
-    assert capsys.readouterr().err == "long: trained uncompiled, for compiling does not work here: no C++ compiler\n"
+    assert capsys.readouterr().err == "long: torch.compile unavailable, running eager: no C++ compiler\n"
     with pytest.raises(UserError, match="training.compile: true, but compiling does not work here: no C"):
         compilation.is_to_be_compiled(plan_for(values("demanded", True)), tiny.CPU, speaks=True)
 

@@ -30,7 +30,7 @@ def is_to_be_compiled(plan: Plan, device: torch.device, speaks: bool) -> bool:
         raise UserError(f"training.compile: true, but compiling does not work here: {problem}")
     if problem and speaks:
         name = plan.config.name
-        print(f"{name}: trained uncompiled, for compiling does not work here: {problem}", file=sys.stderr)
+        print(f"{name}: torch.compile unavailable, running eager: {problem}", file=sys.stderr)
     return problem is None
 
 

@@ -89,7 +89,8 @@ def _small(values: torch.Tensor) -> torch.Tensor:
 
 def matrix_rate(device: torch.device, precision: Precision) -> float:
     """Measured rate of matrix products in FLOP/s: the best of three, a fraction of a second in all."""
-    size = 8192 if device.type == "cuda" else 1024
+    emulated = device.type == "cpu" and precision not in ("fp32", fast_precision(device))
+    size = 8192 if device.type == "cuda" else 256 if emulated else 1024  # emulated ones are hundreds of times slower
     a, b = (torch.randn(size, size, device=device, dtype=DTYPES[precision]) for _ in range(2))
     times = []
     for _ in range(4):
