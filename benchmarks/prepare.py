@@ -26,7 +26,7 @@ import numpy as np
 from palenka.cli import command
 from palenka.data.tokenizer import load_tokenizer, train_tokenizer
 from palenka.data.tokens import TokenSplit
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import read_json
 
 BLOCK = 128

@@ -51,7 +51,8 @@ from palenka.training.build import build_distiller, random_teachers
 from palenka.training.cohort import Cohort
 from palenka.training.plan import DistillConfig, Plan, Workload, make_workload
 from palenka.training.trainer import Trainer, learning_rate, parameter_groups
-from palenka.util.config import UserError, load
+from palenka.util.config import load
+from palenka.util.errors import UserError
 from palenka.util.hardware import compiler_problem, local_device, matrix_rate
 
 PEERS = ("plain float32", "plain float32, oneDNN", "plain bf16", "TRL bf16", "palenka", "palenka, compiled")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from palenka.util.config import UserError
+from palenka.util.errors import Stopped, UserError
 from palenka.util.paths import ROOT
 from palenka.util.system_errors import refusal
 from palenka.util.terminal import prepare_streams
@@ -35,6 +35,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             sys.stdout.flush()
         except UserError as error:
             _end(str(error), EXIT_BAD_INPUT)
+        except Stopped as stopped:
+            if str(stopped):
+                print(stopped, file=sys.stderr)
+            sys.exit(stopped.code)
         except BrokenPipeError:  # somebody reads with `head`, and has seen enough
             _drop_output()
             sys.exit(EXIT_BROKEN_PIPE)

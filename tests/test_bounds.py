@@ -18,7 +18,7 @@ from palenka.report.results import read_run
 from palenka.runs.directory import Run, find_run
 from palenka.training import cohort
 from palenka.training.plan import DistillConfig, TrainConfig, load_plan
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import sha256
 
 

@@ -14,7 +14,7 @@ import yaml
 from conftest import Call, WriteConfig
 
 from palenka import cli
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.paths import ROOT
 
 Script = Callable[..., tuple[int, str, str]]

@@ -20,7 +20,7 @@ from palenka.training.cohort import train
 from palenka.training.loss_module import Distiller
 from palenka.training.trainer import Trainer
 from palenka.util import hardware
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 needs_compiler = pytest.mark.skipif(
     hardware.compiler_problem(tiny.CPU) is not None, reason="compiling does not work here"

@@ -40,8 +40,9 @@ from palenka.search.cost import read_estimate
 from palenka.teachers.live import Teachers
 from palenka.training.loss_module import Distiller
 from palenka.training.plan import DistillConfig, TrainConfig, Workload, load_plan, make_workload
-from palenka.util.config import UserError, load
+from palenka.util.config import load
 from palenka.util.devices import DEVICES, GIB, HERE, find_devices
+from palenka.util.errors import UserError
 from palenka.util.paths import ROOT
 
 MakeWork = Callable[..., Workload]

@@ -18,7 +18,7 @@ from palenka.runs.directory import Run
 from palenka.training.cohort import train, train_cohorts
 from palenka.training.plan import Plan, TrainConfig, make_plan
 from palenka.training.trainer import Trainer
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")

@@ -30,7 +30,7 @@ from palenka.data.fetch import archives, ewok, places, transport
 from palenka.data.fetch import download as downloads
 from palenka.data.fetch.archives import Limits, unpack
 from palenka.data.fetch.transport import Patience, Remote, Unreachable, Web, digest_of
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.paths import ROOT
 
 FAST = Patience(timeout=0.4, attempts=4, connections=2, pause=0.01, longest_pause=0.3)

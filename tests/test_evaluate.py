@@ -26,7 +26,7 @@ from palenka.evaluation.evaluate import evaluate, summary
 from palenka.evaluation.items import Task, read_task
 from palenka.evaluation.models import Subject
 from palenka.evaluation.scoring import Scorer
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.paths import ROOT
 
 PAIRS = {

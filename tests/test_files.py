@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import read_json, replace, sha256, sync_tree, write_bytes, write_json
 
 

@@ -29,7 +29,7 @@ from palenka.training.gradients import StepGuard
 from palenka.training.plan import DistillConfig, Plan, make_plan
 from palenka.training.recording import record
 from palenka.training.trainer import Diverged, Trainer
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import read_json
 
 HERE = Path(__file__).parent

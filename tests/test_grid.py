@@ -24,7 +24,8 @@ from palenka.search.grid import Grid, GridConfig, Part, cohort_flops, fitting_co
 from palenka.training.cohort import Cohort
 from palenka.training.plan import DistillConfig, load_plan
 from palenka.training.trainer import Diverged
-from palenka.util.config import UserError, read_yaml
+from palenka.util.config import read_yaml
+from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json
 from palenka.util.hardware import available_memory
 from palenka.util.paths import ROOT

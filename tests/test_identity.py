@@ -14,7 +14,7 @@ from palenka.runs.identity import Identity
 from palenka.training.cohort import train
 from palenka.training.plan import DistillConfig, Plan, TeacherConfig, TrainingConfig, make_plan
 from palenka.training.trainer import Trainer
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json
 
 

@@ -23,7 +23,7 @@ from palenka.data.tokens import TokenSplit
 from palenka.training import cohort
 from palenka.training.cohort import Cohort
 from palenka.training.plan import TrainConfig, make_plan
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.paths import ROOT
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from palenka.evaluation.items import Choice, Item, read_task
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 PAIR = {"sentence_good": "Dogs run.", "sentence_bad": "Dogs runs."}
 EWOK = {"Context1": "Ali is a boy.", "Target1": "He is male.", "Target2": "He is female.", "Context2": "unused"}

@@ -25,7 +25,7 @@ from palenka.models.onednn import use_fast_layers
 from palenka.teachers.live import Teachers
 from palenka.training import cohort
 from palenka.training.plan import DistillConfig, load_plan
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 SIZES = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2,

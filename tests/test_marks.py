@@ -10,7 +10,7 @@ from palenka.data.clean import BOUNDARY, DOMAINS, Effects, clean_text
 from palenka.data.documents import ROW_END
 from palenka.data.effects import Mark
 from palenka.data.prepare import prepare
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 
 def documents(domain: str, text: str, *boundaries: str) -> list[list[str]]:

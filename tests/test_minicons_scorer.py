@@ -16,7 +16,7 @@ from palenka.evaluation.items import Choice, Item, read_task
 from palenka.evaluation.official.minicons_scorer import MiniconsScorer
 from palenka.evaluation.results import derive
 from palenka.evaluation.scoring import Scorer, encode
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 PLACE = "The cat sees a dog. The child is in the garden."
 ITEMS = [

@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 from made_runs import write_evaluation, write_run
 
 from palenka.report.model_card import write_model_card
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 OBJECTIVE = {"hard_target": {"weight": 1.0}, "logit": {"weight": 0.5}}
 

@@ -24,7 +24,7 @@ from palenka.models.folder import check_model_folder, load_frozen, weights_sha25
 from palenka.models.huggingface import quiet_transformers
 from palenka.training import cohort
 from palenka.training.plan import DistillConfig, load_plan
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json
 
 Weights = dict[str, Tensor]

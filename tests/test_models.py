@@ -21,7 +21,7 @@ from palenka.models.huggingface import (
 )
 from palenka.runs.directory import Run
 from palenka.training.plan import DistillConfig, TrainConfig, load_plan
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.seeds import named_seed, seeded
 
 

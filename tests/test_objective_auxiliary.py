@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from palenka.objectives import States
 from palenka.objectives.auxiliary import adaptive_weights
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 MASK = torch.tensor([[True, True, False, True], [True, False, False, True]])
 KNOBS: list[dict[str, Any]] = [

@@ -17,7 +17,7 @@ from palenka.models.outputs import Attention
 from palenka.objectives import States
 from palenka.teachers.live import Teachers
 from palenka.training.loss_module import Distiller
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 BOTH = ["attention", "value_relation"]
 MASK = torch.tensor([[True, True, True, False, True], [False, True, False, True, True]])

@@ -26,7 +26,7 @@ from palenka.objectives import StateObjective, States, TokenObjective
 from palenka.objectives.hidden_state import HiddenState
 from palenka.training.loss_module import Distiller
 from palenka.training.trainer import parameter_groups
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.paths import ROOT
 
 HERE = Path(__file__).parent

@@ -18,7 +18,7 @@ from conftest import Call
 from palenka.cli import main
 from palenka.evaluation.official import checkout as checkouts
 from palenka.evaluation.official.pipelines import PIPELINES, evaluate_officially
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 PAIRS = {
     "agreement": [("The cat sees a dog.", "The cat see a dog."), ("A boat.", "A boat.")],

@@ -17,7 +17,7 @@ from palenka.objectives import ModelShape
 from palenka.training import build, cohort
 from palenka.training import plan as plan_module
 from palenka.training.plan import DistillConfig, Plan, TrainConfig, layer_pairs, load_plan
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 MakePlan = Callable[..., Plan]
 

@@ -15,7 +15,7 @@ from palenka.data.prepare import prepare
 from palenka.data.rows import TEXT_COLUMN
 from palenka.data.tokenizer import load_tokenizer, tokenizer_sha256
 from palenka.data.tokens import TokenSplit
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 VOCABULARY = 300
 RAW = {

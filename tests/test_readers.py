@@ -20,7 +20,7 @@ from palenka.data.documents import ROW_END
 from palenka.data.prepare import prepare
 from palenka.data.readers import RawText, domain_of, find_texts
 from palenka.data.rows import TEXT_COLUMN, Columns
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 ROWS = [
     {"text": "Cats sit.\n\nThey sleep.", "source": "news", "id": 1},

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from palenka.data.tokenizer import load_tokenizer
 from palenka.evaluation.reading import NUMBERS, ReadingTask, Word, encode_words, read_reading, score, summary
 from palenka.evaluation.scoring import Scorer
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 Row = dict[str, Any]
 Write = Callable[..., ReadingTask]

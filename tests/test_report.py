@@ -20,7 +20,7 @@ from palenka.report.figures import revision_figure, revision_tasks, term_panels
 from palenka.report.page import render
 from palenka.report.results import Run, read_run, read_runs
 from palenka.report.write import report
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 TASKS = ("supplement_filtered", "blimp_filtered", "ewok_filtered")
 

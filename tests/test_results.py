@@ -18,7 +18,7 @@ from palenka.cli import main
 from palenka.evaluation.evaluate import evaluate
 from palenka.evaluation.models import Subject
 from palenka.evaluation.scoring import Scorer
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json
 
 Damage = Callable[[Path], Any]

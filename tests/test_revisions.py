@@ -33,7 +33,7 @@ from palenka.training.milestones import POINTS, EvaluationConfig, RevisionPlan, 
 from palenka.training.plan import DistillConfig, Plan, load_plan, make_plan
 from palenka.training.trackers import scalars
 from palenka.training.trainer import Trainer
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.paths import ROOT
 
 WORDS = [100, 200, 300, 5_000_000]

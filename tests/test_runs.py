@@ -15,7 +15,7 @@ from run_files import NO_PROCESS
 
 from palenka.runs.directory import Run, find_run
 from palenka.runs.identity import Identity
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json, write_text
 from palenka.util.locks import held
 from palenka.util.paths import ROOT

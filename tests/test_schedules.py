@@ -15,7 +15,8 @@ from palenka.objectives import ObjectiveConfig
 from palenka.objectives.logit import Logit
 from palenka.training.loss_module import StepSize
 from palenka.training.plan import DistillConfig
-from palenka.util.config import UserError, load
+from palenka.util.config import load
+from palenka.util.errors import UserError
 from palenka.util.schedules import Weight
 
 WriteConfig = Callable[..., Path]

@@ -27,7 +27,7 @@ from palenka.evaluation import scoring
 from palenka.evaluation.items import Choice, Item
 from palenka.evaluation.scoring import Scorer, Text, encode
 from palenka.models.onednn import PackedLinear, is_onednn_usable
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 SENTENCES = [
     "The cat sees a dog.",

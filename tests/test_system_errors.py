@@ -24,7 +24,7 @@ from palenka.training import trainer
 from palenka.training.cohort import train
 from palenka.training.plan import Plan, TrainConfig, load_plan, make_plan
 from palenka.util import files
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.locks import lock
 from palenka.util.paths import ROOT
 from palenka.util.processes import check_processes, process_count

@@ -31,7 +31,7 @@ from palenka.training.cohort import train
 from palenka.training.plan import DistillConfig, Plan, make_plan
 from palenka.training.recording import record
 from palenka.training.trainer import Trainer
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json
 
 KD: dict[str, Any] = {"hard_target": {"weight": 0.5}, "logit": {"weight": 0.5}}

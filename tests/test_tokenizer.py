@@ -22,7 +22,7 @@ from palenka.data.tokenizer import (
     train_tokenizer,
     vocabulary_sha256,
 )
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 TEXT = [
     "The cat sat on the mat, and the dog sat on the cat.",

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palenka.data.tokens import IGNORED, DevWindows, Domain, SplitWriter, TokenSplit, TrainWindows, WindowConfig
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 PAD, BOS, FIRST = 0, 1, 10
 """Token i of a split made here has the id FIRST + i."""

@@ -25,7 +25,7 @@ from palenka.training.cohort import train
 from palenka.training.plan import DistillConfig, make_plan
 from palenka.training.trackers import TrackedRun, Trackers, TrackingConfig, WandbConfig, scalars, tracking_problems
 from palenka.training.trainer import Trainer
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import read_json
 from palenka.util.paths import ROOT
 

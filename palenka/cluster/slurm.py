@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json
 from palenka.util.paths import ROOT, corpora_root, data_root, evaluation_root, runs_root, signals_root
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from palenka.cluster import slurm
 from palenka.runs.directory import Run
-from palenka.util.config import UserError, read_yaml
+from palenka.util.config import read_yaml
+from palenka.util.errors import UserError
 from palenka.util.files import read_object
 from palenka.util.paths import runs_root
 from palenka.util.text import clock, columns

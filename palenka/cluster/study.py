@@ -23,7 +23,8 @@ from palenka.evaluation.models import Subject, results_folder
 from palenka.runs.directory import Run
 from palenka.search.grid import GridConfig, load_grid
 from palenka.training.plan import DistillConfig, RunConfig, TrainConfig, find_recipe, make_plan
-from palenka.util.config import Section, UserError, compose, did_you_mean, load, read_yaml
+from palenka.util.config import Section, compose, did_you_mean, load, read_yaml
+from palenka.util.errors import UserError
 from palenka.util.files import read_json
 from palenka.util.locks import held
 from palenka.util.paths import ROOT, corpora_root, data_root, evaluation_root, runs_root

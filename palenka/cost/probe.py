@@ -21,8 +21,8 @@ from palenka.training.build import build_distiller, random_teachers
 from palenka.training.loss_module import Distiller, StepSize
 from palenka.training.plan import Workload
 from palenka.training.trainer import parameter_groups
-from palenka.util.config import UserError
 from palenka.util.devices import Device
+from palenka.util.errors import UserError
 from palenka.util.hardware import DTYPES, local_device
 
 STEPS = 5

@@ -3,7 +3,7 @@
 import codecs
 from pathlib import Path
 
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 HINT = "if it is Windows-1252 or Latin-1, convert it: iconv -f WINDOWS-1252 -t UTF-8 FILE"
 _HEAD_BYTES = 4096

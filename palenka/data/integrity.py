@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import read_json, sha256
 
 PARTS = ("tokenizer", "train", "dev", "test", "text")

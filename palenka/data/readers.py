@@ -23,7 +23,8 @@ from typing import Any
 from palenka.data.encodings import HINT, check_encoding
 from palenka.data.fetch import hub
 from palenka.data.rows import SUFFIXES, Columns, Row, Rows, read_dataset, read_row_file, row_lines, safe_name, survey
-from palenka.util.config import UserError, require_file
+from palenka.util.config import require_file
+from palenka.util.errors import UserError
 
 _NO_TEXT = re.compile(r"(?i)(?:\.|readme|licen[cs]e).*")
 _SHARD = re.compile(r"-\d+-of-\d+.*")

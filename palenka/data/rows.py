@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from palenka.data.documents import PARAGRAPHS, ROW_END
 from palenka.data.encodings import check_encoding
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 SUFFIXES = (".jsonl", ".parquet")
 MOST_DOMAINS = 64

@@ -47,7 +47,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palenka.data.integrity import read_prepared
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 Integers = NDArray[np.int64]
 Positions = Sequence[int] | range | Integers

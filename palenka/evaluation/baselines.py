@@ -33,7 +33,7 @@ from palenka.evaluation.items import Item, Task
 from palenka.evaluation.results import contradictions, say_anew
 from palenka.evaluation.scoring import Text, encode
 from palenka.evaluation.statistics import Accuracy, group_accuracy, task_accuracy
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, write_json
 
 VERSION = 1

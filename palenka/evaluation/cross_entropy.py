@@ -15,7 +15,7 @@ from palenka.data.integrity import verify
 from palenka.data.tokens import DevWindows, TokenSplit, WindowConfig
 from palenka.evaluation.results import check_splits, read_result, say_anew, text_figures, whole_text
 from palenka.evaluation.scoring import BATCH_TOKENS, IGNORED, Scorer, progress
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 SPLITS = ("dev", "test")
 WINDOW_DEFAULTS = {"seq_length": 128, "bos": "window", "window_start": "line"}

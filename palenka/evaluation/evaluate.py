@@ -28,7 +28,7 @@ from palenka.evaluation.models import Subject
 from palenka.evaluation.reading import READING, ReadingTask, read_reading
 from palenka.evaluation.results import AnyTask, derive, known_result, ratio_summary, records_of, summary, write_records
 from palenka.evaluation.second_opinion import agreement
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import make_folder, require_writable, write_json
 from palenka.util.paths import evaluation_root
 

@@ -22,7 +22,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from palenka.util.config import UserError, require_file
+from palenka.util.config import require_file
+from palenka.util.errors import UserError
 
 LABELS = {"phenomenon": "linguistics_term", "field": "field"}
 _SURROGATE = re.compile("[\ud800-\udfff]")

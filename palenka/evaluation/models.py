@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from palenka.data.fetch.hub import PREFIX, clear_failures, read_address
 from palenka.data.integrity import read_prepared
 from palenka.runs.directory import find_run
-from palenka.util.config import UserError, read_yaml, require_file
+from palenka.util.config import read_yaml, require_file
+from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, replace, sha256, sync_tree, write_bytes, write_json
 from palenka.util.paths import ROOT, data_root, runs_root
 

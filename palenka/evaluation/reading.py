@@ -33,7 +33,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palenka.evaluation.correlation import partial_r2
-from palenka.util.config import UserError, require_file
+from palenka.util.config import require_file
+from palenka.util.errors import UserError
 
 if TYPE_CHECKING:
     from palenka.evaluation.scoring import Scorer, Text

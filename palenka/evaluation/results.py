@@ -20,7 +20,8 @@ from palenka.evaluation.correlation import preferences, spearman
 from palenka.evaluation.items import LABELS, Item, Task
 from palenka.evaluation.reading import ReadingTask
 from palenka.evaluation.statistics import Accuracy, chance, group_accuracy, outcomes, task_accuracy
-from palenka.util.config import UserError, require_file
+from palenka.util.config import require_file
+from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, write_text
 
 TOLERANCE = 1e-6

@@ -33,7 +33,7 @@ from palenka.models.folder import load_frozen
 from palenka.models.huggingface import SAFELY, longest_input
 from palenka.models.logits import vocabulary_head
 from palenka.models.onednn import use_fast_layers
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.hardware import local_device
 
 IGNORED = -100

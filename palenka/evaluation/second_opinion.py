@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from palenka.evaluation.items import Task
 from palenka.evaluation.results import derive, read_records, read_result, scores_in
 from palenka.evaluation.statistics import outcomes
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 SAME = ("model", "items", "convention")
 

@@ -32,7 +32,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging as transformers_logging
 
 from palenka.models.huggingface import SAFELY, attention_implementation, probe_tokens, quiet_transformers
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import read_object
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"

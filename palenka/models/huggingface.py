@@ -22,7 +22,8 @@ from transformers.utils import logging as transformers_logging
 
 from palenka.models import rope
 from palenka.models.outputs import ModelShape
-from palenka.util.config import UserError, did_you_mean
+from palenka.util.config import did_you_mean
+from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json
 from palenka.util.seeds import seeded
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from palenka.models.huggingface import is_close, name_of, probe_tokens
 from palenka.models.onednn import PackedLinear
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 LARGE_LOGIT = 1000.0  # beyond any cap: one at 30 hardly shows where logits are small
 SAME_LOGITS = 1e-4, 0.02

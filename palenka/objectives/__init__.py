@@ -16,7 +16,8 @@ from typing import Literal
 from torch import Tensor, nn
 
 from palenka.models.outputs import ModelShape, States
-from palenka.util.config import Section, UserError, did_you_mean
+from palenka.util.config import Section, did_you_mean
+from palenka.util.errors import UserError
 from palenka.util.schedules import Weight
 
 

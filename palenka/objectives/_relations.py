@@ -19,7 +19,7 @@ from palenka.models.outputs import Attention
 from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
 from palenka.objectives._layers import Layers, chosen_pairs
 from palenka.objectives._teachers import divergence, mean_over_teachers, mean_where
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 MASKED = -1e30
 

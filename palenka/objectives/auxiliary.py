@@ -24,7 +24,7 @@ from palenka.data.tokens import IGNORED
 from palenka.models.chunked_loss import HeadInput, WeightedTerm, chunked_loss, teacher_logits
 from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
 from palenka.objectives._teachers import Combination, combined_log_probs, divergence, mean_over_teachers, mean_where
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 DEPTHS = (0.25, 0.5, 0.75)
 

@@ -9,7 +9,7 @@ from palenka.evaluation.comparison import LEVEL, SEED, ItemDifference
 from palenka.report.compare_runs import Comparison, TaskComparison, read_comparison
 from palenka.report.compare_text import terminal_text
 from palenka.report.results import Run
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import make_folder, require_writable, write_json
 
 FEWEST_RESAMPLES, MOST_RESAMPLES = 100, 100_000

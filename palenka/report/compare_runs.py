@@ -20,7 +20,8 @@ from palenka.report.comparison import comparable, task_names, without_seed
 from palenka.report.results import Evaluation, Run, read_evaluated, set_labels
 from palenka.runs.directory import find_run
 from palenka.runs.identity import differences
-from palenka.util.config import UserError, did_you_mean
+from palenka.util.config import did_you_mean
+from palenka.util.errors import UserError
 
 KINDS = {"fields": "field", "phenomena": "phenomenon"}
 FAMILIES = ("tasks", "mcnemar", *KINDS, "subtasks")

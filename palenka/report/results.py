@@ -19,7 +19,8 @@ from palenka.evaluation.models import results_folder
 from palenka.evaluation.results import TOLERANCE, check_splits, contradictions, items_path
 from palenka.runs.directory import find_run
 from palenka.runs.records import read_log
-from palenka.util.config import UserError, parse_yaml, require_file
+from palenka.util.config import parse_yaml, require_file
+from palenka.util.errors import UserError
 from palenka.util.files import read_object
 from palenka.util.schedules import Weight
 

@@ -17,7 +17,7 @@ def report(runs: list[str], out: Path, convention: str = "2024") -> None:
     from palenka.report.page import render
     from palenka.report.results import read_runs
     from palenka.report.tables import terminal_text
-    from palenka.util.config import UserError
+    from palenka.util.errors import UserError
     from palenka.util.files import make_folder, require_writable, write_text
 
     if out.is_dir():

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import read_json, sha256
 
 STATE = "state.json"

@@ -25,7 +25,8 @@ import yaml
 from palenka.runs.checkpoints import find_damage, read_state, write_state
 from palenka.runs.identity import Identity
 from palenka.runs.records import Log, read_log
-from palenka.util.config import UserError, read_yaml
+from palenka.util.config import read_yaml
+from palenka.util.errors import UserError
 from palenka.util.files import (
     make_folder,
     named,

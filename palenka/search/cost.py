@@ -11,8 +11,9 @@ from palenka.cost.text import terminal_text
 from palenka.search.grid import GridConfig
 from palenka.training.milestones import read_words, short
 from palenka.training.plan import DistillConfig, RunConfig, TrainConfig, Workload, make_workload
-from palenka.util.config import UserError, compose, load
+from palenka.util.config import compose, load
 from palenka.util.devices import find_devices
+from palenka.util.errors import UserError
 from palenka.util.files import require_writable, write_json
 
 

@@ -30,7 +30,8 @@ from palenka.runs.directory import Run
 from palenka.training.cohort import train_cohorts
 from palenka.training.plan import DistillConfig, Plan, make_plan
 from palenka.training.trainer import Diverged
-from palenka.util.config import Section, UserError, did_you_mean, load
+from palenka.util.config import Section, did_you_mean, load
+from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json
 from palenka.util.hardware import available_memory, local_device
 from palenka.util.paths import ROOT, evaluation_root

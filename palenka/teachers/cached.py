@@ -34,7 +34,7 @@ from torch import Tensor
 
 from palenka.runs.identity import differences
 from palenka.teachers.live import TeacherPass, Teachers
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, read_object, removed_on_error, replace, sha256, write_json
 from palenka.util.locks import held
 from palenka.util.system_errors import noting

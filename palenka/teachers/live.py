@@ -15,7 +15,7 @@ from palenka.models.huggingface import model_shape, name_of, probe_tokens
 from palenka.models.logits import linear_of, teacher_head
 from palenka.models.onednn import replace_layers
 from palenka.models.outputs import Attention, ModelShape, States
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 
 class TeacherOutput(Protocol):

@@ -29,7 +29,7 @@ from palenka.training.plan import TRAINING_BYTES, Plan
 from palenka.training.preemption import Interrupted, Interruption
 from palenka.training.progress import CohortDisplay
 from palenka.training.trainer import Diverged, Trainer
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.hardware import local_device, total_memory
 from palenka.util.processes import check_processes
 from palenka.util.system_errors import noting

@@ -5,7 +5,7 @@ import sys
 import torch
 
 from palenka.training.plan import Plan
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.hardware import compiler_problem
 
 COMPILE_FROM = {"cpu": 2e14, "cuda": 5e16}  # FLOPs of a whole training; below, it would take longer than it saves

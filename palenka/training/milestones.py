@@ -21,7 +21,8 @@ from transformers import PretrainedConfig
 
 from palenka.evaluation.items import Item, read_task
 from palenka.evaluation.scoring import Limits, Scorer, Text, check_texts, encode
-from palenka.util.config import Section, UserError
+from palenka.util.config import Section
+from palenka.util.errors import UserError
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6}
 POINTS = tuple(10**6 * count for count in (*range(1, 10), *range(10, 100, 10), *range(100, 1001, 100)))

@@ -39,7 +39,8 @@ from palenka.runs.identity import Identity
 from palenka.teachers.cached import VERSION, TeacherSignal
 from palenka.training.milestones import EvaluationConfig, RevisionPlan, plan_revisions
 from palenka.training.trackers import TrackingConfig, tracking_problems
-from palenka.util.config import Section, UserError, compose, load, problems_error, read_yaml
+from palenka.util.config import Section, compose, load, problems_error, read_yaml
+from palenka.util.errors import UserError
 from palenka.util.hardware import Precision, fast_precision, local_device
 from palenka.util.paths import DATA_NAME, ROOT, check_length, data_root, evaluation_root, runs_root, signals_root
 from palenka.util.processes import process_count

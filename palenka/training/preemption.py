@@ -12,17 +12,18 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from palenka.util.errors import Stopped
+
 EXIT_INTERRUPTED = 75
 """EX_TEMPFAIL of sysexits.h: the same command goes on from the checkpoint that was left."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 STEPS_TO_AGREE = 10  # between two questions: asking all processes makes each wait for its device
 
 
-class Interrupted(SystemExit):
+class Interrupted(Stopped):
     """A training that was told to stop, and has left a checkpoint."""
 
-    def __init__(self) -> None:
-        super().__init__(EXIT_INTERRUPTED)
+    code = EXIT_INTERRUPTED
 
 
 class Interruption:

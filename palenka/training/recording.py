@@ -20,7 +20,7 @@ from palenka.teachers.cached import RecordedTeachers, TeacherSignal, compress
 from palenka.teachers.live import Teachers
 from palenka.training.build import load_teachers
 from palenka.training.plan import Plan
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.hardware import DTYPES, local_device
 
 BATCH = 32

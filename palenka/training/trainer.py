@@ -42,7 +42,7 @@ from palenka.training.milestones import revision_name
 from palenka.training.plan import Plan
 from palenka.training.progress import CohortDisplay, Display
 from palenka.training.trackers import TrackedRun, Trackers
-from palenka.util.config import UserError
+from palenka.util.errors import Stopped, UserError
 from palenka.util.files import named, read_object, removed_on_error, write_json
 from palenka.util.seeds import named_seed
 from palenka.util.system_errors import noting
@@ -140,7 +140,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     ]
 
 
-class Diverged(SystemExit):
+class Diverged(Stopped):
     """A loss or a weight that is no finite number; what it holds is the message for people."""
 
 

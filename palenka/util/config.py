@@ -17,6 +17,8 @@ from typing import Any, TypeVar, cast
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
+from palenka.util.errors import UserError
+
 COMMAND_LINE = "command line"
 MERGE_TAG = "tag:yaml.org,2002:merge"
 
@@ -28,10 +30,6 @@ MOST_BASES = 1000
 SHOWN = 200  # characters of a wrong value
 
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
-
-
-class UserError(Exception):
-    """Bad input: its message is shown without a traceback, and the exit code is 2."""
 
 
 class Layers:

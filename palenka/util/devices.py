@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.hardware import Precision
 
 GIB = 2**30

@@ -17,7 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from palenka.util.config import UserError, require_file
+from palenka.util.config import require_file
+from palenka.util.errors import UserError
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 import os
 
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 LAUNCHED = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 OTHER_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # accelerate reads those of MPI, too

@@ -13,7 +13,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 SPARE_BYTES = 64 << 20
 """Room that is left free on a disk."""

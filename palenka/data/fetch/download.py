@@ -24,7 +24,8 @@ from palenka.data.fetch.ewok import write_filtered
 from palenka.data.fetch.places import github_url, hub_url, look_up
 from palenka.data.fetch.transport import Digest, Patience, Refused, Remote, Unreachable, Web, difference, digest_of
 from palenka.util import paths
-from palenka.util.config import UserError, did_you_mean
+from palenka.util.config import did_you_mean
+from palenka.util.errors import UserError
 from palenka.util.files import make_folder, sync_tree, write_text
 from palenka.util.files import replace as rename
 from palenka.util.locks import held

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 LINES = {
     "agent-properties": 2210,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 PREFIX = "hf:"
 FORMATS = ("arrow", "csv", "json", "parquet", "text")

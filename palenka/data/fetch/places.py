@@ -14,7 +14,7 @@ from typing import Any
 
 from palenka.data.catalog import GithubFile, HubFiles, OsfFile, OsfFolder, Place
 from palenka.data.fetch.transport import Refused, Remote, Unreachable, Web, check_downgrade
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 _BASES = {
     "PALENKA_OSF": "https://api.osf.io",

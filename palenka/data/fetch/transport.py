@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from palenka.data.fetch.archives import SPARE_BYTES
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import replace, write_text
 
 _READ_BYTES = 1 << 18

@@ -14,7 +14,7 @@ from typing import Any
 from palenka.evaluation.items import Task
 from palenka.evaluation.official.found import Found
 from palenka.evaluation.reading import ReadingTask
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "WANDB_MODE": "disabled"}
 LAST_LINES = 15

@@ -12,7 +12,7 @@ from palenka.evaluation.items import Task
 from palenka.evaluation.reading import ReadingTask
 from palenka.evaluation.results import AnyTask, Records, check_records, scores_in
 from palenka.evaluation.statistics import chance, task_accuracy
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 
 OF_TIES = ("ties", "accuracy_ties_good")
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from palenka.evaluation.items import Choice, Item
 from palenka.evaluation.scoring import Limits, beyond_vocabulary, load_causal_model, prefix_token, progress
 from palenka.models.huggingface import longest_input
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.hardware import local_device
 
 BATCH_SIZE = 64

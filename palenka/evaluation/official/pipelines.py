@@ -18,7 +18,7 @@ from palenka.evaluation.official import pipeline_2024, pipeline_2025
 from palenka.evaluation.official.checkout import Checkout, Job, Pipeline
 from palenka.evaluation.official.found import derive
 from palenka.evaluation.results import known_result, write_records
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, require_writable, write_json
 from palenka.util.paths import evaluation_root
 from palenka.util.processes import process_count

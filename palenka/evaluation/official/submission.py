@@ -30,7 +30,7 @@ from palenka.evaluation.official.pipeline_2025 import choice_texts, group
 from palenka.evaluation.official.pipelines import PIPELINES
 from palenka.evaluation.reading import READING
 from palenka.evaluation.results import AnyTask, Records, derive, read_records, read_result
-from palenka.util.config import UserError
+from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, require_writable, write_bytes, write_json, write_text
 from palenka.util.paths import evaluation_root, runs_root
 
