@@ -44,13 +44,15 @@ from palenka.cli import command
 from palenka.cost.estimate import flops_per_token
 from palenka.data.tokens import IGNORED
 from palenka.models.huggingface import build_model
+from palenka.optimizers.adamw import parameter_groups
+from palenka.optimizers.schedules import learning_rate
 from palenka.runs.directory import Run
 from palenka.runs.identity import Identity
 from palenka.teachers.live import Teachers
 from palenka.training.build import build_distiller, random_teachers
 from palenka.training.cohort import Cohort
 from palenka.training.plan import DistillConfig, Plan, Workload, make_workload
-from palenka.training.trainer import Trainer, learning_rate, parameter_groups
+from palenka.training.trainer import Trainer
 from palenka.util.config import load
 from palenka.util.errors import UserError
 from palenka.util.hardware import compiler_problem, local_device, matrix_rate

@@ -29,11 +29,13 @@ from palenka import objectives
 from palenka.data.tokenizer import load_tokenizer
 from palenka.data.tokens import Domain
 from palenka.models.huggingface import build_model
+from palenka.optimizers.adamw import parameter_groups
+from palenka.optimizers.schedules import learning_rate
 from palenka.runs.directory import Run
 from palenka.training.cohort import Cohort, train
 from palenka.training.loss_module import Distiller
 from palenka.training.plan import DistillConfig, Plan, TrainConfig, make_plan
-from palenka.training.trainer import Diverged, Meter, Trainer, learning_rate, parameter_groups, summarise_dev
+from palenka.training.trainer import Diverged, Meter, Trainer, summarise_dev
 from palenka.util.errors import UserError
 from palenka.util.files import read_json
 

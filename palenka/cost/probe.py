@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from palenka.cost.estimate import flops_per_token, step_seconds, this_machine
+from palenka.optimizers.adamw import adamw
 from palenka.training.build import build_distiller, random_teachers
 from palenka.training.loss_module import Distiller, StepSize
 from palenka.training.plan import Workload
-from palenka.training.trainer import parameter_groups
 from palenka.util.devices import Device
 from palenka.util.errors import UserError
 from palenka.util.hardware import DTYPES, local_device
@@ -69,7 +69,7 @@ def measure(work: Workload) -> Measurement:
     here = this_machine()
     training, context = work.config.training, work.config.data.seq_length
     distiller = build_distiller(work, random_teachers(work, device), device)
-    optimizer = torch.optim.AdamW(parameter_groups(distiller, training.weight_decay), lr=training.lr, fused=True)
+    optimizer = adamw(distiller, training.lr, training.weight_decay)
     sequences = affordable_sequences(work, step_seconds(work, here).of())
     tokens = torch.randint(0, work.model.vocab_size, (sequences, context), device=device)
     taken = [_step(distiller, optimizer, tokens, work) for _ in range(1 + STEPS)][1:]

@@ -30,6 +30,8 @@ from palenka.evaluation.statistics import Accuracy, task_accuracy
 from palenka.models.folder import EXPORTED, weights_sha256
 from palenka.models.huggingface import export_model
 from palenka.objectives import TokenObjective
+from palenka.optimizers.adamw import adamw
+from palenka.optimizers.schedules import learning_rate
 from palenka.runs.checkpoints import read_state
 from palenka.runs.directory import ResumePoint, Run
 from palenka.runs.identity import Identity
@@ -123,23 +125,6 @@ class Meter:
         return self.tokens / max(self.seconds, 1e-9)
 
 
-def learning_rate(step: int, peak: float, warmup_steps: int, total_steps: int) -> float:
-    """Linear warm-up to `peak`, then half a cosine down to 0 at `total_steps`. `step` counts from 0."""
-    if step < warmup_steps:
-        return peak * (step + 1) / warmup_steps
-    done = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    return peak * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; biases and norm gains do not."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-
-
 class Diverged(Stopped):
     """A loss or a weight that is no finite number; what it holds is the message for people."""
 
@@ -176,10 +161,8 @@ class Trainer:
         self._take_run(identity)
         self.progress = Progress()
         self.distiller = self._build(teachers)
-        optimizer = torch.optim.AdamW(
-            parameter_groups(self.distiller, self.config.weight_decay), lr=self.config.lr,
-            betas=(self.config.adam_beta1, self.config.adam_beta2), eps=self.config.adam_epsilon, fused=True,
-        )  # fmt: skip
+        betas = (self.config.adam_beta1, self.config.adam_beta2)
+        optimizer = adamw(self.distiller, self.config.lr, self.config.weight_decay, betas, self.config.adam_epsilon)
         is_scaled = self.accelerator.scaler is not None
         self.guard = StepGuard(optimizer, self.device, self.config.skip_bad_steps, is_scaled)
         self.broken_teachers: Callable[[int], list[str]] = lambda step: []  # whose output on its batch is not finite
