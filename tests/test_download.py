@@ -830,7 +830,7 @@ def test_a_process_killed_in_mid_unpacking_is_gone_on_with(server: FaultyServer,
     program = (
         "import time\n"
         "from palenka import cli\n"
-        "from palenka.data.clean import archives\n"
+        "from palenka.data.fetch import archives\n"
         "write = archives._write\n"
         "archives._write = lambda *arguments: (write(*arguments), time.sleep(60))\n"
         "cli.main(['download', 'babylm-2024-10M'])\n"

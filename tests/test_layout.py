@@ -16,8 +16,10 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
+IMPORT = re.compile(r"from (palenka[\w.]*) import (\w+(?:, \w+)*)")
 PROGRAMS = [path for folder in (".", "benchmarks", "distillation_type_experiments", "tests")
             for path in sorted((ROOT / folder).glob("*.py"))]  # fmt: skip
+NOTEBOOKS = sorted(ROOT.glob("*.ipynb"))
 
 
 def rooms() -> list[str]:
@@ -55,8 +57,13 @@ def test_no_circle() -> None:
     assert list(TopologicalSorter(graph).static_order())
 
 
-@pytest.mark.parametrize("path", [*MODULES.values(), *PROGRAMS], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", [*MODULES.values(), *PROGRAMS, *NOTEBOOKS], ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_what_a_file_imports_is_there(path: Path) -> None:
-    """Benchmarks are run by hand, so that nothing else would notice."""
-    for module, name in imports(path):
-        assert not name or hasattr(importlib.import_module(module), name), f"{module}.{name}"
+    """In code that it holds as text, too; benchmarks are run by hand, so that nothing else would notice."""
+    text = path.read_text(encoding="utf-8")
+    written = [(module, name) for module, names in IMPORT.findall(text) for name in names.split(", ")]
+    for module, name in [*written, *(imports(path) if path.suffix == ".py" else ())]:
+        known = f"{module}.{name}" in MODULES or not name or hasattr(importlib.import_module(module), name)
+        assert known, f"{module}.{name}"

@@ -16,7 +16,7 @@ HASH_LENGTH = 12
 def render(runs: list[Run], damages: Sequence[str] = ()) -> str:
     """The page; the same bytes for the same result files. `damages`: what could not be read of these and other runs."""
     environment = Environment(
-        loader=PackageLoader("palenka.report.write", "."),
+        loader=PackageLoader("palenka.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
