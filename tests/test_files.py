@@ -1,14 +1,17 @@
 """Files that are either whole or not there."""
 
+import fcntl
 import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from palenka.util import files
 from palenka.util.errors import UserError
-from palenka.util.files import read_json, replace, sha256, sync_tree, write_bytes, write_json
+from palenka.util.files import read_json, replace, sha256, sync_tree, write_bytes, write_json, write_text
 
 
 @pytest.fixture
@@ -75,3 +78,23 @@ def test_json_comes_back(tmp_path: Path) -> None:
 def test_sha256_is_that_of_the_content(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc" * 1_000_000)
     assert sha256(tmp_path / "a") == hashlib.sha256(b"abc" * 1_000_000).hexdigest()
+
+
+def test_a_file_that_another_writer_takes_for_a_leftover_is_written_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes of one training write the same card: one has opened its file and not locked it yet."""
+    lock, calls = fcntl.flock, 0
+
+    def late(file: Any, operation: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            files._remove_leftovers(tmp_path / "card")
+            assert list(tmp_path.iterdir()) == []
+        lock(file, operation)
+
+    monkeypatch.setattr(files.fcntl, "flock", late)
+    write_text(tmp_path / "card", "whole")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"card": "whole"}
+    assert calls == 3  # the first of the other writer's is within the first of ours

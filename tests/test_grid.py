@@ -261,8 +261,8 @@ def test_a_cell_that_diverges_is_named_and_left_out(
     run: Run, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = grid_values({"objective.logit.weight": [0.1, 1e300]}, finalists={"count": 2})
-    code, output, _ = run(values)
-    assert isinstance(code, str) and "L1e300: the loss is inf" in code
+    code, output, errors = run(values)
+    assert code == 1 and "L1e300: the loss is inf" in errors
     assert "diverged" in output
     folder = runs_folder / "study" / "grid"
     selection = read_json(folder / "grid.json")
@@ -270,8 +270,8 @@ def test_a_cell_that_diverges_is_named_and_left_out(
     assert "the loss is inf" in selection["cells"][1]["diverged"]
     assert [path.name for path in (folder / "finalists").iterdir()] == ["L0.1"]
     monkeypatch.setattr(Cohort, "of", lambda runs: pytest.fail("trained again"))
-    code, output, _ = run(values)
-    assert "is not trained again" in str(code)
+    code, _, errors = run(values)
+    assert code == 1 and "is not trained again" in errors
     assert run(values, "--select")[0] == 0
 
     result = folder / "L0.1" / "result.json"

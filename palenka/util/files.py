@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from palenka.util.config import require_file
 from palenka.util.errors import UserError
@@ -30,13 +30,23 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that it is either whole or not there."""
     _remove_leftovers(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with named(path), removed_on_error(temporary), temporary.open("wb") as file:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with named(path), removed_on_error(temporary), _held(temporary) as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
         replace(temporary, path)
+
+
+def _held(temporary: Path) -> IO[bytes]:
+    """A file to write that no other writer takes for a leftover; one that did so before the lock is let have it."""
+    while True:
+        file = temporary.open("wb")
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), temporary.stat()):
+                return file
+        file.close()
 
 
 def _remove_leftovers(path: Path) -> None:
