@@ -18,6 +18,7 @@ from palenka.models.huggingface import (
     build_model,
     count_parameters,
     count_parameters_of,
+    probe_tokens,
 )
 from palenka.runs.directory import Run
 from palenka.training.plan import DistillConfig, TrainConfig, load_plan
@@ -262,3 +263,13 @@ def test_values_that_no_model_can_mean_are_refused(
     with pytest.raises(ValidationError) as error:
         ModelConfig(**{**tiny.LLAMA, **keys})
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(("padding", "first_and_last"), [(0, [1, 319]), (319, [0, 318]), (None, [0, 319])])
+def test_a_probe_holds_no_padding(padding: int | None, first_and_last: list[int]) -> None:
+    """transformers warns of it, in the middle of a training's lines, and some positions are not counted there."""
+    model = tiny.model(tiny.LLAMA)
+    model.config.pad_token_id = padding
+    tokens = probe_tokens(model)
+    assert tokens.shape == (1, 8)
+    assert tokens[0, [0, -1]].tolist() == first_and_last

@@ -236,10 +236,14 @@ def longest_input(model: PreTrainedModel) -> int | None:
 
 
 def probe_tokens(model: PreTrainedModel, entries: int | None = None) -> Tensor:
-    """A few token ids (1, tokens) of the first `entries` (None: of all) that a model can read."""
+    """A few token ids (1, tokens) of the first `entries` (None: of all) that a model can read, none of them padding."""
     last = (entries or model.get_input_embeddings().num_embeddings) - 1
     length = min(PROBE_TOKENS, longest_input(model) or PROBE_TOKENS)
-    return torch.linspace(0, last, length, device=model.device).long()[None]
+    tokens = torch.linspace(0, last, length, device=model.device).long()[None]
+    padding = model.config.get_text_config().pad_token_id
+    if padding is None:
+        return tokens
+    return torch.where(tokens == padding, padding - 1 if padding == last else padding + 1, tokens)
 
 
 def is_close(found: Tensor, expected: Tensor, tolerances: tuple[float, float]) -> bool:
