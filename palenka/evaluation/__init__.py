@@ -1,1 +1,13 @@
-"""Scoring, accuracy, baselines and comparison."""
+"""Scoring, accuracy, baselines and comparison.
+
+    evaluate.py              models on tasks, as the command does it
+    items.py, reading.py     tasks, read and checked         models.py         what is evaluated
+    scoring.py               tokens, log-probabilities; fast by prefix_tree.py
+    results.py               what scores come to; results read back and checked
+    statistics.py            accuracies, ties, errors        correlation.py    predictions of people
+    baselines.py, ngram.py   what the items give away        cross_entropy.py  dev and test text, per domain
+    comparison.py            two models, with distributions.py
+    second_opinion.py        how far another scorer's scores are from ours
+    display.py               what is shown
+    official/                the challenge's own pipelines, minicons, files to submit
+"""

@@ -1,15 +1,4 @@
-"""Evaluation of finished models: choices against their floors, predictions of people, cross-entropy on held-out text.
-
-    items.py, reading.py     tasks, read and checked         subjects.py       what is evaluated
-    scoring.py               tokens, log-probabilities; fast by token_tree.py
-    results.py               what scores come to; results read back and checked
-    statistics.py            accuracies, ties, errors        correlation.py    predictions of people
-    floors.py, ngram.py      what the items give away        cross_entropy.py  dev and test text, per domain
-    comparison.py            two models, with distributions.py
-    minicons_scorer.py       scores by somebody else, and by second_opinion.py how far they are from ours
-    display.py               what is shown
-    pipelines.py             the official ones themselves    submission.py     files for the challenge
-"""
+"""Evaluation of finished models: choices against their floors, predictions of people, cross-entropy on held-out text."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
