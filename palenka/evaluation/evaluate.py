@@ -1,4 +1,4 @@
-"""Evaluation of finished models: choices against their floors, predictions of people, cross-entropy on held-out text."""
+"""Evaluation of models: choices against their floors, predictions of people, cross-entropy on held-out text."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
