@@ -452,6 +452,8 @@ def test_a_job_at_its_time_limit_goes_back_to_the_queue_and_on_bit_by_bit(
     assert f"{out_of_time}, start 2" in text
     run = place.runs / "out-of-time"
     names = [path.name for path in run.glob("wandb/offline-run-*/*.wandb")]
-    assert names == [f"run-{read_json(run / 'tracking.json')['wandb_id']}.wandb"] * (1 + int(record["Restarts"]))
+    assert {*names} == {f"run-{read_json(run / 'tracking.json')['wandb_id']}.wandb"}
+    # A start that its limit reaches while it still sets up leaves no file of the tracker.
+    assert 2 <= len(names) <= 1 + int(record["Restarts"])
     found = outcome(run)
     assert found | {"files": sorted({*found["files"]} - {"tracking.json", "wandb"})} == unbroken
