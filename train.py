@@ -12,7 +12,8 @@ from palenka.cli import command, read_arguments
 from palenka.cost.dry_run import describe
 from palenka.report.model_card import write_model_card
 from palenka.training.cohort import train
-from palenka.training.plan import TrainConfig, load_plan
+from palenka.training.plan import load_plan
+from palenka.training.schema import TrainConfig
 
 
 @command

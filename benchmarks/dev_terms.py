@@ -23,7 +23,8 @@ from palenka.models.huggingface import model_shape
 from palenka.runs.directory import find_run
 from palenka.teachers.live import Teachers
 from palenka.training.loss_module import Distiller, StepSize
-from palenka.training.plan import DistillConfig, Plan, load_plan
+from palenka.training.plan import Plan, load_plan
+from palenka.training.schema import DistillConfig
 from palenka.util.hardware import DTYPES, local_device
 from palenka.util.seeds import seeded
 

@@ -20,7 +20,8 @@ from step import plain_step, product_step
 
 from palenka.cli import command
 from palenka.models.folder import load_frozen
-from palenka.training.plan import DistillConfig, load_plan
+from palenka.training.plan import load_plan
+from palenka.training.schema import DistillConfig
 from palenka.util.hardware import local_device
 
 CURVES = {  # name → precision, compiled; None where the plain formulation is meant

@@ -51,7 +51,8 @@ from palenka.runs.identity import Identity
 from palenka.teachers.live import Teachers
 from palenka.training.build import build_distiller, random_teachers
 from palenka.training.cohort import Cohort
-from palenka.training.plan import DistillConfig, Plan, Workload, make_workload
+from palenka.training.plan import Plan, Workload, make_workload
+from palenka.training.schema import DistillConfig
 from palenka.training.trainer import Trainer
 from palenka.util.config import load
 from palenka.util.errors import UserError

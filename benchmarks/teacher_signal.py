@@ -33,7 +33,8 @@ from palenka.runs.directory import find_run
 from palenka.teachers.cached import RecordedOutput
 from palenka.teachers.live import Teachers, run_model
 from palenka.training.build import load_teachers
-from palenka.training.plan import DistillConfig, Plan, load_plan
+from palenka.training.plan import Plan, load_plan
+from palenka.training.schema import DistillConfig
 from palenka.util.hardware import DTYPES, local_device
 
 BATCH, CHUNK = 32, 256

@@ -16,7 +16,8 @@ from pathlib import Path
 from palenka.cli import command
 from palenka.runs.directory import Run
 from palenka.training.cohort import Cohort
-from palenka.training.plan import DistillConfig, TrainConfig, load_plan
+from palenka.training.plan import load_plan
+from palenka.training.schema import DistillConfig, TrainConfig
 from palenka.util.config import compose
 
 

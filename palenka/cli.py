@@ -223,8 +223,9 @@ def _add_teacher_signal(commands: Any) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="override a key of the config")
 
     def run(parsed: argparse.Namespace) -> None:
-        from palenka.training.plan import DistillConfig, load_plan
+        from palenka.training.plan import load_plan
         from palenka.training.recording import record
+        from palenka.training.schema import DistillConfig
 
         record(load_plan(parsed.config, parsed.overrides, DistillConfig))
 

@@ -17,7 +17,8 @@ from palenka.evaluation.results import read_records
 from palenka.report.results import read_run
 from palenka.runs.directory import Run, find_run
 from palenka.training import cohort
-from palenka.training.plan import DistillConfig, TrainConfig, load_plan
+from palenka.training.plan import load_plan
+from palenka.training.schema import DistillConfig, TrainConfig
 from palenka.util.errors import UserError
 from palenka.util.files import sha256
 

@@ -19,8 +19,9 @@ from palenka.models.chunked_loss import CHUNK_TOKENS, HeadLogits
 from palenka.runs.directory import Run
 from palenka.teachers.live import Teachers
 from palenka.training.cohort import Cohort, train, train_cohorts
-from palenka.training.plan import DistillConfig, Plan, make_plan
+from palenka.training.plan import Plan, make_plan
 from palenka.training.preemption import Interrupted, Interruption
+from palenka.training.schema import DistillConfig
 from palenka.training.trainer import Diverged, Trainer
 from palenka.util.files import read_json
 

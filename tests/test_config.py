@@ -10,7 +10,7 @@ from conftest import WriteConfig
 from pydantic import BaseModel, ConfigDict, Field
 
 from palenka.search.grid import GridConfig
-from palenka.training.plan import DistillConfig, RunConfig, TrainConfig
+from palenka.training.schema import DistillConfig, RunConfig, TrainConfig
 from palenka.util.config import load, read_yaml
 from palenka.util.errors import UserError
 from palenka.util.paths import ROOT

@@ -39,7 +39,8 @@ from palenka.objectives import TeacherShape
 from palenka.search.cost import read_estimate
 from palenka.teachers.live import Teachers
 from palenka.training.loss_module import Distiller
-from palenka.training.plan import DistillConfig, TrainConfig, Workload, load_plan, make_workload
+from palenka.training.plan import Workload, load_plan, make_workload
+from palenka.training.schema import DistillConfig, TrainConfig
 from palenka.util.config import load
 from palenka.util.devices import DEVICES, GIB, HERE, find_devices
 from palenka.util.errors import UserError

@@ -16,7 +16,8 @@ import palenka.training.trainer
 from palenka.runs.checkpoints import find_damage, write_state
 from palenka.runs.directory import Run
 from palenka.training.cohort import train, train_cohorts
-from palenka.training.plan import Plan, TrainConfig, make_plan
+from palenka.training.plan import Plan, make_plan
+from palenka.training.schema import TrainConfig
 from palenka.training.trainer import Trainer
 from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json

@@ -26,8 +26,9 @@ from palenka.runs.directory import Run
 from palenka.teachers.live import Teachers
 from palenka.training.cohort import Cohort, train, train_cohorts
 from palenka.training.gradients import StepGuard
-from palenka.training.plan import DistillConfig, Plan, make_plan
+from palenka.training.plan import Plan, make_plan
 from palenka.training.recording import record
+from palenka.training.schema import DistillConfig
 from palenka.training.trainer import Diverged, Trainer
 from palenka.util.errors import UserError
 from palenka.util.files import read_json

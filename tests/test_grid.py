@@ -22,7 +22,8 @@ from palenka.report.page import render
 from palenka.report.results import read_runs
 from palenka.search.grid import Grid, GridConfig, Part, cohort_flops, fitting_cohort, load_grid, selection_table
 from palenka.training.cohort import Cohort
-from palenka.training.plan import DistillConfig, load_plan
+from palenka.training.plan import load_plan
+from palenka.training.schema import DistillConfig
 from palenka.training.trainer import Diverged
 from palenka.util.config import read_yaml
 from palenka.util.errors import UserError

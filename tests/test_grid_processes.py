@@ -11,7 +11,8 @@ from run_files import outcome, records
 from test_processes import TORCHRUN, finish, latest_step, start, stop_while_writing, wait_until
 
 from palenka.training.cohort import train
-from palenka.training.plan import DistillConfig, load_plan
+from palenka.training.plan import load_plan
+from palenka.training.schema import DistillConfig
 from palenka.util.files import read_json
 from palenka.util.paths import ROOT
 

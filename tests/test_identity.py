@@ -12,7 +12,8 @@ from run_files import outcome
 
 from palenka.runs.identity import Identity
 from palenka.training.cohort import train
-from palenka.training.plan import DistillConfig, Plan, TeacherConfig, TrainingConfig, make_plan
+from palenka.training.plan import Plan, make_plan
+from palenka.training.schema import DistillConfig, TeacherConfig, TrainingConfig
 from palenka.training.trainer import Trainer
 from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json

@@ -22,7 +22,8 @@ from palenka.data.tokenizer import tokenizer_sha256
 from palenka.data.tokens import TokenSplit
 from palenka.training import cohort
 from palenka.training.cohort import Cohort
-from palenka.training.plan import TrainConfig, make_plan
+from palenka.training.plan import make_plan
+from palenka.training.schema import TrainConfig
 from palenka.util.errors import UserError
 from palenka.util.paths import ROOT
 

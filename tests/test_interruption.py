@@ -17,8 +17,9 @@ from run_files import outcome
 
 from palenka.runs.directory import Run
 from palenka.training.cohort import Cohort, train
-from palenka.training.plan import Plan, TrainConfig, make_plan
+from palenka.training.plan import Plan, make_plan
 from palenka.training.preemption import EXIT_INTERRUPTED, Interrupted, Interruption
+from palenka.training.schema import TrainConfig
 from palenka.util.paths import ROOT
 
 

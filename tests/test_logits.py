@@ -24,7 +24,8 @@ from palenka.models.logits import OwnHead, check_student, vocabulary_head
 from palenka.models.onednn import use_fast_layers
 from palenka.teachers.live import Teachers
 from palenka.training import cohort
-from palenka.training.plan import DistillConfig, load_plan
+from palenka.training.plan import load_plan
+from palenka.training.schema import DistillConfig
 from palenka.util.errors import UserError
 
 SIZES = {

@@ -23,7 +23,8 @@ from palenka.evaluation.scoring import Scorer
 from palenka.models.folder import check_model_folder, load_frozen, weights_sha256
 from palenka.models.huggingface import quiet_transformers
 from palenka.training import cohort
-from palenka.training.plan import DistillConfig, load_plan
+from palenka.training.plan import load_plan
+from palenka.training.schema import DistillConfig
 from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json
 

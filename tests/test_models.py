@@ -21,7 +21,8 @@ from palenka.models.huggingface import (
     probe_tokens,
 )
 from palenka.runs.directory import Run
-from palenka.training.plan import DistillConfig, TrainConfig, load_plan
+from palenka.training.plan import load_plan
+from palenka.training.schema import DistillConfig, TrainConfig
 from palenka.util.errors import UserError
 from palenka.util.seeds import named_seed, seeded
 

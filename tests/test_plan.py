@@ -16,7 +16,8 @@ from palenka.models import huggingface
 from palenka.objectives import ModelShape
 from palenka.training import build, cohort
 from palenka.training import plan as plan_module
-from palenka.training.plan import DistillConfig, Plan, TrainConfig, layer_pairs, load_plan
+from palenka.training.plan import Plan, layer_pairs, load_plan
+from palenka.training.schema import DistillConfig, TrainConfig
 from palenka.util.errors import UserError
 
 MakePlan = Callable[..., Plan]

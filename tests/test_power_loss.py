@@ -19,7 +19,8 @@ from palenka.data.prepare import prepare
 from palenka.runs.directory import Run
 from palenka.teachers.cached import TeacherSignal
 from palenka.training.cohort import train
-from palenka.training.plan import Plan, TrainConfig, make_plan
+from palenka.training.plan import Plan, make_plan
+from palenka.training.schema import TrainConfig
 
 LOSSES = int(os.environ.get("PALENKA_LOSSES", "12"))
 

@@ -29,7 +29,8 @@ from palenka.data.tokenizer import PROBES
 from palenka.models.huggingface import build_model
 from palenka.runs.directory import Run
 from palenka.training.cohort import train
-from palenka.training.plan import DistillConfig, TrainConfig, make_plan
+from palenka.training.plan import make_plan
+from palenka.training.schema import DistillConfig, TrainConfig
 from palenka.training.trainer import Trainer
 from palenka.util.paths import ROOT
 

@@ -30,7 +30,8 @@ from palenka.report.model_card import write_model_card
 from palenka.runs.directory import Run
 from palenka.training.cohort import train
 from palenka.training.milestones import POINTS, EvaluationConfig, RevisionPlan, Subset, evenly_spread, revision_name
-from palenka.training.plan import DistillConfig, Plan, load_plan, make_plan
+from palenka.training.plan import Plan, load_plan, make_plan
+from palenka.training.schema import DistillConfig
 from palenka.training.trackers import scalars
 from palenka.training.trainer import Trainer
 from palenka.util.errors import UserError

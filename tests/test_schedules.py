@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from palenka.objectives import ObjectiveConfig
 from palenka.objectives.logit import Logit
 from palenka.training.loss_module import StepSize
-from palenka.training.plan import DistillConfig
+from palenka.training.schema import DistillConfig
 from palenka.util.config import load
 from palenka.util.errors import UserError
 from palenka.util.schedules import Weight

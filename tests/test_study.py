@@ -22,7 +22,8 @@ from palenka.evaluation.models import Subject
 from palenka.runs.directory import Run
 from palenka.search.grid import load_grid
 from palenka.training.cohort import train
-from palenka.training.plan import TrainConfig, make_plan
+from palenka.training.plan import make_plan
+from palenka.training.schema import TrainConfig
 from palenka.util.files import read_json, write_json
 from palenka.util.paths import ROOT
 

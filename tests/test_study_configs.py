@@ -12,7 +12,8 @@ from palenka.cost.dry_run import describe
 from palenka.data.prepare import prepare
 from palenka.models.huggingface import ModelConfig, count_parameters_of
 from palenka.search.cost import read_estimate
-from palenka.training.plan import DistillConfig, TrainConfig, load_plan
+from palenka.training.plan import load_plan
+from palenka.training.schema import DistillConfig, TrainConfig
 from palenka.util.config import compose, read_yaml
 from palenka.util.errors import UserError
 from palenka.util.paths import ROOT

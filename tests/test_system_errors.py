@@ -22,7 +22,8 @@ from palenka.data import prepare, tokens
 from palenka.runs import directory
 from palenka.training import trainer
 from palenka.training.cohort import train
-from palenka.training.plan import Plan, TrainConfig, load_plan, make_plan
+from palenka.training.plan import Plan, load_plan, make_plan
+from palenka.training.schema import TrainConfig
 from palenka.util import files
 from palenka.util.errors import UserError
 from palenka.util.locks import lock

@@ -28,8 +28,9 @@ from palenka.objectives import ModelShape, TeacherShape
 from palenka.objectives.logit import Logit
 from palenka.teachers.cached import RecordedOutput, TeacherSignal, compress
 from palenka.training.cohort import train
-from palenka.training.plan import DistillConfig, Plan, make_plan
+from palenka.training.plan import Plan, make_plan
 from palenka.training.recording import record
+from palenka.training.schema import DistillConfig
 from palenka.training.trainer import Trainer
 from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json

@@ -22,7 +22,8 @@ from test_processes import TORCHRUN, finish, latest_step, start, wait_until
 from palenka.report.results import read_runs
 from palenka.training import trackers
 from palenka.training.cohort import train
-from palenka.training.plan import DistillConfig, make_plan
+from palenka.training.plan import make_plan
+from palenka.training.schema import DistillConfig
 from palenka.training.trackers import TrackedRun, Trackers, TrackingConfig, WandbConfig, scalars, tracking_problems
 from palenka.training.trainer import Trainer
 from palenka.util.errors import UserError

@@ -34,7 +34,8 @@ from palenka.optimizers.schedules import learning_rate
 from palenka.runs.directory import Run
 from palenka.training.cohort import Cohort, train
 from palenka.training.loss_module import Distiller
-from palenka.training.plan import DistillConfig, Plan, TrainConfig, make_plan
+from palenka.training.plan import Plan, make_plan
+from palenka.training.schema import DistillConfig, TrainConfig
 from palenka.training.trainer import Diverged, Meter, Trainer, summarise_dev
 from palenka.util.errors import UserError
 from palenka.util.files import read_json

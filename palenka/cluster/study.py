@@ -22,7 +22,8 @@ from palenka.evaluation.evaluate import CROSS_ENTROPY, TASKS
 from palenka.evaluation.models import Subject, results_folder
 from palenka.runs.directory import Run
 from palenka.search.grid import GridConfig, load_grid
-from palenka.training.plan import DistillConfig, RunConfig, TrainConfig, find_recipe, make_plan
+from palenka.training.plan import find_recipe, make_plan
+from palenka.training.schema import DistillConfig, RunConfig, TrainConfig
 from palenka.util.config import Section, compose, did_you_mean, load, read_yaml
 from palenka.util.errors import UserError
 from palenka.util.files import read_json

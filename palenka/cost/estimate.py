@@ -35,7 +35,8 @@ from palenka.cost.counting import Layer, count_layer
 from palenka.models.chunked_loss import CHUNK_TOKENS
 from palenka.models.huggingface import count_matrix_weights_of, model_shape
 from palenka.objectives import StateObjective, TokenObjective
-from palenka.training.plan import RunConfig, TeacherPlan, Workload
+from palenka.training.plan import TeacherPlan, Workload
+from palenka.training.schema import RunConfig
 from palenka.util.devices import GIB, HERE, Device
 from palenka.util.hardware import Precision, copy_rate, fast_precision, local_device, matrix_rate, memory_size
 

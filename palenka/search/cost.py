@@ -10,7 +10,8 @@ from palenka.cost.probe import measure_apart
 from palenka.cost.text import terminal_text
 from palenka.search.grid import GridConfig
 from palenka.training.milestones import read_words, short
-from palenka.training.plan import DistillConfig, RunConfig, TrainConfig, Workload, make_workload
+from palenka.training.plan import Workload, make_workload
+from palenka.training.schema import DistillConfig, RunConfig, TrainConfig
 from palenka.util.config import compose, load
 from palenka.util.devices import find_devices
 from palenka.util.errors import UserError

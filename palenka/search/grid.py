@@ -28,7 +28,8 @@ from palenka.evaluation.models import results_folder
 from palenka.report.results import read_evaluations
 from palenka.runs.directory import Run
 from palenka.training.cohort import train_cohorts
-from palenka.training.plan import DistillConfig, Plan, make_plan
+from palenka.training.plan import Plan, make_plan
+from palenka.training.schema import DistillConfig
 from palenka.training.trainer import Diverged
 from palenka.util.config import Section, did_you_mean, load
 from palenka.util.errors import UserError

@@ -1,28 +1,18 @@
-"""The schema of a run and the checks across its parts, before any model is built."""
+"""A run as planned: its configuration checked against data, teachers and this machine, before any model is built."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Any, cast
 
 import torch
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-    create_model,
-    model_validator,
-)
 from transformers import PretrainedConfig
 
 from palenka import objectives
 from palenka.data.integrity import read_prepared
 from palenka.data.tokenizer import load_tokenizer, vocabulary_sha256
-from palenka.data.tokens import DevWindows, TokenSplit, TrainWindows, WindowConfig
+from palenka.data.tokens import DevWindows, TokenSplit, TrainWindows
 from palenka.models.folder import check_model_folder, weights_sha256
 from palenka.models.huggingface import (
     ModelConfig,
@@ -32,17 +22,18 @@ from palenka.models.huggingface import (
     model_without_memory,
 )
 from palenka.models.outputs import ModelShape
-from palenka.objectives import ObjectiveConfig, TeacherShape, TokenObjective
+from palenka.objectives import TeacherShape
 from palenka.objectives.logit import Logit
-from palenka.runs.directory import RESERVED, find_run
+from palenka.runs.directory import find_run
 from palenka.runs.identity import Identity
 from palenka.teachers.cached import VERSION, TeacherSignal
-from palenka.training.milestones import EvaluationConfig, RevisionPlan, plan_revisions
-from palenka.training.trackers import TrackingConfig, tracking_problems
-from palenka.util.config import Section, compose, load, problems_error, read_yaml
+from palenka.training.milestones import RevisionPlan, plan_revisions
+from palenka.training.schema import MOST_WINDOWS, LayerMapping, RunConfig, TeacherConfig, TrainingConfig
+from palenka.training.trackers import tracking_problems
+from palenka.util.config import compose, load, problems_error, read_yaml
 from palenka.util.errors import UserError
 from palenka.util.hardware import Precision, fast_precision, local_device
-from palenka.util.paths import DATA_NAME, ROOT, check_length, data_root, evaluation_root, runs_root, signals_root
+from palenka.util.paths import ROOT, data_root, evaluation_root, runs_root, signals_root
 from palenka.util.processes import process_count
 
 EVALUATIONS_OF_A_RUN = 10
@@ -51,228 +42,7 @@ UNDECISIVE = ("name", "paths", "tracking", "evaluation")  # sections that change
 UNDECISIVE_TRAINING = ("skip_bad_steps",)  # where it matters, there is no result without it
 USUAL_VOCABULARY = 16_000  # what `prepare` makes unless told otherwise
 
-# Far beyond any training of this laboratory; what is larger is a slip, and would keep a machine busy without a word.
-MOST_AT_ONCE = 1 << 20  # positions of a window, or sequences of a step
-MOST_EPOCHS = 10_000
-MOST_WINDOWS = 10**8  # that a run sees
-LARGEST_SEED = 2**63 - 1
 TRAINING_BYTES = 16  # a parameter's: its value, gradient, and two moments
-
-
-def _check_data_name(name: str) -> str:
-    if not DATA_NAME.fullmatch(name):
-        raise ValueError(
-            "expected the name that prepared data was given, of letters, digits and . _ + - (and / between parts), "
-            f"got {name[:100]!r}; the folder that holds such data is paths.data, or PALENKA_DATA"
-        )
-    check_length(name)
-    return name
-
-
-def _check_run_name(name: str) -> str:
-    """Refuse what would be another's file or folder within a run, or the place of models from the hub."""
-    check_length(name)
-    first, *others = name.split("/")
-    for part in [part for part in others if part in RESERVED or part.startswith("checkpoint-")]:
-        raise ValueError(f"{part!r} is what a run has within its own folder; choose another name than {name!r}")
-    if first == "hub":
-        raise ValueError(f"runs/hub/ is for models of the Hugging Face Hub; choose another name than {name!r}")
-    return name
-
-
-class DataConfig(Section):
-    """What text a run sees, and how it is cut into windows."""
-
-    name: Annotated[str, AfterValidator(_check_data_name)]
-    seq_length: int = Field(default=128, ge=8, le=MOST_AT_ONCE)
-    dev_samples: int = Field(default=8192, ge=1)
-    fraction: float = Field(default=1.0, gt=0, le=1)
-    bos: Literal["window", "document", "none"] = "window"
-    crop: Literal["epoch_offset", "random"] = "epoch_offset"
-    window_start: Literal["line", "anywhere"] = "line"
-    seed: int | None = Field(default=None, ge=0, le=LARGEST_SEED)
-
-    @property
-    def windows(self) -> WindowConfig:
-        return WindowConfig(self.seq_length, self.bos, self.crop, self.window_start, self.fraction)
-
-
-class TrainingConfig(Section):
-    """Optimisation. `batch_size` is sequences per optimizer step over all processes."""
-
-    lr: float = Field(gt=0)
-    batch_size: int = Field(ge=1, le=MOST_AT_ONCE)
-    micro_batch_size: int | None = Field(default=None, ge=1)
-    num_epochs: float | None = Field(default=None, gt=0, le=MOST_EPOCHS)
-    max_steps: int | None = Field(default=None, ge=1, le=MOST_WINDOWS)
-    warmup_steps: int = Field(default=0, ge=0, le=MOST_WINDOWS)
-    weight_decay: float = Field(default=0.0, ge=0)
-    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
-    adam_beta2: float = Field(default=0.999, ge=0, lt=1)
-    adam_epsilon: float = Field(default=1e-8, gt=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    eval_steps: int | None = Field(default=None, ge=1)
-    checkpoint_steps: int | None = Field(default=None, ge=1)
-    skip_bad_steps: int = Field(
-        default=0, ge=0, description="steps of the whole run that may be skipped, for their gradient is not finite"
-    )
-    logging_steps: int = Field(default=20, ge=1)
-    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
-    compile: Literal["auto"] | bool = "auto"
-
-    @model_validator(mode="after")
-    def _one_length(self) -> "TrainingConfig":
-        if (self.num_epochs is None) == (self.max_steps is None):
-            raise ValueError("give either num_epochs or max_steps")
-        return self
-
-
-def _one_message(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
-    """Say what is expected once, not once for each form."""
-    try:
-        return read(value)
-    except ValidationError:
-        raise ValueError(
-            f"expected 'uniform', 'last', a list of [teacher layer, student layer] pairs, or a mapping "
-            f"{{teacher layer: student layer}}, got {value!r}"
-        ) from None
-
-
-LayerMapping = Annotated[
-    Literal["uniform", "last"] | list[tuple[int, int]] | dict[int, int], WrapValidator(_one_message)
-]
-
-
-class TeacherConfig(Section):
-    """A finished run to learn from."""
-
-    run: str
-    weight: float = Field(default=1.0, gt=0)
-    layer_mapping: LayerMapping = "uniform"
-
-
-class TeacherSignalConfig(Section):
-    """Learn from the teachers' recorded prediction, of which the `top_k` likeliest tokens are kept."""
-
-    top_k: int = Field(default=128, ge=1)
-
-
-class PathsConfig(Section):
-    """Folders in place of the defaults and of PALENKA_DATA, _RUNS, _SIGNALS and _EVAL, meant from the repository's
-    root."""
-
-    data: str | None = None
-    runs: str | None = None
-    signals: str | None = None
-    evaluation: str | None = None
-
-
-def _objective_schema() -> type[BaseModel]:
-    terms: dict[str, Any] = {
-        name: (objectives.find(name).Config | None, None) for name in objectives.available()
-    }
-    return create_model("ObjectiveTerms", __base__=Section, __module__=__name__, **terms)
-
-
-ObjectiveTerms = _objective_schema()
-
-
-class RunConfig(Section):
-    """What every run has."""
-
-    name: Annotated[str, AfterValidator(_check_run_name)] = Field(
-        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"
-    )
-    data: DataConfig
-    training: TrainingConfig
-    seed: int = Field(default=42, ge=0, le=LARGEST_SEED)
-    paths: PathsConfig = PathsConfig()
-    tracking: TrackingConfig = TrackingConfig()
-    evaluation: EvaluationConfig | None = None
-
-    @property
-    def terms(self) -> dict[str, ObjectiveConfig]:
-        """Objectives with a weight above 0; the others cost nothing."""
-        raise NotImplementedError
-
-    @property
-    def trained_model(self) -> ModelConfig:
-        raise NotImplementedError
-
-    @property
-    def teacher_list(self) -> list[TeacherConfig]:
-        return []
-
-    @property
-    def recorded(self) -> TeacherSignalConfig | None:
-        """What of the teachers was recorded, where they are not run."""
-        return None
-
-
-class TrainConfig(RunConfig):
-    """A teacher or an undistilled baseline: cross-entropy alone."""
-
-    model: ModelConfig
-
-    @property
-    def terms(self) -> dict[str, ObjectiveConfig]:
-        return {"hard_target": ObjectiveConfig.model_validate({"weight": 1.0})}
-
-    @property
-    def trained_model(self) -> ModelConfig:
-        return self.model
-
-
-class DistillConfig(RunConfig):
-    """A student with its teachers and objectives."""
-
-    student: ModelConfig
-    teachers: list[TeacherConfig] = Field(min_length=1)
-    objective: ObjectiveTerms  # type: ignore[valid-type]
-    teacher_signal: TeacherSignalConfig | None = None
-
-    @model_validator(mode="after")
-    def _some_weight(self) -> "DistillConfig":
-        if not self.terms:
-            raise ValueError("objective: no term has a weight above 0, so there is nothing to learn")
-        return self
-
-    @model_validator(mode="after")
-    def _signal_is_enough(self) -> "DistillConfig":
-        if self.recorded and "logit" not in self.terms:
-            raise ValueError("teacher_signal: it is for objective.logit, which has no weight above 0; leave it out")
-        more = [name for name in self.terms if name != "logit" and _needs_teachers(name)]
-        if self.recorded and more:
-            raise ValueError(
-                "teacher_signal: it holds the teachers' prediction, for objective.logit alone; the teachers themselves "
-                f"are needed by {', '.join(f'objective.{name}' for name in more)}: leave out one or the other"
-            )
-        return self
-
-    @property
-    def terms(self) -> dict[str, ObjectiveConfig]:
-        given = cast(BaseModel, self.objective)
-        terms = {name: getattr(given, name) for name in type(given).model_fields}
-        return {
-            name: config for name, config in terms.items() if config is not None and config.weight.is_ever_positive
-        }
-
-    @property
-    def trained_model(self) -> ModelConfig:
-        return self.student
-
-    @property
-    def teacher_list(self) -> list[TeacherConfig]:
-        return self.teachers
-
-    @property
-    def recorded(self) -> TeacherSignalConfig | None:
-        return self.teacher_signal
-
-
-def _needs_teachers(objective: str) -> bool:
-    kind = objectives.find(objective)
-    return kind.teacher_logits != "none" if issubclass(kind, TokenObjective) else True
 
 
 @dataclass(frozen=True)
@@ -315,9 +85,7 @@ class Workload:
     @cached_property
     def built_terms(self) -> dict[str, objectives.Objective]:
         """The terms that have a weight, without memory for what they own."""
-        return {
-            name: _build_without_memory(name, self.config, self.model, self.teachers) for name in self.config.terms
-        }
+        return {name: _build_without_memory(name, self.config, self.model, self.teachers) for name in self.config.terms}
 
     @cached_property
     def owned_parameters(self) -> int:
@@ -573,9 +341,7 @@ class _FoundTeacher:
     recipe: Path | None = None
 
 
-def _find_teacher(
-    teacher: TeacherConfig, vocabulary: _Vocabulary, config: RunConfig, dry_run: bool
-) -> _FoundTeacher:
+def _find_teacher(teacher: TeacherConfig, vocabulary: _Vocabulary, config: RunConfig, dry_run: bool) -> _FoundTeacher:
     """The finished run of a teacher over this vocabulary, or in a dry run the config that would train it."""
     runs, token_ids = _runs_of(config), vocabulary.token_ids
     try:
