@@ -22,7 +22,7 @@ from palenka.models.folder import load_frozen
 from palenka.models.huggingface import model_shape
 from palenka.runs.directory import find_run
 from palenka.teachers.live import Teachers
-from palenka.training.loss_module import Distiller, StepSize
+from palenka.training.loss_module import LossModule, StepSize
 from palenka.training.plan import Plan, load_plan
 from palenka.training.schema import DistillConfig
 from palenka.util.hardware import DTYPES, local_device
@@ -58,32 +58,32 @@ def measure(plan: Plan, folder: Path, steps: int) -> dict[str, float]:
         with seeded(plan.config.seed, "objective", name):
             shapes = [teacher.shape for teacher in plan.teachers]
             objective = objectives.find(name)(config, model_shape(plan.model), shapes).to(device)
-        distiller = Distiller(student, Teachers(teachers), {name: objective})
+        loss_module = LossModule(student, Teachers(teachers), {name: objective})
         if any(True for _ in objective.parameters()):
-            fit(distiller, plan, steps)
-        values[name] = round(dev_mean(distiller, plan), 5)
+            fit(loss_module, plan, steps)
+        values[name] = round(dev_mean(loss_module, plan), 5)
     return values
 
 
-def fit(distiller: Distiller, plan: Plan, steps: int) -> None:
+def fit(loss_module: LossModule, plan: Plan, steps: int) -> None:
     """Train what the objective owns; the student is frozen."""
-    optimizer = torch.optim.AdamW(distiller.objectives.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(loss_module.objectives.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * (1 - step / steps)
         input_ids, labels = (torch.from_numpy(a) for a in plan.windows.batch(range(step * BATCH, (step + 1) * BATCH)))
-        loss, _ = run(distiller, plan, input_ids, labels, int((labels != IGNORED).sum()))
+        loss, _ = run(loss_module, plan, input_ids, labels, int((labels != IGNORED).sum()))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
 
 @torch.no_grad()
-def dev_mean(distiller: Distiller, plan: Plan) -> float:
+def dev_mean(loss_module: LossModule, plan: Plan) -> float:
     """The term's mean over all dev tokens."""
     batches = list(dev_batches(plan))
     tokens = sum(int((labels != IGNORED).sum()) for _, labels in batches)
-    return sum(run(distiller, plan, *batch, tokens)[1].item() for batch in batches)
+    return sum(run(loss_module, plan, *batch, tokens)[1].item() for batch in batches)
 
 
 def dev_batches(plan: Plan) -> Iterator[tuple[Tensor, Tensor]]:
@@ -93,11 +93,11 @@ def dev_batches(plan: Plan) -> Iterator[tuple[Tensor, Tensor]]:
         yield torch.from_numpy(input_ids), torch.from_numpy(labels)
 
 
-def run(distiller: Distiller, plan: Plan, input_ids: Tensor, labels: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+def run(loss_module: LossModule, plan: Plan, input_ids: Tensor, labels: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
     """Loss and terms of a batch, in the precision of the plan, as shares of a mean over `tokens`."""
     device, dtype = local_device(), DTYPES[plan.precision]
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        loss, terms = distiller(input_ids.to(device), labels.to(device), StepSize(tokens, len(labels)))
+        loss, terms = loss_module(input_ids.to(device), labels.to(device), StepSize(tokens, len(labels)))
     return loss, terms
 
 

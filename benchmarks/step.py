@@ -49,7 +49,7 @@ from palenka.optimizers.schedules import learning_rate
 from palenka.runs.directory import Run
 from palenka.runs.identity import Identity
 from palenka.teachers.live import Teachers
-from palenka.training.build import build_distiller, random_teachers
+from palenka.training.build import build_loss_module, random_teachers
 from palenka.training.cohort import Cohort
 from palenka.training.plan import Plan, Workload, make_workload
 from palenka.training.schema import DistillConfig
@@ -269,14 +269,14 @@ def plain_step(
 ) -> Callable[[int], Tensor]:
     """The reference's formulation: whole logits of all models, losses over them, everything in one precision."""
     training = work.config.training
-    distiller = build_distiller(work, Teachers(teachers), device)  # for equal weights; it is not run
+    loss_module = build_loss_module(work, Teachers(teachers), device)  # for equal weights; it is not run
     if "noise" in peer:
-        add_noise(distiller, seed=int(peer[-1]))
-    for model in (distiller.student, *teachers):
+        add_noise(loss_module, seed=int(peer[-1]))
+    for model in (loss_module.student, *teachers):
         model.set_attn_implementation("sdpa")
         if "oneDNN" in peer:
             use_onednn(model)
-    optimizer = torch.optim.AdamW(parameter_groups(distiller, training.weight_decay), lr=training.lr, fused=True)
+    optimizer = torch.optim.AdamW(parameter_groups(loss_module, training.weight_decay), lr=training.lr, fused=True)
 
     def take(step: int) -> Tensor:
         for group in optimizer.param_groups:
@@ -284,9 +284,9 @@ def plain_step(
         positions = range(step * training.batch_size, (step + 1) * training.batch_size)
         input_ids, labels = (torch.from_numpy(side).to(device) for side in windows.batch(positions))
         with torch.autocast(device.type, torch.bfloat16, enabled="bf16" in peer):
-            loss = plain_loss(peer, work, distiller, teachers, input_ids, labels)
+            loss = plain_loss(peer, work, loss_module, teachers, input_ids, labels)
         loss.backward()
-        for part in distiller.children():
+        for part in loss_module.children():
             if parameters := list(part.parameters()):
                 nn.utils.clip_grad_norm_(parameters, training.max_grad_norm)
         optimizer.step()
@@ -305,12 +305,12 @@ def add_noise(model: nn.Module, seed: int) -> None:
 
 
 def plain_loss(
-    peer: str, work: Workload, distiller: Any, teachers: list[Any], input_ids: Tensor, labels: Tensor
+    peer: str, work: Workload, loss_module: Any, teachers: list[Any], input_ids: Tensor, labels: Tensor
 ) -> Tensor:
     """The weighted sum of cross-entropy, KL to the mean of the teachers' logits, and distances of hidden states."""
     terms = work.config.terms
     with_states = "hidden_state" in terms
-    student = distiller.student(input_ids, output_hidden_states=with_states, use_cache=False)
+    student = loss_module.student(input_ids, output_hidden_states=with_states, use_cache=False)
     with torch.no_grad():
         outputs = [teacher(input_ids, output_hidden_states=with_states, use_cache=False) for teacher in teachers]
     loss = torch.zeros((), device=input_ids.device)
@@ -323,7 +323,7 @@ def plain_loss(
         mean = sum(share * output.logits.float() for share, output in zip(shares, outputs, strict=True))
         loss = loss + terms["logit"].weight.at(0) * plain_kl(peer, student.logits, mean, labels, temperature)
     if with_states:
-        distance = plain_distance(distiller, work, student, outputs, labels != IGNORED)
+        distance = plain_distance(loss_module, work, student, outputs, labels != IGNORED)
         loss = loss + terms["hidden_state"].weight.at(0) * distance
     return loss
 
@@ -339,9 +339,9 @@ def plain_kl(peer: str, student: Tensor, mean: Any, labels: Tensor, temperature:
     return temperature**2 * F.kl_div(own, target, reduction="none").sum(dim=-1)[labels != IGNORED].mean()
 
 
-def plain_distance(distiller: Any, work: Workload, student: Any, outputs: list[Any], counts: Tensor) -> Tensor:
+def plain_distance(loss_module: Any, work: Workload, student: Any, outputs: list[Any], counts: Tensor) -> Tensor:
     """As `hidden_state` has it by default."""
-    projections = distiller.objectives["hidden_state"].projections
+    projections = loss_module.objectives["hidden_state"].projections
     loss = torch.zeros(())
     for teacher, output, of_teacher in zip(work.teachers, outputs, projections, strict=True):
         width = (teacher.shape.hidden_size,)

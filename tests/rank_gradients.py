@@ -17,7 +17,7 @@ def exchanged(name: str, rank: int, processes: int) -> dict[str, Tensor]:
     """The gradients as training forms them: shares of a sum, which the exchange averages."""
     inputs, labels = terms.uneven_batch(2 * processes)
     rows = slice(2 * rank, 2 * rank + 2)
-    model = terms.distiller(name, **terms.ADDITIVE.get(name, {}))
+    model = terms.loss_module(name, **terms.ADDITIVE.get(name, {}))
     in_part = not issubclass(objectives.find(name), TokenObjective)
     shared = DistributedDataParallel(model, find_unused_parameters=in_part)
     loss, _ = shared(inputs[rows], labels[rows], terms.whole(labels))

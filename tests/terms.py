@@ -1,4 +1,4 @@
-"""Objectives for tests: built with a few words, fed made-up states, or alone in a Distiller of small models.
+"""Objectives for tests: built with a few words, fed made-up states, or alone in a loss module of small models.
 
     ADDITIVE   knobs with which an objective is a plain sum over windows of a batch of pairs, where its defaults are not
 """
@@ -15,7 +15,7 @@ from palenka import objectives
 from palenka.models.huggingface import model_shape
 from palenka.objectives import ModelShape, Objective, States, TeacherShape
 from palenka.teachers.live import Teachers
-from palenka.training.loss_module import Distiller, StepSize
+from palenka.training.loss_module import LossModule, StepSize
 
 SHARES = (0.25, 0.75)
 PAIRS = (((1, 1), (3, 2)), ((0, 0), (2, 1), (1, 2)))  # for a GPT-2 of three layers and a Llama of two
@@ -51,7 +51,7 @@ def set_to_identity(module: torch.nn.Module) -> None:
             torch.nn.init.eye_(layer.weight)
 
 
-def distiller(name: str, **knobs: Any) -> Distiller:
+def loss_module(name: str, **knobs: Any) -> LossModule:
     """A Llama student that learns from a GPT-2 and a wider Llama by one objective alone."""
     student = tiny.model({**tiny.LLAMA, **SPREAD}, seed=1)
     wider = {**tiny.LLAMA, **SPREAD, "hidden_size": 32}
@@ -62,7 +62,7 @@ def distiller(name: str, **knobs: Any) -> Distiller:
     ]
     torch.manual_seed(0)
     term = objective(name, model_shape(student.config), shapes, **knobs)
-    return Distiller(student, Teachers(teachers), {name: term}).train()
+    return LossModule(student, Teachers(teachers), {name: term}).train()
 
 
 def whole(labels: Tensor) -> StepSize:
@@ -77,7 +77,7 @@ def uneven_batch(sequences: int) -> tuple[Tensor, Tensor]:
     return inputs, labels
 
 
-def gradients(model: Distiller) -> dict[str, Tensor]:
+def gradients(model: LossModule) -> dict[str, Tensor]:
     """What backward() left, by parameter, without what it did not reach; the gradients are then cleared."""
     left = {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
     model.zero_grad()

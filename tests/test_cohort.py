@@ -132,7 +132,7 @@ def test_one_students_gradients_exist_at_a_time(teacher: Path, monkeypatch: pyte
     clip = Trainer._clip
 
     def counted(self: Trainer) -> torch.Tensor:
-        held.append(sum(any(p.grad is not None for p in t.distiller.parameters()) for t in cohort.trainers))
+        held.append(sum(any(p.grad is not None for p in t.loss_module.parameters()) for t in cohort.trainers))
         return clip(self)
 
     monkeypatch.setattr(Trainer, "_clip", counted)

@@ -17,7 +17,7 @@ from test_training import Killed, kill_at, outcome, plan_for, records, train_run
 from palenka.runs.directory import Run
 from palenka.training import compilation
 from palenka.training.cohort import train
-from palenka.training.loss_module import Distiller
+from palenka.training.loss_module import LossModule
 from palenka.training.trainer import Trainer
 from palenka.util import hardware
 from palenka.util.errors import UserError
@@ -62,8 +62,8 @@ def test_students_that_differ_in_weights_share_what_is_compiled(teacher: Path) -
         weights = {"logit": {"weight": 0.1 + number}, "hidden_state": {"weight": 1.0 + number}}
         plan = plan_for(values(f"cell-{number}", True) | {"objective": weights})
         trainer = Trainer(plan, Run(plan.config.name, plan.runs), plan.identity())
-        assert isinstance(trainer.distiller, Distiller)
-        trainer.distiller(batch, labels, terms.whole(labels))[0].backward()
+        assert isinstance(trainer.loss_module, LossModule)
+        trainer.loss_module(batch, labels, terms.whole(labels))[0].backward()
         if number == 0:
             compiled = counters["stats"]["unique_graphs"]
     assert compiled > 0

@@ -38,7 +38,7 @@ from palenka.models.onednn import is_onednn_usable
 from palenka.objectives import TeacherShape
 from palenka.search.cost import read_estimate
 from palenka.teachers.live import Teachers
-from palenka.training.loss_module import Distiller
+from palenka.training.loss_module import LossModule
 from palenka.training.plan import Workload, load_plan, make_workload
 from palenka.training.schema import DistillConfig, TrainConfig
 from palenka.util.config import load
@@ -85,7 +85,7 @@ class FlopCounter(TorchDispatchMode):
         return out
 
 
-def counted(model: Distiller, inputs: torch.Tensor, labels: torch.Tensor) -> int:
+def counted(model: LossModule, inputs: torch.Tensor, labels: torch.Tensor) -> int:
     """FLOPs of matrix products in one training step, as they are run."""
     is_onednn_usable(torch.float32)  # the small products that it tries are none of the step's
     with FlopCounter() as counter:
@@ -93,7 +93,7 @@ def counted(model: Distiller, inputs: torch.Tensor, labels: torch.Tensor) -> int
     return counter.total
 
 
-def with_objectives(*names: str) -> Distiller:
+def with_objectives(*names: str) -> LossModule:
     """A Llama student of a GPT-2 and a Llama, by objectives of weight 1; contrasts within two windows."""
     student, teachers = tiny.model(tiny.LLAMA), [tiny.model(tiny.GPT2), tiny.model({**tiny.LLAMA, "hidden_size": 32})]
     shapes = [
@@ -102,7 +102,7 @@ def with_objectives(*names: str) -> Distiller:
     ]
     shape = model_shape(student.config)
     built = {name: terms.objective(name, shape, shapes, **terms.ADDITIVE.get(name, {})) for name in names}
-    return Distiller(student, Teachers(teachers), built).train()
+    return LossModule(student, Teachers(teachers), built).train()
 
 
 # FLOPs
@@ -132,7 +132,7 @@ def test_flops_are_those_that_a_model_runs(keys: Mapping[str, Any]) -> None:
     inputs, labels = tiny.batch(sequences=4, length=16)
     student = tiny.model(keys)
     hard_target = terms.objective("hard_target", model_shape(student.config), [])
-    model = Distiller(student, Teachers([]), {"hard_target": hard_target})
+    model = LossModule(student, Teachers([]), {"hard_target": hard_target})
     expected = 3 * forward_flops(student.config, 16) * inputs.numel()
     assert counted(model, inputs, labels) == pytest.approx(expected, rel=0.005)  # rotary angles are a product, too
 

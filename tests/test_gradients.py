@@ -53,7 +53,7 @@ def folder(plan: Plan) -> Path:
 
 def state(trainer: Trainer) -> dict[str, Tensor]:
     """Weights, and the moments and numbers of steps that Adam keeps."""
-    found = {f"weights.{name}": tensor.clone() for name, tensor in trainer.distiller.state_dict().items()}
+    found = {f"weights.{name}": tensor.clone() for name, tensor in trainer.loss_module.state_dict().items()}
     for index, of_parameter in trainer.optimizer.state_dict()["state"].items():
         found |= {f"{index}.{name}": tensor.clone() for name, tensor in of_parameter.items()}
     return found
@@ -71,7 +71,7 @@ def poison_gradients(monkeypatch: pytest.MonkeyPatch, steps: Collection[int], pa
 
     def poisoned(self: Trainer) -> Tensor:
         if self.progress.step + 1 in steps:
-            gradient = next(getattr(self.distiller, part).parameters()).grad
+            gradient = next(getattr(self.loss_module, part).parameters()).grad
             assert gradient is not None
             gradient.view(-1)[0] = value
         return clip(self)
@@ -270,7 +270,7 @@ def test_a_teacher_that_is_to_blame_is_named(teacher: Path, monkeypatch: pytest.
     def spoiling(self: Trainer) -> None:
         start_step(self)
         if self.progress.step == 2:
-            self.distiller.teachers.models[0].base_model.ln_f.weight[0] = math.nan
+            self.loss_module.teachers.models[0].base_model.ln_f.weight[0] = math.nan
 
     monkeypatch.setattr(Trainer, "start_step", spoiling)
     with pytest.raises(Diverged) as ended:

@@ -17,7 +17,7 @@ from palenka.objectives import ModelShape, TeacherShape
 from palenka.objectives.hard_target import HardTarget
 from palenka.objectives.logit import Logit
 from palenka.teachers.live import Teachers
-from palenka.training.loss_module import Distiller, StepSize
+from palenka.training.loss_module import LossModule, StepSize
 
 VOCABULARY = 50
 WIDTH = 6
@@ -210,7 +210,7 @@ def test_a_tied_embedding_gets_the_gradients_of_both_its_uses(keys: dict[str, An
     batch, labels = tiny.batch()
     objective = HardTarget(HardTarget.Config(weight=1), STUDENT, [])
     tokens = int((labels != -100).sum())
-    Distiller(model, Teachers([]), {"hard_target": objective})(batch, labels, StepSize(tokens, 3))[0].backward()
+    LossModule(model, Teachers([]), {"hard_target": objective})(batch, labels, StepSize(tokens, 3))[0].backward()
     ours = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
     F.cross_entropy(model(batch).logits.flatten(0, 1), labels.flatten()).backward()

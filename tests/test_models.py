@@ -177,7 +177,7 @@ def start(path: Path, schema: Any) -> dict[str, torch.Tensor]:
 
     plan = load_plan(path, [], schema)
     run = Run(plan.config.name, plan.runs)
-    state = Trainer(plan, run, plan.identity()).distiller.state_dict()
+    state = Trainer(plan, run, plan.identity()).loss_module.state_dict()
     return {name: value.clone() for name, value in state.items()}
 
 

@@ -16,7 +16,7 @@ from palenka.models.huggingface import model_shape
 from palenka.models.outputs import Attention
 from palenka.objectives import States
 from palenka.teachers.live import Teachers
-from palenka.training.loss_module import Distiller
+from palenka.training.loss_module import LossModule
 from palenka.util.errors import UserError
 
 BOTH = ["attention", "value_relation"]
@@ -116,9 +116,9 @@ def test_with_the_models_own_heads_it_is_the_kl_of_their_own_attention(keys: dic
     shape = model_shape(student.config)
     objective = terms.objective("attention", shape, [replace(teacher_shape(1), **vars(shape))])
     inputs, labels = tiny.batch()
-    distiller = Distiller(student, Teachers([teacher]), {"attention": objective}).eval()
+    loss_module = LossModule(student, Teachers([teacher]), {"attention": objective}).eval()
     with torch.no_grad():
-        _, reported = distiller(inputs, labels, terms.whole(labels))
+        _, reported = loss_module(inputs, labels, terms.whole(labels))
         own = [model(inputs, output_attentions=True).attentions[-1] for model in (plain_teacher, plain_student)]
     p, q = (attention.double() for attention in own)
     past = torch.ones(p.shape[-2:]).tril().bool()

@@ -25,7 +25,7 @@ from palenka.models.outputs import Attention
 from palenka.objectives import StateObjective, States, TokenObjective
 from palenka.objectives.hidden_state import HiddenState
 from palenka.optimizers.adamw import parameter_groups
-from palenka.training.loss_module import Distiller
+from palenka.training.loss_module import LossModule
 from palenka.util.errors import UserError
 from palenka.util.paths import ROOT
 
@@ -46,12 +46,12 @@ every_objective = pytest.mark.parametrize(("name", "knobs"), CASES)
 Knobs = dict[str, Any]
 
 
-def run(model: Distiller, inputs: Tensor, labels: Tensor) -> Tensor:
+def run(model: LossModule, inputs: Tensor, labels: Tensor) -> Tensor:
     loss: Tensor = model(inputs, labels, terms.whole(labels))[0]
     return loss
 
 
-def value_and_gradients(model: Distiller, inputs: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def value_and_gradients(model: LossModule, inputs: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     loss = run(model, inputs, labels)
     loss.backward()
     return loss.detach(), terms.gradients(model)
@@ -61,7 +61,7 @@ def value_and_gradients(model: Distiller, inputs: Tensor, labels: Tensor) -> tup
 def test_a_gradient_reaches_the_student_and_all_that_the_objective_owns_and_no_teacher(
     name: str, knobs: Knobs
 ) -> None:
-    model = terms.distiller(name, **knobs)
+    model = terms.loss_module(name, **knobs)
     _, reached = value_and_gradients(model, *tiny.batch())
     assert {f"objectives.{key}" for key, _ in model.objectives.named_parameters()} <= reached.keys()
     assert {"student.model.embed_tokens.weight", "student.model.layers.0.mlp.up_proj.weight"} <= reached.keys()
@@ -71,7 +71,7 @@ def test_a_gradient_reaches_the_student_and_all_that_the_objective_owns_and_no_t
 
 @every_objective
 def test_ignored_positions_do_not_count(name: str, knobs: Knobs) -> None:
-    model = terms.distiller(name, **knobs)
+    model = terms.loss_module(name, **knobs)
     inputs, labels = tiny.batch(ignored=3)
     changed = inputs.clone()
     changed[0, -3:] = (changed[0, -3:] + 7) % tiny.VOCABULARY
@@ -85,7 +85,7 @@ def test_ignored_positions_do_not_count(name: str, knobs: Knobs) -> None:
 @every_objective
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
 def test_the_value_is_finite_and_close_in_half_precision(name: str, knobs: Knobs, precision: torch.dtype) -> None:
-    model = terms.distiller(name, **knobs)
+    model = terms.loss_module(name, **knobs)
     batch = tiny.batch()
     full = run(model, *batch)
     with torch.autocast("cpu", precision):
@@ -98,7 +98,7 @@ def test_the_value_is_finite_and_close_in_half_precision(name: str, knobs: Knobs
 
 @every_objective
 def test_the_value_is_the_same_without_autograd(name: str, knobs: Knobs) -> None:
-    model = terms.distiller(name, **knobs)
+    model = terms.loss_module(name, **knobs)
     with torch.no_grad():
         value = run(model, *tiny.batch())
     torch.testing.assert_close(value, run(model, *tiny.batch()).detach(), rtol=1e-6, atol=0)
@@ -128,7 +128,7 @@ def states(width: int, layers: int) -> States:
 
 @every_objective
 def test_the_order_of_the_windows_does_not_matter(name: str, knobs: Knobs) -> None:
-    model = terms.distiller(name, **knobs)
+    model = terms.loss_module(name, **knobs)
     inputs, labels = terms.uneven_batch(5)
     order = torch.tensor([3, 0, 4, 2, 1])
     value, gradients = value_and_gradients(model, inputs, labels)
@@ -139,7 +139,7 @@ def test_the_order_of_the_windows_does_not_matter(name: str, knobs: Knobs) -> No
 
 @every_objective
 def test_windows_and_positions_that_only_fill_up_a_batch_change_nothing(name: str, knobs: Knobs) -> None:
-    model = terms.distiller(name, **knobs)
+    model = terms.loss_module(name, **knobs)
     inputs, labels = terms.uneven_batch(3)
     value, gradients = value_and_gradients(model, inputs, labels)
     filled_inputs, filled_labels = torch.full((5, 16), 7), torch.full((5, 16), -100)
@@ -153,7 +153,7 @@ def test_windows_and_positions_that_only_fill_up_a_batch_change_nothing(name: st
 @every_objective
 def test_micro_batches_add_up_to_the_whole_batch(name: str, knobs: Knobs) -> None:
     """In value and in every gradient, cut behind every second window; tokens of two parts are never compared."""
-    model = terms.distiller(name, **terms.ADDITIVE.get(name, {}), **knobs)
+    model = terms.loss_module(name, **terms.ADDITIVE.get(name, {}), **knobs)
     inputs, labels = terms.uneven_batch(5)
     value, gradients = value_and_gradients(model, inputs, labels)
     total = torch.zeros(())
@@ -167,7 +167,7 @@ def test_micro_batches_add_up_to_the_whole_batch(name: str, knobs: Knobs) -> Non
 
 @every_objective
 def test_a_micro_batch_in_which_nothing_counts_adds_nothing(name: str, knobs: Knobs) -> None:
-    model = terms.distiller(name, **knobs)
+    model = terms.loss_module(name, **knobs)
     inputs, labels = tiny.batch()
     loss, reported = model(inputs, torch.full_like(labels, -100), terms.whole(labels))
     loss.backward()
@@ -186,7 +186,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
     assert ranks[0].keys() == ranks[1].keys()
     assert all(torch.equal(ranks[0][key], ranks[1][key]) for key in ranks[0])
     for name in ALL:
-        model = terms.distiller(name, **terms.ADDITIVE.get(name, {}))
+        model = terms.loss_module(name, **terms.ADDITIVE.get(name, {}))
         _, expected = value_and_gradients(model, *terms.uneven_batch(4))
         prefix = f"{name}/"
         ours = {key.removeprefix(prefix): value for key, value in ranks[0].items() if key.startswith(prefix)}
@@ -195,7 +195,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
 
 @every_objective
 def test_what_an_objective_owns_is_trained_once_and_not_exported(name: str, knobs: Knobs, tmp_path: Path) -> None:
-    model = terms.distiller(name, **knobs)
+    model = terms.loss_module(name, **knobs)
     trained = [id(parameter) for group in parameter_groups(model, 0.1) for parameter in group["params"]]
     assert len(trained) == len(set(trained))
     owners = [model.student, model.objectives]

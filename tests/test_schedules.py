@@ -177,7 +177,7 @@ def test_a_wrong_weight_is_one_problem_with_key_and_place(
 
 @pytest.mark.parametrize("name", ["logit", "hidden_state"])
 def test_the_loss_follows_the_course_and_the_reported_terms_do_not(name: str) -> None:
-    model = terms.distiller(name, weight={"start": 2.0, "end": 0.0, "begin": 0.5})
+    model = terms.loss_module(name, weight={"start": 2.0, "end": 0.0, "begin": 0.5})
     inputs, labels = tiny.batch()
     size = terms.whole(labels)
     steps = [model(inputs, labels, StepSize(size.tokens, size.sequences, p)) for p in (0.0, 0.5, 0.75, 1.0)]

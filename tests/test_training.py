@@ -33,7 +33,7 @@ from palenka.optimizers.adamw import parameter_groups
 from palenka.optimizers.schedules import learning_rate
 from palenka.runs.directory import Run
 from palenka.training.cohort import Cohort, train
-from palenka.training.loss_module import Distiller
+from palenka.training.loss_module import LossModule
 from palenka.training.plan import Plan, make_plan
 from palenka.training.schema import DistillConfig, TrainConfig
 from palenka.training.trainer import Diverged, Meter, Trainer, summarise_dev
@@ -102,10 +102,11 @@ def test_warmup_longer_than_the_run_never_ends() -> None:
 
 
 def test_matrices_decay_and_vectors_do_not(teacher: Path) -> None:
-    distiller = Trainer(plan := plan_for(tiny.distill_values()), Run("student", plan.runs), plan.identity()).distiller
-    decayed, plain = parameter_groups(distiller, weight_decay=0.1)
+    plan = plan_for(tiny.distill_values())
+    loss_module = Trainer(plan, Run("student", plan.runs), plan.identity()).loss_module
+    decayed, plain = parameter_groups(loss_module, weight_decay=0.1)
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
-    name_of = {id(parameter): name for name, parameter in distiller.named_parameters()}
+    name_of = {id(parameter): name for name, parameter in loss_module.named_parameters()}
     names = [[name_of[id(parameter)] for parameter in group["params"]] for group in (decayed, plain)]
     assert sorted(names[0] + names[1]) == sorted(name_of.values())
     assert all("norm" in name for name in names[1])
@@ -242,7 +243,7 @@ def test_the_gradient_exchange_is_let_go_of_before_the_processes_part(
     held: list[Any] = []
     build = Trainer._build
 
-    def noted(self: Trainer, *rest: Any) -> Distiller:
+    def noted(self: Trainer, *rest: Any) -> LossModule:
         trainers.append(self)
         return build(self, *rest)
 
@@ -422,9 +423,9 @@ def test_gradient_is_clipped_apart_from_the_projections(teacher: Path, monkeypat
     clip = Trainer._clip
 
     def watched(self: Trainer) -> torch.Tensor:
-        before = norm_of(self.distiller.student.parameters())
+        before = norm_of(self.loss_module.student.parameters())
         reported = clip(self)
-        norms.append((before, float(reported[0]), *(norm_of(m.parameters()) for m in self.distiller.children())))
+        norms.append((before, float(reported[0]), *(norm_of(m.parameters()) for m in self.loss_module.children())))
         return reported
 
     monkeypatch.setattr(Trainer, "_clip", watched)
@@ -445,7 +446,7 @@ def test_hidden_state_weight_matters_and_its_projections_learn(teacher: Path) ->
         objective = tiny.distill_values()["objective"] | {"hidden_state": {"weight": weight}}
         plan = plan_for(tiny.distill_values(name=name, objective=objective))
         trainer = Trainer(plan, Run(name, plan.runs), plan.identity())
-        owned = {k: v.clone() for k, v in trainer.distiller.state_dict().items() if not k.startswith("student.")}
+        owned = {k: v.clone() for k, v in trainer.loss_module.state_dict().items() if not k.startswith("student.")}
         Cohort([trainer]).run_to_end()
         return trainer.run.path, owned
 
@@ -681,8 +682,8 @@ def test_dev_loss_falls_for_every_domain(prepared: Path, runs_folder: Path) -> N
 def test_teachers_are_in_no_optimizer_and_no_checkpoint(teacher: Path) -> None:
     plan = plan_for(tiny.distill_values())
     trainer = Trainer(plan, Run("student", plan.runs), plan.identity())
-    assert isinstance(trainer.distiller, Distiller)
-    size = sum(parameter.numel() for parameter in trainer.distiller.parameters())
+    assert isinstance(trainer.loss_module, LossModule)
+    size = sum(parameter.numel() for parameter in trainer.loss_module.parameters())
     student = sum(parameter.numel() for parameter in initial_student(plan).parameters())
     assert size == student + 2 * tiny.LLAMA["hidden_size"] * tiny.GPT2["hidden_size"]
     held = sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"])
@@ -696,13 +697,13 @@ def test_windows_are_the_plans(prepared: Path, runs_folder: Path, monkeypatch: p
     )
     assert plan.windows.epoch_size(0) < 80, "the run should see more than one epoch"
     seen = []
-    forward = Distiller.forward
+    forward = LossModule.forward
 
-    def watched(self: Distiller, input_ids: torch.Tensor, *rest: Any) -> Any:
+    def watched(self: LossModule, input_ids: torch.Tensor, *rest: Any) -> Any:
         seen.append(input_ids.numpy().copy())
         return forward(self, input_ids, *rest)
 
-    monkeypatch.setattr(Distiller, "forward", watched)
+    monkeypatch.setattr(LossModule, "forward", watched)
     run = train(plan)
     assert np.array_equal(np.concatenate(seen), plan.windows.batch(range(80))[0])
     assert records(run)[-1]["epoch"] > 1

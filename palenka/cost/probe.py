@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from palenka.cost.estimate import flops_per_token, step_seconds, this_machine
 from palenka.optimizers.adamw import adamw
-from palenka.training.build import build_distiller, random_teachers
-from palenka.training.loss_module import Distiller, StepSize
+from palenka.training.build import build_loss_module, random_teachers
+from palenka.training.loss_module import LossModule, StepSize
 from palenka.training.plan import Workload
 from palenka.util.devices import Device
 from palenka.util.errors import UserError
@@ -68,11 +68,11 @@ def measure(work: Workload) -> Measurement:
     device = local_device()
     here = this_machine()
     training, context = work.config.training, work.config.data.seq_length
-    distiller = build_distiller(work, random_teachers(work, device), device)
-    optimizer = adamw(distiller, training.lr, training.weight_decay)
+    loss_module = build_loss_module(work, random_teachers(work, device), device)
+    optimizer = adamw(loss_module, training.lr, training.weight_decay)
     sequences = affordable_sequences(work, step_seconds(work, here).of())
     tokens = torch.randint(0, work.model.vocab_size, (sequences, context), device=device)
-    taken = [_step(distiller, optimizer, tokens, work) for _ in range(1 + STEPS)][1:]
+    taken = [_step(loss_module, optimizer, tokens, work) for _ in range(1 + STEPS)][1:]
     scale = training.batch_size / work.processes / sequences
     seconds = [of_batches * scale + of_update for of_batches, of_update in taken]
     median, trained = statistics.median(seconds), training.batch_size * context / work.processes
@@ -91,18 +91,18 @@ def affordable_sequences(work: Workload, seconds: float) -> int:
 
 
 def _step(
-    distiller: Distiller, optimizer: torch.optim.Optimizer, tokens: Tensor, work: Workload
+    loss_module: LossModule, optimizer: torch.optim.Optimizer, tokens: Tensor, work: Workload
 ) -> tuple[float, float]:
     """One optimizer step; seconds of its micro-batches together, and of clipping and the update."""
     started = time.perf_counter()
     size = StepSize(tokens.numel(), len(tokens))
     for micro_batch in tokens.split(work.micro_batch_size):
         with _precision(work, tokens.device):
-            loss, _ = distiller(micro_batch, micro_batch, size)
+            loss, _ = loss_module(micro_batch, micro_batch, size)
         loss.backward()
     _wait(tokens.device)
     between = time.perf_counter()
-    nn.utils.clip_grad_norm_(distiller.parameters(), work.config.training.max_grad_norm)
+    nn.utils.clip_grad_norm_(loss_module.parameters(), work.config.training.max_grad_norm)
     optimizer.step()
     optimizer.zero_grad()
     _wait(tokens.device)

@@ -14,6 +14,8 @@ from palenka.util.errors import UserError
 from palenka.util.files import read_json, sha256
 
 STATE = "state.json"
+# What is trained: student and objectives. Named after the class's former name, so that half-finished runs go on.
+WEIGHTS = "distiller.safetensors"
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:

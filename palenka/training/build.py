@@ -1,4 +1,4 @@
-"""The Distiller of a checked run: teachers, student and objectives, built on the device that they will run on."""
+"""The loss module of a checked run: teachers, student and objectives, built on the device that they will run on."""
 
 import torch
 from transformers import PreTrainedModel
@@ -11,7 +11,7 @@ from palenka.models.onednn import use_fast_layers
 from palenka.objectives import Objective, ObjectiveConfig
 from palenka.teachers.cached import RecordedTeachers
 from palenka.teachers.live import Teachers
-from palenka.training.loss_module import Distiller
+from palenka.training.loss_module import LossModule
 from palenka.training.plan import Plan, TeacherPlan, Workload
 from palenka.util.hardware import DTYPES
 from palenka.util.seeds import seeded
@@ -43,12 +43,12 @@ def _teachers(work: Workload, models: list[PreTrainedModel]) -> Teachers:
     return Teachers(models, [teacher.shape.share for teacher in work.teachers], work.model.vocab_size)
 
 
-def build_distiller(work: Workload, teachers: Teachers, device: torch.device) -> Distiller:
+def build_loss_module(work: Workload, teachers: Teachers, device: torch.device) -> LossModule:
     """The student and the objectives with initial weights, in training mode."""
     student = build_model(work.model, work.config.seed, device)
     check_student(student)
     terms = {name: _build_objective(name, config, work) for name, config in work.config.terms.items()}
-    return Distiller(student, teachers, terms).to(device).train()
+    return LossModule(student, teachers, terms).to(device).train()
 
 
 def _build_objective(name: str, config: ObjectiveConfig, work: Workload) -> Objective:

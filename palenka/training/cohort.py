@@ -168,7 +168,7 @@ class Cohort:
 
     def __init__(self, trainers: Sequence[Trainer], display: CohortDisplay | None = None) -> None:
         self.trainers, self.display = list(trainers), display
-        self.plan, self.teachers = trainers[0].plan, trainers[0].distiller.teachers
+        self.plan, self.teachers = trainers[0].plan, trainers[0].loss_module.teachers
         self.accelerator = trainers[0].accelerator
         self.batches = Batches(self.plan)
         self.interruption = Interruption()
@@ -182,7 +182,7 @@ class Cohort:
         """Open run directories and build their students around one set of teachers."""
         display = CohortDisplay([run.name for _, run, _ in runs], runs[0][0].total_steps) if len(runs) > 1 else None
         first = Trainer(*runs[0], company=display)
-        rest = [Trainer(*run, teachers=first.distiller.teachers, company=display) for run in runs[1:]]
+        rest = [Trainer(*run, teachers=first.loss_module.teachers, company=display) for run in runs[1:]]
         return cls([first, *rest], display)
 
     def run_to_end(self) -> list[str]:

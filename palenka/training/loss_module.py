@@ -1,6 +1,6 @@
 """Student + teachers + objectives → named loss terms.
 
-The Distiller is the one module that is trained, wrapped for several processes and checkpointed: its children are the
+The loss module is the one module that is trained, wrapped for several processes and checkpointed: its children are the
 student and the objectives. Teachers are held apart, and may be shared with other students.
 """
 
@@ -34,7 +34,7 @@ class StepSize:
     progress: float = 0.0
 
 
-class Distiller(nn.Module):
+class LossModule(nn.Module):
     """A student trained by a weighted sum of objectives.
 
     Args:

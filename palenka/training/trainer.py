@@ -32,14 +32,14 @@ from palenka.models.huggingface import export_model
 from palenka.objectives import TokenObjective
 from palenka.optimizers.adamw import adamw
 from palenka.optimizers.schedules import learning_rate
-from palenka.runs.checkpoints import read_state
+from palenka.runs.checkpoints import WEIGHTS, read_state
 from palenka.runs.directory import ResumePoint, Run
 from palenka.runs.identity import Identity
 from palenka.teachers.live import TeacherPass, Teachers
-from palenka.training.build import build_distiller, find_teachers
+from palenka.training.build import build_loss_module, find_teachers
 from palenka.training.compilation import is_to_be_compiled
 from palenka.training.gradients import StepGuard, describe
-from palenka.training.loss_module import Distiller, StepSize, token_cross_entropy
+from palenka.training.loss_module import LossModule, StepSize, token_cross_entropy
 from palenka.training.milestones import revision_name
 from palenka.training.plan import Plan
 from palenka.training.progress import CohortDisplay, Display
@@ -160,14 +160,14 @@ class Trainer:
         teachers = teachers or find_teachers(plan, self.device)  # those that cannot teach leave no run behind
         self._take_run(identity)
         self.progress = Progress()
-        self.distiller = self._build(teachers)
+        self.loss_module = self._build(teachers)
         betas = (self.config.adam_beta1, self.config.adam_beta2)
-        optimizer = adamw(self.distiller, self.config.lr, self.config.weight_decay, betas, self.config.adam_epsilon)
+        optimizer = adamw(self.loss_module, self.config.lr, self.config.weight_decay, betas, self.config.adam_epsilon)
         is_scaled = self.accelerator.scaler is not None
         self.guard = StepGuard(optimizer, self.device, self.config.skip_bad_steps, is_scaled)
         self.broken_teachers: Callable[[int], list[str]] = lambda step: []  # whose output on its batch is not finite
-        self.model, self.optimizer = self.accelerator.prepare(self.distiller, optimizer)
-        self.meter = Meter(self.distiller.term_names, self.device)
+        self.model, self.optimizer = self.accelerator.prepare(self.loss_module, optimizer)
+        self.meter = Meter(self.loss_module.term_names, self.device)
         self._saved: int | None = None  # step of the last checkpoint
         self._kept: set[int] = set()  # that step, and the best one's by then
         self.display = Display(plan.config.name, plan.total_steps, self.accelerator.is_main_process, company)
@@ -229,17 +229,17 @@ class Trainer:
                 "same command then goes on, and writes it anew"
             ) from None
 
-    def _build(self, teachers: Teachers) -> Distiller:
-        distiller = build_distiller(self.plan, teachers, self.device)
+    def _build(self, teachers: Teachers) -> LossModule:
+        loss_module = build_loss_module(self.plan, teachers, self.device)
         if is_to_be_compiled(self.plan, self.device, speaks=self.accelerator.is_main_process):
-            distiller.compile_parts()
-        return distiller
+            loss_module.compile_parts()
+        return loss_module
 
     def start_step(self) -> None:
         """Make ready for the step that `progress` is at."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(self.progress.step)
-        self._losses = torch.zeros(1 + len(self.distiller.term_names), device=self.device)
+        self._losses = torch.zeros(1 + len(self.loss_module.term_names), device=self.device)
 
     def accumulate(
         self, micro: int, is_last: bool, input_ids: Tensor, labels: Tensor, size: StepSize,
@@ -284,8 +284,8 @@ class Trainer:
     def _clip(self) -> Tensor:
         """Clip the student and the objectives apart, so that neither drowns the other; the norms of their gradients."""
         self.accelerator.unscale_gradients(self.optimizer)
-        owned = list(self.distiller.objectives.parameters())
-        parts = [list(self.distiller.student.parameters()), *([owned] if owned else [])]
+        owned = list(self.loss_module.objectives.parameters())
+        parts = [list(self.loss_module.student.parameters()), *([owned] if owned else [])]
         return torch.stack([nn.utils.clip_grad_norm_(part, self.config.max_grad_norm) for part in parts])
 
     def _scale(self) -> Tensor | None:
@@ -322,7 +322,7 @@ class Trainer:
         for bad in self.guard.bad_steps():
             self.meter.steps -= 1
             losses = self.accelerator.reduce(bad.losses, reduction="sum").tolist()
-            reason = describe(bad, losses, self.distiller.term_names, self.broken_teachers(bad.step - 1))
+            reason = describe(bad, losses, self.loss_module.term_names, self.broken_teachers(bad.step - 1))
             if len(self.progress.skipped) == self.config.skip_bad_steps:
                 before = f", after {self.config.skip_bad_steps} that were skipped" if self.progress.skipped else ""
                 raise self._diverged(f"{reason}. The step was not taken{before}.")
@@ -367,7 +367,7 @@ class Trainer:
             raise self._diverged(f"the {what} is {value} at step {self.progress.step}.")
 
     def _check_weights(self) -> None:
-        largest = torch.stack([parameter.detach().abs().max() for parameter in self.distiller.parameters()]).max()
+        largest = torch.stack([parameter.detach().abs().max() for parameter in self.loss_module.parameters()]).max()
         self._check_finite(largest.item(), "largest weight")
 
     def _position(self) -> dict[str, Any]:
@@ -401,7 +401,7 @@ class Trainer:
         """Plain cross-entropy of the student on the dev windows, shared among the processes."""
         windows, accelerator = self.plan.dev_windows, self.accelerator
         sums = torch.zeros(len(windows.split.domains), 2, dtype=torch.float64, device=self.device)
-        student = self.distiller.student.eval()
+        student = self.loss_module.student.eval()
         first, stride = accelerator.process_index * EVALUATION_BATCH, accelerator.num_processes * EVALUATION_BATCH
         for start in range(first, len(windows), stride):
             indices = range(start, min(start + EVALUATION_BATCH, len(windows)))
@@ -461,7 +461,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _write_state(self, folder: Path) -> None:
-        save_model(self.distiller, str(folder / "distiller.safetensors"))
+        save_model(self.loss_module, str(folder / WEIGHTS))
         _save(self.optimizer.state_dict(), folder / "optimizer.pt")
         if self.accelerator.scaler is not None:
             _save(self.accelerator.scaler.state_dict(), folder / "scaler.pt")
@@ -533,7 +533,7 @@ class Trainer:
             raise UserError(f"{folder}: cannot be read, remove it to go on without it ({error})") from None
 
     def _read_tensors(self, folder: Path) -> None:
-        load_model(self.distiller, str(folder / "distiller.safetensors"))
+        load_model(self.loss_module, str(folder / WEIGHTS))
         self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True))
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(torch.load(folder / "scaler.pt", weights_only=True))
@@ -557,7 +557,7 @@ class Trainer:
                 f"{damage}. It is the best checkpoint, so that nothing was exported or removed; "
                 "the same command repeats what is lost, as far as an earlier checkpoint is whole"
             )
-        load_model(self.distiller, str(self.run.checkpoint_path(best) / "distiller.safetensors"))
+        load_model(self.loss_module, str(self.run.checkpoint_path(best) / WEIGHTS))
         self._export()
         result = self._result()
         self.run.finish(result)
@@ -599,7 +599,7 @@ class Trainer:
 
     def _write_model(self, folder: Path) -> None:
         """The student as a Hugging Face model folder, without anything the objectives own."""
-        export_model(self.distiller.student, folder)
+        export_model(self.loss_module.student, folder)
         save_tokenizer(load_tokenizer(self.plan.data_folder / "tokenizer"), folder)
 
     def _result(self) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from palenka.models.folder import load_frozen
 from palenka.models.huggingface import model_shape
 from palenka.objectives import TeacherShape
 from palenka.teachers.live import Teachers
-from palenka.training.loss_module import Distiller, StepSize, token_cross_entropy
+from palenka.training.loss_module import LossModule, StepSize, token_cross_entropy
 
 WEIGHTS = {"hard_target": 0.5, "logit": 0.25, "hidden_state": 2.0}
 PAIRS = ((1, 1), (3, 2))
 
 
-def distiller(weights: dict[str, float] = WEIGHTS, **knobs: Any) -> Distiller:
+def loss_module(weights: dict[str, float] = WEIGHTS, **knobs: Any) -> LossModule:
     """A Llama student and a GPT-2 teacher; `knobs` are those of `logit`."""
     student, teacher = tiny.model(tiny.LLAMA, seed=1), tiny.model(tiny.GPT2, seed=2).eval().requires_grad_(False)
     shapes = [TeacherShape(**asdict(model_shape(teacher.config)), share=1.0, layer_pairs=PAIRS)]
@@ -29,7 +29,7 @@ def distiller(weights: dict[str, float] = WEIGHTS, **knobs: Any) -> Distiller:
         torch.manual_seed(0)
         config = objectives.find(name).Config(weight=weight, **(knobs if name == "logit" else {}))
         terms[name] = objectives.find(name)(config, model_shape(student.config), shapes)
-    return Distiller(student, Teachers([teacher]), terms).train()
+    return LossModule(student, Teachers([teacher]), terms).train()
 
 
 def whole(labels: Tensor) -> StepSize:
@@ -37,7 +37,7 @@ def whole(labels: Tensor) -> StepSize:
 
 
 def test_the_loss_is_the_weighted_sum_of_the_terms_it_reports() -> None:
-    model = distiller()
+    model = loss_module()
     batch, labels = tiny.batch()
     loss, terms = model(batch, labels, whole(labels))
     assert model.term_names == ["hard_target", "logit", "hidden_state"]
@@ -47,7 +47,7 @@ def test_the_loss_is_the_weighted_sum_of_the_terms_it_reports() -> None:
 
 
 def test_the_terms_are_what_the_models_own_logits_and_states_give() -> None:
-    model = distiller(temperature=3.0)
+    model = loss_module(temperature=3.0)
     batch, labels = tiny.batch()
     counts = labels != -100
     with torch.no_grad():
@@ -75,22 +75,22 @@ def test_the_last_state_is_the_one_behind_the_final_norm() -> None:
 
 def test_reported_terms_do_not_depend_on_weights() -> None:
     batch, labels = tiny.batch()
-    _, light = distiller()(batch, labels, whole(labels))
-    _, heavy = distiller({name: 10 * weight for name, weight in WEIGHTS.items()})(batch, labels, whole(labels))
+    _, light = loss_module()(batch, labels, whole(labels))
+    _, heavy = loss_module({name: 10 * weight for name, weight in WEIGHTS.items()})(batch, labels, whole(labels))
     torch.testing.assert_close(light, heavy, rtol=0, atol=0)
 
 
 def test_sequence_sum_is_the_token_mean_times_tokens_per_sequence() -> None:
     batch, labels = tiny.batch(sequences=4, length=10, ignored=2)
-    token, _ = distiller({"logit": 1.0}, reduction="token")(batch, labels, whole(labels))
-    summed, reported = distiller({"logit": 1.0}, reduction="sequence_sum")(batch, labels, whole(labels))
+    token, _ = loss_module({"logit": 1.0}, reduction="token")(batch, labels, whole(labels))
+    summed, reported = loss_module({"logit": 1.0}, reduction="sequence_sum")(batch, labels, whole(labels))
     assert (summed / token).item() == pytest.approx((4 * 10 - 2) / 4)
     assert reported.item() == pytest.approx(summed.item())
 
 
 def test_sequence_sum_is_batchmean_over_batch_time_and_vocabulary() -> None:
     batch, labels = tiny.batch(ignored=0)
-    model = distiller({"logit": 1.0}, reduction="sequence_sum", temperature=2.0)
+    model = loss_module({"logit": 1.0}, reduction="sequence_sum", temperature=2.0)
     ours, _ = model(batch, labels, whole(labels))
     with torch.no_grad():
         student, teacher = (m(batch).logits / 2 for m in (model.student, model.teachers.models[0]))
@@ -103,7 +103,7 @@ def test_micro_batches_add_up_to_the_whole_batch() -> None:
     batch, labels = tiny.batch(sequences=5, ignored=6)
     labels[1, 2:9] = -100
     size = whole(labels)
-    model = distiller()
+    model = loss_module()
     loss, terms = model(batch, labels, size)
     loss.backward()
     expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
@@ -120,7 +120,7 @@ def test_micro_batches_add_up_to_the_whole_batch() -> None:
 
 def test_a_micro_batch_in_which_nothing_counts_adds_nothing() -> None:
     batch, labels = tiny.batch()
-    model = distiller()
+    model = loss_module()
     loss, terms = model(batch, torch.full_like(labels, -100), whole(labels))
     loss.backward()
     assert loss.item() == 0
@@ -130,7 +130,7 @@ def test_a_micro_batch_in_which_nothing_counts_adds_nothing() -> None:
 
 
 def test_teachers_are_no_part_of_the_module() -> None:
-    model = distiller()
+    model = loss_module()
     assert [name for name, _ in model.named_children()] == ["student", "objectives"]
     owners = {name.split(".")[0] for name, _ in model.named_parameters()}
     assert owners == {name.split(".")[0] for name in model.state_dict()} == {"student", "objectives"}
@@ -141,7 +141,7 @@ def test_teachers_are_no_part_of_the_module() -> None:
 def test_teachers_stay_frozen_and_in_evaluation_while_the_student_trains(teacher: Any) -> None:
     """A teacher loaded with dropout gives the same states every time, and no gradient, after train() and backward()."""
     frozen = load_frozen(teacher, torch.float32, tiny.CPU)
-    model = Distiller(tiny.model(tiny.LLAMA), Teachers([frozen]), {})
+    model = LossModule(tiny.model(tiny.LLAMA), Teachers([frozen]), {})
     model.train()
     assert model.student.training
     assert not any(module.training for module in frozen.modules())
@@ -169,7 +169,7 @@ class Counter:
     ],
 )
 def test_only_the_work_that_is_needed_is_done(weights: dict[str, float], teacher_calls: int, states: bool) -> None:
-    model = distiller(weights)
+    model = loss_module(weights)
     student, teacher = Counter(model.student), Counter(model.teachers.models[0])
     batch, labels = tiny.batch()
     model(batch, labels, whole(labels))
@@ -179,7 +179,7 @@ def test_only_the_work_that_is_needed_is_done(weights: dict[str, float], teacher
 
 def test_state_terms_alone_train_the_student() -> None:
     batch, labels = tiny.batch()
-    model = distiller({"hidden_state": 1.0})
+    model = loss_module({"hidden_state": 1.0})
     loss, terms = model(batch, labels, whole(labels))
     loss.backward()
     assert loss.item() == pytest.approx(terms.item())
