@@ -6,7 +6,7 @@ The shapes are those of PalenkaLlama1-58M and its teachers of 705M and 360M, wit
 and of the window, at full depth: so student, teachers' bodies and teachers' heads have their published shares of the
 FLOPs of a token (17, 80 and 3 % in a solo run). Text and teachers' weights are random; nothing is fetched.
 
-First, at an eighth, three cells of the cohort have to lose what they lose alone, in float32, step by step. Then a step
+First, at an eighth, three trials of the cohort have to lose what they lose alone, in float32, step by step. Then a step
 of the cohort and one of each of these solo runs take turns, the first round left out: solo runs are alike in cost, and
 25 of them are taken to cost 25 times the median of these steps. CPU seconds are those of all threads, and depend less
 on what else the machine does. Peaks are of processes of their own, above what is there before.
@@ -56,7 +56,7 @@ TEACHERS = {
 }  # fmt: skip
 DIVIDED = ("hidden_size", "intermediate_size", "num_attention_heads")
 WEIGHTS = [0.1, 0.3, 0.5, 0.7, 0.9]
-CELLS = len(WEIGHTS) ** 2
+TRIALS = len(WEIGHTS) ** 2
 COMPARED = ("L0.1-H0.1", "L0.5-H0.5", "L0.9-H0.3")
 TIMED_DIVISOR, TIMED_SEQUENCES = 2, 8
 COMPARED_DIVISOR, COMPARED_SEQUENCES, COMPARED_STEPS, TOLERANCE = 8, 16, 50, 1e-5
@@ -146,7 +146,7 @@ def cohort_of(plans: Sequence[Plan], folder: str) -> Cohort:
 
 
 def compare_losses() -> dict[str, Any]:
-    """The largest difference of any loss of the compared cells between cohort and solo runs, in float32."""
+    """The largest difference of any loss of the compared trials between cohort and solo runs, in float32."""
     grid = make_grid(COMPARED_DIVISOR, COMPARED_SEQUENCES, "fp32")
     cohorts = [cohort_of(list(grid.plans.values()), "cohort")]
     cohorts += [cohort_of([grid.plans[label]], "alone") for label in COMPARED]
@@ -223,11 +223,11 @@ def measure(precisions: Sequence[str], rounds: int) -> dict[str, Any]:
 
 def measure_cost(precision: str, rounds: int) -> dict[str, Any]:
     seconds = stage("seconds", "--precision", precision, "--rounds", str(rounds))
-    peaks = {n: stage("peak", "--precision", precision, "--students", str(n))["bytes"] for n in (1, CELLS)}
+    peaks = {n: stage("peak", "--precision", precision, "--students", str(n))["bytes"] for n in (1, TRIALS)}
     for clock in CLOCKS:
         for name, choose in (("medians", statistics.median), ("minima", min)):
             cohort, solo = (choose(seconds[clock][who]) for who in ("cohort", "solo"))
-            seconds[clock][f"ratio_of_{name}"] = cohort / (CELLS * solo)
+            seconds[clock][f"ratio_of_{name}"] = cohort / (TRIALS * solo)
     return seconds | {"peak_bytes": peaks}
 
 
@@ -269,9 +269,9 @@ def rows(cost: dict[str, Any]) -> Iterator[str]:
     for clock in CLOCKS:
         found = cost[clock]
         yield f"  {f'{clock} of a step, ' + cost['precision']:28}{'median':>10}{'range':>20}"
-        yield row(f"cohort of {CELLS}", found["cohort"], 1)
+        yield row(f"cohort of {TRIALS}", found["cohort"], 1)
         yield row("solo", found["solo"], 1)
-        yield row(f"{CELLS} solo", found["solo"], CELLS)
+        yield row(f"{TRIALS} solo", found["solo"], TRIALS)
         met = "met" if found["ratio_of_medians"] <= GOAL else "missed"
         medians, minima = found["ratio_of_medians"], found["ratio_of_minima"]
         yield f"  ratio {medians:.3f} of medians, {minima:.3f} of minima; at most {GOAL} is {met}"

@@ -184,11 +184,11 @@ def _add_grid(commands: Any) -> None:
     parser = commands.add_parser("grid", help="train many students on one teacher pass, rank them, retrain the best")
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the grid's YAML file")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="override a key of the config")
-    parser.add_argument("--dry-run", action="store_true", help="print cells, cohorts, memory and cost, train nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print trials, cohorts, memory and cost, train nothing")
     parser.add_argument("--from-last-good", action="store_true", help=FROM_LAST_GOOD)
     step = parser.add_mutually_exclusive_group()
-    step.add_argument("--part", metavar="I/N", help="only the I-th, from 0, of N shares of the cells; no selection")
-    step.add_argument("--select", action="store_true", help="rank the trained cells and write grid.json, train nothing")
+    step.add_argument("--part", metavar="I/N", help="only the I-th, from 0, of N shares of the trials; no selection")
+    step.add_argument("--select", action="store_true", help="rank trained trials and write grid.json, train nothing")
     step.add_argument("--finalist", type=int, metavar="K", help="only retrain the K-th best of the selection, from 1")
 
     def run(parsed: argparse.Namespace) -> None:

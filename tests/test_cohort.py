@@ -260,8 +260,8 @@ def test_killed_after_one_diverged(diverging: list[Plan]) -> None:
 
 
 def test_a_cohort_shows_one_line_for_a_step_of_all(teacher: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train_cohorts([[logits(f"cells/w{weight}", weight) for weight in (0.1, 0.5, 1.0)]])
+    train_cohorts([[logits(f"trials/w{weight}", weight) for weight in (0.1, 0.5, 1.0)]])
     lines = [line for line in capsys.readouterr().err.splitlines() if "  hard_target " in line]
-    assert [line.split("  ")[0] for line in lines] == [f"3 students of cells: step {step}/4" for step in (1, 2, 3, 4)]
+    assert [line.split("  ")[0] for line in lines] == [f"3 students of trials: step {step}/4" for step in (1, 2, 3, 4)]
     (low, best), (high, worst) = re.findall(r"(\d\.\d{4}) \((w\S+)\)", lines[-1])
     assert float(low) < float(high) and best != worst

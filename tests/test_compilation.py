@@ -60,7 +60,7 @@ def test_students_that_differ_in_weights_share_what_is_compiled(teacher: Path) -
     counters.clear()
     for number in range(limit + 2):
         weights = {"logit": {"weight": 0.1 + number}, "hidden_state": {"weight": 1.0 + number}}
-        plan = plan_for(values(f"cell-{number}", True) | {"objective": weights})
+        plan = plan_for(values(f"trial-{number}", True) | {"objective": weights})
         trainer = Trainer(plan, Run(plan.config.name, plan.runs), plan.identity())
         assert isinstance(trainer.loss_module, LossModule)
         trainer.loss_module(batch, labels, terms.whole(labels))[0].backward()

@@ -409,12 +409,12 @@ def test_a_grid_pays_its_teachers_once_a_cohort(
 ) -> None:
     file = write_config(tiny.distill_values() | {"grid": GRID})
     found = read_estimate(file, [10**6])
-    assert found.cells == 25
+    assert found.trials == 25
     assert found.cohort_on(DEVICES[0]) == 25
     arguments = ["cost", "--config", str(file), "--device", "H100", "--json", str(tmp_path / "c.json")]
     code, output, _ = call(cli.main, arguments)
     assert code == 0
-    assert "25 cells" in output
+    assert "25 trials" in output
     (record,) = json.loads((tmp_path / "c.json").read_text())
     step, (length,) = record["devices"]["H100"]["seconds_per_step"], record["devices"]["H100"]["lengths"].values()
     assert length["grid_seconds"] == pytest.approx(8 * (25 * step["student"] + step["teachers"]))

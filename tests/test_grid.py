@@ -50,11 +50,11 @@ def make_grid(axes: dict[str, list[Any]] | None = None, **section: Any) -> Grid:
     return Grid(GridConfig.model_validate(grid_values(axes, **section)), "test")
 
 
-# Cells
+# Trials
 
 
 @pytest.mark.usefixtures("teacher")
-def test_cells_are_all_combinations_the_last_axis_changing_fastest() -> None:
+def test_trials_are_all_combinations_the_last_axis_changing_fastest() -> None:
     grid = make_grid()
     assert list(grid.plans) == LABELS
     plan = grid.plans["L0.5-H0.1"]
@@ -72,7 +72,7 @@ def test_labels_are_short_for_the_studys_axes_and_full_for_others() -> None:
 
 @pytest.mark.usefixtures("teacher")
 @pytest.mark.parametrize(("given", "expected"), [(None, 7), (5, 5)])
-def test_all_cells_see_the_same_text(given: int | None, expected: int) -> None:
+def test_all_trials_see_the_same_text(given: int | None, expected: int) -> None:
     """`data.seed` is one for all, the base's seed by default, also where `seed` is an axis."""
     values = grid_values({"seed": [1, 2, 3]})
     values["data"]["seed"] = given
@@ -84,8 +84,8 @@ def test_all_cells_see_the_same_text(given: int | None, expected: int) -> None:
 
 
 @pytest.mark.usefixtures("teacher")
-def test_a_cell_is_the_run_that_its_config_describes(write_config: WriteConfig) -> None:
-    """distill.py, given a cell's config, finds the same run: teachers' layers by number, too."""
+def test_a_trial_is_the_run_that_its_config_describes(write_config: WriteConfig) -> None:
+    """distill.py, given a trial's config, finds the same run: teachers' layers by number, too."""
     values = grid_values() | {"teachers": [{"run": "teacher", "layer_mapping": {3: 2}}]}
     grid = Grid(GridConfig.model_validate(values), "test")
     for plan in grid.plans.values():
@@ -95,13 +95,13 @@ def test_a_cell_is_the_run_that_its_config_describes(write_config: WriteConfig) 
 
 
 @pytest.mark.usefixtures("teacher")
-def test_finalists_are_cells_with_the_overrides() -> None:
+def test_finalists_are_trials_with_the_overrides() -> None:
     grid = make_grid(finalists={"count": 1, "overrides": {"data.fraction": 1.0, "training.max_steps": 4}})
-    cell, again = (config.resolved for config in (grid.plans[LABELS[0]], grid.finalist))
+    trial, again = (config.resolved for config in (grid.plans[LABELS[0]], grid.finalist))
     assert again["name"] == "study/grid/finalists/L0-H0.1"
-    assert (cell["data"].pop("fraction"), again["data"].pop("fraction")) == (0.5, 1.0)
-    assert (cell["training"].pop("max_steps"), again["training"].pop("max_steps")) == (2, 4)
-    assert cell | {"name": ""} == again | {"name": ""}
+    assert (trial["data"].pop("fraction"), again["data"].pop("fraction")) == (0.5, 1.0)
+    assert (trial["training"].pop("max_steps"), again["training"].pop("max_steps")) == (2, 4)
+    assert trial | {"name": ""} == again | {"name": ""}
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_finalists_are_cells_with_the_overrides() -> None:
         ({"axes": {"objective.logit.temperature": [1]}}, "got 'objective.logit.temperature'"),
         ({"axes": {"objective.logit.weight": []}}, "expected at least one value"),
         ({"axes": {"objective.logit.weight": [0.5, 0.50]}}, "L0.5 stands twice"),
-        ({"axes": {"objective.logit.weight": [-1]}}, "cell L-1: objective.logit.weight"),
-        ({"axes": {"seed": [1.5]}}, "cell s1.5: seed"),
+        ({"axes": {"objective.logit.weight": [-1]}}, "trial L-1: objective.logit.weight"),
+        ({"axes": {"seed": [1.5]}}, "trial s1.5: seed"),
         ({"axes": {}}, "grid.axes"),
         ({"axes": {"objective.hard_target.weight": [0]}, "finalists": {"overrides": {}}}, ""),
         ({"finalists": {"overrides": {"data.fractoin": 1}}}, "data.fractoin"),
@@ -128,9 +128,9 @@ def test_wrong_grids_are_refused(
     call: Call, teacher: Path, write_config: WriteConfig, section: dict[str, Any], expected: str
 ) -> None:
     values = grid_values()
-    if not expected:  # a cell without any term
+    if not expected:  # a trial without any term
         values["objective"] = {"hard_target": {"weight": 1.0}}
-        expected = "cell hard_target0: objective: no term has a weight above 0"
+        expected = "trial hard_target0: objective: no term has a weight above 0"
     values["grid"] |= section
     code, _, errors = call(cli.main, ["grid", "--config", str(write_config(values))])
     assert code == 2
@@ -143,7 +143,7 @@ def test_wrong_grids_are_refused(
 def test_parts_share_out_everything_once() -> None:
     for count in range(1, 30):
         parts = [Part(index, count).of(range(25)) for index in range(count)]
-        assert [cell for part in parts for cell in part] == list(range(25))
+        assert [trial for part in parts for trial in part] == list(range(25))
         assert max(map(len, parts)) == -(-25 // count)
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
@@ -203,7 +203,7 @@ def run(call: Call, teacher: Path, write_config: WriteConfig) -> Run:
 
 
 def test_the_whole_way(run: Run, runs_folder: Path) -> None:
-    """Cells, selection, finalists; in parts or at once the same; nothing is done twice."""
+    """Trials, selection, finalists; in parts or at once the same; nothing is done twice."""
     values = grid_values(finalists={"count": 2, "overrides": {"data.fraction": 1.0, "training.max_steps": 4}})
     code, output, _ = run(values, "grid.cohort_size=3")
     assert code == 0
@@ -211,8 +211,8 @@ def test_the_whole_way(run: Run, runs_folder: Path) -> None:
     selection = read_json(folder / "grid.json")
     losses = {label: read_json(folder / label / "result.json")["dev"]["cross_entropy"] for label in LABELS}
     order = sorted(LABELS, key=losses.__getitem__)
-    assert [cell["cell"] for cell in selection["cells"]] == order
-    assert [cell["rank"] for cell in selection["cells"]] == [1, 2, 3, 4]
+    assert [trial["cell"] for trial in selection["cells"]] == order
+    assert [trial["rank"] for trial in selection["cells"]] == [1, 2, 3, 4]
     assert selection["cells"][0]["dev"]["cross_entropy"] == min(losses.values())
     assert [found["cell"] for found in selection["finalists"]] == order[:2]
     assert sorted(path.name for path in (folder / "finalists").iterdir()) == sorted(order[:2])
@@ -241,7 +241,7 @@ def test_the_whole_way(run: Run, runs_folder: Path) -> None:
         assert outcome(runs_folder / "parts" / name) == outcome(folder / name)
 
 
-def test_selection_needs_all_cells_and_finalists_a_selection(run: Run, runs_folder: Path) -> None:
+def test_selection_needs_all_trials_and_finalists_a_selection(run: Run, runs_folder: Path) -> None:
     values = grid_values({"objective.logit.weight": [0.1, 0.5, 1.0]})
     assert run(values, "--part", "0/3")[0] == 0
     code, _, errors = run(values, "--select")
@@ -249,16 +249,16 @@ def test_selection_needs_all_cells_and_finalists_a_selection(run: Run, runs_fold
     assert "not trained to their end: L0.5, L1" in errors
     code, _, errors = run(values, "--finalist", "1")
     assert code == 2
-    assert "rank the cells first" in errors
+    assert "rank the trials first" in errors
     ranked = [{"cell": "L0.1", "rank": 1}, {"cell": "L9", "rank": 2}, {"cell": "L0.5", "rank": None}]
     write_json(runs_folder / "study" / "grid" / "grid.json", {"cells": ranked})
-    for number, expected in (("0", "the first is 1"), ("3", "ranks 2 cells"), ("2", "a cell L9 that this grid")):
+    for number, expected in (("0", "the first is 1"), ("3", "ranks 2 trials"), ("2", "a trial L9 that this grid")):
         code, _, errors = run(values, "--finalist", number)
         assert code == 2
         assert expected in errors
 
 
-def test_a_cell_that_diverges_is_named_and_left_out(
+def test_a_trial_that_diverges_is_named_and_left_out(
     run: Run, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = grid_values({"objective.logit.weight": [0.1, 1e300]}, finalists={"count": 2})
@@ -267,7 +267,7 @@ def test_a_cell_that_diverges_is_named_and_left_out(
     assert "diverged" in output
     folder = runs_folder / "study" / "grid"
     selection = read_json(folder / "grid.json")
-    assert [(cell["cell"], cell["rank"]) for cell in selection["cells"]] == [("L0.1", 1), ("L1e300", None)]
+    assert [(trial["cell"], trial["rank"]) for trial in selection["cells"]] == [("L0.1", 1), ("L1e300", None)]
     assert "the loss is inf" in selection["cells"][1]["diverged"]
     assert [path.name for path in (folder / "finalists").iterdir()] == ["L0.1"]
     monkeypatch.setattr(Cohort, "of", lambda runs: pytest.fail("trained again"))
@@ -279,13 +279,13 @@ def test_a_cell_that_diverges_is_named_and_left_out(
     result.write_bytes(b"")
     code, output, _ = run(values, "--select")
     assert code == 0 and f"L0.1: {result}: damaged: the file is empty" in output
-    cells = {cell["cell"]: cell for cell in read_json(folder / "grid.json")["cells"]}
-    assert cells["L0.1"]["rank"] is None and "the loss is inf" in cells["L1e300"]["diverged"]
+    trials = {trial["cell"]: trial for trial in read_json(folder / "grid.json")["cells"]}
+    assert trials["L0.1"]["rank"] is None and "the loss is inf" in trials["L1e300"]["diverged"]
     code, _, errors = run(values)
     assert code == 2 and f"{result}: damaged" in errors
 
 
-def test_a_process_that_ends_first_does_not_fail_because_of_a_diverged_cell(
+def test_a_process_that_ends_first_does_not_fail_because_of_a_diverged_trial(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """torchrun ends all processes when one fails, and the first has the selection still to make."""
@@ -312,21 +312,21 @@ def test_the_dry_run_shows_cohorts_and_cost(run: Run, runs_folder: Path) -> None
     assert [path.name for path in runs_folder.iterdir()] == ["teacher"]
     code, output, _ = run(grid_values(), "--dry-run", "--part", "3/4")
     assert "a cohort of 1, 2 steps" in output and "L0.5-H1" in output
-    assert "no cell is left to train; then" in run(grid_values(), "--dry-run", "--part", "0/9")[1]
+    assert "no trial is left to train; then" in run(grid_values(), "--dry-run", "--part", "0/9")[1]
 
 
-def test_the_dry_run_reckons_with_the_terms_of_each_cell_and_leaves_out_what_is_finished(run: Run) -> None:
-    """The first cell here is a control, which costs and holds the least."""
+def test_the_dry_run_reckons_with_the_terms_of_each_trial_and_leaves_out_what_is_finished(run: Run) -> None:
+    """The first trial here is a control, which costs and holds the least."""
     axes = {"objective.logit.weight": [0.0, 0.1, 0.5], "objective.hidden_state.weight": [0.0]}
     grid = make_grid(axes)
-    control, cell = (grid.plans[label] for label in ("L0-H0", "L0.5-H0"))
-    both = cohort_flops([control, cell, cell])
-    of_control, of_cell = (estimate.flops_per_token(plan) for plan in (control, cell))
-    assert of_control.teachers == 0 < of_cell.teachers
-    expected = of_control.student + 2 * of_cell.student + of_cell.teachers
+    control, trial = (grid.plans[label] for label in ("L0-H0", "L0.5-H0"))
+    both = cohort_flops([control, trial, trial])
+    of_control, of_trial = (estimate.flops_per_token(plan) for plan in (control, trial))
+    assert of_control.teachers == 0 < of_trial.teachers
+    expected = of_control.student + 2 * of_trial.student + of_trial.teachers
     assert both == 2 * 8 * 16 * expected
     values = grid_values(axes, cohort_size=3)
-    alone = 2 * 8 * 16 * (of_control.of() + 2 * of_cell.of())
+    alone = 2 * 8 * 16 * (of_control.of() + 2 * of_trial.of())
     assert f"  {both:.3g} FLOPs, {both / alone:.2f} of what" in run(values, "--dry-run")[1]
     assert run(values, "--part", "0/3")[0] == 0
     output = run(values, "--dry-run")[1]
@@ -361,7 +361,7 @@ def test_all_processes_train_the_first_ones_cohorts(run: Run, monkeypatch: pytes
     assert [len(cohort) for cohort in chosen] == [0, 1, 1, 1, 1]
 
 
-def test_cells_are_evaluated_where_items_are(
+def test_trials_are_evaluated_where_items_are(
     run: Run, runs_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PALENKA_EVAL", str(tmp_path / "items"))
@@ -386,20 +386,20 @@ def test_cells_are_evaluated_where_items_are(
         broken.write_text(content, encoding="utf-8")
         code, _, errors = run(values, "--select")
         assert code == 0 and f"{broken}: damaged" in errors and "(evaluate it anew)" in errors
-        tasks = {cell["cell"]: set(cell["tasks"]) for cell in read_json(folder / "grid.json")["cells"]}
+        tasks = {trial["cell"]: set(trial["tasks"]) for trial in read_json(folder / "grid.json")["cells"]}
         assert tasks == {"L0.1": set(), "L0.5": {"blimp_filtered"}}
 
 
 def test_the_table_is_ranked_by_cross_entropy_whatever_the_accuracies() -> None:
-    def row(cell: str, rank: int, loss: float, accuracy: float) -> dict[str, Any]:
+    def row(trial: str, rank: int, loss: float, accuracy: float) -> dict[str, Any]:
         tasks = {"blimp_filtered": {"accuracy": accuracy, "stderr": 0.005}}
-        return {"cell": cell, "rank": rank, "dev": {"cross_entropy": loss, "bits_per_byte": loss / 3}, "tasks": tasks}
+        return {"cell": trial, "rank": rank, "dev": {"cross_entropy": loss, "bits_per_byte": loss / 3}, "tasks": tasks}
 
-    cells = [row("L0.1", 1, 3.0, 0.61), row("L0.5", 2, 3.3, 0.72), {"cell": "L0.9", "rank": None, "diverged": "…"}]
+    trials = [row("L0.1", 1, 3.0, 0.61), row("L0.5", 2, 3.3, 0.72), {"cell": "L0.9", "rank": None, "diverged": "…"}]
     finalists = [row("L0.1", 0, 2.5, 0.7) | {"tasks": {}}]
-    lines = selection_table({"name": "g", "cells": cells, "finalists": finalists}).splitlines()
+    lines = selection_table({"name": "g", "cells": trials, "finalists": finalists}).splitlines()
     assert [line.split() for line in lines[1:7]] == [
-        ["rank", "cell", "nats/token", "bits/byte", "blimp_filtered"],
+        ["rank", "trial", "nats/token", "bits/byte", "blimp_filtered"],
         ["1", "L0.1", "3.0000", "1.0000", "61.00", "±", "0.50"],
         ["2", "L0.5", "3.3000", "1.1000", "72.00", "±", "0.50"],
         ["–", "L0.9", "diverged"],
@@ -425,17 +425,17 @@ def test_the_free_memory_is_no_more_than_the_jobs_share(tmp_path: Path, monkeypa
 
 def test_the_report_draws_the_grid(runs_folder: Path) -> None:
     weights = {"objective.logit.weight": [0.1, 0.5], "objective.hidden_state.weight": [0.3, 0.7]}
-    cells: list[dict[str, Any]] = []
+    trials: list[dict[str, Any]] = []
     for logit, hidden, loss in ((0.1, 0.3, 3.125), (0.1, 0.7, 3.25), (0.5, 0.3, 3.5), (0.5, 0.7, None)):
         name = f"L{logit}-H{hidden}"
         terms = {"hard_target": {"weight": 1.0}, "logit": {"weight": logit}, "hidden_state": {"weight": hidden}}
         write_run(runs_folder, f"grid/{name}", objective=terms, dev=loss or 9.0, finished=loss is not None)
-        cell: dict[str, Any] = {"cell": name, "rank": None, "values": dict(zip(weights, (logit, hidden), strict=True))}
+        trial: dict[str, Any] = {"cell": name, "rank": None, "values": dict(zip(weights, (logit, hidden), strict=True))}
         if loss:
             task = {"blimp_filtered": {"accuracy": loss / 5, "stderr": 0.01}}
-            cell |= {"dev": {"cross_entropy": loss, "bits_per_byte": 1.0}, "tasks": task}
-        cells.append(cell)
-    grid = {"name": "grid", "axes": weights, "cells": cells, "finalists": cells[:1]}
+            trial |= {"dev": {"cross_entropy": loss, "bits_per_byte": 1.0}, "tasks": task}
+        trials.append(trial)
+    grid = {"name": "grid", "axes": weights, "cells": trials, "finalists": trials[:1]}
     write_json(runs_folder / "grid" / "grid.json", grid)
     page = render(read_runs(["grid"]))
     pictures = re.findall(r'<svg [^>]*aria-label="([^"]* over the grid)".*?</svg>', page, re.DOTALL)

@@ -217,25 +217,25 @@ def test_a_failing_task_is_named_the_others_go_on_and_what_depends_on_it_is_canc
     assert place.cluster.wait(f"{evaluated}_1", SECONDS)["JobState"] == "CANCELLED"
 
 
-def test_a_grid_is_shared_by_an_array_and_its_best_cell_trained_anew(place: Place) -> None:
+def test_a_grid_is_shared_by_an_array_and_its_best_trial_trained_anew(place: Place) -> None:
     place.ends(place.submit(place.script("train.slurm"), place.config("master")))
-    student = tiny.distill_values(name="cells", teachers=[{"run": "master"}])
+    student = tiny.distill_values(name="trials", teachers=[{"run": "master"}])
     finalists = {"count": 1, "overrides": {"training.max_steps": 10}}
     section = {"axes": {"objective.logit.weight": [0.1, 0.5, 1.0]}, "finalists": finalists, "tasks": []}
-    (place.folder / "cells.yaml").write_text(yaml.safe_dump(student | {"grid": section}))
+    (place.folder / "trials.yaml").write_text(yaml.safe_dump(student | {"grid": section}))
 
-    cells = place.submit("--array=0-1", place.script("grid.slurm"), "cells.yaml")
-    after = ("--array=1", f"--dependency=afterany:{cells}")
-    finalist = place.submit(*after, place.script("train_gridsearch_finalist.slurm"), "cells.yaml")
+    trials = place.submit("--array=0-1", place.script("grid.slurm"), "trials.yaml")
+    after = ("--array=1", f"--dependency=afterany:{trials}")
+    finalist = place.submit(*after, place.script("train_gridsearch_finalist.slurm"), "trials.yaml")
     for task in ("0", "1"):
-        place.ends(f"{cells}_{task}", "grid")
+        place.ends(f"{trials}_{task}", "grid")
     place.ends(f"{finalist}_1", "finalist")
-    found = [place.runs / "cells" / f"L{weight}" for weight in ("0.1", "0.5", "1")]
-    assert [read_json(cell / "result.json")["steps"] for cell in found] == [8, 8, 8]
-    losses = [read_json(cell / "result.json")["dev"]["cross_entropy"] for cell in found]
+    found = [place.runs / "trials" / f"L{weight}" for weight in ("0.1", "0.5", "1")]
+    assert [read_json(trial / "result.json")["steps"] for trial in found] == [8, 8, 8]
+    losses = [read_json(trial / "result.json")["dev"]["cross_entropy"] for trial in found]
     best = found[losses.index(min(losses))].name
-    assert [path.name for path in (place.runs / "cells" / "finalists").iterdir()] == [best]
-    assert read_json(place.runs / "cells" / "finalists" / best / "result.json")["steps"] == 10
+    assert [path.name for path in (place.runs / "trials" / "finalists").iterdir()] == [best]
+    assert read_json(place.runs / "trials" / "finalists" / best / "result.json")["steps"] == 10
     assert "nats/token" in place.log(f"{finalist}_1", "finalist")
 
 

@@ -329,8 +329,8 @@ def test_a_grid_comes_with_its_finalists(
     assert not any(step.done for step in Study(str(study)).steps() if step.name.startswith("many")), "another grid"
     shutil.rmtree(folder / "finalists")
     grown = load_grid(file, [])
-    cell = grown.plans["L0.5-H0.1"]
-    Run(cell.config.name, runs_folder).open(cell.identity(), cell.resolved)
+    trial = grown.plans["L0.5-H0.1"]
+    Run(trial.config.name, runs_folder).open(trial.identity(), trial.resolved)
     changed = tiny.distill_values(name="many", seed=5) | {"grid": section}
     write_config(changed, "grid.yaml")
     code, _, errors = submit("--dry-run")

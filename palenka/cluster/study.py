@@ -70,7 +70,7 @@ class StudyData(Section):
 
 
 class StudyGrid(Section):
-    """A config of `python -m palenka grid`, and how many jobs share its cells."""
+    """A config of `python -m palenka grid`, and how many jobs share its trials."""
 
     config: str
     jobs: int = Field(ge=1)
@@ -230,18 +230,18 @@ class Study:
         return self.config.tasks or [*there, CROSS_ENTROPY]
 
     def _grid_steps(self, grid: "GridFiles") -> list[Step]:
-        """The cells, shared by an array; each finalist; their evaluation.
+        """The trials, shared by an array; each finalist; their evaluation.
 
-        A cell that diverges is no reason to stop: the finalists' jobs rank the others, and see whether any is missing.
+        A trial that diverges is no reason to stop: the finalists' jobs rank the others, and see whether any is missing.
         """
         if any(grid.run.folder.rglob("identity.json")) and self._has_what_it_needs(grid.run):
-            load_grid(grid.run.file, [])  # whose cells and finalists, as far as they are there, must be those we mean
+            load_grid(grid.run.file, [])  # whose trials and finalists, as far as they are there, must be those we mean
         shares = f"0-{grid.jobs - 1}"
         file, name = _from_root(grid.run.file), grid.run.name
-        cells = Step(name, "grid.slurm", (file,), self._needs(grid.run), grid.is_trained(), array=shares)
+        trials = Step(name, "grid.slurm", (file,), self._needs(grid.run), grid.is_trained(), array=shares)
         finalists = [
             Step(
-                f"{name}/finalist-{number}", "train_gridsearch_finalist.slurm", (file,), (cells.name,),
+                f"{name}/finalist-{number}", "train_gridsearch_finalist.slurm", (file,), (trials.name,),
                 grid.has_finalist(number), despite_failures=True, array=str(number),
             )
             for number in range(1, grid.finalists + 1)
@@ -252,12 +252,12 @@ class Study:
             tuple(step.name for step in finalists), all(folder and self._is_evaluated(folder) for folder in chosen),
             despite_failures=True, array=f"1-{grid.finalists}",
         )  # fmt: skip
-        return [cells, *finalists, evaluation] if finalists else [cells]
+        return [trials, *finalists, evaluation] if finalists else [trials]
 
     def shown(self) -> list[str]:
         """What the report is about: the finished runs, and the grid's."""
         names = [run.name for run in self.runs if (run.folder / "result.json").exists()]
-        return [*names, self.grid.run.name] if self.grid and self.grid.finished_cells() else names
+        return [*names, self.grid.run.name] if self.grid and self.grid.finished_trials() else names
 
     def _report_is_new(self) -> bool:
         """Whether the report is younger than all that it shows."""
@@ -270,11 +270,11 @@ class Study:
 
 @dataclass(frozen=True)
 class GridFiles:
-    """A grid as its config and its folder tell of it; `run` is the student that its cells vary."""
+    """A grid as its config and its folder tell of it; `run` is the student that its trials vary."""
 
     run: StudyRun
     jobs: int
-    cells: tuple[str, ...]
+    trials: tuple[str, ...]
     finalists: int
 
     @classmethod
@@ -282,25 +282,25 @@ class GridFiles:
         """Raise UserError where the config cannot be read."""
         config = load(ROOT / grid.config, [], GridConfig)
         run = StudyRun(ROOT / grid.config, config)
-        return cls(run, grid.jobs, tuple(cell.label for cell in config.cells), config.grid.finalists.count)
+        return cls(run, grid.jobs, tuple(trial.label for trial in config.trials), config.grid.finalists.count)
 
-    def finished_cells(self) -> int:
-        return sum((self.run.folder / cell / "result.json").exists() for cell in self.cells)
+    def finished_trials(self) -> int:
+        return sum((self.run.folder / trial / "result.json").exists() for trial in self.trials)
 
     def is_trained(self) -> bool:
-        return bool(self._selection()) or self.finished_cells() == len(self.cells)
+        return bool(self._selection()) or self.finished_trials() == len(self.trials)
 
     def _selection(self) -> list[dict[str, Any]]:
-        """The cells with their ranks, best first, and those that diverged; empty before the selection."""
+        """The trials with their ranks, best first, and those that diverged; empty before the selection."""
         path = self.run.folder / "grid.json"
-        cells = read_json(path)["cells"] if path.exists() else []
-        return cells if {cell["cell"] for cell in cells} == set(self.cells) else []  # another grid's, once
+        trials = read_json(path)["cells"] if path.exists() else []
+        return trials if {trial["cell"] for trial in trials} == set(self.trials) else []  # another grid's, once
 
     def _ranking(self) -> list[str]:
-        return [cell["cell"] for cell in self._selection() if cell["rank"]]
+        return [trial["cell"] for trial in self._selection() if trial["rank"]]
 
     def finalist(self, number: int) -> Path | None:
-        """The folder of the `number`-th finalist, from 1, once the cells are ranked."""
+        """The folder of the `number`-th finalist, from 1, once the trials are ranked."""
         ranking = self._ranking()
         return self.run.folder / "finalists" / ranking[number - 1] if number <= len(ranking) else None
 

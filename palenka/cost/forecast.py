@@ -26,7 +26,7 @@ class Estimate:
     where: str
     work: Workload
     lengths: list[Length]
-    cells: int = 1
+    trials: int = 1
     cohort_size: int | None = None
     measured: Measurement | None = None
 
@@ -46,8 +46,8 @@ class Estimate:
         return step_seconds(self.work, self.measured.device if device.name == HERE else device, self.measured.share)
 
     def cohort_on(self, device: Device) -> int:
-        """How many cells go side by side: as the grid says, or what fits; 0 where not one does."""
-        return self.cohort_size or fitting_cohort(self.work, device.kind, device.memory, self.cells)
+        """How many trials go side by side: as the grid says, or what fits; 0 where not one does."""
+        return self.cohort_size or fitting_cohort(self.work, device.kind, device.memory, self.trials)
 
 
 def tokens_per_word(work: Workload) -> float:
@@ -70,7 +70,7 @@ def as_record(found: Estimate, devices: Sequence[Device]) -> dict[str, Any]:
         "flops_per_token": asdict(found.flops),
         "tokens_per_step": found.tokens_per_step,
         "tokens_per_word": tokens_per_word(work),
-        "cells": found.cells,
+        "trials": found.trials,
         "measured": asdict(found.measured) if found.measured else None,
         "devices": {device.name: _on_device(found, device) for device in devices},
     }
@@ -89,7 +89,7 @@ def _on_device(found: Estimate, device: Device) -> dict[str, Any]:
                 "flops": found.flops.of() * found.tokens_per_step * length.steps,
                 "seconds": seconds.of() * length.steps,
             }
-            | ({"grid_seconds": seconds.of(found.cells, cohort) * length.steps} if found.cells > 1 and cohort else {})
+            | ({"grid_seconds": seconds.of(found.trials, cohort) * length.steps} if found.trials > 1 and cohort else {})
             for length in found.lengths
         },
     } | ({"cohort_size": cohort, "cohort_memory": memory(found.work, device.kind, cohort).total} if cohort else {})

@@ -24,7 +24,7 @@ def terminal_text(found: Estimate, devices: Sequence[Device]) -> str:
         *(f"  {line}" for line in _how_long(found)),
     ]
     parts = ["\n".join(lines), plain_table(_rows(found, devices))]
-    if found.cells > 1:
+    if found.trials > 1:
         parts.append(plain_table(_grid_rows(found, devices)))
     return "\n\n".join([*parts, "\n".join(wrapped(note) for note in _notes(found))])
 
@@ -120,10 +120,10 @@ def _rows(found: Estimate, devices: Sequence[Device]) -> list[list[str]]:
 
 def _grid_rows(found: Estimate, devices: Sequence[Device]) -> list[list[str]]:
     heads = (f"{length.label}{what}" for length in found.lengths for what in ("", ", apart"))
-    rows = [[f"{found.cells} cells", "cohorts of", "memory needed", *heads]]
+    rows = [[f"{found.trials} trials", "cohorts of", "memory needed", *heads]]
     for device in devices:
         cohort, step = found.cohort_on(device), found.seconds(device)
-        times = (_duration(step.of(found.cells, size) * length.steps) if size else NOTHING
+        times = (_duration(step.of(found.trials, size) * length.steps) if size else NOTHING
                  for length in found.lengths for size in (cohort, min(cohort, 1)))  # fmt: skip
         needed = _gib(memory(found.work, device.kind, cohort).total) if cohort else NOTHING
         rows.append([_named(device), str(cohort) if cohort else "too large", needed, *times])
@@ -148,8 +148,8 @@ def _notes(found: Estimate) -> Iterator[str]:
             f"{measured.share:.0%} of {rate / 1e12:.3g} TFLOP/s, {_gib(measured.memory)} at the peak."
         )
         yield f"Time: predicted{processes}, every device at that share of its peak; without dev evaluation."
-    if found.cells > 1:
-        yield "Apart: every cell with a teacher pass of its own, instead of one for each cohort."
+    if found.trials > 1:
+        yield "Apart: every trial with a teacher pass of its own, instead of one for each cohort."
     if work.config.training.max_steps is None:
         yield f"{tokens_per_word(work):.2f} tokens a word."
 

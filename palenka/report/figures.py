@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from palenka.report import comparison
 from palenka.report.comparison import Group
-from palenka.report.results import Grid, GridCell, Run
+from palenka.report.results import Grid, GridTrial, Run
 
 # Drawn in these placeholders, which become var(--…) so that the page decides about light and dark.
 INK, MUTED, RULE, BAND, PAPER = "#010a01", "#010a02", "#010a03", "#010a04", "#010a05"
@@ -207,26 +207,26 @@ def grid_width(grid: Grid) -> int:
 def grid_figure(grid: Grid, task: str | None, name: str) -> str:
     """A grid of two axes as a table of colours: dev cross-entropy, or the accuracy on a task; finalists are framed.
 
-    Deeper is better. Cells without a value diverged, or were not evaluated.
+    Deeper is better. Trials without a value diverged, or were not evaluated.
     """
     (x_key, columns), (y_key, rows) = reversed(grid.axes.items())
-    chosen = {cell.cell for cell in grid.finalists}
-    values = {cell.cell: value for cell in grid.cells if (value := _grid_value(cell, task)) is not None}
+    chosen = {trial.label for trial in grid.finalists}
+    values = {trial.label: value for trial in grid.trials if (value := _grid_value(trial, task)) is not None}
     low, high = min(values.values()), max(values.values())
     width, height = grid_width(grid), GRID_MARGINS[1] + GRID_CELL[1] * len(rows)
 
     def draw() -> Figure:
         figure, axes = _canvas(width, height, GRID_MARGINS[0] - 4, 4, 4, GRID_MARGINS[1] - 4)
-        for cell in grid.cells:
-            x, y = columns.index(cell.values[x_key]), rows.index(cell.values[y_key])
-            value = values.get(cell.cell)
+        for trial in grid.trials:
+            x, y = columns.index(trial.values[x_key]), rows.index(trial.values[y_key])
+            value = values.get(trial.label)
             if value is not None:
                 share = (value - low) / (high - low) if high > low else 0.0
                 depth = 0.06 + 0.5 * (share if task else 1 - share)
                 axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, color=SERIES[0], alpha=depth, linewidth=0))
-            if cell.cell in chosen:
+            if trial.label in chosen:
                 axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, fill=False, edgecolor=INK, linewidth=1.4))
-            axes.text(x, y, _grid_text(cell, task), ha="center", va="center", fontsize=9.5)
+            axes.text(x, y, _grid_text(trial, task), ha="center", va="center", fontsize=9.5)
         axes.set_xlim(-0.5, len(columns) - 0.5)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
@@ -241,18 +241,19 @@ def grid_figure(grid: Grid, task: str | None, name: str) -> str:
     return _svg(f"grid-{name}", f"{task or 'Dev cross-entropy'} over the grid", width, height, draw)
 
 
-def _grid_value(cell: GridCell, task: str | None) -> float | None:
+def _grid_value(trial: GridTrial, task: str | None) -> float | None:
     if task is None:
-        return cell.dev.cross_entropy if cell.dev else None
-    return cell.tasks[task].accuracy if task in cell.tasks else None
+        return trial.dev.cross_entropy if trial.dev else None
+    return trial.tasks[task].accuracy if task in trial.tasks else None
 
 
-def _grid_text(cell: GridCell, task: str | None) -> str:
-    if cell.dev is None:
+def _grid_text(trial: GridTrial, task: str | None) -> str:
+    if trial.dev is None:
         return "diverged"
     if task is None:
-        return f"{cell.dev.cross_entropy:.3f}"
-    return f"{100 * cell.tasks[task].accuracy:.1f} ± {100 * cell.tasks[task].stderr:.1f}" if task in cell.tasks else "–"
+        return f"{trial.dev.cross_entropy:.3f}"
+    found = trial.tasks.get(task)
+    return f"{100 * found.accuracy:.1f} ± {100 * found.stderr:.1f}" if found else "–"
 
 
 def _axis_name(key: str) -> str:

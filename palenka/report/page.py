@@ -74,8 +74,8 @@ def _facts(runs: list[Run]) -> list[str]:
 
 
 def _grid(grid: Grid, name: str) -> dict[str, Any]:
-    """A grid's pictures: dev cross-entropy, and each task that a cell was evaluated on."""
-    found = {task for cell in grid.cells for task in cell.tasks}
+    """A grid's pictures: dev cross-entropy, and each task that a trial was evaluated on."""
+    found = {task for trial in grid.trials for task in trial.tasks}
     measured = [None, *comparison.in_order(found)]
     return {
         "name": grid.name,

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from palenka.evaluation.comparison import Outcomes
 from palenka.evaluation.models import results_folder
@@ -117,10 +117,10 @@ class Score(BaseModel):
     stderr: float
 
 
-class GridCell(BaseModel):
-    """One cell of a grid; `dev` is None where it diverged, and so is `rank`."""
+class GridTrial(BaseModel):
+    """One trial of a grid; `dev` is None where it diverged, and so is `rank`."""
 
-    cell: str
+    label: str = Field(alias="cell")
     rank: int | None = None
     values: dict[str, float] = {}
     dev: CrossEntropy | None = None
@@ -128,12 +128,12 @@ class GridCell(BaseModel):
 
 
 class Grid(BaseModel):
-    """grid.json: the cells of a grid, ranked by dev cross-entropy, and those that were trained anew."""
+    """grid.json: the trials of a grid, ranked by dev cross-entropy, and those that were trained anew."""
 
     name: str
     axes: dict[str, list[float]]
-    cells: list[GridCell]
-    finalists: list[GridCell]
+    trials: list[GridTrial] = Field(alias="cells")
+    finalists: list[GridTrial]
 
 
 @dataclass
@@ -240,7 +240,7 @@ def _readable(folders: Iterable[Path], convention: str, tell: Callable[[str], No
 
 
 def read_grids(runs: list[Run]) -> list[Grid]:
-    """The selections of the grids that any of the runs are cells of.
+    """The selections of the grids that any of the runs are trials of.
 
     Raises:
         UserError: a grid.json cannot be read.

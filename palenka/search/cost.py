@@ -43,8 +43,8 @@ def read_estimate(path: Path, words: Sequence[int]) -> Estimate:
     values = compose(path)
     if "grid" in values:
         config = load(path, [], GridConfig)
-        work = make_workload(config.student_config(config.cells[-1]), str(path))
-        return Estimate(str(path), work, _lengths(work, words), len(config.cells), config.grid.cohort_size)
+        work = make_workload(config.student_config(config.trials[-1]), str(path))
+        return Estimate(str(path), work, _lengths(work, words), len(config.trials), config.grid.cohort_size)
     schema: type[RunConfig] = DistillConfig if "teachers" in values else TrainConfig
     work = make_workload(load(path, [], schema), str(path))
     return Estimate(str(path), work, _lengths(work, words))

@@ -1,10 +1,10 @@
 """A grid of students over objective weights and seeds: trained as cohorts, ranked by dev cross-entropy, the best kept.
 
-    runs/<grid>/<cell>/              each cell's run, `L0.1-H0.5` say: the same as if it had been trained alone
+    runs/<grid>/<trial>/             each trial's run, `L0.1-H0.5` say: the same as if it had been trained alone
     runs/<grid>/grid.json            the selection
-    runs/<grid>/finalists/<cell>/    the best cells, trained anew on everything
+    runs/<grid>/finalists/<trial>/   the best trials, trained anew on everything
 
-All cells see the same windows in the same order: `data.seed` is one for all of them, the base's `seed` unless given.
+All trials see the same windows in the same order: `data.seed` is one for all of them, the base's `seed` unless given.
 """
 
 import math
@@ -39,7 +39,7 @@ from palenka.util.paths import ROOT, evaluation_root
 
 SHORT_LABELS = {"logit": "L", "hidden_state": "H", "seed": "s"}
 CONVENTION = "2024"
-MOST_CELLS = 10_000
+MOST_TRIALS = 10_000
 RULE = (
     "Ranked by dev cross-entropy alone, that of plain next tokens; accuracies are shown beside it and choose nothing.\n"
     "± is one standard error over items; each row is one seed."
@@ -57,16 +57,16 @@ def _check_axis(key: str) -> str:
 
 
 class FinalistsConfig(Section):
-    """How many of the best cells are trained anew, and the keys of the config that are different then."""
+    """How many of the best trials are trained anew, and the keys of the config that are different then."""
 
     count: int = Field(default=3, ge=0)
     overrides: dict[str, Any] = {"data.fraction": 1.0}
 
 
 class GridSection(Section):
-    """The axes of a grid, each a key of the config with its values, and what is done with the cells.
+    """The axes of a grid, each a key of the config with its values, and what is done with the trials.
 
-    `cohort_size`: students that share a teacher pass, by default as many as fit the device. `tasks`: what cells and
+    `cohort_size`: students that share a teacher pass, by default as many as fit the device. `tasks`: what trials and
     finalists are evaluated on, by default all that `evaluate` knows by itself and whose items are there.
     """
 
@@ -78,8 +78,8 @@ class GridSection(Section):
     @field_validator("axes")
     @classmethod
     def _distinct(cls, axes: dict[str, list[int | float]]) -> dict[str, list[int | float]]:
-        if (cells := math.prod(map(len, axes.values()))) > MOST_CELLS:
-            raise ValueError(f"{cells:,} cells, expected at most {MOST_CELLS:,}")
+        if (trials := math.prod(map(len, axes.values()))) > MOST_TRIALS:
+            raise ValueError(f"{trials:,} trials, expected at most {MOST_TRIALS:,}")
         for key, values in axes.items():
             if not values:
                 raise ValueError(f"{key}: expected at least one value")
@@ -97,7 +97,7 @@ def _label(key: str, value: float) -> str:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One point of a grid: a value for the key of each axis."""
 
     values: Mapping[str, float]
@@ -114,32 +114,32 @@ class GridConfig(DistillConfig):
 
     @model_validator(mode="after")
     def _possible(self) -> "GridConfig":
-        """Every cell is a valid config, and would be one as a finalist."""
+        """Every trial is a valid config, and would be one as a finalist."""
         if "training.precision" in self.grid.finalists.overrides:
             raise ValueError("grid.finalists.overrides: training.precision is one and the same for all of a grid")
-        for cell in self.cells:
+        for trial in self.trials:
             try:
-                self.student_config(cell)
-                self.finalist_config(cell)
+                self.student_config(trial)
+                self.finalist_config(trial)
             except ValidationError as error:
                 problems = [f"{'.'.join(map(str, e['loc']))} {e['msg']}" for e in error.errors()]
                 found = "; ".join(problem.replace("Value error, ", "").strip() for problem in problems)
-                raise ValueError(f"cell {cell.label}: {found}") from None
+                raise ValueError(f"trial {trial.label}: {found}") from None
         return self
 
     @property
-    def cells(self) -> list[Cell]:
+    def trials(self) -> list[Trial]:
         """All combinations of the axes' values, the last axis changing fastest."""
         axes = self.grid.axes
-        return [Cell(dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
+        return [Trial(dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
 
-    def student_config(self, cell: Cell) -> DistillConfig:
-        """The config of a cell's run."""
-        return self._changed(f"{self.name}/{cell.label}", cell.values)
+    def student_config(self, trial: Trial) -> DistillConfig:
+        """The config of a trial's run."""
+        return self._changed(f"{self.name}/{trial.label}", trial.values)
 
-    def finalist_config(self, cell: Cell) -> DistillConfig:
-        """The config of the cell's run if it becomes a finalist."""
-        return self._changed(f"{self.name}/finalists/{cell.label}", {**cell.values, **self.grid.finalists.overrides})
+    def finalist_config(self, trial: Trial) -> DistillConfig:
+        """The config of the trial's run if it becomes a finalist."""
+        return self._changed(f"{self.name}/finalists/{trial.label}", {**trial.values, **self.grid.finalists.overrides})
 
     def _changed(self, name: str, changes: Mapping[str, Any]) -> DistillConfig:
         values = self.model_dump(mode="json", exclude_none=True, exclude={"grid"}) | {"name": name}
@@ -179,7 +179,7 @@ def load_grid(path: Path, overrides: Sequence[str], dry_run: bool = False) -> "G
     """Read a grid's configuration and check all of it against data, teachers and this machine.
 
     Raises:
-        UserError: naming every problem, or a cell's name that is taken by another run.
+        UserError: naming every problem, or a trial's name that is taken by another run.
     """
     return Grid(load(path, overrides, GridConfig), str(path), dry_run)
 
@@ -195,41 +195,41 @@ class Grid:
 
     def __init__(self, config: GridConfig, where: str, dry_run: bool = False) -> None:
         self.config, self.where = config, where
-        self.cells = {cell.label: cell for cell in config.cells}
+        self.trials = {trial.label: trial for trial in config.trials}
         self.plans = self._make_plans(dry_run)
-        self.finalist = make_plan(config.finalist_config(config.cells[0]), f"{where}, as a finalist", dry_run)
+        self.finalist = make_plan(config.finalist_config(config.trials[0]), f"{where}, as a finalist", dry_run)
         self.folder = self.finalist.runs / config.name
         self.tasks_folder = ROOT / config.paths.evaluation if config.paths.evaluation else evaluation_root()
         for task in config.grid.tasks or ():
             if not (self.tasks_folder / task).is_dir():
                 raise UserError(f"{where}: grid.tasks: there is no folder {task!r} in {self.tasks_folder}")
         if not dry_run:
-            kept = [label for label in self.cells if (self.folder / "finalists" / label).is_dir()]
+            kept = [label for label in self.trials if (self.folder / "finalists" / label).is_dir()]
             for plan in (*self.plans.values(), *map(self._finalist_plan, kept)):
                 if not _run(plan).find_damage():  # which a training of it will refuse, and a selection show
                     _run(plan).check_identity(plan.identity())
 
     def _make_plans(self, dry_run: bool) -> dict[str, Plan]:
-        """By label. Cells with the same terms differ in nothing that a plan would have to be made anew for."""
+        """By label. Trials with the same terms differ in nothing that a plan would have to be made anew for."""
         made: dict[frozenset[str], Plan] = {}
         plans = {}
-        for label, cell in self.cells.items():
-            config = self.config.student_config(cell)
+        for label, trial in self.trials.items():
+            config = self.config.student_config(trial)
             terms = frozenset(config.terms)
             if terms not in made:
-                made[terms] = make_plan(config, f"{self.where}, cell {label}", dry_run)
+                made[terms] = make_plan(config, f"{self.where}, trial {label}", dry_run)
             plans[label] = replace(made[terms], config=config)
         return plans
 
     def train(
         self, part: Part | None = None, finalist: int | None = None, from_last_good: bool = False
     ) -> tuple[list[Path], Diverged | None]:
-        """Train a part of the cells, or one finalist; by default all cells, and then the finalists.
+        """Train a part of the trials, or one finalist; by default all trials, and then the finalists.
 
         Args:
-            part: which cells.
-            finalist: which cell of the selection, from 1.
-            from_last_good: cells that have diverged go on from their last checkpoints.
+            part: which trials.
+            finalist: which trial of the selection, from 1.
+            from_last_good: trials that have diverged go on from their last checkpoints.
 
         Returns:
             The folders of those that are finished; what is to be said of those that diverged.
@@ -256,12 +256,12 @@ class Grid:
             yield [self._finalist_plan(self._selected(finalist))]
             return
         yield from _alike(self.cohorts(part))
-        if part is None:  # this goes on when the cells have been trained
+        if part is None:  # this goes on when the trials have been trained
             best = _agreed(self._ranking()[: self.config.grid.finalists.count])
             yield from _alike(self._split([self._finalist_plan(label) for label in best]))
 
     def cohorts(self, part: Part | None = None) -> list[list[Plan]]:
-        """A part of the cells, or all of them, as they are to be trained side by side."""
+        """A part of the trials, or all of them, as they are to be trained side by side."""
         plans = list(self.plans.values())
         return self._split(part.of(plans) if part else plans)
 
@@ -276,22 +276,22 @@ class Grid:
         return [finished, *(Part(number, count).of(waiting) for number in range(count))]
 
     def _finalist_plan(self, label: str) -> Plan:
-        return make_plan(self.config.finalist_config(self.cells[label]), f"{self.where}, finalist {label}")
+        return make_plan(self.config.finalist_config(self.trials[label]), f"{self.where}, finalist {label}")
 
     def _selected(self, number: int) -> str:
-        """The label of the `number`-th cell of the selection."""
+        """The label of the `number`-th trial of the selection."""
         path = self.folder / "grid.json"
         if not path.exists():
-            raise UserError(f"{path} is not there: rank the cells first, by the same command with --select")
-        ranked = [cell["cell"] for cell in read_json(path)["cells"] if cell["rank"]]
+            raise UserError(f"{path} is not there: rank the trials first, by the same command with --select")
+        ranked = [trial["cell"] for trial in read_json(path)["cells"] if trial["rank"]]
         if not 1 <= number <= len(ranked):
-            raise UserError(f"--finalist {number}: {path} ranks {len(ranked)} cells, the first is 1")
-        if ranked[number - 1] not in self.cells:
-            raise UserError(f"{path} ranks a cell {ranked[number - 1]} that this grid has not; select anew")
+            raise UserError(f"--finalist {number}: {path} ranks {len(ranked)} trials, the first is 1")
+        if ranked[number - 1] not in self.trials:
+            raise UserError(f"{path} ranks a trial {ranked[number - 1]} that this grid has not; select anew")
         return str(ranked[number - 1])
 
     def _ranking(self) -> list[str]:
-        """Labels of the finished cells, lowest dev cross-entropy first, without those whose files are damaged."""
+        """Labels of the finished trials, lowest dev cross-entropy first, without those whose files are damaged."""
         runs = {label: _run(plan) for label, plan in self.plans.items()}
         whole = [label for label, run in runs.items() if not run.find_damage() and run.finished]
         losses = {label: _dev(runs[label])["cross_entropy"] for label in whole}
@@ -306,10 +306,10 @@ class Grid:
             evaluate([str(folder) for folder in waiting], self.tasks_folder, tasks, CONVENTION)
 
     def select(self) -> str:
-        """Rank the cells by dev cross-entropy and write grid.json; the table for people.
+        """Rank the trials by dev cross-entropy and write grid.json; the table for people.
 
         Raises:
-            UserError: cells that have neither finished nor diverged.
+            UserError: trials that have neither finished nor diverged.
         """
         runs = {label: _run(plan) for label, plan in self.plans.items()}
         damages = {label: damage for label, run in runs.items() if (damage := run.find_damage())}
@@ -317,26 +317,26 @@ class Grid:
             label for label, run in runs.items() if label not in damages and not run.finished and not run.diverged
         ]
         if waiting:
-            raise UserError(f"{self.folder}: cells that are not trained to their end: {', '.join(waiting)}")
+            raise UserError(f"{self.folder}: trials that are not trained to their end: {', '.join(waiting)}")
         ranking = self._ranking()
-        cells: list[dict[str, Any]] = [
-            {"cell": label, "rank": place, "values": self.cells[label].values} | _outcome(runs[label])
+        trials: list[dict[str, Any]] = [
+            {"cell": label, "rank": place, "values": self.trials[label].values} | _outcome(runs[label])
             for place, label in enumerate(ranking, start=1)
         ]
-        cells += [
-            {"cell": label, "rank": None, "values": self.cells[label].values}
+        trials += [
+            {"cell": label, "rank": None, "values": self.trials[label].values}
             | ({"damaged": damages[label]} if label in damages else {"diverged": run.diverged})
             for label, run in runs.items()
             if label not in ranking
         ]
-        again = {label: self.config.finalist_config(self.cells[label]).name for label in ranking}
+        again = {label: self.config.finalist_config(self.trials[label]).name for label in ranking}
         trained = {label: Run(name, self.finalist.runs) for label, name in again.items()}
         finalists = [
             {"cell": label} | _outcome(run) for label, run in trained.items() if not run.find_damage() and run.finished
         ]
         selection = {
             "name": self.config.name, "axes": self.config.grid.axes, "ranked_by": "dev cross-entropy",
-            "cells": cells, "finalists": finalists,
+            "cells": trials, "finalists": finalists,
         }  # fmt: skip
         write_json(self.folder / "grid.json", selection)
         return selection_table(selection)
@@ -348,7 +348,7 @@ class Grid:
         each = cohort_flops([self.finalist])
         lines = [
             yaml.safe_dump(self.config.model_dump(mode="json", exclude_none=True), sort_keys=False),
-            f"{self.config.name}: {len(self.cells)} cells over {axes}",
+            f"{self.config.name}: {len(self.trials)} trials over {axes}",
             *([f"  finished already: {_labels(finished)}"] if finished else []),
             *(_describe_cohort(cohort) for cohort in cohorts),
             f"  {available_memory(local_device()) / 2**30:.1f} GiB are free on {local_device()}",
@@ -381,11 +381,11 @@ def _outcome(run: Run) -> dict[str, Any]:
 
 
 def selection_table(selection: Mapping[str, Any]) -> str:
-    """The content of a grid.json as lines: cells by rank, those that diverged or are damaged, finalists."""
-    cells, finalists = selection["cells"], selection["finalists"]
-    tasks = sorted({task for row in (*cells, *finalists) for task in row.get("tasks", {})})
-    width = max(len("finalist"), *(len(row["cell"]) for row in cells)) + 2
-    head = f"{'rank':>6}  {'cell':{width}}{'nats/token':>12}{'bits/byte':>12}"
+    """The content of a grid.json as lines: trials by rank, those that diverged or are damaged, finalists."""
+    trials, finalists = selection["cells"], selection["finalists"]
+    tasks = sorted({task for row in (*trials, *finalists) for task in row.get("tasks", {})})
+    width = max(len("finalist"), *(len(row["cell"]) for row in trials)) + 2
+    head = f"{'rank':>6}  {'trial':{width}}{'nats/token':>12}{'bits/byte':>12}"
     head += "".join(f"{task:>22}" for task in tasks)
 
     def line(row: Mapping[str, Any], rank: str) -> str:
@@ -397,10 +397,10 @@ def selection_table(selection: Mapping[str, Any]) -> str:
         return f"{rank:>6}  {row['cell']:{width}}{dev}" + "".join(f"{text:>22}" for text in accuracies)
 
     lines = [f"{selection['name']}: dev cross-entropy, and accuracies in %", head]
-    lines += [line(row, str(row["rank"] or "–")) for row in cells]
+    lines += [line(row, str(row["rank"] or "–")) for row in trials]
     if finalists:
         lines += ["  finalists, trained anew:", *(line(row, "") for row in finalists)]
-    lines += [f"  {row['cell']}: {row['damaged']}" for row in cells if "damaged" in row]
+    lines += [f"  {row['cell']}: {row['damaged']}" for row in trials if "damaged" in row]
     return "\n".join([*lines, RULE])
 
 
@@ -418,7 +418,7 @@ def _describe_cost(cohorts: Sequence[Sequence[Plan]]) -> str:
     together = sum(map(cohort_flops, cohorts))
     alone = sum(cohort_flops([plan]) for cohort in cohorts for plan in cohort)
     if not cohorts:
-        return "no cell is left to train"
+        return "no trial is left to train"
     return f"{together:.3g} FLOPs, {together / alone:.2f} of what the same runs cost one by one"
 
 

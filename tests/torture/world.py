@@ -67,14 +67,14 @@ def configs() -> dict[str, dict[str, Any]]:
     often = training | {"max_steps": 6, "eval_steps": 2, "checkpoint_steps": 1, "logging_steps": 2}
     revisions = {"words": [100, 300], "tasks": ["blimp_filtered"]}
     few = often | {"max_steps": 4, "eval_steps": 4, "checkpoint_steps": 2}
-    cells = {"axes": {"objective.logit.weight": [0.1, 1.0], "seed": [1]}, "finalists": {"count": 1}}
+    trials = {"axes": {"objective.logit.weight": [0.1, 1.0], "seed": [1]}, "finalists": {"count": 1}}
     kd = {"hard_target": {"weight": 1.0}, "logit": {"weight": 0.5}}
     dskd = {"hard_target": {"weight": 1.0}, "hidden_state": {"weight": 0.5}}
     return {
         "train.yaml": tiny.train_values(training=often, evaluation=revisions),
         "distill.yaml": tiny.distill_values(training=often),
         "dskd.yaml": tiny.distill_values(name="dskd", objective=dskd, training=few),
-        "grid.yaml": tiny.distill_values(name="grid", training=few, grid=cells),
+        "grid.yaml": tiny.distill_values(name="grid", training=few, grid=trials),
         "signal.yaml": tiny.distill_values(name="read", objective=kd, training=few, teacher_signal={"top_k": 8}),
     }
 
