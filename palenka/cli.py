@@ -265,13 +265,13 @@ def _add_evaluate(commands: Any) -> None:
             python = parsed.pipeline_python
             evaluate_officially(parsed.models, parsed.pipeline, parsed.data, tasks, parsed.checkout, python)
             return
-        subjects = evaluate(
+        evaluated = evaluate(
             parsed.models, parsed.data, tasks, parsed.convention, parsed.details, parsed.scorer, parsed.out
         )
-        for subject in subjects:
-            is_run = all((subject.folder / name).exists() for name in ("config.yaml", "result.json"))
-            if is_run and subject.elsewhere is None:
-                write_model_card(subject.folder)
+        for model in evaluated:
+            is_run = all((model.folder / name).exists() for name in ("config.yaml", "result.json"))
+            if is_run and model.elsewhere is None:
+                write_model_card(model.folder)
 
     parser.set_defaults(run=run)
 

@@ -24,7 +24,7 @@ from palenka.evaluation import reading, scoring
 from palenka.evaluation.cross_entropy import cross_entropy
 from palenka.evaluation.evaluate import evaluate, summary
 from palenka.evaluation.items import Task, read_task
-from palenka.evaluation.models import Subject
+from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.scoring import Scorer
 from palenka.util.errors import UserError
 from palenka.util.paths import ROOT
@@ -115,14 +115,14 @@ def test_what_is_written(run: Path, items: Path, capsys: pytest.CaptureFixture[s
 
 def test_item_scores_are_the_models(run: Path, items: Path) -> None:
     evaluate(["demo/student"], items, ["ewok_filtered", "blimp_filtered"])
-    subject = Scorer.load(run)
+    scorer = Scorer.load(run)
     for task, context, text in (
-        ("blimp_filtered", [subject.tokenizer.bos_token_id], " The cat sees a dog."),
-        ("ewok_filtered", subject.tokenizer(EWOK[0][0])["input_ids"], " It is a cat."),
+        ("blimp_filtered", [scorer.tokenizer.bos_token_id], " The cat sees a dog."),
+        ("ewok_filtered", scorer.tokenizer(EWOK[0][0])["input_ids"], " It is a cat."),
     ):
         record = json.loads((run / "evaluation" / f"{task}.items.jsonl").read_text().splitlines()[0])
-        scored = subject.tokenizer(text)["input_ids"]
-        logits = subject.model(torch.tensor([context + scored])).logits
+        scored = scorer.tokenizer(text)["input_ids"]
+        logits = scorer.model(torch.tensor([context + scored])).logits
         steps = logits.double().log_softmax(-1)[0, len(context) - 1 : -1]
         assert record["scores"][0] == pytest.approx(float(steps[range(len(scored)), scored].sum()), abs=1e-4)
         assert record["tokens"][0] == len(scored)
@@ -298,14 +298,14 @@ def test_a_model_of_the_hub_is_fetched_once(hub: list[str | None], items: Path, 
     assert hub == ["chck_1M", None]
     folders = [runs_folder / "hub" / "owner" / name for name in ("model", "model@chck_1M")]
     assert result(folders[0], "blimp_filtered")["accuracy"] == result(folders[1], "blimp_filtered")["accuracy"]
-    assert Subject.find("hub/owner/model@chck_1M").folder == folders[1]
+    assert EvaluatedModel.find("hub/owner/model@chck_1M").folder == folders[1]
 
 
 def test_of_a_repository_only_the_model_is_fetched(run: Path, hub: list[str | None], items: Path) -> None:
     for name in ("result.json", "notes.txt", "model_code.py", "pytorch_model.bin"):
         (run / name).write_text("{}")
     main(["evaluate", "hf:owner/model", "--data", str(items), "--tasks", "blimp_filtered"])
-    fetched = {path.name for path in Subject.find("hf:owner/model").folder.iterdir()}
+    fetched = {path.name for path in EvaluatedModel.find("hf:owner/model").folder.iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "evaluation"} <= fetched
     assert not fetched & {"result.json", "notes.txt", "model_code.py", "pytorch_model.bin", "config.yaml"}
 
@@ -391,18 +391,18 @@ def test_an_unfinished_run_and_missing_data_are_said(run: Path, items: Path, dat
 
 @pytest.mark.parametrize("bos", ["window", "none"])
 def test_cross_entropy_by_the_plain_formula(run: Path, data: Path, bos: str) -> None:
-    subject = Scorer.load(run)
+    scorer = Scorer.load(run)
     split = TokenSplit.open(data / "dev")
     # Windows far longer than each domain: all of a domain is one sequence.
     length = 2 * int(max(domain.end - domain.start for domain in split.domains))
-    subject.model.config.max_position_embeddings = length
-    measured = cross_entropy(subject, data, {"seq_length": length, "bos": bos, "window_start": "line"})["dev"]
+    scorer.model.config.max_position_embeddings = length
+    measured = cross_entropy(scorer, data, {"seq_length": length, "bos": bos, "window_start": "line"})["dev"]
     assert set(measured["domains"]) == set(tiny.DOMAINS)
     nats = 0.0
     for domain in split.domains:
         tokens = split.tokens[domain.start : domain.end].astype(np.int64).tolist()
-        inputs = [subject.tokenizer.bos_token_id, *tokens] if bos == "window" else tokens
-        steps = subject.model(torch.tensor([inputs])).logits.double().log_softmax(-1)[0, :-1]
+        inputs = [scorer.tokenizer.bos_token_id, *tokens] if bos == "window" else tokens
+        steps = scorer.model(torch.tensor([inputs])).logits.double().log_softmax(-1)[0, :-1]
         mean = -float(steps[range(len(inputs) - 1), inputs[1:]].mean())
         found = measured["domains"][domain.name]
         assert found["cross_entropy"] == pytest.approx(mean, abs=1e-5)
@@ -414,15 +414,15 @@ def test_cross_entropy_by_the_plain_formula(run: Path, data: Path, bos: str) -> 
 
 
 def test_cross_entropy_of_a_uniform_model_is_the_logarithm_of_its_vocabulary(run: Path, data: Path) -> None:
-    subject = Scorer.load(run)
+    scorer = Scorer.load(run)
     with torch.no_grad():
-        subject.model.get_output_embeddings().weight.zero_()
-    subject = Scorer(subject.model, subject.tokenizer, subject.name)
+        scorer.model.get_output_embeddings().weight.zero_()
+    scorer = Scorer(scorer.model, scorer.tokenizer, scorer.name)
     shutil.copytree(data / "dev", data / "test")
     tiny.change_prepared(data)
-    measured = cross_entropy(subject, data, {"seq_length": 16, "bos": "window", "window_start": "line"})
+    measured = cross_entropy(scorer, data, {"seq_length": 16, "bos": "window", "window_start": "line"})
     assert measured["test"] == measured["dev"]
-    assert measured["dev"]["cross_entropy"] == pytest.approx(math.log(subject.model.config.vocab_size))
+    assert measured["dev"]["cross_entropy"] == pytest.approx(math.log(scorer.model.config.vocab_size))
 
 
 def test_windows_longer_than_the_model_are_refused(run: Path, items: Path) -> None:
@@ -436,7 +436,7 @@ def test_a_config_that_moves_its_data_is_followed(run: Path, data: Path, tmp_pat
     shutil.rmtree(data)
     config = {"data": {"name": "tiny"}, "paths": {"data": str(tmp_path / "moved"), "runs": None}}
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    assert Subject.find("demo/student").prepared == tmp_path / "moved" / "tiny"
+    assert EvaluatedModel.find("demo/student").prepared == tmp_path / "moved" / "tiny"
 
 
 def stub(path: Path) -> None:

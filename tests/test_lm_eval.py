@@ -91,10 +91,10 @@ def test_lm_eval_agrees_item_by_item(
     )  # fmt: skip
     assert called.returncode == 0, called.stderr
     for run, answer in zip(runs, map(json.loads, called.stdout.splitlines()), strict=True):
-        subject = Scorer.load(run)
+        scorer = Scorer.load(run)
         for name in tasks:
             task = read_task(data / name)
-            scores = subject.score(encode(task.items, subject.tokenizer))
+            scores = scorer.score(encode(task.items, scorer.tokenizer))
             theirs = np.array([pair for pairs in answer["scores"][name].values() for pair in pairs]).ravel()
             assert list(answer["scores"][name]) == list(task.labels)
             np.testing.assert_allclose(scores, theirs, atol=1e-4)

@@ -16,7 +16,7 @@ from test_integrity import edited, emptied, flipped, other_vocabulary, removed, 
 
 from palenka.cli import main
 from palenka.evaluation.evaluate import evaluate
-from palenka.evaluation.models import Subject
+from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.scoring import Scorer
 from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json
@@ -172,18 +172,18 @@ TOKENIZER_CHANGES: dict[str, Damage] = {
 
 @pytest.mark.parametrize("name", TOKENIZER_CHANGES)
 def test_every_file_that_decides_ids_counts(root: Path, loads: list[Path], name: str) -> None:
-    before = Subject.find("student").fingerprint
+    before = EvaluatedModel.find("student").fingerprint
     TOKENIZER_CHANGES[name](root / "runs" / "student" / name)
-    assert Subject.find("student").fingerprint != before
+    assert EvaluatedModel.find("student").fingerprint != before
     evaluate(["student"], root / "items", ["blimp_filtered"])
     assert len(loads) == 1
 
 
 @pytest.mark.parametrize("name", ["README.md", "generation_config.json", "chat_template.jinja", "metrics.jsonl"])
 def test_other_files_do_not_count(root: Path, name: str) -> None:
-    before = Subject.find("student").fingerprint
+    before = EvaluatedModel.find("student").fingerprint
     (root / "runs" / "student" / name).write_text("{}\n")
-    assert Subject.find("student").fingerprint == before
+    assert EvaluatedModel.find("student").fingerprint == before
 
 
 def test_text_in_another_vocabulary_is_not_measured(root: Path, call: Call) -> None:

@@ -52,7 +52,7 @@ def item_of(context: str, *texts: str) -> Item:
     return Item("pairs", 1, tuple(Choice(context, text) for text in texts))
 
 
-def scorer(keys: Any, tokenizer: Any, seed: int = 0) -> Scorer:
+def make_scorer(keys: Any, tokenizer: Any, seed: int = 0) -> Scorer:
     """An untrained model whose weights are large enough to have opinions."""
     model = tiny.model(keys, seed)
     with torch.no_grad():
@@ -61,8 +61,8 @@ def scorer(keys: Any, tokenizer: Any, seed: int = 0) -> Scorer:
     return Scorer(model, tokenizer, "a model")
 
 
-def check(subject: Scorer, items: list[Item], texts: list[Text], task: str) -> None:
-    scoring.check_texts(items, texts, task, subject.limits)
+def check(scorer: Scorer, items: list[Item], texts: list[Text], task: str) -> None:
+    scoring.check_texts(items, texts, task, scorer.limits)
 
 
 def plain_log_prob(model: Any, context: list[int], continuation: list[int]) -> float:
@@ -86,13 +86,13 @@ of_each_architecture = pytest.mark.parametrize("keys", ARCHITECTURES.values(), i
 
 @of_each_architecture
 def test_pairs_equal_the_plain_formula(keys: Any, tokenizer: Any) -> None:
-    subject = scorer(keys, tokenizer)
-    assert subject.takes_trees
+    scorer = make_scorer(keys, tokenizer)
+    assert scorer.takes_trees
     items = [pair(good, bad) for good in SENTENCES for bad in SENTENCES]
-    scores = subject.score(encode(items, tokenizer), batch_tokens=64)
+    scores = scorer.score(encode(items, tokenizer), batch_tokens=64)
     sentences = [choice.text for item in items for choice in item.choices]
     expected = [
-        plain_log_prob(subject.model, [BOS], tokenizer(" " + text, add_special_tokens=False)["input_ids"])
+        plain_log_prob(scorer.model, [BOS], tokenizer(" " + text, add_special_tokens=False)["input_ids"])
         for text in sentences
     ]
     np.testing.assert_allclose(scores, expected, atol=1e-4)
@@ -101,13 +101,13 @@ def test_pairs_equal_the_plain_formula(keys: Any, tokenizer: Any) -> None:
 
 
 def test_ewok_scores_the_target_alone_without_a_prefix(tokenizer: Any) -> None:
-    subject = scorer(tiny.LLAMA, tokenizer)
+    scorer = make_scorer(tiny.LLAMA, tokenizer)
     sentence, targets = "The cat sees a dog.", (" The dog likes it.", " A boat likes it.")
-    scores = subject.score(encode([item_of(sentence, *targets)], tokenizer))
+    scores = scorer.score(encode([item_of(sentence, *targets)], tokenizer))
     context = tokenizer(sentence, add_special_tokens=False)["input_ids"]
     for score, target in zip(scores, targets, strict=True):
         whole = tokenizer(sentence + target, add_special_tokens=False)["input_ids"]
-        assert score == pytest.approx(plain_log_prob(subject.model, context, whole[len(context) :]), abs=1e-4)
+        assert score == pytest.approx(plain_log_prob(scorer.model, context, whole[len(context) :]), abs=1e-4)
 
 
 class Letters:
@@ -160,7 +160,7 @@ def test_the_2025_convention_by_its_definition(tokenizer: Any, template: str | N
         backend.post_processor = processors.ByteLevel(trim_offsets=True)
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>")
     reader = with_special_tokens(tokenizer, template) if template else tokenizer
-    subject = scorer(tiny.LLAMA, reader)
+    scorer = make_scorer(tiny.LLAMA, reader)
     items = [
         pair(SENTENCES[0], SENTENCES[2]),
         pair("  Two spaces first.", "naïve ½ ＡＢ 🙂"),
@@ -168,8 +168,8 @@ def test_the_2025_convention_by_its_definition(tokenizer: Any, template: str | N
         Item("comps", 1, (Choice("The cat ", "sees it."), Choice("A boat ", "sees it."))),
         item_of("Box 0 holds", " the cat", " a boat", " one", ".", " nothing"),
     ]
-    scores = subject.score(encode(items, reader, "2025"))
-    expected = [by_the_2025_pipeline(subject.model, reader, *choice) for item in items for choice in item.choices]
+    scores = scorer.score(encode(items, reader, "2025"))
+    expected = [by_the_2025_pipeline(scorer.model, reader, *choice) for item in items for choice in item.choices]
     np.testing.assert_allclose(scores, expected, atol=1e-4)
 
 
@@ -182,10 +182,10 @@ def test_in_2025_a_first_token_counts_only_behind_a_bos(tokenizer: Any) -> None:
 
 
 def test_in_2025_a_single_token_without_a_bos_scores_nothing(tokenizer: Any) -> None:
-    subject = scorer(tiny.GPT2, tokenizer)
+    scorer = make_scorer(tiny.GPT2, tokenizer)
     texts = encode([pair("a", "the cat")], tokenizer, "2025")
-    check(subject, [pair("a", "the cat")], texts, "task")
-    assert subject.score(texts)[0] == 0
+    check(scorer, [pair("a", "the cat")], texts, "task")
+    assert scorer.score(texts)[0] == 0
 
 
 def test_in_2025_a_tokenizer_must_say_where_its_tokens_stand() -> None:
@@ -204,9 +204,9 @@ def test_spaces_at_the_end_of_a_context_belong_to_the_continuation() -> None:
     ("tokens", "prefix"), [((5, 7, 9), 5), ((None, 7, 9), 7), ((None, None, 9), 9), ((0, 7, 9), 0)]
 )
 def test_the_prefix_is_bos_else_eos_else_pad(tokens: tuple[int | None, ...], prefix: int) -> None:
-    subject = Scorer(tiny.model(tiny.GPT2), Letters(*tokens), "a model")
-    assert subject.prefix == prefix
-    assert subject.score([Text((), (6, 8))]) == pytest.approx(plain_log_prob(subject.model, [prefix], [6, 8]), abs=1e-4)
+    scorer = Scorer(tiny.model(tiny.GPT2), Letters(*tokens), "a model")
+    assert scorer.prefix == prefix
+    assert scorer.score([Text((), (6, 8))]) == pytest.approx(plain_log_prob(scorer.model, [prefix], [6, 8]), abs=1e-4)
 
 
 def test_a_tokenizer_without_any_special_token_is_reported() -> None:
@@ -216,17 +216,17 @@ def test_a_tokenizer_without_any_special_token_is_reported() -> None:
 
 @of_each_architecture
 def test_batches_order_and_company_do_not_matter(keys: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    subject = scorer(keys, tokenizer)
+    scorer = make_scorer(keys, tokenizer)
     texts = encode([pair(good, bad) for good in SENTENCES for bad in SENTENCES], tokenizer)
-    alone = np.array([subject.score([text])[0] for text in texts])
+    alone = np.array([scorer.score([text])[0] for text in texts])
     for batch_tokens in (1, 40, 10_000):
-        np.testing.assert_allclose(subject.score(texts, batch_tokens), alone, atol=1e-4)
+        np.testing.assert_allclose(scorer.score(texts, batch_tokens), alone, atol=1e-4)
     shuffled = np.random.default_rng(0).permutation(len(texts))
-    np.testing.assert_allclose(subject.score([texts[i] for i in shuffled]), alone[shuffled], atol=1e-4)
+    np.testing.assert_allclose(scorer.score([texts[i] for i in shuffled]), alone[shuffled], atol=1e-4)
     monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", {"cpu": 3 * tiny.VOCABULARY})
-    np.testing.assert_allclose(subject.score(texts), alone, atol=1e-4)
-    monkeypatch.setattr(subject, "takes_trees", False)
-    np.testing.assert_allclose(subject.score(texts, 40), alone, atol=1e-4)
+    np.testing.assert_allclose(scorer.score(texts), alone, atol=1e-4)
+    monkeypatch.setattr(scorer, "takes_trees", False)
+    np.testing.assert_allclose(scorer.score(texts, 40), alone, atol=1e-4)
 
 
 @pytest.fixture
@@ -238,32 +238,32 @@ def threads() -> Iterator[Callable[[int], None]]:
 
 @pytest.mark.parametrize("count", [2, 5, 11])
 def test_threads_share_batches_and_change_nothing(tokenizer: Any, threads: Callable[[int], None], count: int) -> None:
-    subject = scorer(tiny.LLAMA, tokenizer)
+    scorer = make_scorer(tiny.LLAMA, tokenizer)
     texts = encode([pair(good, bad) for good in SENTENCES for bad in SENTENCES], tokenizer)
     threads(1)
-    alone = subject.score(texts, 20)
+    alone = scorer.score(texts, 20)
     names: set[tuple[str, int]] = set()
-    body = subject.body
+    body = scorer.body
 
     def watched(tokens: torch.Tensor, **others: Any) -> torch.Tensor:
         names.add((threading.current_thread().name, torch.get_num_threads()))
         return body(tokens, **others)
 
-    subject.body = watched
+    scorer.body = watched
     threads(count)
-    np.testing.assert_allclose(subject.score(texts, 20), alone, atol=1e-5)
+    np.testing.assert_allclose(scorer.score(texts, 20), alone, atol=1e-5)
     assert torch.get_num_threads() == count
     assert "MainThread" not in {name for name, _ in names}
     assert {inner for _, inner in names} == {1}
 
 
 def test_a_failure_in_a_thread_is_the_callers(tokenizer: Any, threads: Callable[[int], None]) -> None:
-    subject = scorer(tiny.GPT2, tokenizer)
+    scorer = make_scorer(tiny.GPT2, tokenizer)
     with torch.no_grad():
-        subject.model.get_output_embeddings().weight[3] = float("nan")
+        scorer.model.get_output_embeddings().weight[3] = float("nan")
     threads(4)
     with pytest.raises(UserError, match="not finite"):
-        subject.score([Text((), (5, 6)), Text((), (7, 8))], 1)
+        scorer.score([Text((), (5, 6)), Text((), (7, 8))], 1)
     assert torch.get_num_threads() == 4
 
 
@@ -276,60 +276,60 @@ def rows_through(layer: torch.nn.Module) -> list[int]:
 
 @pytest.mark.parametrize("takes_trees", [True, False])
 def test_equal_texts_are_scored_once_and_tie_exactly(tokenizer: Any, takes_trees: bool) -> None:
-    subject = scorer(tiny.GPT2, tokenizer)
-    subject.takes_trees = takes_trees
-    seen = rows_through(subject.model.get_output_embeddings())
+    scorer = make_scorer(tiny.GPT2, tokenizer)
+    scorer.takes_trees = takes_trees
+    seen = rows_through(scorer.model.get_output_embeddings())
     texts = [Text((), (5, 6, 7)), Text((), (8, 9)), Text((), (5, 6, 7)), Text((), (5, 6, 7))]
-    scores = subject.score(texts)
+    scores = scorer.score(texts)
     # Of the trees' five tokens to be scored, two stand behind the same prefix.
     assert sum(seen) == (4 if takes_trees else 5)
     assert scores[0] == scores[2] == scores[3] != scores[1]
 
 
 def test_a_common_beginning_goes_through_the_model_once(tokenizer: Any) -> None:
-    subject = scorer(tiny.LLAMA, tokenizer)
-    seen = rows_through(subject.model.model.layers[0])
+    scorer = make_scorer(tiny.LLAMA, tokenizer)
+    seen = rows_through(scorer.model.model.layers[0])
     context = tuple(range(10, 30))
     texts = [Text(context, (5, 6, 7)), Text(context, (5, 8)), Text(context[:-1], (9, 5))]
-    scores = subject.score(texts)
-    assert subject.takes_trees
+    scores = scorer.score(texts)
+    assert scorer.takes_trees
     assert sum(seen) == 20 + 2 + 1
-    expected = [plain_log_prob(subject.model, list(text.context), list(text.continuation)) for text in texts]
+    expected = [plain_log_prob(scorer.model, list(text.context), list(text.continuation)) for text in texts]
     np.testing.assert_allclose(scores, expected, atol=1e-4)
 
 
 @of_each_architecture
 def test_a_long_beginning_goes_through_the_model_once(keys: Any, tokenizer: Any) -> None:
-    subject = scorer(keys, tokenizer)
-    seen = rows_through(subject.model.get_output_embeddings())
+    scorer = make_scorer(keys, tokenizer)
+    seen = rows_through(scorer.model.get_output_embeddings())
     random = np.random.default_rng(0)
     context, *endings = (tuple(random.integers(4, tiny.VOCABULARY, size).tolist()) for size in (100, 3, 5, 4, 1))
     texts = [Text(context, ending) for ending in endings]
     calls: list[tuple[int, ...]] = []
-    body = subject.body
-    subject.body = lambda tokens, **others: calls.append(tuple(tokens.shape)) or body(tokens, **others)
-    scores = subject.score(texts)
+    body = scorer.body
+    scorer.body = lambda tokens, **others: calls.append(tuple(tokens.shape)) or body(tokens, **others)
+    scores = scorer.score(texts)
     assert calls[-1] == (1, 100 + 2 + 4 + 3)
     assert sum(seen) == 1 + 2 + 4 + 3
-    expected = [plain_log_prob(subject.model, list(context), list(ending)) for ending in endings]
+    expected = [plain_log_prob(scorer.model, list(context), list(ending)) for ending in endings]
     np.testing.assert_allclose(scores, expected, atol=1e-4)
 
 
 def test_only_scored_positions_reach_the_vocabulary_layer_in_chunks(tokenizer: Any) -> None:
-    subject = scorer(tiny.GPT2, tokenizer)
-    seen = rows_through(subject.model.get_output_embeddings())
+    scorer = make_scorer(tiny.GPT2, tokenizer)
+    seen = rows_through(scorer.model.get_output_embeddings())
     texts = [Text((5,) * 20, (6, 7)), Text((), (8,))]
-    subject.score(texts)
+    scorer.score(texts)
     assert sum(seen) == 3
 
 
 def test_texts_of_all_lengths_are_scored_together(tokenizer: Any) -> None:
-    subject = scorer(tiny.GPT2, tokenizer)
+    scorer = make_scorer(tiny.GPT2, tokenizer)
     long = tuple(np.random.default_rng(0).integers(4, tiny.VOCABULARY, 200).tolist())
     texts = [Text((), long[:100]), Text((), long), Text(long[:90], long[90:95]), Text((), long[:1]), Text(long[:3], ())]
-    expected = [plain_log_prob(subject.model, list(text.context) or [BOS], list(text.continuation)) for text in texts]
-    np.testing.assert_allclose(subject.score(texts), expected, atol=1e-4, rtol=1e-6)
-    assert subject.score([Text((5,), ())]) == [0.0]
+    expected = [plain_log_prob(scorer.model, list(text.context) or [BOS], list(text.continuation)) for text in texts]
+    np.testing.assert_allclose(scorer.score(texts), expected, atol=1e-4, rtol=1e-6)
+    assert scorer.score([Text((5,), ())]) == [0.0]
 
 
 class Deaf(torch.nn.Module):
@@ -353,13 +353,13 @@ class Deaf(torch.nn.Module):
 @pytest.mark.parametrize("ignored", ["attention_mask", "position_ids", "refuses all"])
 @of_each_architecture
 def test_a_model_that_cannot_take_trees_is_scored_without(keys: Any, ignored: str, tokenizer: Any) -> None:
-    whole = scorer(keys, tokenizer)
+    whole = make_scorer(keys, tokenizer)
     untrained = Scorer(Deaf(tiny.model(keys), ignored), tokenizer, "untrained")
     assert not untrained.takes_trees
-    subject = Scorer(Deaf(whole.model, ignored), tokenizer, "deaf")
-    assert not subject.takes_trees
+    scorer = Scorer(Deaf(whole.model, ignored), tokenizer, "deaf")
+    assert not scorer.takes_trees
     texts = encode([pair(SENTENCES[0], SENTENCES[1])], tokenizer)
-    np.testing.assert_allclose(subject.score(texts), whole.score(texts), atol=1e-4)
+    np.testing.assert_allclose(scorer.score(texts), whole.score(texts), atol=1e-4)
 
 
 @pytest.mark.parametrize("window", [3, 40, 70])
@@ -371,12 +371,12 @@ def test_a_model_with_an_attention_window_is_scored_with_it(window: int, tokeniz
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(10 if parameter.ndim > 1 else 1)
-    subject = Scorer(model, tokenizer, "short-sighted")
-    assert subject.takes_trees == (window == 70)
+    scorer = Scorer(model, tokenizer, "short-sighted")
+    assert scorer.takes_trees == (window == 70)
     long = tuple(np.random.default_rng(0).integers(4, tiny.VOCABULARY, 120).tolist())
     texts = [Text((), long), Text((), long[:-1]), Text((), long[:3]), Text((), (*long[:2], 5))]
     expected = [plain_log_prob(model, [BOS], list(text.continuation)) for text in texts]
-    np.testing.assert_allclose(subject.score(texts), expected, atol=1e-4, rtol=1e-6)
+    np.testing.assert_allclose(scorer.score(texts), expected, atol=1e-4, rtol=1e-6)
 
 
 @of_each_architecture
@@ -385,13 +385,13 @@ def test_a_loaded_model_has_the_scores_of_plain_layers(
 ) -> None:
     run = tiny.write_finished_run(tmp_path / "run", keys, prepared_once / "tokenizer")
     texts = encode([pair(good, bad) for good in SENTENCES for bad in SENTENCES], tokenizer)
-    subject = Scorer.load(run)
-    assert any(isinstance(layer, PackedLinear) for layer in subject.model.modules()) == is_onednn_usable(torch.float32)
-    scores = subject.score(texts)
+    scorer = Scorer.load(run)
+    assert any(isinstance(layer, PackedLinear) for layer in scorer.model.modules()) == is_onednn_usable(torch.float32)
+    scores = scorer.score(texts)
     plain = AutoModelForCausalLM.from_pretrained(run)
     expected = [plain_log_prob(plain, [BOS], list(text.continuation)) for text in texts]
     np.testing.assert_allclose(scores, expected, atol=4e-5)
-    np.testing.assert_array_equal(subject.score(texts), scores)
+    np.testing.assert_array_equal(scorer.score(texts), scores)
 
 
 def test_a_bf16_checkpoint_is_evaluated_in_float32(prepared_once: Path, tmp_path: Path, tokenizer: Any) -> None:
@@ -418,33 +418,33 @@ def test_a_model_that_caps_its_logits_is_scored_with_the_cap(tokenizer: Any) -> 
 
 
 def test_a_text_that_cannot_be_scored_is_named(tokenizer: Any) -> None:
-    subject = scorer(tiny.GPT2, tokenizer)
+    scorer = make_scorer(tiny.GPT2, tokenizer)
     items = [pair("One.", "Two."), dataclasses.replace(pair("One.", " a" * 300), line=17, subtask="long")]
     with pytest.raises(UserError, match=r"some_task/long, line 17: .* tokens, but a model has 256 positions"):
-        check(subject, items, encode(items, tokenizer), "some_task")
+        check(scorer, items, encode(items, tokenizer), "some_task")
     with pytest.raises(UserError, match="some_task/pairs, line 1: .*nothing to score"):
-        check(subject, items, [Text((5, 6), ())] * 4, "some_task")
+        check(scorer, items, [Text((5, 6), ())] * 4, "some_task")
     with pytest.raises(UserError, match="ids beyond the model's 320"):
-        check(subject, items, [Text((), (tiny.VOCABULARY,))] * 4, "some_task")
-    check(subject, items[:1], encode(items[:1], tokenizer), "some_task")
+        check(scorer, items, [Text((), (tiny.VOCABULARY,))] * 4, "some_task")
+    check(scorer, items[:1], encode(items[:1], tokenizer), "some_task")
 
 
 def test_the_longest_input_a_model_has_positions_for_is_scored(tokenizer: Any) -> None:
-    subject = scorer(tiny.GPT2, tokenizer)
+    scorer = make_scorer(tiny.GPT2, tokenizer)
     items = [pair("x", "y")]
     longest = Text((), (5,) * 256)
-    check(subject, items, [longest, longest], "task")
-    assert np.isfinite(subject.score([longest])).all()
+    check(scorer, items, [longest, longest], "task")
+    assert np.isfinite(scorer.score([longest])).all()
     with pytest.raises(UserError, match="257 tokens"):
-        check(subject, items, [longest, Text((), (5,) * 257)], "task")
+        check(scorer, items, [longest, Text((), (5,) * 257)], "task")
 
 
 def test_broken_weights_are_reported(tokenizer: Any) -> None:
-    subject = scorer(tiny.GPT2, tokenizer)
+    scorer = make_scorer(tiny.GPT2, tokenizer)
     with torch.no_grad():
-        subject.model.get_output_embeddings().weight[3] = float("nan")
+        scorer.model.get_output_embeddings().weight[3] = float("nan")
     with pytest.raises(UserError, match="not finite"):
-        subject.score([Text((), (5, 6))])
+        scorer.score([Text((), (5, 6))])
 
 
 def test_code_that_comes_with_a_model_is_never_run(prepared_once: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from study_table import rows
 
 from palenka import cli
 from palenka.cluster.study import Study
-from palenka.evaluation.models import Subject
+from palenka.evaluation.models import EvaluatedModel
 from palenka.runs.directory import Run
 from palenka.search.grid import load_grid
 from palenka.training.cohort import train
@@ -265,7 +265,7 @@ def test_done_is_what_belongs_to_the_study(
     assert done() == ["data-tiny", "one"]
     result = runs_folder / "one" / "evaluation" / "cross_entropy.json"
     result.parent.mkdir()
-    write_json(result, {"identity": {"model": Subject.find("one").fingerprint}})
+    write_json(result, {"identity": {"model": EvaluatedModel.find("one").fingerprint}})
     assert done() == ["data-tiny", "one", "evaluate-one"]
     write_json(result, {"identity": {"model": "other weights"}})
     assert done() == ["data-tiny", "one"]
@@ -291,7 +291,7 @@ def test_a_report_is_done_while_nothing_that_it_shows_is_younger(study: Path, te
 
 def write_evaluation(run: str, runs: Path) -> None:
     (runs / run / "evaluation").mkdir()
-    fingerprint = Subject.find(run).fingerprint
+    fingerprint = EvaluatedModel.find(run).fingerprint
     write_json(runs / run / "evaluation" / "cross_entropy.json", {"identity": {"model": fingerprint}})
 
 

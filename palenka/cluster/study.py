@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 
 from palenka.cluster import slurm
 from palenka.evaluation.evaluate import CROSS_ENTROPY, TASKS
-from palenka.evaluation.models import Subject, results_folder
+from palenka.evaluation.models import EvaluatedModel, results_folder
 from palenka.runs.directory import Run
 from palenka.search.grid import GridConfig, load_grid
 from palenka.training.plan import find_recipe, make_plan
@@ -212,7 +212,7 @@ class Study:
         paths = [results_folder(folder, CONVENTION) / f"{task}.json" for task in self._tasks()]
         if not (folder / "result.json").exists() or not all(path.exists() for path in paths):
             return False
-        fingerprint = Subject.find(str(folder)).fingerprint
+        fingerprint = EvaluatedModel.find(str(folder)).fingerprint
         return all(read_json(path)["identity"]["model"] == fingerprint for path in paths)
 
     def missing_items(self) -> str | None:

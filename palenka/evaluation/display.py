@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from palenka.evaluation.models import Subject
+from palenka.evaluation.models import EvaluatedModel
 
 HEADS = ("accuracy", "per token", "ties = right", "ties", "items", "chance", "Zipf", "5-gram")
 DETAILS = {"phenomenon": "phenomena", "field": "fields"}
 
 
 def table(
-    subject: Subject,
+    model: EvaluatedModel,
     results: Sequence[dict[str, Any]],
     cross_entropy: dict[str, Any] | None,
     convention: str,
@@ -19,21 +19,21 @@ def table(
     """Accuracies in percent beside chance and the floors, predictions of people, then cross-entropies.
 
     Args:
-        subject: the model.
+        model: what was evaluated.
         results: of tasks.
         cross_entropy: its result, where it was measured.
         convention: of the results.
         details: also a row for each phenomenon, field and subtask.
     """
-    lines = [f"{subject.folder}   ({convention} convention; % right ± standard error, ties count by halves)"]
+    lines = [f"{model.folder}   ({convention} convention; % right ± standard error, ties count by halves)"]
     choices = [result for result in results if "accuracy" in result]
     if choices:
         lines.append(_row("task", HEADS))
     for result in choices:
         lines.append(_row(result["task"], _cells(result)))
         lines += _details(result) if details else []
-    if subject.data_problem:
-        lines.append(f"  no floors: {subject.data_problem}")
+    if model.data_problem:
+        lines.append(f"  no floors: {model.data_problem}")
     for result in results:
         for name, score in result.get("scores", {}).items():
             value = f"{100 * score['value']:.2f} ± {100 * score['stderr']:.2f}"

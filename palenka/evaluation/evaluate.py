@@ -13,7 +13,7 @@ from palenka.data.integrity import read_prepared
 from palenka.evaluation import reading
 from palenka.evaluation.display import table
 from palenka.evaluation.items import Task, read_task
-from palenka.evaluation.models import Subject
+from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.reading import READING, ReadingTask, read_reading
 from palenka.evaluation.results import AnyTask, derive, known_result, ratio_summary, records_of, summary, write_records
 from palenka.evaluation.second_opinion import agreement
@@ -51,7 +51,7 @@ def evaluate(
     details: bool = False,
     scorer: str = OWN_SCORER,
     out: Path | None = None,
-) -> list[Subject]:
+) -> list[EvaluatedModel]:
     """Evaluate models, write a result and the scores of all items for each task, and print a table for each model.
 
     What was evaluated before, with the same weights and items, is only shown, unless it is damaged.
@@ -79,27 +79,27 @@ def evaluate(
     for name in OWN_TASKS if scorer != OWN_SCORER else ():
         if name in (tasks or ()):
             raise UserError(f"--scorer {scorer}: scores choices alone; leave {name} out of --tasks")
-    subjects = [Subject.find(model) for model in dict.fromkeys(models)]
+    evaluated = [EvaluatedModel.find(name) for name in dict.fromkeys(models)]
     read = _read_tasks(data or evaluation_root(), tasks, convention)
     if scorer != OWN_SCORER:
         read = [task for task in read if task.name not in OWN_TASKS]
     text = scorer == OWN_SCORER and (tasks is None or CROSS_ENTROPY in tasks)
-    for subject in subjects:
-        if subject.data_problem and tasks is not None and text:
-            raise UserError(f"{subject.folder}: cannot measure {CROSS_ENTROPY}: {subject.data_problem}")
-    for subject in subjects:
+    for model in evaluated:
+        if model.data_problem and tasks is not None and text:
+            raise UserError(f"{model.folder}: cannot measure {CROSS_ENTROPY}: {model.data_problem}")
+    for model in evaluated:
         if out:
-            subject.place_results(out)
-        _require_place(subject.results(convention))
+            model.place_results(out)
+        _require_place(model.results(convention))
     evaluator = Evaluator(convention, scorer)
-    for subject in subjects:
-        results = evaluator.results(subject, read)
-        cross_entropy = _cross_entropy(subject) if text and subject.prepared else None
-        print(table(subject, results, cross_entropy, convention, details), flush=True)
+    for model in evaluated:
+        results = evaluator.results(model, read)
+        cross_entropy = _cross_entropy(model) if text and model.prepared else None
+        print(table(model, results, cross_entropy, convention, details), flush=True)
         if scorer != OWN_SCORER:
-            print(evaluator.agreement(subject, read), flush=True)
-        subject.unload()
-    return subjects
+            print(evaluator.agreement(model, read), flush=True)
+        model.unload()
+    return evaluated
 
 
 def _require_place(folder: Path) -> None:
@@ -134,101 +134,101 @@ class Evaluator:
     scorer: str = OWN_SCORER
     texts: dict[tuple[str, str], "list[Text]"] = field(default_factory=dict)
 
-    def results(self, subject: Subject, tasks: Sequence[AnyTask]) -> list[dict[str, Any]]:
+    def results(self, model: EvaluatedModel, tasks: Sequence[AnyTask]) -> list[dict[str, Any]]:
         """The result of each task, from its file or measured and written."""
-        floors = _floors(subject, [task for task in tasks if isinstance(task, Task) and not task.has_ratios])
+        floors = _floors(model, [task for task in tasks if isinstance(task, Task) and not task.has_ratios])
         results = []
         for task in tasks:
-            result = self._result(subject, task)
+            result = self._result(model, task)
             if task.name in floors:
                 result["floors"] = floors[task.name]
-            write_json(self._path(subject, task), result)  # at once: what ends the next task leaves this one
+            write_json(self._path(model, task), result)  # at once: what ends the next task leaves this one
             results.append(result)
         return results
 
-    def agreement(self, subject: Subject, tasks: Sequence[AnyTask]) -> str:
+    def agreement(self, model: EvaluatedModel, tasks: Sequence[AnyTask]) -> str:
         """Lines on how far the scores of another scorer are from our own."""
-        own = subject.results(self.convention)
+        own = model.results(self.convention)
         lines = [
-            agreement(task, own / f"{task.name}.json", self._path(subject, task))
+            agreement(task, own / f"{task.name}.json", self._path(model, task))
             for task in tasks
             if isinstance(task, Task)
         ]
         return "\n".join([f"  scored by {self.scorer}:", *lines])
 
-    def _path(self, subject: Subject, task: AnyTask) -> Path:
+    def _path(self, model: EvaluatedModel, task: AnyTask) -> Path:
         """Our own results, or, in a folder of its name below, those of another scorer."""
         folder = "" if self.scorer == OWN_SCORER else self.scorer
-        return subject.results(self.convention) / folder / f"{task.name}.json"
+        return model.results(self.convention) / folder / f"{task.name}.json"
 
-    def _result(self, subject: Subject, task: AnyTask) -> dict[str, Any]:
+    def _result(self, model: EvaluatedModel, task: AnyTask) -> dict[str, Any]:
         """Score a task's items, unless that was done before, and keep the score of each."""
         identity = {
-            "model": subject.fingerprint, "items": task.digest, "convention": self.convention, "version": VERSION,
+            "model": model.fingerprint, "items": task.digest, "convention": self.convention, "version": VERSION,
         }  # fmt: skip
         if self.scorer != OWN_SCORER:
             identity["scorer"] = self.scorer
-        path = self._path(subject, task)
+        path = self._path(model, task)
         if known := known_result(path, identity, partial(derive, task)):
             return known
-        records, found = self._measure(subject, task)
+        records, found = self._measure(model, task)
         write_records(path, records)
         return {"task": task.name, "convention": self.convention, **found, "identity": identity}
 
-    def _measure(self, subject: Subject, task: AnyTask) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
+    def _measure(self, model: EvaluatedModel, task: AnyTask) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
         """Records of the items, and what they come to."""
         if isinstance(task, ReadingTask):
-            surprisals = reading.score(task, subject.scorer, _label(subject, task))
+            surprisals = reading.score(task, model.scorer, _label(model, task))
             return surprisals, reading.summary(task, surprisals)
-        scores, tokens = self._score(subject, task)
+        scores, tokens = self._score(model, task)
         found = ratio_summary(task, scores) if task.has_ratios else summary(task, scores, tokens)
         return records_of(task, scores, tokens), found
 
-    def _score(self, subject: Subject, task: Task) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def _score(self, model: EvaluatedModel, task: Task) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Score of each choice, in order, and how many tokens it is the sum of."""
         from palenka.evaluation.scoring import check_texts
 
-        label = _label(subject, task)
+        label = _label(model, task)
         if self.scorer == "minicons":
-            return subject.minicons_scorer.score_items(task.items, self.convention, label)
-        texts = self._texts(subject, task)
-        check_texts(task.items, texts, task.name, subject.scorer.limits)
-        scores = subject.scorer.score(texts, label=label)
+            return model.minicons_scorer.score_items(task.items, self.convention, label)
+        texts = self._texts(model, task)
+        check_texts(task.items, texts, task.name, model.scorer.limits)
+        scores = model.scorer.score(texts, label=label)
         return scores, np.array([len(text.continuation) for text in texts])
 
-    def _texts(self, subject: Subject, task: Task) -> "list[Text]":
+    def _texts(self, model: EvaluatedModel, task: Task) -> "list[Text]":
         from palenka.evaluation.scoring import encode
 
-        key = subject.tokenizer_fingerprint, task.name
+        key = model.tokenizer_fingerprint, task.name
         if key not in self.texts:
-            self.texts[key] = encode(task.items, subject.scorer.tokenizer, self.convention)
+            self.texts[key] = encode(task.items, model.scorer.tokenizer, self.convention)
         return self.texts[key]
 
 
-def _label(subject: Subject, task: AnyTask) -> str:
-    return f"{subject.folder.name}, {task.name}"
+def _label(model: EvaluatedModel, task: AnyTask) -> str:
+    return f"{model.folder.name}, {task.name}"
 
 
-def _floors(subject: Subject, tasks: list[Task]) -> dict[str, dict[str, Any]]:
-    if not subject.prepared:
+def _floors(model: EvaluatedModel, tasks: list[Task]) -> dict[str, dict[str, Any]]:
+    if not model.prepared:
         return {task.name: NO_FLOORS for task in tasks}
     from palenka.evaluation.baselines import floors
 
-    return floors(subject.prepared, tasks)
+    return floors(model.prepared, tasks)
 
 
-def _cross_entropy(subject: Subject) -> dict[str, Any]:
+def _cross_entropy(model: EvaluatedModel) -> dict[str, Any]:
     """Measure dev and test text, unless that was done before, and write the file."""
     from palenka.evaluation.cross_entropy import cross_entropy, known_cross_entropy, window_settings
 
-    assert subject.prepared is not None
-    settings = window_settings(subject.config)
-    key = read_prepared(subject.prepared)["key"]
-    identity = {"model": subject.fingerprint, "data": key, "windows": settings, "version": VERSION}
-    path = subject.results("2024") / f"{CROSS_ENTROPY}.json"
+    assert model.prepared is not None
+    settings = window_settings(model.config)
+    key = read_prepared(model.prepared)["key"]
+    identity = {"model": model.fingerprint, "data": key, "windows": settings, "version": VERSION}
+    path = model.results("2024") / f"{CROSS_ENTROPY}.json"
     if known := known_cross_entropy(path, identity):
         return known
-    splits = cross_entropy(subject.scorer, subject.prepared, settings)
+    splits = cross_entropy(model.scorer, model.prepared, settings)
     result = {"task": CROSS_ENTROPY, "splits": splits, "identity": identity}
     make_folder(path.parent)
     write_json(path, result)

@@ -35,7 +35,7 @@ RUN_FILES = ("config.yaml", "identity.json", "environment.json", "metrics.jsonl"
 
 
 @dataclass
-class Subject:
+class EvaluatedModel:
     """A model folder, and the config of the run that it is, if it is one.
 
     `weights` is their sha256. `elsewhere` is the folder for its results where they are not to be in its own.
@@ -47,15 +47,15 @@ class Subject:
     elsewhere: Path | None = None
 
     @classmethod
-    def find(cls, model: str) -> "Subject":
+    def find(cls, model: str) -> "EvaluatedModel":
         """Raise UserError unless `model` names a folder with a whole model or its results, or a model on the hub."""
         from palenka.models.folder import check_model_folder, weights_sha256
 
         folder = _from_hub(model) if model.startswith(PREFIX) else find_run(model)
         if (folder / SOURCE).exists():
-            subject = cls.find(str(read_json(folder / SOURCE)["model"]))
-            subject.elsewhere = folder
-            return subject
+            found = cls.find(str(read_json(folder / SOURCE)["model"]))
+            found.elsewhere = folder
+            return found
         check_model_folder(folder)
         path = folder / "config.yaml"
         return cls(folder, read_yaml(path) if path.exists() else {}, weights_sha256(folder))

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from palenka.evaluation.evaluate import SHORT_NAMES, AnyTask, read_any_task
-from palenka.evaluation.models import Subject
+from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.official import pipeline_2024, pipeline_2025
 from palenka.evaluation.official.checkout import Checkout, Job, Pipeline
 from palenka.evaluation.official.found import derive
@@ -58,15 +58,15 @@ def evaluate_officially(
     named = os.environ.get(pipeline.variable)
     interpreter = python or os.environ.get(f"{pipeline.variable}_PYTHON") or sys.executable
     found = Checkout.find(pipeline, checkout or (Path(named) if named else None), interpreter)
-    subjects = [Subject.find(model) for model in dict.fromkeys(models)]
-    for subject in subjects:
-        _refuse_code(subject)
-        require_writable(subject.results(f"pipeline-{year}"), "nothing was scored")
+    evaluated = [EvaluatedModel.find(name) for name in dict.fromkeys(models)]
+    for model in evaluated:
+        _refuse_code(model)
+        require_writable(model.results(f"pipeline-{year}"), "nothing was scored")
     root = (data or evaluation_root()).absolute()
     read = [read_any_task(root / name) for name in _names(pipeline, root, tasks)]
-    for subject in subjects:
-        results = [_result(found, subject, root, task) for task in read]
-        print(table(subject, results, year), flush=True)
+    for model in evaluated:
+        results = [_result(found, model, root, task) for task in read]
+        print(table(model, results, year), flush=True)
 
 
 def _names(pipeline: Pipeline, root: Path, names: Sequence[str] | None) -> list[str]:
@@ -84,30 +84,30 @@ def _names(pipeline: Pipeline, root: Path, names: Sequence[str] | None) -> list[
     return [name for name in pipeline.tasks if name not in absent]
 
 
-def _refuse_code(subject: Subject) -> None:
+def _refuse_code(model: EvaluatedModel) -> None:
     """The pipelines run code that a model folder brings along; nothing else here does."""
     for name in ("config.json", "tokenizer_config.json"):
-        path = subject.folder / name
+        path = model.folder / name
         if path.exists() and "auto_map" in read_json(path):
             raise UserError(f"{path}: names code of its own (auto_map), which the pipeline would run; take it out")
 
 
-def _result(checkout: Checkout, subject: Subject, root: Path, task: AnyTask) -> dict[str, Any]:
+def _result(checkout: Checkout, model: EvaluatedModel, root: Path, task: AnyTask) -> dict[str, Any]:
     """What the pipeline finds, or found before."""
     year = checkout.pipeline.year
     identity = {
-        "model": subject.fingerprint, "items": task.digest, "convention": f"pipeline-{year}", "version": VERSION,
+        "model": model.fingerprint, "items": task.digest, "convention": f"pipeline-{year}", "version": VERSION,
         "commit": checkout.commit, "packages": checkout.versions,
     }  # fmt: skip
-    path = subject.results(f"pipeline-{year}") / f"{task.name}.json"
+    path = model.results(f"pipeline-{year}") / f"{task.name}.json"
     if known := known_result(path, identity, partial(derive, task)):
         return known
     make_folder(path.parent)
     log = path.with_suffix(".log")
-    print(f"{subject.folder.name}, {task.name}: the {year} pipeline is running; it writes to {log}", flush=True)
+    print(f"{model.folder.name}, {task.name}: the {year} pipeline is running; it writes to {log}", flush=True)
     with TemporaryDirectory(prefix="palenka-") as folder:
         work = Path(folder)
-        (work / "model").symlink_to(subject.folder.absolute(), target_is_directory=True)
+        (work / "model").symlink_to(model.folder.absolute(), target_is_directory=True)
         (work / "evaluation_data").symlink_to(root, target_is_directory=True)
         found = checkout.pipeline.run(Job(checkout, work, task, log))
     write_records(path, found.items)
@@ -116,10 +116,10 @@ def _result(checkout: Checkout, subject: Subject, root: Path, task: AnyTask) -> 
     return result
 
 
-def table(subject: Subject, results: Sequence[dict[str, Any]], year: str) -> str:
+def table(model: EvaluatedModel, results: Sequence[dict[str, Any]], year: str) -> str:
     """What a person reads: percents, and the error of the very means that they are."""
     ties = "ties count half; in brackets: as right" if year == "2024" else "ties count as right"
-    lines = [f"{subject.folder}   (the {year} pipeline; % right ± standard error, {ties})"]
+    lines = [f"{model.folder}   (the {year} pipeline; % right ± standard error, {ties})"]
     for result in results:
         if "accuracy" in result:
             lines.append(f"  {result['task']:24}{_accuracy(result):>24}{result['n']:>9,} items")

@@ -25,7 +25,7 @@ import numpy as np
 from palenka.evaluation.correlation import preferences, spearman
 from palenka.evaluation.evaluate import read_any_task
 from palenka.evaluation.items import Item, Task
-from palenka.evaluation.models import Subject
+from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.official.pipeline_2025 import choice_texts, group
 from palenka.evaluation.official.pipelines import PIPELINES
 from palenka.evaluation.reading import READING
@@ -62,20 +62,20 @@ def write_submission(model: str, form: str, out: Path, data: Path | None = None)
     if form == "2024" and not out.name.endswith(".json.gz"):
         raise UserError(f"--out {out}: a submission of 2024 is a file; its name ends in .json.gz")
     require_writable(out.parent if form == "2024" else out)
-    subject = Subject.find(model)
-    found, missing = _collect(subject, form, data or evaluation_root())
+    evaluated = EvaluatedModel.find(model)
+    found, missing = _collect(evaluated, form, data or evaluation_root())
     if not found:
         raise UserError(
-            f"{subject.folder}: nothing to submit: {'; '.join(missing)}. First: "
+            f"{evaluated.folder}: nothing to submit: {'; '.join(missing)}. First: "
             f"python -m palenka evaluate {model} --convention {form}"
         )
     if form == "2024":
-        _claim(out, out.with_name(f"{out.name}.source.json"), subject)
+        _claim(out, out.with_name(f"{out.name}.source.json"), evaluated)
         written = _write_2024(out, found)
     else:
-        name, revision = submission_name(subject.folder)
+        name, revision = submission_name(evaluated.folder)
         folder = out / name / revision
-        _claim(folder / "zero_shot" / "causal", folder / "source.json", subject)
+        _claim(folder / "zero_shot" / "causal", folder / "source.json", evaluated)
         written = _write_2025(folder, found)
     print(f"{written}: {', '.join(task.name for task, _ in found)}")
     if form == "2025":
@@ -98,9 +98,9 @@ def submission_name(folder: Path) -> tuple[str, str]:
     return name.replace(os.sep, "-").replace(".", "_"), revision
 
 
-def _claim(place: Path, record: Path, subject: Subject) -> None:
+def _claim(place: Path, record: Path, model: EvaluatedModel) -> None:
     """Record that what is to be written at `place` is of this model; refuse a place that holds another one's."""
-    source = {"model": str(subject.folder.resolve()), "fingerprint": subject.fingerprint}
+    source = {"model": str(model.folder.resolve()), "fingerprint": model.fingerprint}
     found = read_json(record) if record.exists() else None
     if found and found["fingerprint"] != source["fingerprint"]:
         raise UserError(
@@ -116,17 +116,17 @@ def _claim(place: Path, record: Path, subject: Subject) -> None:
     write_json(record, source)
 
 
-def _collect(subject: Subject, form: str, root: Path) -> tuple[list[tuple[AnyTask, Records]], list[str]]:
+def _collect(model: EvaluatedModel, form: str, root: Path) -> tuple[list[tuple[AnyTask, Records]], list[str]]:
     """The tasks that can be submitted, and why others cannot."""
     found, missing = [], []
     for name in PIPELINES[form].tasks:
-        path = subject.results(form) / f"{name}.json"
+        path = model.results(form) / f"{name}.json"
         if not (root / name).is_dir():
             missing.append(f"{name}: there is no folder {root / name}")
             continue
         task = read_any_task(root / name)
         try:
-            records = _records(subject, path, task)
+            records = _records(model, path, task)
         except UserError as problem:
             missing.append(f"{name}: {problem}")
             continue
@@ -136,12 +136,12 @@ def _collect(subject: Subject, form: str, root: Path) -> tuple[list[tuple[AnyTas
     return found, missing
 
 
-def _records(subject: Subject, path: Path, task: AnyTask) -> Records:
+def _records(model: EvaluatedModel, path: Path, task: AnyTask) -> Records:
     """What is known of a task's items. Raises UserError where that cannot be submitted."""
     if not path.exists():
         raise UserError(f"not evaluated: there is no {path}")
     result = read_result(path)
-    if result["identity"].get("model") != subject.fingerprint:
+    if result["identity"].get("model") != model.fingerprint:
         raise UserError(f"{path} is of other weights, or another tokenizer")
     if result["identity"].get("items") != task.digest:
         raise UserError(f"{path} is of another version of the items")
