@@ -3,8 +3,8 @@
     python benchmarks/evaluate.py gpt2-5.8M llama-58M cpu/teacher-gpt2-6M --lm-eval .venv-lm-eval/bin/python
 
 A call is whole: it loads the model, reads the items, tokenises, scores and averages; imports count for nobody. All
-score in float32 on as many threads, in the 2024 convention, and take turns within each round. The rivals use their best
-batch size, found first on a few items of each file, and minicons gets its texts by length. These first calls also
+score in float32 on as many threads, under the 2024 protocol, and take turns within each round. The rivals use their
+best batch size, found first on a few items of each file, and minicons gets its texts by length. These first calls also
 warm everybody up: lm-eval keeps the data sets it has built.
 
 `gpt2-5.8M` and `llama-58M` are built with random weights, and a tokenizer trained on --text or on the demo's text;

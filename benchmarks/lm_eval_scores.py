@@ -1,4 +1,4 @@
-"""What PyPI's lm-eval says of minimal pairs in the 2024 convention; it runs in an environment of its own.
+"""What PyPI's lm-eval says of minimal pairs under the 2024 protocol; it runs in an environment of its own.
 
     python -m venv .venv-lm-eval
     .venv-lm-eval/bin/python -m pip install lm-eval==0.4.13 accelerate==1.15.0 transformers==5.23.0 \\

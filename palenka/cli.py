@@ -13,6 +13,8 @@ from palenka.util.paths import ROOT
 from palenka.util.system_errors import refusal
 from palenka.util.terminal import prepare_streams
 
+RENAMED = {"--convention": "--protocol"}
+"""Former words of the command line: they are refused by the present ones."""
 FROM_LAST_GOOD = "a run that diverged goes on from its last checkpoint"
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
@@ -92,6 +94,8 @@ def _parser(description: str | None, **options: Any) -> argparse.ArgumentParser:
 @command
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one of the subcommands."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    _refuse_former_words(arguments)
     description = "A laboratory for training small language models from scratch and distilling them."
     parser = _parser(description, prog="palenka")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -102,6 +106,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         add(commands)
     parsed = parser.parse_args(arguments)
     parsed.run(parsed)
+
+
+def _refuse_former_words(arguments: Sequence[str]) -> None:
+    for word in arguments:
+        name = word.partition("=")[0]
+        if name in RENAMED and (name.startswith("-") or word is arguments[0]):
+            raise UserError(f"{name} is called {RENAMED[name]} now")
 
 
 def _add_download(commands: Any) -> None:
@@ -236,8 +247,8 @@ def _add_evaluate(commands: Any) -> None:
     parser = commands.add_parser("evaluate", help="score models on minimal pairs, other choices and held-out text")
     parser.add_argument("models", nargs="+", metavar="RUN", help="a run's name, a model folder, or hf:OWNER/NAME@REV")
     parser.add_argument("--data", type=Path, metavar="DIR", help="evaluation data (default: PALENKA_EVAL)")
-    parser.add_argument("--tasks", metavar="TASK,…", help="tasks (default: the convention's, and cross_entropy)")
-    _add_convention(parser)
+    parser.add_argument("--tasks", metavar="TASK,…", help="tasks (default: the protocol's, and cross_entropy)")
+    _add_protocol(parser)
     parser.add_argument("--details", action="store_true", help="show phenomena, fields and subtasks, too")
     parser.add_argument("--out", type=Path, metavar="DIR", help="for results: DIR/<model>, not the model's folder")
     parser.add_argument(
@@ -266,7 +277,7 @@ def _add_evaluate(commands: Any) -> None:
             evaluate_officially(parsed.models, parsed.pipeline, parsed.data, tasks, parsed.checkout, python)
             return
         evaluated = evaluate(
-            parsed.models, parsed.data, tasks, parsed.convention, parsed.details, parsed.scorer, parsed.out
+            parsed.models, parsed.data, tasks, parsed.protocol, parsed.details, parsed.scorer, parsed.out
         )
         for model in evaluated:
             is_run = all((model.folder / name).exists() for name in ("config.yaml", "result.json"))
@@ -276,9 +287,9 @@ def _add_evaluate(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def _add_convention(parser: argparse.ArgumentParser) -> None:
+def _add_protocol(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--convention", default="2024", choices=("2024", "2025"),
+        "--protocol", default="2024", choices=("2024", "2025"),
         help="the pipeline whose rule makes items tokens (default 2024)",
     )  # fmt: skip
 
@@ -306,7 +317,7 @@ def _add_compare(commands: Any) -> None:
     parser.add_argument("--resamples", type=int, metavar="N", help="resamples of the bootstrap (default 10000)")
     parser.add_argument("--all", action="store_true", help="show what is not significant, too")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write everything as JSON")
-    _add_convention(parser)
+    _add_protocol(parser)
 
     def run(parsed: argparse.Namespace) -> None:
         from palenka.evaluation.comparison import RESAMPLES
@@ -314,7 +325,7 @@ def _add_compare(commands: Any) -> None:
 
         resamples = RESAMPLES if parsed.resamples is None else parsed.resamples
         tasks = parsed.tasks.split(",") if parsed.tasks else None
-        compare(parsed.a.split(","), parsed.b.split(","), tasks, resamples, parsed.all, parsed.out, parsed.convention)
+        compare(parsed.a.split(","), parsed.b.split(","), tasks, resamples, parsed.all, parsed.out, parsed.protocol)
 
     parser.set_defaults(run=run)
 
@@ -323,12 +334,12 @@ def _add_report(commands: Any) -> None:
     parser = commands.add_parser("report", help="one page with the study's table, curves and phenomena")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="runs, or a folder of runs")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the HTML page to write")
-    _add_convention(parser)
+    _add_protocol(parser)
 
     def run(parsed: argparse.Namespace) -> None:
         from palenka.report.write import report
 
-        report(parsed.runs, parsed.out, parsed.convention)
+        report(parsed.runs, parsed.out, parsed.protocol)
 
     parser.set_defaults(run=run)
 

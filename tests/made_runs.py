@@ -105,7 +105,7 @@ def write_evaluation(
     floors: dict[str, float] | None = None,
     items: bool = True,
     twins: bool = False,
-    convention: str = "2024",
+    protocol: str = "2024",
 ) -> dict[str, Any]:
     """A task's result and its items, from outcomes (1 right, ½ tie, 0 wrong) per subtask; returns the former.
 
@@ -126,7 +126,7 @@ def write_evaluation(
             subtasks[name]["phenomenon"] = phenomena[name]
     content = {
         "task": task,
-        "convention": convention,
+        "convention": protocol,
         "accuracy": sum(sub["accuracy"] for sub in subtasks.values()) / len(subtasks),
         "accuracy_ties_good": sum(sub["accuracy_ties_good"] for sub in subtasks.values()) / len(subtasks),
         "stderr": math.sqrt(sum(sub["stderr"] ** 2 for sub in subtasks.values())) / len(subtasks),
@@ -141,7 +141,7 @@ def write_evaluation(
             if 0.5 in values
         },
     }
-    results = results_folder(folder, convention)
+    results = results_folder(folder, protocol)
     results.mkdir(exist_ok=True, parents=True)
     write_json(results / f"{task}.json", content)
     if items:

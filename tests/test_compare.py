@@ -396,7 +396,7 @@ def test_a_seed_of_the_data_is_a_seed(runs_folder: Path, compare: Call) -> None:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"convention": "2025"}, "evaluated in the conventions 2024 and 2025"),
+        ({"convention": "2025"}, "evaluated under the protocols 2024 and 2025"),
         ({"identity": {"items": "9f3a"}}, "items of the same number but other content (digests unknown and 9f3a)"),
     ],
 )
@@ -447,15 +447,15 @@ def test_twins_are_drawn_together(runs_folder: Path, compare: Call) -> None:
     assert (items["difference"], items["mcnemar_p"]) == (pytest.approx(0.16), pytest.approx(2 / 256))
 
 
-def test_each_convention_is_compared_by_itself(runs_folder: Path, compare: Call) -> None:
+def test_each_protocol_is_compared_by_itself(runs_folder: Path, compare: Call) -> None:
     for name, count in (("a", 58), ("b", 42)):
         folder = write_run(runs_folder, name)
         write_evaluation(folder, "pairs", {"only": right(50)})
-        write_evaluation(folder, "pairs", {"only": right(count)}, convention="2025")
-    for convention, difference in (("2024", 0.0), ("2025", 0.16)):
-        code, _, _ = compare("a", "b", "--out", runs_folder / "out.json", "--convention", convention)
+        write_evaluation(folder, "pairs", {"only": right(count)}, protocol="2025")
+    for protocol, difference in (("2024", 0.0), ("2025", 0.16)):
+        code, _, _ = compare("a", "b", "--out", runs_folder / "out.json", "--protocol", protocol)
         task = json.loads((runs_folder / "out.json").read_text(encoding="utf-8"))["tasks"]["pairs"]
-        assert (code, task["convention"]) == (0, convention)
+        assert (code, task["convention"]) == (0, protocol)
         assert task["over_items"]["difference"] == pytest.approx(difference)
 
 

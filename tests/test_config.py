@@ -286,6 +286,7 @@ def change(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         ("objective.logit.weight=.inf", "objective.logit.weight (command line): expected a number from 0"),
         ("objective.hidden_state.distance=far", "input should be 'normalized', 'plain' or 'cosine' (got 'far')"),
         ("objective={hard_target: null, logit: null, hidden_state: null}", "no term has a weight above 0"),
+        ("evaluation.convention=2025", "evaluation.convention (command line): is called evaluation.protocol now"),
         ("teachers=[]", "teachers (command line): list should have at least 1 item"),
         ("teachers.0.weight=0", "teachers.0.weight (command line): input should be greater than 0"),
         (

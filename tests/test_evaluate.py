@@ -196,7 +196,7 @@ def test_models_with_one_tokenizer_share_its_work(
     assert len(encoded) == 2
 
 
-def test_conventions_keep_results_apart(run: Path, items: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_protocols_keep_results_apart(run: Path, items: Path, capsys: pytest.CaptureFixture[str]) -> None:
     evaluate(["demo/student"], items, ["ewok_filtered"])
     first = result(run, "ewok_filtered")
     evaluate(["demo/student"], items, ["ewok_filtered"], "2025")
@@ -204,7 +204,7 @@ def test_conventions_keep_results_apart(run: Path, items: Path, capsys: pytest.C
     second = json.loads((run / "evaluation" / "2025" / "ewok_filtered.json").read_text())
     assert (first["convention"], second["convention"]) == ("2024", "2025")
     assert (run / "evaluation" / "2025" / "ewok_filtered.items.jsonl").exists()
-    assert "2025 convention" in capsys.readouterr().out
+    assert "2025 protocol" in capsys.readouterr().out
 
 
 def test_five_choices(run: Path, items: Path) -> None:
@@ -368,7 +368,7 @@ def test_a_model_blind_to_contexts_is_at_chance_on_ewok_without_error(items: Pat
     ("arguments", "words"),
     [
         ({"models": ["absent"]}, ["absent"]),
-        ({"convention": "2023"}, ["'2023'", "2024, 2025"]),
+        ({"protocol": "2023"}, ["'2023'", "2024, 2025"]),
         ({"tasks": ["supplement_filtered"]}, ["no task 'supplement_filtered'", "looked for", "items"]),
     ],
 )

@@ -44,18 +44,18 @@ def add_special_tokens(run: Path, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", [None, "<s> $A", "<s> $A </s>"])
-@pytest.mark.parametrize("convention", ["2024", "2025"])
-def test_minicons_agrees_item_by_item(run: Path, convention: str, form: str | None) -> None:
+@pytest.mark.parametrize("protocol", ["2024", "2025"])
+def test_minicons_agrees_item_by_item(run: Path, protocol: str, form: str | None) -> None:
     pytest.importorskip("minicons")
     if form:
         add_special_tokens(run, form)
     ours, minicons = Scorer.load(run), MiniconsScorer.load(run)
-    texts = encode(ITEMS, ours.tokenizer, convention)
-    if convention == "2025" and form == "<s> $A </s>":
+    texts = encode(ITEMS, ours.tokenizer, protocol)
+    if protocol == "2025" and form == "<s> $A </s>":
         with pytest.raises(UserError, match="ends a text with a special token"):
-            minicons.score_items(ITEMS, convention)
+            minicons.score_items(ITEMS, protocol)
         return
-    scores, tokens = minicons.score_items(ITEMS, convention, batch_size=3)
+    scores, tokens = minicons.score_items(ITEMS, protocol, batch_size=3)
     np.testing.assert_allclose(scores, ours.score(texts), atol=1e-4)
     assert tokens.tolist() == [len(text.continuation) for text in texts]
     assert scores[2] == scores[3]

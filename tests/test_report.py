@@ -286,7 +286,7 @@ def test_a_broken_cross_entropy_is_left_out_and_named(runs: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"convention": "2025"}, "conventions 2024 and 2025"),
+        ({"convention": "2025"}, "protocols 2024 and 2025"),
         ({"identity": {"items": "another digest"}}, "not the same items"),
     ],
 )
@@ -515,7 +515,7 @@ def test_an_objective_is_told_with_its_course_and_its_scale(runs: Path) -> None:
 def test_predictions_of_people_have_a_table(runs: Path) -> None:
     for name, value in (("a", 0.231), ("b", None)):
         folder = write_run(runs, name)
-        write_evaluation(folder, "pairs", {"only": right(58)}, convention="2025")
+        write_evaluation(folder, "pairs", {"only": right(58)}, protocol="2025")
         if value is not None:
             scores = {"spearman": {"value": value, "stderr": 0.041}}
             content = {"task": "wug_adj_nominalization", "convention": "2025", "n": 200, "scores": scores}

@@ -78,7 +78,7 @@ def test_results_elsewhere_are_read_by_the_other_commands(
     teacher: Path, items: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before, out = snapshot(teacher), tmp_path / "out"
-    command = ("evaluate", "teacher", "--data", items, "--tasks", "blimp_filtered", "--convention", "2025")
+    command = ("evaluate", "teacher", "--data", items, "--tasks", "blimp_filtered", "--protocol", "2025")
     assert palenka(call, *command, "--out", out)[0] == 0
     assert snapshot(teacher) == before
     assert read_json(out / "teacher" / "model.json") == {"model": str(teacher.resolve())}
@@ -90,7 +90,7 @@ def test_results_elsewhere_are_read_by_the_other_commands(
     monkeypatch.setattr(Scorer, "load", never)  # the results are known
     assert palenka(call, *command[:1], out / "teacher", *command[2:])[0] == 0
     shutil.copytree(out / "teacher", out / "again")
-    code, shown, errors = palenka(call, "compare", out / "teacher", out / "again", "--convention", "2025")
+    code, shown, errors = palenka(call, "compare", out / "teacher", out / "again", "--protocol", "2025")
     assert code == 0, errors
     assert "blimp_filtered" in shown
     assert snapshot(teacher) == before

@@ -183,7 +183,7 @@ def test_shares_add_up_to_the_whole_and_split_no_item() -> None:
         (["evaluation.words=[1G]"], "such as 250000, 500K or 1M, got '1G'"),
         (["evaluation.words=[]"], "evaluation.words (command line): list should have at least 1 item"),
         (["evaluation.items=0"], "evaluation.items (command line): input should be greater than or equal to 1"),
-        (["evaluation.convention=2023"], "evaluation.convention (command line): input should be '2024' or '2025'"),
+        (["evaluation.protocol=2023"], "evaluation.protocol (command line): input should be '2024' or '2025'"),
         (["evaluation=null", "evaluation.words=[1K]"], "required, but not given"),
         (["evaluation.task=pairs"], "unknown key; did you mean 'tasks'?"),
         (["paths.evaluation=nowhere"], f"looked for the folder {ROOT / 'nowhere' / 'pairs'}"),
@@ -210,8 +210,8 @@ def test_problems_of_items_come_with_the_others(teacher: Path, write_config: Wri
     assert "training.batch_size" in str(problem.value)
 
 
-def test_the_2025_convention_is_its_encoding(teacher: Path, items: Path) -> None:
-    [subset] = plan_of(student(evaluation={"tasks": ["pairs"], "convention": 2025})).revisions.subsets
+def test_the_2025_protocol_is_its_encoding(teacher: Path, items: Path) -> None:
+    [subset] = plan_of(student(evaluation={"tasks": ["pairs"], "protocol": 2025})).revisions.subsets
     tokenizer = AutoTokenizer.from_pretrained(teacher)
     assert subset.texts == encode(read_task(items / "pairs").items, tokenizer, "2025")
     assert subset.texts != encode(read_task(items / "pairs").items, tokenizer, "2024")
@@ -228,7 +228,7 @@ def test_a_dry_run_says_what_will_be_scored_and_when(teacher: Path) -> None:
     assert f"{plan.words:,} words seen; 3 of 4 revisions lie within: 100, 200, 300; " in described
     assert "each is scored on pairs: 7 items, 14 texts" in described
     assert "each is scored on contexts: 4 items, 8 texts" in described
-    assert yaml.safe_load(described.split("\n\n")[0])["evaluation"] == {**SMALL, "convention": "2024"}
+    assert yaml.safe_load(described.split("\n\n")[0])["evaluation"] == {**SMALL, "protocol": "2024"}
 
 
 # Training

@@ -154,7 +154,7 @@ def with_special_tokens(tokenizer: Any, template: str) -> Any:
 
 @pytest.mark.parametrize("template", [None, "<s> $A", "<s> $A </s>", "$A </s>"])
 @pytest.mark.parametrize("trims", [False, True])
-def test_the_2025_convention_by_its_definition(tokenizer: Any, template: str | None, trims: bool) -> None:
+def test_the_2025_protocol_by_its_definition(tokenizer: Any, template: str | None, trims: bool) -> None:
     if trims:
         backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         backend.post_processor = processors.ByteLevel(trim_offsets=True)
@@ -191,7 +191,7 @@ def test_in_2025_a_single_token_without_a_bos_scores_nothing(tokenizer: Any) -> 
 def test_in_2025_a_tokenizer_must_say_where_its_tokens_stand() -> None:
     letters = Letters()
     letters.is_fast = False
-    with pytest.raises(UserError, match="2025 convention needs a tokenizer"):
+    with pytest.raises(UserError, match="2025 protocol needs a tokenizer"):
         encode([pair("a", "b")], letters, "2025")
 
 

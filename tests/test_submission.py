@@ -101,7 +101,7 @@ def test_2024_file(teacher: Path, items: Path, submit: Callable[..., tuple[int, 
 
 
 def test_2025_folders(teacher: Path, items: Path, submit: Callable[..., tuple[int, str, str, Path]]) -> None:
-    evaluate(["teacher"], items, convention="2025")
+    evaluate(["teacher"], items, protocol="2025")
     code, shown, _, out = submit("2025", "results")
     assert code == 0 and "age of acquisition" in shown
     folder = out / "teacher" / "main" / "zero_shot" / "causal"
@@ -159,7 +159,7 @@ def test_what_cannot_be_submitted(
     assert code == 2 and "its name ends in .json.gz" in errors
     evaluate(["teacher"], items, ["ewok_filtered", "blimp_filtered"])
     code, _, errors, out = submit("2025", "results")
-    assert code == 2 and "python -m palenka evaluate teacher --convention 2025" in errors and not out.exists()
+    assert code == 2 and "python -m palenka evaluate teacher --protocol 2025" in errors and not out.exists()
     write_lines(items / "blimp_filtered" / "order.jsonl", [{"sentence_good": "A cat.", "sentence_bad": "Cat a."}])
     code, shown, _, _ = submit("2024")
     assert code == 0 and "ewok_filtered" in shown.splitlines()[0]
@@ -172,7 +172,7 @@ def test_what_cannot_be_submitted(
 
 @pytest.fixture
 def models(prepared: Path, runs_folder: Path, items: Path) -> Callable[..., None]:
-    """models(name, …) makes runs of different weights, evaluated in both conventions."""
+    """models(name, …) makes runs of different weights, evaluated under both protocols."""
 
     def make(*names: str) -> None:
         for seed, name in enumerate(names):
@@ -288,7 +288,7 @@ def test_their_collation_of_2025_agrees(
 ) -> None:
     """Its checks of sizes are met by as many copies of an item as the official file has."""
     checkout("2025")
-    evaluate(["teacher"], items, convention="2025")
+    evaluate(["teacher"], items, protocol="2025")
     out = submit("2025", "results")[-1]
     code = f"""
 import json

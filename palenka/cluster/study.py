@@ -32,7 +32,7 @@ from palenka.util.paths import ROOT, corpora_root, data_root, evaluation_root, r
 from palenka.util.text import columns
 
 STUDIES = ROOT / "config" / "study"
-CONVENTION = "2024"
+PROTOCOL = "2024"
 DEMO_TEXT, DEMO_PAIRS = "demo-text", "demo_pairs"
 EVALUATE = "evaluate-"
 NAMED_NEEDS = 4  # jobs that a job waits for; of more the table tells only how many
@@ -209,7 +209,7 @@ class Study:
 
     def _is_evaluated(self, folder: Path) -> bool:
         """Whether every task has a result of these very weights."""
-        paths = [results_folder(folder, CONVENTION) / f"{task}.json" for task in self._tasks()]
+        paths = [results_folder(folder, PROTOCOL) / f"{task}.json" for task in self._tasks()]
         if not (folder / "result.json").exists() or not all(path.exists() for path in paths):
             return False
         fingerprint = EvaluatedModel.find(str(folder)).fingerprint
@@ -217,16 +217,16 @@ class Study:
 
     def missing_items(self) -> str | None:
         """What to do about evaluation items that are not there: evaluation would go on without a word of them."""
-        fetched = [task for task in self.config.tasks or TASKS[CONVENTION] if task not in (CROSS_ENTROPY, DEMO_PAIRS)]
+        fetched = [task for task in self.config.tasks or TASKS[PROTOCOL] if task not in (CROSS_ENTROPY, DEMO_PAIRS)]
         absent = [task for task in fetched if not (evaluation_root() / task).is_dir()]
         if not absent:
             return None
-        download = f"python -m palenka download evals-{CONVENTION}"
+        download = f"python -m palenka download evals-{PROTOCOL}"
         return f"{', '.join(absent)}: no such items in {evaluation_root()}; where there is a network: {download}"
 
     def _tasks(self) -> list[str]:
         """What a run is evaluated on: the tasks named, or the default ones whose items are there."""
-        there = [task for task in TASKS[CONVENTION] if (evaluation_root() / task).is_dir()]
+        there = [task for task in TASKS[PROTOCOL] if (evaluation_root() / task).is_dir()]
         return self.config.tasks or [*there, CROSS_ENTROPY]
 
     def _grid_steps(self, grid: "GridFiles") -> list[Step]:

@@ -13,7 +13,7 @@ def table(
     model: EvaluatedModel,
     results: Sequence[dict[str, Any]],
     cross_entropy: dict[str, Any] | None,
-    convention: str,
+    protocol: str,
     details: bool = False,
 ) -> str:
     """Accuracies in percent beside chance and the floors, predictions of people, then cross-entropies.
@@ -22,10 +22,10 @@ def table(
         model: what was evaluated.
         results: of tasks.
         cross_entropy: its result, where it was measured.
-        convention: of the results.
+        protocol: of the results.
         details: also a row for each phenomenon, field and subtask.
     """
-    lines = [f"{model.folder}   ({convention} convention; % right ± standard error, ties count by halves)"]
+    lines = [f"{model.folder}   ({protocol} protocol; % right ± standard error, ties count by halves)"]
     choices = [result for result in results if "accuracy" in result]
     if choices:
         lines.append(_row("task", HEADS))

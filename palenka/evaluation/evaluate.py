@@ -32,7 +32,7 @@ TASKS = {
         "wug_past_tense", "comps", READING,
     ),
 }  # fmt: skip
-"""The conventions, with the tasks of the pipelines that they are of."""
+"""The protocols, with the tasks of the pipelines that they are of."""
 SHORT_NAMES = {"wug_adj": "wug_adj_nominalization", "wug_past": "wug_past_tense"}
 NO_FLOORS = {"zipf": None, "ngram": None}
 OWN_SCORER = "palenka"
@@ -47,7 +47,7 @@ def evaluate(
     models: Sequence[str],
     data: Path | None = None,
     tasks: Sequence[str] | None = None,
-    convention: str = "2024",
+    protocol: str = "2024",
     details: bool = False,
     scorer: str = OWN_SCORER,
     out: Path | None = None,
@@ -59,8 +59,8 @@ def evaluate(
     Args:
         models: names of runs, run directories, other Hugging Face causal model folders, or `hf:owner/name@revision`.
         data: folder of tasks; default `PALENKA_EVAL`.
-        tasks: which of them; default those of the convention's pipeline and cross-entropy, as far as they are there.
-        convention: how items become token sequences; see `scoring.py`.
+        tasks: which of them; default those of the protocol's pipeline and cross-entropy, as far as they are there.
+        protocol: how items become token sequences; see `scoring.py`.
         details: also show phenomena, fields and subtasks.
         scorer: whose log-probabilities; those of another than our own are kept apart and compared with ours.
         out: folder for results, each model's in one of its name; default in the model's own.
@@ -72,15 +72,15 @@ def evaluate(
         UserError: anything of this that is not there, damaged, or cannot be used.
         OSError: results cannot be written.
     """
-    if convention not in TASKS:
-        raise UserError(f"convention {convention!r} is not known; known: {', '.join(TASKS)}")
+    if protocol not in TASKS:
+        raise UserError(f"protocol {protocol!r} is not known; known: {', '.join(TASKS)}")
     if scorer not in SCORERS:
         raise UserError(f"scorer {scorer!r} is not known; known: {', '.join(SCORERS)}")
     for name in OWN_TASKS if scorer != OWN_SCORER else ():
         if name in (tasks or ()):
             raise UserError(f"--scorer {scorer}: scores choices alone; leave {name} out of --tasks")
     evaluated = [EvaluatedModel.find(name) for name in dict.fromkeys(models)]
-    read = _read_tasks(data or evaluation_root(), tasks, convention)
+    read = _read_tasks(data or evaluation_root(), tasks, protocol)
     if scorer != OWN_SCORER:
         read = [task for task in read if task.name not in OWN_TASKS]
     text = scorer == OWN_SCORER and (tasks is None or CROSS_ENTROPY in tasks)
@@ -90,12 +90,12 @@ def evaluate(
     for model in evaluated:
         if out:
             model.place_results(out)
-        _require_place(model.results(convention))
-    evaluator = Evaluator(convention, scorer)
+        _require_place(model.results(protocol))
+    evaluator = Evaluator(protocol, scorer)
     for model in evaluated:
         results = evaluator.results(model, read)
         cross_entropy = _cross_entropy(model) if text and model.prepared else None
-        print(table(model, results, cross_entropy, convention, details), flush=True)
+        print(table(model, results, cross_entropy, protocol, details), flush=True)
         if scorer != OWN_SCORER:
             print(evaluator.agreement(model, read), flush=True)
         model.unload()
@@ -110,15 +110,15 @@ def _require_place(folder: Path) -> None:
             raise UserError(f"{path}: no regular file, where a result may have to be written: move it away")
 
 
-def _read_tasks(root: Path, names: Sequence[str] | None, convention: str) -> list[AnyTask]:
+def _read_tasks(root: Path, names: Sequence[str] | None, protocol: str) -> list[AnyTask]:
     """The tasks named, which must be there; or the default ones that are there, saying which are not."""
     if names is not None:
         folders = [SHORT_NAMES.get(name, name) for name in names if name != CROSS_ENTROPY]
         return [read_any_task(root / name) for name in dict.fromkeys(folders)]
-    absent = [name for name in TASKS[convention] if not (root / name).is_dir()]
+    absent = [name for name in TASKS[protocol] if not (root / name).is_dir()]
     if absent:
         print(f"skipped, there are no such folders in {root}: {', '.join(absent)}", flush=True)
-    return [read_any_task(root / name) for name in TASKS[convention] if name not in absent]
+    return [read_any_task(root / name) for name in TASKS[protocol] if name not in absent]
 
 
 def read_any_task(folder: Path) -> AnyTask:
@@ -130,7 +130,7 @@ def read_any_task(folder: Path) -> AnyTask:
 class Evaluator:
     """Scores the items of tasks; it keeps their tokens, for models with the same tokenizer."""
 
-    convention: str
+    protocol: str
     scorer: str = OWN_SCORER
     texts: dict[tuple[str, str], "list[Text]"] = field(default_factory=dict)
 
@@ -148,7 +148,7 @@ class Evaluator:
 
     def agreement(self, model: EvaluatedModel, tasks: Sequence[AnyTask]) -> str:
         """Lines on how far the scores of another scorer are from our own."""
-        own = model.results(self.convention)
+        own = model.results(self.protocol)
         lines = [
             agreement(task, own / f"{task.name}.json", self._path(model, task))
             for task in tasks
@@ -159,12 +159,12 @@ class Evaluator:
     def _path(self, model: EvaluatedModel, task: AnyTask) -> Path:
         """Our own results, or, in a folder of its name below, those of another scorer."""
         folder = "" if self.scorer == OWN_SCORER else self.scorer
-        return model.results(self.convention) / folder / f"{task.name}.json"
+        return model.results(self.protocol) / folder / f"{task.name}.json"
 
     def _result(self, model: EvaluatedModel, task: AnyTask) -> dict[str, Any]:
         """Score a task's items, unless that was done before, and keep the score of each."""
         identity = {
-            "model": model.fingerprint, "items": task.digest, "convention": self.convention, "version": VERSION,
+            "model": model.fingerprint, "items": task.digest, "convention": self.protocol, "version": VERSION,
         }  # fmt: skip
         if self.scorer != OWN_SCORER:
             identity["scorer"] = self.scorer
@@ -173,7 +173,7 @@ class Evaluator:
             return known
         records, found = self._measure(model, task)
         write_records(path, records)
-        return {"task": task.name, "convention": self.convention, **found, "identity": identity}
+        return {"task": task.name, "convention": self.protocol, **found, "identity": identity}
 
     def _measure(self, model: EvaluatedModel, task: AnyTask) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
         """Records of the items, and what they come to."""
@@ -190,7 +190,7 @@ class Evaluator:
 
         label = _label(model, task)
         if self.scorer == "minicons":
-            return model.minicons_scorer.score_items(task.items, self.convention, label)
+            return model.minicons_scorer.score_items(task.items, self.protocol, label)
         texts = self._texts(model, task)
         check_texts(task.items, texts, task.name, model.scorer.limits)
         scores = model.scorer.score(texts, label=label)
@@ -201,7 +201,7 @@ class Evaluator:
 
         key = model.tokenizer_fingerprint, task.name
         if key not in self.texts:
-            self.texts[key] = encode(task.items, model.scorer.tokenizer, self.convention)
+            self.texts[key] = encode(task.items, model.scorer.tokenizer, self.protocol)
         return self.texts[key]
 
 

@@ -123,9 +123,9 @@ class EvaluatedModel:
         for name in ("scorer", "minicons_scorer"):
             self.__dict__.pop(name, None)
 
-    def results(self, convention: str) -> Path:
-        """The folder for results in a convention."""
-        return results_folder(self.elsewhere or self.folder, convention)
+    def results(self, protocol: str) -> Path:
+        """The folder for results under a protocol."""
+        return results_folder(self.elsewhere or self.folder, protocol)
 
     def place_results(self, out: Path) -> None:
         """Have results go to a folder in `out` of this model's name, which `report` and the others then take for it.
@@ -147,9 +147,9 @@ class EvaluatedModel:
         self.elsewhere = home
 
 
-def results_folder(model: Path, convention: str) -> Path:
-    """Results in the convention of 2024 lie in `evaluation/`, those in another in a folder of its name below."""
-    return model / "evaluation" / ("" if convention == "2024" else convention)
+def results_folder(model: Path, protocol: str) -> Path:
+    """Results by the protocol of 2024 lie in `evaluation/`, those by another in a folder of its name below."""
+    return model / "evaluation" / ("" if protocol == "2024" else protocol)
 
 
 def _digest(parts: list[str]) -> str:

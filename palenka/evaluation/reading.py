@@ -2,7 +2,7 @@
 
 The `reading` task of the 2025 pipeline (babylm/evaluation-pipeline-2025) on the sentences of de Varda, Marelli and
 Amenta, "Cloze probability, predictability ratings, and computational estimates for 205 English sentences", 2023. The
-2024 pipeline has no such task: it is the same here, whatever the convention.
+2024 pipeline has no such task: it is the same here, whatever the protocol.
 
 The surprisal of a word behind a text is the sum over its tokens, those of tok(word) without special tokens, of
 −log P(token | context). The first token's context is tok(text), with the special tokens that the tokenizer adds by

@@ -1,6 +1,6 @@
 """Log-probabilities of texts under a causal language model, in float32 and in batches.
 
-A score is the sum of the log-probabilities of a text's tokens behind its context, in nats. Two conventions say what
+A score is the sum of the log-probabilities of a text's tokens behind its context, in nats. Two protocols say what
 these are. The first is that of the challenge's pipeline of 2024, a fork of lm-eval 0.4.2, the second of its successor:
 
     2024   without context   [prefix] + tok(" " + text): every token of the text is scored. The prefix is the
@@ -55,13 +55,13 @@ class Text(NamedTuple):
     continuation: tuple[int, ...]
 
 
-def encode(items: Sequence[Item], tokenizer: Any, convention: str = "2024") -> list[Text]:
+def encode(items: Sequence[Item], tokenizer: Any, protocol: str = "2024") -> list[Text]:
     """The texts of all choices of the items, in order.
 
     Raises:
-        UserError: the tokenizer cannot say where its tokens stand, and the convention needs it.
+        UserError: the tokenizer cannot say where its tokens stand, and the protocol needs it.
     """
-    return ENCODERS[convention]([choice for item in items for choice in item.choices], tokenizer)
+    return ENCODERS[protocol]([choice for item in items for choice in item.choices], tokenizer)
 
 
 def _encode_2024(choices: Sequence[Choice], tokenizer: Any) -> list[Text]:
@@ -88,7 +88,7 @@ def _ids(tokenizer: Any, texts: list[str]) -> list[tuple[int, ...]]:
 def _encode_2025(choices: Sequence[Choice], tokenizer: Any) -> list[Text]:
     """What follows the last scored token, an eos say, is left away: no scored token sees it."""
     if not tokenizer.is_fast:
-        raise UserError("the 2025 convention needs a tokenizer that says where its tokens stand in a text (a fast one)")
+        raise UserError("the 2025 protocol needs a tokenizer that says where its tokens stand in a text (a fast one)")
     wholes = [choice.context + choice.text for choice in choices]
     encoded = tokenizer(wholes, return_offsets_mapping=True, return_attention_mask=False)
     texts = []
@@ -150,7 +150,7 @@ def load_causal_model(folder: Path) -> tuple[Any, Any]:
 
 
 def prefix_token(tokenizer: Any, limits: Limits) -> int:
-    """The token that the 2024 convention scores a text without context after.
+    """The token that the 2024 protocol scores a text without context after.
 
     Raises:
         UserError: the tokenizer has none, or the model does not know it.

@@ -23,7 +23,7 @@ def compare(
     resamples: int,
     show_all: bool,
     out: Path | None,
-    convention: str = "2024",
+    protocol: str = "2024",
 ) -> None:
     """Prints what the items say of A and B, and writes it to `out` in full.
 
@@ -34,7 +34,7 @@ def compare(
         resamples: of the bootstrap over items.
         show_all: also fields, phenomena and subtasks whose difference is not significant.
         out: a JSON file; its folder is made if need be.
-        convention: of the evaluations to compare.
+        protocol: of the evaluations to compare.
 
     Raises:
         UserError: a run is not there, not evaluated on a task, or differs in what has to be the same.
@@ -45,7 +45,7 @@ def compare(
         raise UserError(f"--out {out}: is a folder; expected a file to write")
     if out is not None:
         require_writable(out.parent)
-    found = read_comparison(a, b, tasks, resamples, convention)
+    found = read_comparison(a, b, tasks, resamples, protocol)
     print(terminal_text(found, show_all))
     if out is not None:
         make_folder(out.parent)
@@ -76,7 +76,7 @@ def _task_content(found: Comparison, task: TaskComparison) -> dict[str, Any]:
         return asdict(difference) | {"p_holm": found.holm[kind, task.task, name]}
 
     return {
-        "convention": task.convention,
+        "convention": task.protocol,
         "items_sha256": task.items,
         "over_items": row("tasks", task.task, task.whole)
         | {"mcnemar_p_holm": found.holm.get(("mcnemar", task.task, task.task))},

@@ -32,7 +32,7 @@ class TaskComparison:
     """A and B on one task; `parts` by kind ("fields", "phenomena", "subtasks") and name."""
 
     task: str
-    convention: str
+    protocol: str
     items: Any
     a: list[float]
     b: list[float]
@@ -76,10 +76,10 @@ class Comparison:
 
 
 def read_comparison(
-    a: Sequence[str], b: Sequence[str], tasks: Sequence[str] | None, resamples: int, convention: str = "2024"
+    a: Sequence[str], b: Sequence[str], tasks: Sequence[str] | None, resamples: int, protocol: str = "2024"
 ) -> Comparison:
     """Both sides, read, checked and compared."""
-    runs = [read_evaluated(find_run(name).resolve(), convention) for name in (*a, *b)]
+    runs = [read_evaluated(find_run(name).resolve(), protocol) for name in (*a, *b)]
     set_labels(runs)
     first, second = runs[: len(a)], runs[len(a) :]
     _check_distinct(runs)
@@ -139,14 +139,14 @@ def _check_same_items(runs: list[Run], task: str) -> None:
             reason = _what_differs(first, run.evaluations[task])
             raise UserError(f"{task}: {runs[0].label} and {run.label} cannot be compared: {reason}")
     for run in runs:
-        path = results_folder(run.folder, run.convention) / f"{task}.items.jsonl"
+        path = results_folder(run.folder, run.protocol) / f"{task}.items.jsonl"
         if not path.exists():
             raise UserError(f"{path}: missing; a comparison needs the score of each item (evaluate it anew)")
 
 
 def _what_differs(first: Evaluation, second: Evaluation) -> str:
-    if str(first.convention) != str(second.convention):
-        return f"evaluated in the conventions {first.convention} and {second.convention}"
+    if str(first.protocol) != str(second.protocol):
+        return f"evaluated under the protocols {first.protocol} and {second.protocol}"
     for name in [*first.subtasks, *(name for name in second.subtasks if name not in first.subtasks)]:
         one, other = (found.subtasks[name].n if name in found.subtasks else 0 for found in (first, second))
         if one != other:
@@ -170,7 +170,7 @@ def _compare_task(a: list[Run], b: list[Run], task: str, resamples: int) -> Task
     accuracies = [[run.evaluations[task].accuracy for run in group] for group in (a, b)]
     return TaskComparison(
         task=task,
-        convention=str(evaluation.convention),
+        protocol=str(evaluation.protocol),
         items=evaluation.identity.get("items"),
         a=accuracies[0],
         b=accuracies[1],

@@ -17,7 +17,7 @@ NOUNS = {"tasks": "task", "fields": "field", "phenomena": "phenomenon", "subtask
 def terminal_text(found: Comparison, show_all: bool) -> str:
     """Tasks, seeds, then what within the tasks differs; at most 100 columns wide."""
     parts = [
-        "\n".join([*_sides(found), f"Accuracy in percent, ties count half; A − B in points; {_conventions(found)}."]),
+        "\n".join([*_sides(found), f"Accuracy in percent, ties count half; A − B in points; {_protocols(found)}."]),
         plain_table(_task_rows(found)),
         "\n".join(wrapped(text) for text in _seeds(found)),
         *(plain_table(rows) for rows in [_seed_rows(found)] if len(rows) > 1),
@@ -35,8 +35,8 @@ def _named(run: Run) -> str:
     return run.label if run.seed is None else f"{run.label} (seed {run.seed})"
 
 
-def _conventions(found: Comparison) -> str:
-    return f"convention {listed(sorted({task.convention for task in found.tasks}))}"
+def _protocols(found: Comparison) -> str:
+    return f"protocol {listed(sorted({task.protocol for task in found.tasks}))}"
 
 
 def signed(value: float) -> str:

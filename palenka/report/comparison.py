@@ -51,11 +51,11 @@ def in_order(tasks: set[str]) -> list[str]:
 
 
 def comparable(first: Evaluation, second: Evaluation) -> bool:
-    """Whether two evaluations have the same convention and the same items."""
+    """Whether two evaluations have the same protocol and the same items."""
 
     def shape(found: Evaluation) -> tuple[str, Any, dict[str, int]]:
         sizes = {name: subtask.n for name, subtask in found.subtasks.items()}
-        return str(found.convention), found.identity.get("items"), sizes
+        return str(found.protocol), found.identity.get("items"), sizes
 
     return shape(first) == shape(second)
 

@@ -48,7 +48,7 @@ def _front_matter(run: Run) -> dict[str, Any]:
 
 def _index(run: Run) -> list[dict[str, Any]]:
     entries = [
-        _entry(task, run.evaluations[task].convention, "accuracy", "Accuracy", run.evaluations[task].accuracy)
+        _entry(task, run.evaluations[task].protocol, "accuracy", "Accuracy", run.evaluations[task].accuracy)
         for task in task_names([run])
     ]
     if run.result is not None:
@@ -58,10 +58,10 @@ def _index(run: Run) -> list[dict[str, Any]]:
     return entries
 
 
-def _entry(data: str, convention: str | int | None, metric: str, name: str, value: float) -> dict[str, Any]:
+def _entry(data: str, protocol: str | int | None, metric: str, name: str, value: float) -> dict[str, Any]:
     dataset = {"type": data.replace(" ", "_"), "name": data}
-    if convention is not None:
-        dataset["config"] = f"BabyLM {convention} convention"
+    if protocol is not None:
+        dataset["config"] = f"BabyLM {protocol} protocol"
     return {"task": dict(TASK), "dataset": dataset, "metrics": [{"type": metric, "name": name, "value": value}]}
 
 

@@ -66,10 +66,10 @@ def _content(runs: list[Run]) -> dict[str, Any]:
 
 def _facts(runs: list[Run]) -> list[str]:
     data = sorted({run.data_name for run in runs})
-    conventions = sorted({str(found.convention) for run in runs for found in run.evaluations.values()})
+    protocols = sorted({str(found.protocol) for run in runs for found in run.evaluations.values()})
     facts = [tables.count(len(runs), "run"), f"data {tables.listed(data)}"]
-    if conventions:
-        facts.append(f"evaluation convention {tables.listed(conventions)}")
+    if protocols:
+        facts.append(f"evaluation protocol {tables.listed(protocols)}")
     return facts
 
 

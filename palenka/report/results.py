@@ -75,7 +75,7 @@ class Evaluation(BaseModel):
     """A task's result: accuracy is the unweighted mean over subtasks, stderr that mean's."""
 
     task: str
-    convention: str | int
+    protocol: str | int = Field(alias="convention")
     accuracy: float
     stderr: float
     n: int
@@ -98,7 +98,7 @@ class Predictions(BaseModel):
     """The result of a task that has no right choices: what was predicted, by name."""
 
     task: str
-    convention: str | int
+    protocol: str | int = Field(alias="convention")
     n: int
     scores: dict[str, Prediction]
     identity: dict[str, Any] = {}
@@ -151,7 +151,7 @@ class Run:
     evaluations: dict[str, Evaluation]
     cross_entropy: dict[str, CrossEntropy]
     predictions: dict[str, Predictions] = field(default_factory=dict)
-    convention: str = "2024"
+    protocol: str = "2024"
     label: str = ""
     broken: list[str] = field(default_factory=list)
     damages: list[str] = field(default_factory=list)
@@ -202,17 +202,17 @@ class Run:
     @cached_property
     def outcomes(self) -> dict[str, Outcomes]:
         """Outcome of every item, by task and subtask, for the tasks that kept their items."""
-        folder = results_folder(self.folder, self.convention)
+        folder = results_folder(self.folder, self.protocol)
         read = {task: _read_outcomes(folder / f"{task}.items.jsonl", found) for task, found in self.evaluations.items()}
         return {task: outcomes for task, outcomes in read.items() if outcomes is not None}
 
 
-def read_runs(names: list[str], convention: str = "2024", tell: Callable[[str], None] | None = None) -> list[Run]:
+def read_runs(names: list[str], protocol: str = "2024", tell: Callable[[str], None] | None = None) -> list[Run]:
     """The runs of those names (a folder stands for all runs below it), labelled for display.
 
     Args:
         names: of runs, or of folders.
-        convention: of the evaluations.
+        protocol: of the evaluations.
         tell: is told of each run that cannot be read; the others are returned.
 
     Raises:
@@ -221,7 +221,7 @@ def read_runs(names: list[str], convention: str = "2024", tell: Callable[[str], 
     runs: dict[Path, Run] = {}
     damages: list[str] = []
     for name in names:
-        found = _in_order(_readable(_folders(name), convention, damages.append))
+        found = _in_order(_readable(_folders(name), protocol, damages.append))
         runs |= {run.folder: run for run in found if run.folder not in runs}
     for damage in damages:
         if tell is None or not runs:
@@ -231,10 +231,10 @@ def read_runs(names: list[str], convention: str = "2024", tell: Callable[[str], 
     return list(runs.values())
 
 
-def _readable(folders: Iterable[Path], convention: str, tell: Callable[[str], None]) -> Iterator[Run]:
+def _readable(folders: Iterable[Path], protocol: str, tell: Callable[[str], None]) -> Iterator[Run]:
     for folder in folders:
         try:
-            yield read_run(folder, convention)
+            yield read_run(folder, protocol)
         except UserError as error:
             tell(str(error))
 
@@ -249,14 +249,14 @@ def read_grids(runs: list[Run]) -> list[Grid]:
     return [_validate(path, Grid, _read_object(path)) for path in paths if path.exists()]
 
 
-def read_run(folder: Path, convention: str = "2024") -> Run:
+def read_run(folder: Path, protocol: str = "2024") -> Run:
     """Reads a run directory; what is not there yet is None or empty.
 
     Raises:
         UserError: a file that is there cannot be read; the message names it.
     """
     config_text, config = _read_yaml(folder / "config.yaml")
-    evaluations, predictions, broken = read_evaluations(folder, convention)
+    evaluations, predictions, broken = read_evaluations(folder, protocol)
     losses = _read_whole(folder / "evaluation" / "cross_entropy.json", _read_losses, broken)
     log = read_log(folder / "metrics.jsonl")
     return Run(
@@ -271,34 +271,34 @@ def read_run(folder: Path, convention: str = "2024") -> Run:
         evaluations=evaluations,
         cross_entropy=losses.splits if losses else {},
         predictions=predictions,
-        convention=convention,
+        protocol=protocol,
         broken=broken,
         damages=log.damages,
     )
 
 
-def read_evaluated(folder: Path, convention: str = "2024") -> Run:
+def read_evaluated(folder: Path, protocol: str = "2024") -> Run:
     """Reads a run directory, or of another model folder what its evaluation left there.
 
     Raises:
         UserError: a file that is there cannot be read, or a result is damaged.
     """
     if (folder / "config.yaml").exists():
-        run = read_run(folder, convention)
+        run = read_run(folder, protocol)
     else:
-        run = Run(folder, folder.name, {}, "", {}, {}, None, [], {}, {}, {}, convention)
-        run.evaluations, run.predictions, run.broken = read_evaluations(folder, convention)
+        run = Run(folder, folder.name, {}, "", {}, {}, None, [], {}, {}, {}, protocol)
+        run.evaluations, run.predictions, run.broken = read_evaluations(folder, protocol)
     if run.broken:
         raise UserError("\n".join(run.broken))
     return run
 
 
 def read_evaluations(
-    folder: Path, convention: str
+    folder: Path, protocol: str
 ) -> tuple[dict[str, Evaluation], dict[str, Predictions], list[str]]:
-    """Results of a convention, by task: of choices, and of predictions of people; and what is said of broken ones."""
+    """Results of a protocol, by task: of choices, and of predictions of people; and what is said of broken ones."""
     broken: list[str] = []
-    results = results_folder(folder, convention)
+    results = results_folder(folder, protocol)
     paths = sorted(results.glob("*.json"))
     found = [_read_whole(path, _read_evaluation, broken) for path in paths if path.name != "cross_entropy.json"]
     evaluations = {result.task: result for result in found if isinstance(result, Evaluation)}

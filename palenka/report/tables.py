@@ -188,8 +188,8 @@ def _mixed(runs: list[Run], tasks: list[str]) -> list[str]:
     for task in tasks:
         found = [run.evaluations[task] for run in runs if task in run.evaluations]
         if not comparison.all_comparable(runs, task):
-            conventions = sorted({str(evaluation.convention) for evaluation in found})
-            reason = f"conventions {listed(conventions)}" if len(conventions) > 1 else "not the same items"
+            protocols = sorted({str(evaluation.protocol) for evaluation in found})
+            reason = f"protocols {listed(protocols)}" if len(protocols) > 1 else "not the same items"
             notes.append(f"{task}: the runs were evaluated differently ({reason}), so none is marked.")
     return notes
 

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 
-def report(runs: list[str], out: Path, convention: str = "2024") -> None:
+def report(runs: list[str], out: Path, protocol: str = "2024") -> None:
     """Prints the table of the study and writes its page to `out`.
 
     Args:
         runs: names or paths of runs; a folder stands for all runs below it.
         out: the HTML file; its folder is made if need be.
-        convention: of the evaluations to show.
+        protocol: of the evaluations to show.
 
     Raises:
         UserError: a name is no run, or none of the runs can be read. Those that cannot are named.
@@ -24,7 +24,7 @@ def report(runs: list[str], out: Path, convention: str = "2024") -> None:
         raise UserError(f"--out {out}: is a folder; expected a file to write")
     require_writable(out.parent)
     damages: list[str] = []
-    found = read_runs(runs, convention, damages.append)
+    found = read_runs(runs, protocol, damages.append)
     damages += [damage for run in found for damage in (*run.damages, *run.broken)]
     print(terminal_text(found))
     print("".join(f"\n{damage}" for damage in damages))

@@ -38,7 +38,7 @@ from palenka.util.hardware import available_memory, local_device
 from palenka.util.paths import ROOT, evaluation_root
 
 SHORT_LABELS = {"logit": "L", "hidden_state": "H", "seed": "s"}
-CONVENTION = "2024"
+PROTOCOL = "2024"
 MOST_TRIALS = 10_000
 RULE = (
     "Ranked by dev cross-entropy alone, that of plain next tokens; accuracies are shown beside it and choose nothing.\n"
@@ -299,11 +299,11 @@ class Grid:
 
     def evaluate(self, folders: Sequence[Path]) -> None:
         """Ask finished runs what they were not asked yet, as far as the items are there."""
-        default = [task for task in TASKS[CONVENTION] if (self.tasks_folder / task).is_dir()]
+        default = [task for task in TASKS[PROTOCOL] if (self.tasks_folder / task).is_dir()]
         tasks = default if self.config.grid.tasks is None else self.config.grid.tasks
         waiting = [folder for folder in folders if not all(_result_file(folder, task).exists() for task in tasks)]
         if waiting:
-            evaluate([str(folder) for folder in waiting], self.tasks_folder, tasks, CONVENTION)
+            evaluate([str(folder) for folder in waiting], self.tasks_folder, tasks, PROTOCOL)
 
     def select(self) -> str:
         """Rank the trials by dev cross-entropy and write grid.json; the table for people.
@@ -368,12 +368,12 @@ def _dev(run: Run) -> dict[str, float]:
 
 
 def _result_file(run: Path, task: str) -> Path:
-    return results_folder(run, CONVENTION) / f"{task}.json"
+    return results_folder(run, PROTOCOL) / f"{task}.json"
 
 
 def _outcome(run: Run) -> dict[str, Any]:
     """What is known of a finished run: dev cross-entropy, and the accuracies that were measured, if they are whole."""
-    evaluations, _, broken = read_evaluations(run.path, CONVENTION)
+    evaluations, _, broken = read_evaluations(run.path, PROTOCOL)
     for damage in broken:
         print(damage, file=sys.stderr, flush=True)
     tasks = {task: {"accuracy": of.accuracy, "stderr": of.stderr} for task, of in evaluations.items()}

@@ -42,7 +42,7 @@ class EvaluationConfig(Section):
 
     tasks: list[str] = Field(min_length=1)
     items: int = Field(default=200, ge=1)
-    convention: Annotated[Literal["2024", "2025"], BeforeValidator(str)] = "2024"
+    protocol: Annotated[Literal["2024", "2025"], BeforeValidator(str)] = "2024"
     words: list[Annotated[int, BeforeValidator(read_words)]] | None = Field(default=None, min_length=1)
 
     @field_validator("tasks")
@@ -128,7 +128,7 @@ def plan_revisions(
         if task.has_ratios:
             raise UserError(f"{name}: asks what people prefer: it has no right choices to count along the way")
         items = evenly_spread(task.items, config.items)
-        texts = encode(items, tokenizer, config.convention)
+        texts = encode(items, tokenizer, config.protocol)
         check_texts(items, texts, task.name, Limits(run, model.max_position_embeddings, model.vocab_size))
         subsets.append(Subset(task.name, items, texts))
     return RevisionPlan(config.words or POINTS, subsets)

@@ -1,8 +1,8 @@
 """Run configurations: YAML files composed over base files, overridden from the command line, checked all at once.
 
-Generic: this module knows no field of ours. Precedence, lowest first: field defaults, `base:` files left to right,
-the file itself, `key.path=value` arguments. Mappings merge; lists and scalars are replaced whole. A mapping inside a
-file may have `base:` files of its own, which are read into its place.
+Generic: apart from RENAMED this module knows no field of ours. Precedence, lowest first: field defaults, `base:` files
+left to right, the file itself, `key.path=value` arguments. Mappings merge; lists and scalars are replaced whole. A
+mapping inside a file may have `base:` files of its own, which are read into its place.
 """
 
 import difflib
@@ -28,6 +28,9 @@ MOST_DEPTH = 50
 MOST_NODES = 100_000  # with all aliases written out
 MOST_BASES = 1000
 SHOWN = 200  # characters of a wrong value
+
+RENAMED = {"evaluation.convention": "evaluation.protocol"}
+"""Former names of keys: written in a config, they are refused by the present ones."""
 
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
@@ -310,6 +313,8 @@ def _describe(error: Any, layers: Layers, schema: type[BaseModel]) -> str:
     source = layers.source(location)
     place = f"{key} ({source})" if source else key
     if error["type"] == "extra_forbidden":
+        if key in RENAMED:
+            return f"{place}: is called {RENAMED[key]} now"
         known = _fields_at(schema, location[:-1])
         return f"{place}: unknown key{did_you_mean(str(location[-1]), known)}"
     if error["type"] == "missing":

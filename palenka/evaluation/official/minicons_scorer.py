@@ -54,7 +54,7 @@ class MiniconsScorer:
         return cls(IncrementalLMScorer(model, str(local_device()), tokenizer), limits)
 
     def score_items(
-        self, items: Sequence[Item], convention: str = "2024", label: str = "", batch_size: int = BATCH_SIZE
+        self, items: Sequence[Item], protocol: str = "2024", label: str = "", batch_size: int = BATCH_SIZE
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Summed log-probability of each choice of the items, in order, in nats, and of how many tokens it is the sum.
 
@@ -65,33 +65,33 @@ class MiniconsScorer:
                 longer than what the model has positions for.
         """
         choices = [choice for item in items for choice in item.choices]
-        self._check(choices, convention)
+        self._check(choices, protocol)
         # By length: minicons pads each batch. Those without context, which it scores by another call, come last.
         ordered = sorted(set(choices), key=lambda choice: (not choice.context, -len(choice.context + choice.text)))
         batches = list(_batches(ordered, batch_size))
         found: dict[Choice, tuple[float, int]] = {}
         for batch in progress(batches, [len(batch) for batch in batches], label, "sentences"):
-            found |= zip(batch, self._scores(batch, convention), strict=True)
+            found |= zip(batch, self._scores(batch, protocol), strict=True)
         sums, tokens = np.array([found[choice] for choice in choices]).T
         return sums, tokens.astype(np.int64)
 
-    def _scores(self, batch: list[Choice], convention: str) -> list[tuple[float, int]]:
+    def _scores(self, batch: list[Choice], protocol: str) -> list[tuple[float, int]]:
         options: dict[str, Any] = {"reduction": _sum_and_size}
         start = ""
-        if convention == "2024":
+        if protocol == "2024":
             # minicons' way to leave out a tokenizer's special tokens is to say that a chat template writes them.
             self.scorer.tokenizer.chat_template = ""
             options["chat"] = True
             start = f"{self._prefix} "
         if not batch[0].context:
             return self.scorer.sequence_score([start + choice.text for choice in batch], **options)
-        contexts = [self._context(choice, convention) for choice in batch]
+        contexts = [self._context(choice, protocol) for choice in batch]
         texts = [choice.context[len(context) :] + choice.text for choice, context in zip(batch, contexts, strict=True)]
         return self.scorer.conditional_score(contexts, texts, separator="", **options)
 
-    def _context(self, choice: Choice, convention: str) -> str:
+    def _context(self, choice: Choice, protocol: str) -> str:
         """The context without the spaces at its end; in 2025 with them, where they are tokens of their own."""
-        if convention == "2025":
+        if protocol == "2025":
             context, whole = self.scorer.tokenizer([choice.context, choice.context + choice.text])["input_ids"]
             if whole[: len(context)] == context:
                 return choice.context
@@ -102,10 +102,10 @@ class MiniconsScorer:
         tokenizer = self.scorer.tokenizer
         return str(tokenizer.convert_ids_to_tokens(prefix_token(tokenizer, self.limits)))
 
-    def _check(self, choices: Sequence[Choice], convention: str) -> None:
+    def _check(self, choices: Sequence[Choice], protocol: str) -> None:
         tokenizer = self.scorer.tokenizer
         ids = tokenizer("a")["input_ids"]
-        if convention == "2025" and (ids[-1] in tokenizer.all_special_ids or ids[0] == tokenizer.pad_token_id):
+        if protocol == "2025" and (ids[-1] in tokenizer.all_special_ids or ids[0] == tokenizer.pad_token_id):
             raise UserError(
                 f"{self.name}: --scorer minicons: the tokenizer ends a text with a special token, or begins it with "
                 "the one that it pads with, and minicons would score or miscount that; leave --scorer out"

@@ -51,12 +51,12 @@ def write_submission(model: str, form: str, out: Path, data: Path | None = None)
 
     Args:
         model: a run's name, or another model folder.
-        form: "2024" or "2025"; the scores are those of the convention of this name.
+        form: "2024" or "2025"; the scores are those of the protocol of this name.
         out: the file to write for 2024, the folder to write into for 2025.
         data: folder of tasks; default `PALENKA_EVAL`.
 
     Raises:
-        UserError: there is no such model, nothing of it was evaluated in that convention, or another model's submission
+        UserError: there is no such model, nothing of it was evaluated by that protocol, or another model's submission
             is in its place.
     """
     if form == "2024" and not out.name.endswith(".json.gz"):
@@ -67,7 +67,7 @@ def write_submission(model: str, form: str, out: Path, data: Path | None = None)
     if not found:
         raise UserError(
             f"{evaluated.folder}: nothing to submit: {'; '.join(missing)}. First: "
-            f"python -m palenka evaluate {model} --convention {form}"
+            f"python -m palenka evaluate {model} --protocol {form}"
         )
     if form == "2024":
         _claim(out, out.with_name(f"{out.name}.source.json"), evaluated)
