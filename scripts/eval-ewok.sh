@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# EWoK, as the BabyLM pipelines filter it, beside its floors.
+# EWoK, as the BabyLM pipelines filter it, beside simple baselines.
 #   bash scripts/eval-ewok.sh RUN [RUN...] [--data DIR] [--protocol 2024]
 # RUN is a run's name or a model folder; results go to RUN/evaluation/. Cost: minutes on two cores for a small model.
 # shellcheck source=scripts/preamble.sh

@@ -102,7 +102,7 @@ def write_evaluation(
     outcomes: dict[str, list[float]],
     *,
     phenomena: dict[str, str] | None = None,
-    floors: dict[str, float] | None = None,
+    baselines: dict[str, float] | None = None,
     items: bool = True,
     twins: bool = False,
     protocol: str = "2024",
@@ -133,7 +133,7 @@ def write_evaluation(
         "n": sum(sub["n"] for sub in subtasks.values()),
         "ties": sum(sub["ties"] for sub in subtasks.values()),
         "chance": 0.5,
-        "floors": floors or {"zipf": 0.52, "ngram": 0.58},
+        "floors": baselines or {"zipf": 0.52, "ngram": 0.58},
         "subtasks": subtasks,
         "tie_items": {
             name: [line for line, value in enumerate(values, 1) if value == 0.5]
@@ -191,7 +191,7 @@ def _write_member(
     outcomes, phenomena = blimp_outcomes(skill, name)
     write_evaluation(folder, "blimp_filtered", outcomes, phenomena=phenomena)
     write_evaluation(folder, "supplement_filtered", made_outcomes(SUPPLEMENT, skill - 0.1, name))
-    write_evaluation(folder, "ewok_filtered", made_outcomes(EWOK, 0.51, name), floors={"zipf": 0.5, "ngram": 0.5})
+    write_evaluation(folder, "ewok_filtered", made_outcomes(EWOK, 0.51, name), baselines={"zipf": 0.5, "ngram": 0.5})
     losses = made_losses(dev) | {"domains": {"bnc_spoken": made_losses(dev)}}
     splits = {"dev": losses, "test": losses}
     write_json(folder / "evaluation" / "cross_entropy.json", {"task": "cross_entropy", "splits": splits})

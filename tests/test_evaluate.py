@@ -64,7 +64,7 @@ def write(path: Path, records: list[dict[str, Any]]) -> None:
 
 @pytest.fixture
 def data(prepared_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Prepared data of one's own: floors are written beside it."""
+    """Prepared data of one's own: baselines are written beside it."""
     monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "data"))
     return Path(shutil.copytree(prepared_once, tmp_path / "data" / "tiny"))
 
@@ -88,7 +88,7 @@ def test_what_is_written(run: Path, items: Path, capsys: pytest.CaptureFixture[s
     assert set(blimp) == ACCURACY | {"accuracy_per_token"} | others
     assert (blimp["task"], blimp["convention"], blimp["chance"]) == ("blimp_filtered", "2024", 0.5)
     assert (blimp["n"], blimp["ties"]) == (4, 1)
-    assert set(blimp["floors"]) == {"zipf", "ngram"} and all(0 <= floor <= 1 for floor in blimp["floors"].values())
+    assert set(blimp["floors"]) == {"zipf", "ngram"} and all(0 <= value <= 1 for value in blimp["floors"].values())
     assert blimp["tie_items"] == {"agreement": [2]}
     assert set(blimp["subtasks"]["order"]) == ACCURACY | {"accuracy_per_token", "phenomenon", "field"}
     assert blimp["subtasks"]["order"]["phenomenon"] == "order"
@@ -182,7 +182,7 @@ def test_the_order_of_lines_and_files_changes_nothing(run: Path, items: Path) ->
 def test_models_with_one_tokenizer_share_its_work(
     run: Path, items: Path, runs_folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (run / "config.yaml").unlink()  # floors make tokens, too
+    (run / "config.yaml").unlink()  # baselines make tokens, too
     tiny.write_finished_run(runs_folder / "demo" / "other", tiny.GPT2, data / "tokenizer")
     foreign = tiny.write_finished_run(runs_folder / "demo" / "foreign", tiny.GPT2, data / "tokenizer")
     settings = json.loads((foreign / "tokenizer_config.json").read_text())
@@ -325,16 +325,16 @@ def test_a_model_that_the_hub_lacks_is_said(hub: list[str | None], items: Path, 
     assert not (runs_folder / "hub" / "owner" / "none").exists()
 
 
-def test_a_foreign_folder_has_no_floors(run: Path, items: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_foreign_folder_has_no_baselines(run: Path, items: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "config.yaml").unlink()
     evaluate([str(run)], items)
     assert result(run, "blimp_filtered")["floors"] == {"zipf": None, "ngram": None}
     shown = capsys.readouterr().out
-    assert "no floors" in shown and "none" in shown
+    assert "no simple baselines" in shown and "none" in shown
     assert not (run / "evaluation" / "cross_entropy.json").exists()
 
 
-def test_floors_come_when_their_data_does(run: Path, items: Path, data: Path) -> None:
+def test_baselines_come_when_their_data_does(run: Path, items: Path, data: Path) -> None:
     data.rename(data.parent / "elsewhere")
     evaluate(["demo/student"], items, ["blimp_filtered"])
     without = result(run, "blimp_filtered")

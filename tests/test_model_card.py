@@ -67,7 +67,7 @@ def test_the_hub_reads_the_card(student: Path) -> None:
     }
 
 
-def test_the_text_states_size_objective_teachers_and_floors(student: Path) -> None:
+def test_the_text_states_size_objective_teachers_and_baselines(student: Path) -> None:
     write_model_card(student)
     text = (student / "README.md").read_text(encoding="utf-8")
     assert "311,296 parameters, 180,224 without embeddings" in text

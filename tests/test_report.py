@@ -118,7 +118,7 @@ def test_the_numbers_of_the_table_are_those_of_the_files(study: Path, page: Page
         assert f"{result['parameters']['total']:,} ({result['parameters']['non_embedding']:,}" in page.text
 
 
-def test_the_floors_stand_below_the_runs(page: Page) -> None:
+def test_the_baselines_stand_below_the_runs(page: Page) -> None:
     found = {row: page.cells["study", row, "blimp_filtered"]["value"] for row in ("chance", "word frequency", "5-gram")}
     assert found == {"chance": "50.00", "word frequency": "52.00", "5-gram": "58.00"}
 
@@ -300,13 +300,13 @@ def test_what_was_evaluated_differently_is_not_compared(runs: Path, change: dict
     assert f"evaluated differently ({reason})" in " ".join(tables.study_table(found).notes)
 
 
-def test_below_a_floor_is_marked(runs: Path) -> None:
+def test_below_a_baseline_is_marked(runs: Path) -> None:
     folder = write_run(runs, "a")
-    write_evaluation(folder, "pairs", {"only": right(55)}, floors={"zipf": 0.56, "ngram": 0.55})
+    write_evaluation(folder, "pairs", {"only": right(55)}, baselines={"zipf": 0.56, "ngram": 0.55})
     found = read_runs(["a"])
     assert tables.study_table(found).rows[0].cells["pairs"].below == ("word frequency",)
     assert "below word frequency" in Page(render(found)).cells["study", "a", "pairs"]["below"]
-    assert "Below a floor: a on pairs (word frequency)." in tables.findings(found)
+    assert "Below a simple baseline: a on pairs (word frequency)." in tables.findings(found)
     assert "55.00 ±5.00 ▽" in tables.terminal_text(found)
 
 
@@ -331,13 +331,13 @@ def test_phenomena_are_means_over_their_subtasks(runs: Path) -> None:
     assert set(comparison.phenomena(read_run(folder).evaluations["pairs"])) == {"x", "y", "z"}
 
 
-def test_floors_of_a_phenomenon_where_its_subtasks_have_them(runs: Path) -> None:
+def test_baselines_of_a_phenomenon_where_its_subtasks_have_them(runs: Path) -> None:
     folder = write_run(runs, "a")
     stored = write_evaluation(folder, "pairs", {"x": right(50), "y": right(90)}, phenomena={"x": "p", "y": "p"})
-    for name, floor in (("x", 0.4), ("y", 0.6)):
-        stored["subtasks"][name]["floors"] = {"zipf": floor, "ngram": None}
+    for name, baseline in (("x", 0.4), ("y", 0.6)):
+        stored["subtasks"][name]["floors"] = {"zipf": baseline, "ngram": None}
     write_json(folder / "evaluation" / "pairs.json", stored)
-    assert comparison.phenomena(read_run(folder).evaluations["pairs"])["p"].floors == {"zipf": pytest.approx(0.5)}
+    assert comparison.phenomena(read_run(folder).evaluations["pairs"])["p"].baselines == {"zipf": pytest.approx(0.5)}
 
 
 def test_seeds_are_told_apart_from_items(runs: Path) -> None:

@@ -115,7 +115,7 @@ TEXT: dict[str, Damage] = {
     "zeroed": zeroed,
     "a list": RESULT["a list"],
 }
-FLOORS: dict[str, Damage] = {
+BASELINES: dict[str, Damage] = {
     "accuracy": edited(lambda found: found["zipf"].update(accuracy=0.99)),
     "of a subtask": edited(lambda found: found["ngram"]["subtasks"]["order"].update(accuracy=0.77)),
     "n": edited(lambda found: found["ngram"]["subtasks"]["order"].update(n=7)),
@@ -129,7 +129,7 @@ BROKEN = [
     *(("evaluation/blimp_filtered.json", name, damage) for name, damage in RESULT.items()),
     *(("evaluation/blimp_filtered.items.jsonl", name, damage) for name, damage in ITEMS.items()),
     *(("evaluation/cross_entropy.json", name, damage) for name, damage in TEXT.items()),
-    *(("floors", name, damage) for name, damage in FLOORS.items()),
+    *(("floors", name, damage) for name, damage in BASELINES.items()),
 ]
 
 
@@ -195,7 +195,7 @@ def test_text_in_another_vocabulary_is_not_measured(root: Path, call: Call) -> N
     (root / "runs" / "student" / "result.json").unlink()  # a made-up one, which no model card can be written of
     code, shown, _ = call(main, ["evaluate", "student"])
     assert code == 0
-    assert "no floors: its data, 'tiny', was prepared anew with another vocabulary" in shown
+    assert "no simple baselines: its data, 'tiny', was prepared anew with another vocabulary" in shown
     assert "nats per token" not in shown
     assert read_json(root / "runs" / "student" / "evaluation" / "blimp_filtered.json")["floors"]["ngram"] is None
 

@@ -1,4 +1,4 @@
-"""Floors: what a task's items give away without a language model, measured on the run's own training text.
+"""Baselines: what a task's items give away without a language model, measured on the run's own training text.
 
     zipf    sum of the log relative frequencies of the words: a text is good if its words are common (and few)
     ngram   a 5-gram model of the run's own tokens: good if its short stretches are common (`ngram.py`)
@@ -37,12 +37,12 @@ from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, write_json
 
 VERSION = 1
-"""Raise it when a change here changes the numbers: floors on disk are then measured anew."""
+"""Raise it when a change here changes the numbers: baselines on disk are then measured anew."""
 KINDS = ("zipf", "ngram")
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
-def floors(prepared: Path, tasks: Sequence[Task]) -> dict[str, dict[str, float]]:
+def measure_baselines(prepared: Path, tasks: Sequence[Task]) -> dict[str, dict[str, float]]:
     """{task: {"zipf": accuracy, "ngram": accuracy}}, read where known, else measured (all missing ones in one go).
 
     Args:
@@ -59,7 +59,7 @@ def floors(prepared: Path, tasks: Sequence[Task]) -> dict[str, dict[str, float]]
     if missing:
         verify(prepared, "tokenizer", "train", "text/train")
         names = ", ".join(task.name for task in missing)
-        print(f"{names}: measuring the floors on {prepared.name}, once for all runs", file=sys.stderr, flush=True)
+        print(f"{names}: measuring the baselines on {prepared.name}, once for all runs", file=sys.stderr, flush=True)
         for task, measured in zip(missing, _measure(prepared, missing), strict=True):
             known[task.name] = {"task": task.name, "items": task.digest, "data": key, **measured}
             make_folder(paths[task.name].parent)
@@ -97,7 +97,7 @@ def _path(prepared: Path, task: Task, key: str) -> Path:
 
 
 def _measure(prepared: Path, tasks: Sequence[Task]) -> list[dict[str, Any]]:
-    """For each task the accuracies of both floors, over all and per subtask."""
+    """For each task the accuracies of both baselines, over all and per subtask."""
     items = [item for task in tasks for item in task.items]
     scores = {"zipf": word_scores(items, count_words(prepared / "text" / "train"))}
     scores["ngram"] = ngram_scores(items, prepared)

@@ -16,7 +16,7 @@ def table(
     protocol: str,
     details: bool = False,
 ) -> str:
-    """Accuracies in percent beside chance and the floors, predictions of people, then cross-entropies.
+    """Accuracies in percent beside chance and the baselines, predictions of people, then cross-entropies.
 
     Args:
         model: what was evaluated.
@@ -33,7 +33,7 @@ def table(
         lines.append(_row(result["task"], _cells(result)))
         lines += _details(result) if details else []
     if model.data_problem:
-        lines.append(f"  no floors: {model.data_problem}")
+        lines.append(f"  no simple baselines: {model.data_problem}")
     for result in results:
         for name, score in result.get("scores", {}).items():
             value = f"{100 * score['value']:.2f} ± {100 * score['stderr']:.2f}"
@@ -73,7 +73,7 @@ def _cells(found: dict[str, Any]) -> list[str]:
         f"{found['n']:,}",
     ]
     if "floors" in found:
-        floors = [found["floors"][kind] for kind in ("zipf", "ngram")]
+        baselines = [found["floors"][kind] for kind in ("zipf", "ngram")]
         cells.append(f"{100 * found['chance']:.0f}")
-        cells += ["none" if floor is None else f"{100 * floor:.2f}" for floor in floors]
+        cells += ["none" if value is None else f"{100 * value:.2f}" for value in baselines]
     return cells

@@ -1,4 +1,4 @@
-"""Evaluation of models: choices against their floors, predictions of people, cross-entropy on held-out text."""
+"""Evaluation of models: choices against their baselines, predictions of people, cross-entropy on held-out text."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +34,7 @@ TASKS = {
 }  # fmt: skip
 """The protocols, with the tasks of the pipelines that they are of."""
 SHORT_NAMES = {"wug_adj": "wug_adj_nominalization", "wug_past": "wug_past_tense"}
-NO_FLOORS = {"zipf": None, "ngram": None}
+NO_BASELINES = {"zipf": None, "ngram": None}
 OWN_SCORER = "palenka"
 SCORERS = (OWN_SCORER, "minicons")
 OWN_TASKS = (CROSS_ENTROPY, READING)
@@ -136,12 +136,12 @@ class Evaluator:
 
     def results(self, model: EvaluatedModel, tasks: Sequence[AnyTask]) -> list[dict[str, Any]]:
         """The result of each task, from its file or measured and written."""
-        floors = _floors(model, [task for task in tasks if isinstance(task, Task) and not task.has_ratios])
+        baselines = _baselines(model, [task for task in tasks if isinstance(task, Task) and not task.has_ratios])
         results = []
         for task in tasks:
             result = self._result(model, task)
-            if task.name in floors:
-                result["floors"] = floors[task.name]
+            if task.name in baselines:
+                result["floors"] = baselines[task.name]
             write_json(self._path(model, task), result)  # at once: what ends the next task leaves this one
             results.append(result)
         return results
@@ -209,12 +209,12 @@ def _label(model: EvaluatedModel, task: AnyTask) -> str:
     return f"{model.folder.name}, {task.name}"
 
 
-def _floors(model: EvaluatedModel, tasks: list[Task]) -> dict[str, dict[str, Any]]:
+def _baselines(model: EvaluatedModel, tasks: list[Task]) -> dict[str, dict[str, Any]]:
     if not model.prepared:
-        return {task.name: NO_FLOORS for task in tasks}
-    from palenka.evaluation.baselines import floors
+        return {task.name: NO_BASELINES for task in tasks}
+    from palenka.evaluation.baselines import measure_baselines
 
-    return floors(model.prepared, tasks)
+    return measure_baselines(model.prepared, tasks)
 
 
 def _cross_entropy(model: EvaluatedModel) -> dict[str, Any]:

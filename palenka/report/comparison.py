@@ -1,4 +1,4 @@
-"""What the numbers allow one to say: differences with their standard errors, leaders, floors, seeds."""
+"""What the numbers allow one to say: differences with their standard errors, leaders, baselines, seeds."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from palenka.evaluation.comparison import paired_stderr
 from palenka.report.results import Evaluation, Run, Subtask
 
 FIRST_TASKS = ("supplement_filtered", "blimp_filtered", "ewok_filtered")
-FLOORS = {"chance": "chance", "zipf": "word frequency", "ngram": "5-gram"}
+BASELINES = {"chance": "chance", "zipf": "word frequency", "ngram": "5-gram"}
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Group:
     name: str
     accuracy: float
     stderr: float
-    floors: dict[str, float]
+    baselines: dict[str, float]
 
 
 def task_names(runs: Iterable[Run]) -> list[str]:
@@ -106,15 +106,15 @@ def differences(runs: list[Run], task: str) -> dict[tuple[str, str], Difference]
     return {pair: found for pair, found in pairs.items() if found is not None}
 
 
-def floors(evaluation: Evaluation) -> dict[str, float]:
-    """Chance and the floors that were measured, 0…1."""
-    known = {"chance": evaluation.chance} | evaluation.floors
+def baselines(evaluation: Evaluation) -> dict[str, float]:
+    """Chance and the baselines that were measured, 0…1."""
+    known = {"chance": evaluation.chance} | evaluation.baselines
     return {name: value for name, value in known.items() if value is not None}
 
 
 def below(evaluation: Evaluation) -> list[str]:
-    """Names of the floors that the accuracy does not reach."""
-    return [FLOORS.get(name, name) for name, value in floors(evaluation).items() if evaluation.accuracy < value]
+    """Names of the baselines that the accuracy does not reach."""
+    return [BASELINES.get(name, name) for name, value in baselines(evaluation).items() if evaluation.accuracy < value]
 
 
 def phenomena(evaluation: Evaluation) -> dict[str, Group]:
@@ -126,12 +126,12 @@ def phenomena(evaluation: Evaluation) -> dict[str, Group]:
 
 
 def _group(name: str, subtasks: list[Subtask]) -> Group:
-    known = set.intersection(*({k for k, v in sub.floors.items() if v is not None} for sub in subtasks))
+    known = set.intersection(*({k for k, v in sub.baselines.items() if v is not None} for sub in subtasks))
     return Group(
         name=name,
         accuracy=mean(sub.accuracy for sub in subtasks),
         stderr=math.sqrt(sum(sub.stderr**2 for sub in subtasks)) / len(subtasks),
-        floors={floor: mean(sub.floors[floor] or 0.0 for sub in subtasks) for floor in sorted(known)},
+        baselines={name: mean(sub.baselines[name] or 0.0 for sub in subtasks) for name in sorted(known)},
     )
 
 

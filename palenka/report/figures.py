@@ -59,7 +59,7 @@ SETTINGS: dict[str, Any] = {
 }
 MOST_POINTS = 240
 BEGINNING = 0.12
-FLOOR_DASHES = {"zipf": (0, (1, 1.2)), "ngram": (0, (4, 1.5))}
+BASELINE_DASHES = {"zipf": (0, (1, 1.2)), "ngram": (0, (4, 1.5))}
 
 
 def colour(number: int) -> str:
@@ -343,7 +343,7 @@ def phenomena_figure(runs: list[Run], task: str, name: str) -> str:
     evaluations = {number: runs[number].evaluations[task] for number in groups}
     rows = sorted({key for found in groups.values() for key in found}, key=lambda key: (-_level(groups, key), key))
     overall = {
-        number: Group("mean over subtasks", found.accuracy, found.stderr, comparison.floors(found))
+        number: Group("mean over subtasks", found.accuracy, found.stderr, comparison.baselines(found))
         for number, found in evaluations.items()
     }
     lines = [{n: found[key] for n, found in groups.items() if key in found} for key in rows] + [overall]
@@ -377,10 +377,10 @@ def phenomena_figure(runs: list[Run], task: str, name: str) -> str:
 
 
 def _row(axes: Axes, place: int, line: dict[int, Group], numbers: list[int], step: float) -> None:
-    """One phenomenon: its floors as strokes across the row, then each run on its own height."""
+    """One phenomenon: its baselines as strokes across the row, then each run on its own height."""
     span = [place - 0.42, place + 0.42]
-    for floor, dashes in FLOOR_DASHES.items():
-        known = [100 * group.floors[floor] for group in line.values() if floor in group.floors]
+    for baseline, dashes in BASELINE_DASHES.items():
+        known = [100 * group.baselines[baseline] for group in line.values() if baseline in group.baselines]
         for value in sorted(set(known)):
             axes.plot([value, value], span, color=INK, linewidth=1.4, linestyle=dashes, zorder=2)
     for rank, number in enumerate(numbers):

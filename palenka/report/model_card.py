@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from palenka.report.comparison import FLOORS, floors, task_names
+from palenka.report.comparison import BASELINES, baselines, task_names
 from palenka.report.results import Evaluation, Run, read_run
 from palenka.report.tables import objective_text
 from palenka.util.files import write_text
@@ -86,7 +86,7 @@ def _results(run: Run) -> str:
     rows = [_accuracy_row(run.evaluations[task]) for task in task_names([run])]
     lines = []
     if rows:
-        lines = ["| task | accuracy, % | ± | items | floors, % |", "|---|---:|---:|---:|---|", *rows, ""]
+        lines = ["| task | accuracy, % | ± | items | simple baselines, % |", "|---|---:|---:|---:|---|", *rows, ""]
         lines.append("Accuracy is the unweighted mean over subtasks, ± its standard error over items, of one seed.")
     if run.result is not None:
         dev = run.result.dev
@@ -98,7 +98,7 @@ def _results(run: Run) -> str:
 
 
 def _accuracy_row(found: Evaluation) -> str:
-    known = ", ".join(f"{FLOORS.get(name, name)} {percent(value)}" for name, value in floors(found).items())
+    known = ", ".join(f"{BASELINES.get(name, name)} {percent(value)}" for name, value in baselines(found).items())
     return f"| {found.task} | {percent(found.accuracy)} | {percent(found.stderr)} | {found.n:,} | {known} |"
 
 

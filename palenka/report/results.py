@@ -60,7 +60,7 @@ class Result(BaseModel):
 
 
 class Subtask(BaseModel):
-    """Accuracy (0…1) on one file of pairs; `floors` where they were measured for that file."""
+    """Accuracy (0…1) on one file of pairs; `baselines` where they were measured for that file."""
 
     accuracy: float
     stderr: float
@@ -68,7 +68,7 @@ class Subtask(BaseModel):
     ties: int = 0
     phenomenon: str | None = None
     field: str | None = None
-    floors: dict[str, float | None] = {}
+    baselines: dict[str, float | None] = Field(default={}, alias="floors")
 
 
 class Evaluation(BaseModel):
@@ -81,7 +81,7 @@ class Evaluation(BaseModel):
     n: int
     ties: int = 0
     chance: float = 0.5
-    floors: dict[str, float | None] = {}
+    baselines: dict[str, float | None] = Field(default={}, alias="floors")
     subtasks: dict[str, Subtask]
     tie_items: dict[str, list[int]] = {}
     identity: dict[str, Any] = {}

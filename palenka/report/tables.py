@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from statistics import mean, stdev
 
 from palenka.report import comparison
-from palenka.report.comparison import FLOORS, Difference
+from palenka.report.comparison import BASELINES, Difference
 from palenka.report.results import CrossEntropy, Run
 from palenka.util.text import NOTHING, compact, count, duration, listed, percent, wrapped
 
@@ -40,7 +40,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A row; `run` is the number of the run it tells of, None for a floor."""
+    """A row; `run` is the number of the run it tells of, None for a baseline."""
 
     head: str
     cells: dict[str, Cell]
@@ -85,7 +85,7 @@ def teacher_labels(run: Run, runs: list[Run]) -> list[str]:
 
 
 def study_table(runs: list[Run]) -> Table:
-    """The table of the study: one row per run, then the floors."""
+    """The table of the study: one row per run, then the baselines."""
     tasks = comparison.task_names(runs)
     columns = [Column(task, task, "%") for task in tasks] + [
         Column("cross_entropy", "dev cross-entropy", "nats/token, bits/byte"),
@@ -103,7 +103,7 @@ def study_table(runs: list[Run]) -> Table:
         )
         for index, run in enumerate(runs)
     ]
-    return Table(columns, rows + _floor_rows(runs, columns), notes=_notes(runs, tasks))
+    return Table(columns, rows + _baseline_rows(runs, columns), notes=_notes(runs, tasks))
 
 
 def _accuracy(run: Run, task: str, leader: Run | None) -> Cell:
@@ -150,17 +150,17 @@ def _reached(run: Run) -> str:
     return f"last record at step {last.get('step', '?')}"
 
 
-def _floor_rows(runs: list[Run], columns: list[Column]) -> list[Row]:
+def _baseline_rows(runs: list[Run], columns: list[Column]) -> list[Row]:
     values: dict[str, dict[str, set[float]]] = defaultdict(lambda: defaultdict(set))
     for run in runs:
         for task, evaluation in run.evaluations.items():
-            for floor, value in comparison.floors(evaluation).items():
-                values[floor][task].add(value)
+            for baseline, value in comparison.baselines(evaluation).items():
+                values[baseline][task].add(value)
     blank = {column.key: Cell("") for column in columns}
-    known = [floor for floor in FLOORS if floor in values] + sorted(set(values) - set(FLOORS))
+    known = [name for name in BASELINES if name in values] + sorted(set(values) - set(BASELINES))
     return [
-        Row(FLOORS.get(floor, floor), blank | {task: _range(found) for task, found in values[floor].items()})
-        for floor in known
+        Row(BASELINES.get(name, name), blank | {task: _range(found) for task, found in values[name].items()})
+        for name in known
     ]
 
 
@@ -207,7 +207,7 @@ def _ties(runs: list[Run], tasks: list[str]) -> list[str]:
 
 
 def findings(runs: list[Run]) -> list[str]:
-    """Sentences computed from the results: dev cross-entropy, leaders, clear differences, floors missed."""
+    """Sentences computed from the results: dev cross-entropy, leaders, clear differences, baselines missed."""
     tasks = comparison.task_names(runs)
     sentences = [_dev_finding(runs), *(_task_finding(runs, task) for task in tasks), _below_finding(runs, tasks)]
     return [sentence for sentence in sentences if sentence]
@@ -253,7 +253,7 @@ def _below_finding(runs: list[Run], tasks: list[str]) -> str:
             if names:
                 missed[task, listed(names)].append(run.label)
     parts = [f"{listed(labels)} on {task} ({names})" for (task, names), labels in missed.items()]
-    return f"Below a floor: {'; '.join(parts)}." if parts else ""
+    return f"Below a simple baseline: {'; '.join(parts)}." if parts else ""
 
 
 def control_table(runs: list[Run]) -> Table | None:
@@ -410,7 +410,7 @@ def caption(runs: list[Run]) -> str:
         f"{seeds or 'Each row is one seed.'} "
         "The best value of a column is marked only if it is ahead of the second by more than twice the standard error "
         f"of their difference ({_pairing(runs)}); cross-entropies carry no standard error and are never marked. "
-        "Floors: guessing, word frequencies alone (Zipf), and a 5-gram model, both of the training text."
+        "Simple baselines: guessing, word frequencies alone (Zipf), and a 5-gram model, both of the training text."
     )
 
 
@@ -430,7 +430,8 @@ def terminal_text(runs: list[Run]) -> str:
     if predictions is not None:
         parts += [_block(predictions, columns) for columns in _blocks(predictions)]
         parts.append(wrapped(PREDICTIONS, TERMINAL_WIDTH))
-    notes = [caption(runs), f"{BEST} marks the best, {BELOW} what is below a floor.", *table.notes, *findings(runs)]
+    marks = f"{BEST} marks the best, {BELOW} what is below a simple baseline."
+    notes = [caption(runs), marks, *table.notes, *findings(runs)]
     details = [f"{row.head}: {'; '.join(row.detail)}" for row in table.rows if row.detail]
     parts += ["\n".join(wrapped(text, TERMINAL_WIDTH) for text in texts) for texts in (details, notes)]
     return "\n\n".join(parts)

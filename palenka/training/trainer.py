@@ -431,7 +431,7 @@ class Trainer:
     def _write_revision(self, folder: Path) -> None:
         self._write_model(folder)
         write_json(folder / "revision.json", {EXPORTED: weights_sha256(folder)})
-        shutil.copy(self.run.path / "config.yaml", folder)  # names the data, for an evaluation's floors
+        shutil.copy(self.run.path / "config.yaml", folder)  # names the data, for an evaluation's baselines
 
     def _score(self, folder: Path) -> dict[str, Accuracy]:
         """Accuracy of a model folder on each task, shared among the processes."""

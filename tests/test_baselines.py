@@ -1,4 +1,4 @@
-"""The floors: word frequencies, and a 5-gram model against hand-computed and slow reference Kneser–Ney."""
+"""The baselines: word frequencies, and a 5-gram model against hand-computed and slow reference Kneser–Ney."""
 
 import math
 import shutil
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from palenka.data.tokenizer import load_tokenizer
 from palenka.data.tokens import TokenSplit
 from palenka.evaluation import baselines, ngram
-from palenka.evaluation.baselines import count_words, floors, ngram_scores, word_scores, words
+from palenka.evaluation.baselines import count_words, measure_baselines, ngram_scores, word_scores, words
 from palenka.evaluation.items import Choice, Item, Task
 
 Lines = list[list[int]]
@@ -182,7 +182,7 @@ def test_permutations_of_the_same_words_tie_exactly() -> None:
 
 @pytest.fixture
 def data(prepared_once: Path, tmp_path: Path) -> Path:
-    """Prepared data of one's own: floors are written beside it."""
+    """Prepared data of one's own: baselines are written beside it."""
     return Path(shutil.copytree(prepared_once, tmp_path / "data" / "tiny"))
 
 
@@ -218,16 +218,16 @@ def task(name: str, *pairs: tuple[str, str]) -> Task:
     return Task(name, [item("", *pair, line=line) for line, pair in enumerate(pairs, 1)], {"sub": {}})
 
 
-def test_floors_know_common_words_and_common_stretches(data: Path) -> None:
+def test_baselines_know_common_words_and_common_stretches(data: Path) -> None:
     # The training text is full of "The cat sees a dog."; no line of it has "zebra", or "the" before a verb.
     good = ["The cat sees a dog.", "One boat finds the garden."]
     orders = task("orders", (good[0], "The sees cat a dog."), (good[1], "Boat one garden finds the."))
-    both = floors(data, [orders, task("words", ("The cat sees a dog.", "The cat sees a zebra."))])
+    both = measure_baselines(data, [orders, task("words", ("The cat sees a dog.", "The cat sees a zebra."))])
     assert both["orders"] == {"zipf": 0.5, "ngram": 1.0}
     assert both["words"] == {"zipf": 1.0, "ngram": 1.0}
 
 
-def test_floors_are_measured_once_for_the_same_items_and_data(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_baselines_are_measured_once_for_the_same_items_and_data(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[list[str]] = []
     measure = baselines._measure
 
@@ -237,10 +237,10 @@ def test_floors_are_measured_once_for_the_same_items_and_data(data: Path, monkey
 
     monkeypatch.setattr(baselines, "_measure", counted)
     one, two = task("one", ("The cat.", "Cat the.")), task("two", ("A dog.", "Dog a."))
-    first = floors(data, [one])
-    assert floors(data, [one, two])["one"] == first["one"]
-    floors(data, [one, two])
-    floors(data, [task("one", ("The cat.", "The the."))])
+    first = measure_baselines(data, [one])
+    assert measure_baselines(data, [one, two])["one"] == first["one"]
+    measure_baselines(data, [one, two])
+    measure_baselines(data, [task("one", ("The cat.", "The the."))])
     tiny.change_prepared(data, key="another text")
-    floors(data, [two])
+    measure_baselines(data, [two])
     assert measured == [["one"], ["two"], ["one"], ["two"]]
