@@ -16,7 +16,7 @@ import pytest
 from made_runs import BLIMP, made_losses, write_evaluation, write_json, write_run, write_study
 
 from palenka.report import comparison, tables
-from palenka.report.figures import revision_figure, revision_tasks, term_panels
+from palenka.report.figures import milestone_figure, milestone_tasks, term_panels
 from palenka.report.page import render
 from palenka.report.results import Run, read_run, read_runs
 from palenka.report.write import report
@@ -153,8 +153,8 @@ def test_scores_along_the_way_have_a_figure_for_each_task(runs: Path, html: str)
         with (write_run(runs, name) / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write("".join(json.dumps(score) + "\n" for score in scores))
     found = read_runs(["a", "b", "c"])
-    assert revision_tasks(found) == ["blimp", "ewok"]
-    svg = revision_figure(found, "blimp", "0")
+    assert milestone_tasks(found) == ["blimp", "ewok"]
+    svg = milestone_figure(found, "blimp", "0")
     used = [number for number in range(3) if f"stroke: var(--series-{number})" in svg]
     assert used == [0, 1]
     labels = [f"Accuracy on {task} during training" for task in ("blimp", "ewok")]

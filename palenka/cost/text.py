@@ -42,7 +42,7 @@ def plan_text(plan: Plan, devices: Sequence[Device]) -> str:
         f"  {plan.total_steps:,} steps of {plan.config.training.batch_size} sequences "
         f"({plan.processes} process(es), micro-batches of {plan.micro_batch_size}); "
         f"dev evaluation every {plan.eval_steps}, checkpoint every {plan.checkpoint_steps}",
-        *(plan.revisions.describe(plan.words, plan.parameters["total"]) if plan.revisions.points else []),
+        *(plan.milestones.describe(plan.words, plan.parameters["total"]) if plan.milestones.points else []),
         f"  {_per_token(found.flops)}, {_total(found, plan.total_steps)} in all, in {plan.precision} here",
     ]
     config = yaml.safe_dump(plan.resolved, sort_keys=False)

@@ -37,7 +37,7 @@ from palenka.util.files import read_object
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 EXPORTS = ("result.json", "revision.json")
-"""What says, in a finished run and in a revision, which weights the training exported."""
+"""What says, in a finished run and in a milestone, which weights the training exported."""
 EXPORTED = "weights_sha256"
 READ = (".json", ".safetensors", ".txt", ".model", ".yaml")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")

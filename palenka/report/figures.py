@@ -163,14 +163,14 @@ def comparison_figure(runs: list[Run]) -> str:
     return _svg("dev", "Dev cross-entropy of all runs during training", 760, 300, draw)
 
 
-def revision_tasks(runs: list[Run]) -> list[str]:
-    """Tasks that revisions were scored on during training."""
+def milestone_tasks(runs: list[Run]) -> list[str]:
+    """Tasks that milestones were scored on during training."""
     found = [r for run in runs for r in run.metrics if r.get("split") == "evaluation"]
     return list(dict.fromkeys(key for record in found for key in record if f"{key}_stderr" in record))
 
 
-def revision_figure(runs: list[Run], task: str, name: str) -> str:
-    """Accuracy of the runs' revisions over the words seen, ± one standard error, on one task."""
+def milestone_figure(runs: list[Run], task: str, name: str) -> str:
+    """Accuracy of the runs' milestones over the words seen, ± one standard error, on one task."""
 
     def draw() -> Figure:
         figure, axes = _canvas(760, 240, 52, 12, 10, 40)
@@ -193,7 +193,7 @@ def revision_figure(runs: list[Run], task: str, name: str) -> str:
         axes.grid(axis="y", color=RULE, linewidth=0.7)
         return figure
 
-    return _svg(f"revisions-{name}", f"Accuracy on {task} during training", 760, 240, draw)
+    return _svg(f"milestones-{name}", f"Accuracy on {task} during training", 760, 240, draw)
 
 
 GRID_CELL, GRID_MARGINS = (74, 34), (64, 46)  # width and height in CSS pixels

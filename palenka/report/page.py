@@ -45,9 +45,9 @@ def _content(runs: list[Run]) -> dict[str, Any]:
         "grids": [_grid(grid, str(number)) for number, grid in enumerate(read_grids(runs)) if len(grid.axes) == 2],
         "curves": Markup(figures.comparison_figure(runs)),
         "x": figures.x_key(runs),
-        "revisions": [
-            {"task": task, "svg": Markup(figures.revision_figure(runs, task, str(number)))}
-            for number, task in enumerate(figures.revision_tasks(runs))
+        "milestones": [
+            {"task": task, "svg": Markup(figures.milestone_figure(runs, task, str(number)))}
+            for number, task in enumerate(figures.milestone_tasks(runs))
         ],
         "panels": _panels(runs),
         "phenomena": [

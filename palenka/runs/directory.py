@@ -1,7 +1,7 @@
 """Run directories: identity, lock, checkpoints, resume, records.
 
     runs/<name>/   config.yaml  identity.json  environment.json  metrics.jsonl  checkpoint-<step>/  model  result.json
-                   revisions/<revision>/, where a config asks for them
+                   revisions/<milestone>/, where a config asks for them
 
 `result.json` is written last and marks completion; `diverged.json` says that there will be none. Everything is written
 under a temporary name, flushed to the disk and then renamed, so that what exists is whole, also after a power loss.
@@ -342,12 +342,12 @@ class Run:
             if step not in keep:
                 self._discard(self.checkpoint_path(step))
 
-    def revision_path(self, revision: str) -> Path:
-        return self.path / "revisions" / revision
+    def milestone_path(self, milestone: str) -> Path:
+        return self.path / "revisions" / milestone
 
-    def save_revision(self, revision: str, write: Callable[[Path], None]) -> None:
-        """Write a revision's model folder, whole or not at all; in place of one that a resume repeats."""
-        final = self.revision_path(revision)
+    def save_milestone(self, milestone: str, write: Callable[[Path], None]) -> None:
+        """Write a milestone's model folder, whole or not at all; in place of one that a resume repeats."""
+        final = self.milestone_path(milestone)
         make_folder(final.parent)
         self._write_folder(final, write)
 

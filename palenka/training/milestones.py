@@ -1,6 +1,6 @@
-"""Scores along the way: when a run leaves a revision of its student, and what each revision is asked.
+"""Scores along the way: when a run leaves a milestone of its student, and what each milestone is asked.
 
-A *revision* is a model folder `runs/<name>/revisions/chck_1M/`: the student after the step in which the words seen
+A *milestone* is a model folder `runs/<name>/revisions/chck_1M/`: the student after the step in which the words seen
 passed one million. Names and points are those of BabyLM 2025, which asks for scores on a small fixed part of its tasks
 at each. Nothing here changes a weight.
 
@@ -83,8 +83,8 @@ class Subset:
 
 
 @dataclass(frozen=True)
-class RevisionPlan:
-    """At which words seen a run leaves revisions, and what they are asked. Without points: none."""
+class MilestonePlan:
+    """At which words seen a run leaves milestones, and what they are asked. Without points: none."""
 
     points: Sequence[int] = ()
     subsets: Sequence[Subset] = ()
@@ -98,17 +98,17 @@ class RevisionPlan:
         within = [point for point in self.points if point <= words]
         size = 4 * parameters * len(within) / 2**30
         yield (
-            f"  {words:,} words seen; {len(within)} of {len(self.points)} revisions lie within: "
+            f"  {words:,} words seen; {len(within)} of {len(self.points)} milestones lie within: "
             f"{', '.join(map(short, within)) or 'none'}; {size:.2g} GiB"
         )
         for subset in self.subsets:
             yield f"    each is scored on {subset.task}: {len(subset.items):,} items, {len(subset.texts):,} texts"
 
 
-def plan_revisions(
+def plan_milestones(
     config: EvaluationConfig | None, root: Path, tokenizer: Any, model: PretrainedConfig, run: str
-) -> RevisionPlan:
-    """Read, choose, encode and check all that the revisions of a run will be asked.
+) -> MilestonePlan:
+    """Read, choose, encode and check all that the milestones of a run will be asked.
 
     Args:
         config: None plans nothing.
@@ -121,7 +121,7 @@ def plan_revisions(
         UserError: a task that is not there or knows no right choice; an item that cannot be read or does not fit.
     """
     if config is None:
-        return RevisionPlan()
+        return MilestonePlan()
     subsets = []
     for name in config.tasks:
         task = read_task(root / name)
@@ -131,7 +131,7 @@ def plan_revisions(
         texts = encode(items, tokenizer, config.protocol)
         check_texts(items, texts, task.name, Limits(run, model.max_position_embeddings, model.vocab_size))
         subsets.append(Subset(task.name, items, texts))
-    return RevisionPlan(config.words or POINTS, subsets)
+    return MilestonePlan(config.words or POINTS, subsets)
 
 
 def evenly_spread(items: Sequence[Item], most: int) -> list[Item]:
@@ -153,6 +153,6 @@ def short(words: int) -> str:
     return f"{words // UNITS[unit]}{unit}"
 
 
-def revision_name(words: int) -> str:
-    """The name of a revision: chck_1M."""
+def milestone_name(words: int) -> str:
+    """The name of a milestone: chck_1M."""
     return f"chck_{short(words)}"

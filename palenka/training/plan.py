@@ -27,7 +27,7 @@ from palenka.objectives.logit import Logit
 from palenka.runs.directory import find_run
 from palenka.runs.identity import Identity
 from palenka.teachers.cached import VERSION, TeacherSignal
-from palenka.training.milestones import RevisionPlan, plan_revisions
+from palenka.training.milestones import MilestonePlan, plan_milestones
 from palenka.training.schema import MOST_WINDOWS, LayerMapping, RunConfig, TeacherConfig, TrainingConfig
 from palenka.training.trackers import tracking_problems
 from palenka.util.config import compose, load, problems_error, read_yaml
@@ -112,7 +112,7 @@ class Plan(Workload):
     windows: TrainWindows
     dev_windows: DevWindows
     total_steps: int
-    revisions: RevisionPlan
+    milestones: MilestonePlan
 
     @property
     def words(self) -> int:
@@ -209,7 +209,7 @@ def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
     problems += [*_precision_problems(config.training), *tracking_problems(config.tracking)]
     problems += _signal_problems(config, workload.model)
     try:
-        revisions = plan_revisions(config.evaluation, task_folder, tokenizer, workload.model, config.name)
+        milestones = plan_milestones(config.evaluation, task_folder, tokenizer, workload.model, config.name)
     except UserError as error:
         problems.append(f"evaluation.tasks: {error}")
     if problems:
@@ -221,7 +221,7 @@ def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
     dev_windows = DevWindows(dev, config.data.windows, config.data.dev_samples, **special_ids)
     return Plan(
         config, workload.model, workload.teachers, workload.processes, _runs_of(config), data_folder, windows,
-        dev_windows, _total_steps(config.training, windows, where), revisions,
+        dev_windows, _total_steps(config.training, windows, where), milestones,
     )  # fmt: skip
 
 

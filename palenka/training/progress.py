@@ -112,9 +112,9 @@ class Display:
     def skipped(self, step: int, reason: str) -> None:
         self._write(f"{self.name}: step {step}/{self.total_steps}  skipped: {reason}")
 
-    def revision(self, step: int, revision: str, accuracies: dict[str, Accuracy]) -> None:
+    def milestone(self, step: int, milestone: str, accuracies: dict[str, Accuracy]) -> None:
         scores = "  ".join(f"{task} {100 * a.accuracy:.2f} ± {100 * a.stderr:.2f} %" for task, a in accuracies.items())
-        self._write(f"{self.name}: step {step}/{self.total_steps}  {revision}  {scores}")
+        self._write(f"{self.name}: step {step}/{self.total_steps}  {milestone}  {scores}")
 
     def finished(self, text: str) -> None:
         if self.bar is not None:

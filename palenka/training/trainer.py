@@ -40,7 +40,7 @@ from palenka.training.build import build_loss_module, find_teachers
 from palenka.training.compilation import is_to_be_compiled
 from palenka.training.gradients import StepGuard, describe
 from palenka.training.loss_module import LossModule, StepSize, token_cross_entropy
-from palenka.training.milestones import revision_name
+from palenka.training.milestones import milestone_name
 from palenka.training.plan import Plan
 from palenka.training.progress import CohortDisplay, Display
 from palenka.training.trackers import TrackedRun, Trackers
@@ -294,7 +294,7 @@ class Trainer:
         return None if scaler is None else scaler.scale(torch.ones((), device=self.device))
 
     def after_step(self, words: int) -> None:
-        """After a step of so many words: record, evaluate, leave a revision and checkpoint where it is time to.
+        """After a step of so many words: record, evaluate, leave a milestone and checkpoint where it is time to.
 
         The checkpoint comes last: what is broken off before it is repeated by the resume.
         """
@@ -307,9 +307,9 @@ class Trainer:
             self._log_training()
         if done % self.plan.eval_steps == 0 or is_last:
             improved = self._evaluate()
-        point = self.plan.revisions.passed(self.progress.words - words, self.progress.words)
+        point = self.plan.milestones.passed(self.progress.words - words, self.progress.words)
         if point is not None:
-            self._leave_revision(revision_name(point))
+            self._leave_milestone(milestone_name(point))
         if improved or (done % self.plan.checkpoint_steps == 0 and not is_last):
             self._checkpoint()
 
@@ -414,21 +414,21 @@ class Trainer:
         student.train()
         return summarise_dev(accelerator.reduce(sums, reduction="sum").cpu(), windows.split.domains)
 
-    def _leave_revision(self, revision: str) -> None:
+    def _leave_milestone(self, milestone: str) -> None:
         """Export the student as it is, and record what its folder scores."""
         self._look()
         self._check_weights()
         if self.accelerator.is_main_process:
-            self.run.save_revision(revision, self._write_revision)
+            self.run.save_milestone(milestone, self._write_milestone)
         self.accelerator.wait_for_everyone()
-        found = self._score(self.run.revision_path(revision))
+        found = self._score(self.run.milestone_path(milestone))
         figures: dict[str, float] = {}
         for task, accuracy in found.items():
             figures |= {task: accuracy.accuracy, f"{task}_stderr": accuracy.stderr}
-        self._record(self._position() | {"split": "evaluation", "revision": revision} | figures)
-        self.display.revision(self.progress.step, revision, found)
+        self._record(self._position() | {"split": "evaluation", "revision": milestone} | figures)
+        self.display.milestone(self.progress.step, milestone, found)
 
-    def _write_revision(self, folder: Path) -> None:
+    def _write_milestone(self, folder: Path) -> None:
         self._write_model(folder)
         write_json(folder / "revision.json", {EXPORTED: weights_sha256(folder)})
         shutil.copy(self.run.path / "config.yaml", folder)  # names the data, for an evaluation's baselines
@@ -437,7 +437,7 @@ class Trainer:
         """Accuracy of a model folder on each task, shared among the processes."""
         scorer, accelerator = Scorer.load(folder), self.accelerator
         found = {}
-        for subset in self.plan.revisions.subsets:
+        for subset in self.plan.milestones.subsets:
             share = subset.scores(scorer, accelerator.process_index, accelerator.num_processes)
             scores = accelerator.reduce(torch.from_numpy(share).to(self.device), reduction="sum").cpu().numpy()
             found[subset.task], _ = task_accuracy(subset.items, scores)

@@ -16,7 +16,7 @@ from torture.world import STORIES, Place, World
 PHASES = (  # the first that is found in a change of the disk
     (r"doomed", "while checkpoints are cleared away"),
     (r"checkpoint-", "while a checkpoint is written"),
-    (r"revision", "while a revision is written"),
+    (r"revision", "while a milestone is written"),
     (r"export|tokenizer|model\.safetensors|config\.json|README", "while the model is written"),
     (r"metrics\.jsonl", "in training, at a record"),
     (r"result\.json", "at the result"),

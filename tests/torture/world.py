@@ -65,13 +65,13 @@ def configs() -> dict[str, dict[str, Any]]:
 
     training: dict[str, Any] = tiny.train_values()["training"]
     often = training | {"max_steps": 6, "eval_steps": 2, "checkpoint_steps": 1, "logging_steps": 2}
-    revisions = {"words": [100, 300], "tasks": ["blimp_filtered"]}
+    milestones = {"words": [100, 300], "tasks": ["blimp_filtered"]}
     few = often | {"max_steps": 4, "eval_steps": 4, "checkpoint_steps": 2}
     trials = {"axes": {"objective.logit.weight": [0.1, 1.0], "seed": [1]}, "finalists": {"count": 1}}
     kd = {"hard_target": {"weight": 1.0}, "logit": {"weight": 0.5}}
     dskd = {"hard_target": {"weight": 1.0}, "hidden_state": {"weight": 0.5}}
     return {
-        "train.yaml": tiny.train_values(training=often, evaluation=revisions),
+        "train.yaml": tiny.train_values(training=often, evaluation=milestones),
         "distill.yaml": tiny.distill_values(training=often),
         "dskd.yaml": tiny.distill_values(name="dskd", objective=dskd, training=few),
         "grid.yaml": tiny.distill_values(name="grid", training=few, grid=trials),

@@ -2,7 +2,7 @@
 
     2024   what the pipeline's collect_results.py makes: one .json.gz with the chosen text of each item
     2025   the folders that the pipeline leaves: <out>/<model>/main/zero_shot/causal/<task>/<dataset>/predictions.json,
-           and a report beside each, for its collate_preds.py; of a revision <out>/<model>/<revision>/…
+           and a report beside each, for its collate_preds.py; of a milestone <out>/<model>/<milestone>/…
 
 Which model they are of is recorded beside them (`source.json`, `<out>.source.json`): another model's are never
 overwritten.
@@ -85,7 +85,7 @@ def write_submission(model: str, form: str, out: Path, data: Path | None = None)
 
 
 def submission_name(folder: Path) -> tuple[str, str]:
-    """The names of a model and its revision in a submission: of `runs/grid/L0.1/revisions/chck_1M`, grid-L0_1 and
+    """The names of a model and its milestone in a submission: of `runs/grid/L0.1/revisions/chck_1M`, grid-L0_1 and
     chck_1M.
 
     A run's whole name counts, and no dot is left: the pipeline cuts the name that it is given at the last one.

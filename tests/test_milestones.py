@@ -1,4 +1,4 @@
-"""Revisions: at which words they are left, on what they are scored, and that they change nothing else."""
+"""Milestones: at which words they are left, on what they are scored, and that they change nothing else."""
 
 import gc
 import json
@@ -29,7 +29,7 @@ from palenka.evaluation.statistics import task_accuracy
 from palenka.report.model_card import write_model_card
 from palenka.runs.directory import Run
 from palenka.training.cohort import train
-from palenka.training.milestones import POINTS, EvaluationConfig, RevisionPlan, Subset, evenly_spread, revision_name
+from palenka.training.milestones import POINTS, EvaluationConfig, MilestonePlan, Subset, evenly_spread, milestone_name
 from palenka.training.plan import Plan, load_plan, make_plan
 from palenka.training.schema import DistillConfig
 from palenka.training.trackers import scalars
@@ -80,8 +80,8 @@ def train_student(values: dict[str, Any]) -> Path:
     return train(plan_of(values))
 
 
-def weights(run: Path, revision: str) -> bytes:
-    return (run / "revisions" / revision / "model.safetensors").read_bytes()
+def weights(run: Path, milestone: str) -> bytes:
+    return (run / "revisions" / milestone / "model.safetensors").read_bytes()
 
 
 # Points and names
@@ -102,7 +102,7 @@ def test_points_are_those_of_babylm_2025() -> None:
     ],
 )  # fmt: skip
 def test_names(words: int, name: str) -> None:
-    assert revision_name(words) == name
+    assert milestone_name(words) == name
 
 
 def test_points_may_be_written_short() -> None:
@@ -115,13 +115,13 @@ def test_points_may_be_written_short() -> None:
     [(0, 99, None), (0, 100, 100), (99, 150, 100), (100, 199, None), (150, 350, 300), (300, 900, None)],
 )
 def test_a_step_passes_a_point_once_and_of_several_the_last(before: int, now: int, point: int | None) -> None:
-    assert RevisionPlan((100, 200, 300)).passed(before, now) == point
+    assert MilestonePlan((100, 200, 300)).passed(before, now) == point
 
 
 def test_without_a_section_no_step_passes_a_point(teacher: Path) -> None:
     plan = plan_of(student(evaluation=None))
-    assert plan.revisions.passed(0, 10**12) is None
-    assert "revisions" not in describe(plan)
+    assert plan.milestones.passed(0, 10**12) is None
+    assert "milestones" not in describe(plan)
 
 
 # The items
@@ -211,7 +211,7 @@ def test_problems_of_items_come_with_the_others(teacher: Path, write_config: Wri
 
 
 def test_the_2025_protocol_is_its_encoding(teacher: Path, items: Path) -> None:
-    [subset] = plan_of(student(evaluation={"tasks": ["pairs"], "protocol": 2025})).revisions.subsets
+    [subset] = plan_of(student(evaluation={"tasks": ["pairs"], "protocol": 2025})).milestones.subsets
     tokenizer = AutoTokenizer.from_pretrained(teacher)
     assert subset.texts == encode(read_task(items / "pairs").items, tokenizer, "2025")
     assert subset.texts != encode(read_task(items / "pairs").items, tokenizer, "2024")
@@ -225,7 +225,7 @@ def test_evaluation_is_no_part_of_what_a_run_is(teacher: Path, items: Path) -> N
 def test_a_dry_run_says_what_will_be_scored_and_when(teacher: Path) -> None:
     plan = plan_of(student())
     described = describe(plan)
-    assert f"{plan.words:,} words seen; 3 of 4 revisions lie within: 100, 200, 300; " in described
+    assert f"{plan.words:,} words seen; 3 of 4 milestones lie within: 100, 200, 300; " in described
     assert "each is scored on pairs: 7 items, 14 texts" in described
     assert "each is scored on contexts: 4 items, 8 texts" in described
     assert yaml.safe_load(described.split("\n\n")[0])["evaluation"] == {**SMALL, "protocol": "2024"}
@@ -276,11 +276,11 @@ def plain_accuracy(folder: Path, items: list[Item]) -> float:
     return float(np.mean([np.mean(values) for values in found.values()]))
 
 
-def test_a_revision_at_the_last_step_is_the_model_as_it_ends(teacher: Path, runs_folder: Path) -> None:
+def test_a_milestone_at_the_last_step_is_the_model_as_it_ends(teacher: Path, runs_folder: Path) -> None:
     words = plan_of(student()).words
     run = train_student(student(evaluation={"tasks": ["pairs"], "words": [words]}, eval_steps=8))
-    assert weights(run, revision_name(words)) == (run / "model.safetensors").read_bytes()
-    assert sorted(path.name for path in (run / "revisions").iterdir()) == [revision_name(words)]
+    assert weights(run, milestone_name(words)) == (run / "model.safetensors").read_bytes()
+    assert sorted(path.name for path in (run / "revisions").iterdir()) == [milestone_name(words)]
 
 
 def test_evaluation_may_begin_in_the_middle_of_a_run(teacher: Path, runs_folder: Path) -> None:
@@ -291,12 +291,12 @@ def test_evaluation_may_begin_in_the_middle_of_a_run(teacher: Path, runs_folder:
     seen = records(runs_folder / "student")[-1]["words"]
     run = train_student(student())
     assert [record["revision"] for record in records(run, "evaluation")] == [
-        revision_name(point) for point in WORDS if seen < point < 10**6
+        milestone_name(point) for point in WORDS if seen < point < 10**6
     ]
 
 
 POINTS_OF_DEATH: dict[str, tuple[Any, ...]] = {
-    "before the export": (Run, "save_revision", 2),
+    "before the export": (Run, "save_milestone", 2),
     "while the export is written": (shutil, "copy", 2, lambda source, folder: (folder / "config.json").unlink()),
     "before it gets its name": (palenka.runs.directory, "sync_tree", 3),
     "while it is scored": (Scorer, "score", 3),
@@ -313,7 +313,7 @@ def unkilled() -> dict[str, Any]:
 
 @pytest.mark.parametrize("point", POINTS_OF_DEATH.values(), ids=POINTS_OF_DEATH.keys())
 def test_killed_and_resumed_equals_unkilled(teacher: Path, unkilled: dict[str, Any], point: tuple[Any, ...]) -> None:
-    names = [revision_name(words) for words in WORDS[:3]]
+    names = [milestone_name(words) for words in WORDS[:3]]
     if not unkilled:
         whole = train_student(student("whole"))
         unkilled |= outcome(whole) | {name: weights(whole, name) for name in names}
@@ -326,7 +326,7 @@ def test_killed_and_resumed_equals_unkilled(teacher: Path, unkilled: dict[str, A
     assert sorted(path.name for path in (run / "revisions").iterdir()) == sorted(names)
 
 
-def test_a_killed_process_leaves_no_half_revision(teacher: Path, write_config: WriteConfig, runs_folder: Path) -> None:
+def test_a_killed_process_leaves_no_half_milestone(teacher: Path, write_config: WriteConfig, runs_folder: Path) -> None:
     """Killed at the sight of a folder that has no name yet."""
     values = student(evaluation=SMALL | {"words": list(range(40, 1200, 40))}, max_steps=12)
     command = (ROOT / "distill.py", "--config", write_config(values))
@@ -362,7 +362,7 @@ def test_two_processes_score_as_one(teacher: Path, write_config: WriteConfig, ru
 # Evaluated later
 
 
-def test_a_revision_is_evaluated_like_a_run(
+def test_a_milestone_is_evaluated_like_a_run(
     teacher: Path, items: Path, runs_folder: Path, call: Callable[..., tuple[int, str, str]]
 ) -> None:
     from palenka.cli import main
