@@ -13,7 +13,7 @@ from palenka.util.paths import ROOT
 from palenka.util.system_errors import refusal
 from palenka.util.terminal import prepare_streams
 
-RENAMED = {"--convention": "--protocol"}
+RENAMED = {"--convention": "--protocol", "teacher-signal": "cache-logits"}
 """Former words of the command line: they are refused by the present ones."""
 FROM_LAST_GOOD = "a run that diverged goes on from its last checkpoint"
 EXIT_BAD_INPUT = 2
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser(description, prog="palenka")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
-        _add_download, _add_prepare, _add_demo_text, _add_cost, _add_teacher_signal, _add_grid, _add_evaluate,
+        _add_download, _add_prepare, _add_demo_text, _add_cost, _add_cache_logits, _add_grid, _add_evaluate,
         _add_submission, _add_compare, _add_report, _add_study, _add_status,
     ):  # fmt: skip
         add(commands)
@@ -228,17 +228,17 @@ def _add_grid(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def _add_teacher_signal(commands: Any) -> None:
-    parser = commands.add_parser("teacher-signal", help="record what a config's teachers predict, for its students")
-    parser.add_argument("--config", type=Path, required=True, help="a student's YAML file, with a teacher_signal")
+def _add_cache_logits(commands: Any) -> None:
+    parser = commands.add_parser("cache-logits", help="record what a config's teachers predict, for its students")
+    parser.add_argument("--config", type=Path, required=True, help="a student's YAML file, with cached_logits")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="override a key of the config")
 
     def run(parsed: argparse.Namespace) -> None:
+        from palenka.training.cache_logits import cache_logits
         from palenka.training.plan import load_plan
-        from palenka.training.recording import record
         from palenka.training.schema import DistillConfig
 
-        record(load_plan(parsed.config, parsed.overrides, DistillConfig))
+        cache_logits(load_plan(parsed.config, parsed.overrides, DistillConfig))
 
     parser.set_defaults(run=run)
 

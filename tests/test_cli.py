@@ -145,6 +145,7 @@ def test_wrong_input_to_the_commands(
     fails(palenka(call, "report", "nobody", "--out", tmp_path / "report.html"), "nobody")
     fails(palenka(call, "nonsense"), "nonsense")
     fails(palenka(call, "report", "nobody", "--convention=2025"), "--convention is called --protocol now")
+    fails(palenka(call, "teacher-signal", "--config", "x.yaml"), "teacher-signal is called cache-logits now")
     fails(palenka(call), "COMMAND")
     assert not (tmp_path / "report.html").exists()
 

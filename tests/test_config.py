@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from palenka.search.grid import GridConfig
 from palenka.training.schema import DistillConfig, RunConfig, TrainConfig
-from palenka.util.config import load, read_yaml
+from palenka.util.config import load, read_yaml, with_present_names
 from palenka.util.errors import UserError
 from palenka.util.paths import ROOT
 
@@ -85,6 +85,13 @@ def test_mappings_merge_and_lists_are_replaced_whole(write_config: WriteConfig) 
     )
     config = load(write_config({"base": "base.yaml", "tea": {"minutes": 5}, "guests": ["d"], "pots": []}), [], Kitchen)
     assert config == Kitchen(tea=Tea(sort="black", minutes=5), guests=["d"], pots=[])
+
+
+def test_keys_of_a_written_config_have_their_present_names() -> None:
+    written = {"evaluation": {"convention": "2025", "items": 3}, "teacher_signal": {"top_k": 8}, "data.convention": 1}
+    assert with_present_names(written) == {
+        "evaluation": {"protocol": "2025", "items": 3}, "cached_logits": {"top_k": 8}, "data.convention": 1,
+    }  # fmt: skip
 
 
 def test_overrides_reach_into_mappings_and_lists(write_config: WriteConfig) -> None:
@@ -287,6 +294,7 @@ def change(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         ("objective.hidden_state.distance=far", "input should be 'normalized', 'plain' or 'cosine' (got 'far')"),
         ("objective={hard_target: null, logit: null, hidden_state: null}", "no term has a weight above 0"),
         ("evaluation.convention=2025", "evaluation.convention (command line): is called evaluation.protocol now"),
+        ("teacher_signal.top_k=8", "teacher_signal (command line): is called cached_logits now"),
         ("teachers=[]", "teachers (command line): list should have at least 1 item"),
         ("teachers.0.weight=0", "teachers.0.weight (command line): input should be greater than 0"),
         (

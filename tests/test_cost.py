@@ -332,10 +332,10 @@ def test_this_machine_is_measured() -> None:
     assert here.memory > GIB / 4
 
 
-def test_a_recorded_signal_costs_the_loss_but_not_its_teachers(work: MakeWork) -> None:
+def test_cached_logits_cost_the_loss_but_not_its_teachers(work: MakeWork) -> None:
     without_states = "objective.hidden_state.weight=0"
     live, control = work(without_states), work(without_states, "objective.logit.weight=0")
-    recorded = work(without_states, "teacher_signal.top_k=8")
+    recorded = work(without_states, "cached_logits.top_k=8")
     assert flops_per_token(recorded) == Shared(flops_per_token(live).student, 0)
     assert memory(recorded, "cpu").teachers == memory(recorded, "cpu").outputs == 0
     arrays = [memory(each, "cpu").transient / (1.5 * 4 * 128 * 320) for each in (control, recorded, live)]

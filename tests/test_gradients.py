@@ -21,13 +21,13 @@ from test_processes import TORCHRUN, finish, start
 from torch import Tensor, nn
 
 import distill
-import palenka.training.recording
+import palenka.training.cache_logits
 from palenka.runs.directory import Run
 from palenka.teachers.live import Teachers
+from palenka.training.cache_logits import cache_logits
 from palenka.training.cohort import Cohort, train, train_cohorts
 from palenka.training.gradients import StepGuard
 from palenka.training.plan import Plan, make_plan
-from palenka.training.recording import record
 from palenka.training.schema import DistillConfig
 from palenka.training.trainer import Diverged, Trainer
 from palenka.util.errors import UserError
@@ -278,8 +278,8 @@ def test_a_teacher_that_is_to_blame_is_named(teacher: Path, monkeypatch: pytest.
     assert "of the terms logit is nan, hidden_state is nan; the cause: what teacher 'teacher' gives" in str(ended.value)
 
 
-def signal_plan(tmp_path: Path) -> Plan:
-    values = tiny.distill_values(teacher_signal={"top_k": 8}, paths={"signals": str(tmp_path / "signals")})
+def cached_plan(tmp_path: Path) -> Plan:
+    values = tiny.distill_values(cached_logits={"top_k": 8}, paths={"signals": str(tmp_path / "signals")})
     values["objective"] = {"hard_target": {"weight": 1.0}, "logit": {"weight": 0.5}}
     return make_plan(DistillConfig.model_validate(values), "test")
 
@@ -287,28 +287,28 @@ def signal_plan(tmp_path: Path) -> Plan:
 def test_a_prediction_that_is_no_number_is_not_recorded(
     teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = signal_plan(tmp_path)
-    load = palenka.training.recording.load_teachers
+    plan = cached_plan(tmp_path)
+    load = palenka.training.cache_logits.load_teachers
 
     def spoilt(*arguments: Any) -> Teachers:
         teachers = load(*arguments)
         teachers.models[0].base_model.ln_f.weight[0] = math.nan
         return teachers
 
-    monkeypatch.setattr("palenka.training.recording.load_teachers", spoilt)
+    monkeypatch.setattr("palenka.training.cache_logits.load_teachers", spoilt)
     with pytest.raises(UserError, match="teacher.*not finite"):
-        record(plan)
-    assert plan.signal is not None and not list(plan.signal.folder.glob("*.bin"))
+        cache_logits(plan)
+    assert plan.cached_logits is not None and not list(plan.cached_logits.folder.glob("*.bin"))
 
 
-def test_a_recorded_signal_that_is_to_blame_is_named(teacher: Path, tmp_path: Path) -> None:
-    plan = signal_plan(tmp_path)
-    record(plan)
-    assert plan.signal is not None
-    spoilt = np.fromfile(plan.signal.shard_path(0), plan.signal.record)
+def test_cached_logits_that_are_to_blame_are_named(teacher: Path, tmp_path: Path) -> None:
+    plan = cached_plan(tmp_path)
+    cache_logits(plan)
+    assert plan.cached_logits is not None
+    spoilt = np.fromfile(plan.cached_logits.shard_path(0), plan.cached_logits.record)
     spoilt["tail"][:] = math.nan
-    plan.signal.write_shard(0, [spoilt])  # with its checksum: it was recorded so
-    with pytest.raises(Diverged, match="the cause: what the recorded teacher signal gives is not finite"):
+    plan.cached_logits.write_shard(0, [spoilt])  # with its checksum: it was recorded so
+    with pytest.raises(Diverged, match="the cause: what the cache of teacher logits gives is not finite"):
         train(plan)
 
 

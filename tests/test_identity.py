@@ -120,6 +120,13 @@ WHOLE = {"config": {"lr": 1.0, "beta": 0.9, "terms": [{"name": "a", "weight": 1.
 GIVEN = {"config": {"lr": 1.0, "terms": [{"name": "a"}]}, "data": "ab" * 32}
 
 
+def test_a_key_that_was_renamed_is_the_same_key() -> None:
+    present = Identity({"config": {"cached_logits": {"top_k": 8}}}, {"config": {"cached_logits": {"top_k": 8}}})
+    assert present.differences({"config": {"teacher_signal": {"top_k": 8}}}) == []
+    [line] = present.differences({"config": {"teacher_signal": {"top_k": 4}}})
+    assert line == "config.cached_logits.top_k: 4 there, 8 here"
+
+
 @pytest.mark.parametrize(
     ("there", "lines"),
     [

@@ -322,12 +322,12 @@ def test_data_of_an_earlier_version_is_refused_in_a_sentence(data: Path, train: 
     fails(train(), "tiny/prepared.json: holds no checksums", "earlier version", "prepare the same text again")
 
 
-def test_a_signal_is_not_recorded_from_damaged_data(
+def test_logits_are_not_cached_from_damaged_data(
     data: Path, teacher: Path, write_config: WriteConfig, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PALENKA_DATA", str(data.parent))
     monkeypatch.setenv("PALENKA_SIGNALS", str(tmp_path / "signals"))
-    values = tiny.distill_values(teacher_signal={"top_k": 4}, objective={"logit": {"weight": 1.0}})
+    values = tiny.distill_values(cached_logits={"top_k": 4}, objective={"logit": {"weight": 1.0}})
     flipped(data / "train" / "tokens.bin")
-    fails(call(main, ["teacher-signal", "--config", str(write_config(values))]), "train/tokens.bin")
+    fails(call(main, ["cache-logits", "--config", str(write_config(values))]), "train/tokens.bin")
     assert not (tmp_path / "signals").exists()

@@ -17,7 +17,7 @@ from run_files import outcome
 
 from palenka.data.prepare import prepare
 from palenka.runs.directory import Run
-from palenka.teachers.cached import TeacherSignal
+from palenka.teachers.cached import CachedLogits
 from palenka.training.cohort import train
 from palenka.training.plan import Plan, make_plan
 from palenka.training.schema import TrainConfig
@@ -112,25 +112,25 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def test_shards_of_a_signal_are_whole_or_not_there(disk: Disk) -> None:
+def test_shards_of_a_cache_are_whole_or_not_there(disk: Disk) -> None:
     identity = {"top_k": 2, "temperature": 1.0}
     records = (
         np.random.default_rng(0)
         .integers(1, 255, 1024 * 4 * 10, dtype=np.uint8)
-        .view(TeacherSignal(Path(), identity, 4).record)
+        .view(CachedLogits(Path(), identity, 4).record)
     )
     with disk.watched() as folder:
-        signal = TeacherSignal(folder / "signals", identity, 4)
-        with signal.writing(lambda: None):
+        cache = CachedLogits(folder / "signals", identity, 4)
+        with cache.writing(lambda: None):
             for shard in range(2):
-                signal.write_shard(shard, [records])
+                cache.write_shard(shard, [records])
     missing = []
     for loss in disk.losses:
         with mounted(loss.image) as folder:
-            signal = TeacherSignal(folder / "signals", identity, 4)
-            missing.append(signal.missing(2048))
+            cache = CachedLogits(folder / "signals", identity, 4)
+            missing.append(cache.missing(2048))
             for shard in {0, 1} - set(missing[-1]):
-                assert signal.shard_path(shard).read_bytes() == records.tobytes(), loss.moment
+                assert cache.shard_path(shard).read_bytes() == records.tobytes(), loss.moment
     assert missing == sorted(missing, reverse=True, key=len), "what was there stays there"
     assert missing[0] == [0, 1]
     assert missing[-1] == []

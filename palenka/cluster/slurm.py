@@ -43,7 +43,7 @@ def queue() -> dict[str, QueuedJob]:
 def submit(script: str, arguments: Sequence[str], options: Sequence[str]) -> str:
     """Submit one of the repository's job scripts from its root; returns the job's id.
 
-    The job finds the repository, texts, data, runs, signals and evaluation data where we do.
+    The job finds the repository, texts, data, runs, cached logits and evaluation data where we do.
 
     Raises:
         UserError: SLURM refuses it.

@@ -55,10 +55,10 @@ def measure_apart(work: Workload) -> Measurement:
     """`measure` in a process of its own, whose memory is the run's alone.
 
     Raises:
-        UserError: the student learns from a recorded signal, which a probe would have to read.
+        UserError: the student learns from cached logits, which a probe would have to read.
     """
     if work.config.recorded:
-        raise UserError(f"{work.config.name}: --probe runs a student with its teachers; give it teacher_signal=null")
+        raise UserError(f"{work.config.name}: --probe runs a student with its teachers; give it cached_logits=null")
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(measure, replace(work)).result()
 

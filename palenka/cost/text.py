@@ -36,7 +36,7 @@ def plan_text(plan: Plan, devices: Sequence[Device]) -> str:
     lines = [
         _student(plan),
         *_others(plan, with_layers=True),
-        *([_signal_line(plan)] if plan.config.recorded else []),
+        *([_cache_line(plan)] if plan.config.recorded else []),
         f"  data {data.name}: {plan.windows.epoch_size(0):,} windows of {data.seq_length} tokens an epoch, "
         f"{len(plan.dev_windows):,} dev windows",
         f"  {plan.total_steps:,} steps of {plan.config.training.batch_size} sequences "
@@ -66,13 +66,13 @@ def _parameters(counted: dict[str, int]) -> str:
     return f"{counted['total']:,} parameters ({counted['non_embedding']:,} outside the embeddings)"
 
 
-def _signal_line(plan: Plan) -> str:
+def _cache_line(plan: Plan) -> str:
     if any(teacher.recipe for teacher in plan.teachers):
-        return "  teacher signal: to be recorded when the teachers are trained"
-    assert plan.signal is not None
-    missing = len(plan.signal.missing(plan.total_windows))
-    state = f"{missing * plan.signal.shard_bytes / 1e9:.2f} GB to record" if missing else "recorded"
-    return f"  teacher signal {plan.signal.folder}: {plan.signal.record.itemsize:,} bytes a token, {state}"
+        return "  cached logits: to be recorded when the teachers are trained"
+    assert plan.cached_logits is not None
+    missing = len(plan.cached_logits.missing(plan.total_windows))
+    state = f"{missing * plan.cached_logits.shard_bytes / 1e9:.2f} GB to record" if missing else "recorded"
+    return f"  cached logits {plan.cached_logits.folder}: {plan.cached_logits.record.itemsize:,} bytes a token, {state}"
 
 
 def _untrained(teacher: TeacherPlan) -> str:

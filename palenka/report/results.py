@@ -19,7 +19,7 @@ from palenka.evaluation.models import results_folder
 from palenka.evaluation.results import TOLERANCE, check_splits, contradictions, items_path
 from palenka.runs.directory import find_run
 from palenka.runs.records import read_log
-from palenka.util.config import parse_yaml, require_file
+from palenka.util.config import parse_yaml, require_file, with_present_names
 from palenka.util.errors import UserError
 from palenka.util.files import read_object
 from palenka.util.schedules import Weight
@@ -192,8 +192,8 @@ class Run:
     @property
     def recorded_top_k(self) -> int | None:
         """How much of its teachers' prediction it was shown, where they were not run."""
-        signal = self.config.get("teacher_signal")
-        return int(signal["top_k"]) if signal else None
+        cache = self.config.get("cached_logits")
+        return int(cache["top_k"]) if cache else None
 
     def is_among(self, names: Iterable[str]) -> bool:
         """Whether one of these names or paths means this run."""
@@ -262,7 +262,7 @@ def read_run(folder: Path, protocol: str = "2024") -> Run:
     return Run(
         folder=folder,
         name=str(config.get("name") or folder.name),
-        config=config,
+        config=with_present_names(config),
         config_text=config_text,
         identity=_read_object(folder / "identity.json"),
         environment=_read_object(folder / "environment.json"),

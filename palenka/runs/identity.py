@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from palenka.util.config import with_present_names
+
 FIRST_SCHEMA = 1
 """Of an identity that names none: it holds every default of its time as well."""
 
@@ -28,6 +30,8 @@ class Identity:
     def differences(self, there: Mapping[str, Any]) -> list[str]:
         """What a run that was begun with `there` differs in, a line each; none where it is this very experiment."""
         then, given, whole = (json.loads(json.dumps(tree)) for tree in (there, self.given, self.whole))
+        if isinstance(then.get("config"), dict):
+            then["config"] = with_present_names(then["config"])
         schema, _, now = (tree.pop("schema", FIRST_SCHEMA) for tree in (then, given, whole))
         if schema != now:
             return [f"schema: {schema} there, {now} here; defaults have changed, so the version that began it ends it"]

@@ -8,12 +8,12 @@ A record holds the k likeliest next tokens (uint16) with their log-probabilities
 is left for all others, the *tail* (float16): 4k + 2 bytes. It is the combined prediction of all teachers at the
 temperature of `logit`.
 
-Read again, the tail has the shape that the student gives it, at that moment and without gradient: the signal says how
+Read again, the tail has the shape that the student gives it, at that moment and without gradient: the cache says how
 much goes to the other tokens, and nothing of how they share it. For every divergence of `logit` this is the one over
 k + 1 outcomes, in value and in gradient, since p_S / p_T is the same for all of the tail. To make up a shape is worse:
-docs/teacher_signal.md has the figures.
+docs/cached_logits.md has the figures.
 
-Windows are a function of (data seed, epoch, position). So a signal is stored by position, and serves every student of
+Windows are a function of (data seed, epoch, position). So logits are stored by position, and serve every student of
 the same text, whatever its shape, weights, seed, batch size or number of steps.
 """
 
@@ -48,11 +48,11 @@ Records = NDArray[np.void]
 
 
 @dataclass(frozen=True)
-class TeacherSignal:
-    """A place on the disk for one signal, whether or not it has been recorded.
+class CachedLogits:
+    """A place on the disk for what teachers predict of one text, whether or not it has been recorded.
 
     Args:
-        root: the folder of all signals over the same data.
+        root: the folder of all caches over the same data.
         identity: what decides the bytes: nested mappings of plain values, with `top_k` and `temperature`.
         seq_length: positions of a window.
     """
@@ -113,22 +113,22 @@ class TeacherSignal:
         try:
             return read_object(path) if path.exists() else {}
         except UserError as error:
-            raise UserError(f"{error}. Remove it, and teacher-signal records the shards anew") from None
+            raise UserError(f"{error}. Remove it, and cache-logits records the shards anew") from None
 
     def check(self, windows: int) -> None:
         """See that the first `windows` windows can be read.
 
         Raises:
-            UserError: they were not recorded, or another signal lies there; with the command that records them, and
-                what the most similar signal differs in.
+            UserError: they were not recorded, or another cache lies there; with the command that records them, and
+                what the most similar cache differs in.
         """
         self._check_identity()
         if missing := self.missing(windows):
             shards = len(self.shards(windows))
             lacking = f"{len(missing)} of {shards} shards are not there, cut short or have no checksum"
             raise UserError(
-                f"teacher_signal: {self.folder}: {lacking}; record them first, with the same config and overrides: "
-                f"python -m palenka teacher-signal --config FILE{self._nearest()}"
+                f"cached_logits: {self.folder}: {lacking}; record them first, with the same config and overrides: "
+                f"python -m palenka cache-logits --config FILE{self._nearest()}"
             )
 
     def verify(self, windows: int) -> None:
@@ -140,13 +140,13 @@ class TeacherSignal:
         if damaged := self.damaged(windows):
             raise UserError(
                 f"{', '.join(map(str, damaged))}: damaged: other content than was recorded (sha256). This records it "
-                "anew, with the same config and overrides: python -m palenka teacher-signal --config FILE"
+                "anew, with the same config and overrides: python -m palenka cache-logits --config FILE"
             )
 
     def _check_identity(self) -> None:
         path = self.folder / "identity.json"
         if path.exists() and (found := list(differences(read_json(path), self.identity))):
-            raise UserError(f"{self.folder}: holds another signal than its name says; it differs in{_listed(found)}")
+            raise UserError(f"{self.folder}: holds another cache than its name says; it differs in{_listed(found)}")
 
     def _nearest(self) -> str:
         others = [path for path in self.root.glob("*/identity.json") if path.parent != self.folder]
@@ -154,7 +154,7 @@ class TeacherSignal:
         if not found:
             return ""
         name = min(found, key=lambda name: len(found[name]))
-        return f"\nThe most similar signal there, {name}, differs in{_listed(found[name])}"
+        return f"\nThe most similar cache there, {name}, differs in{_listed(found[name])}"
 
     @contextmanager
     def writing(self, tell: Callable[[], None]) -> Iterator[None]:
@@ -226,7 +226,7 @@ def compress(log_probs: Tensor, record: np.dtype[np.void]) -> Records:
 
 
 @dataclass(frozen=True)
-class RecordedOutput:
+class CachedOutput:
     """The combined teachers' recorded prediction of a batch, in place of a teacher's states and head.
 
     tokens: int64 (tokens, k).
@@ -240,7 +240,7 @@ class RecordedOutput:
     temperature: float
 
     @classmethod
-    def of(cls, records: Records, temperature: float, device: torch.device) -> "RecordedOutput":
+    def of(cls, records: Records, temperature: float, device: torch.device) -> "CachedOutput":
         columns = (torch.from_numpy(np.ascontiguousarray(records[name])) for name in ("tokens", "log_probs", "tail"))
         tokens, log_probs, tail = (column.to(device) for column in columns)
         return cls(tokens.long(), log_probs.float(), tail.float()[:, None], temperature)
@@ -259,19 +259,19 @@ class RecordedOutput:
         logits = own.add_(self.tail[rows] - outside)
         return logits.scatter_(1, tokens, self.log_probs[rows]).mul_(self.temperature)
 
-    def head_input(self) -> "RecordedOutput":
+    def head_input(self) -> "CachedOutput":
         return self
 
     def states(self) -> NoReturn:
-        raise NotImplementedError("a recorded signal has no states; the plan refuses objectives that need them")
+        raise NotImplementedError("cached logits have no states; the plan refuses objectives that need them")
 
 
-class RecordedTeachers(Teachers):
+class CachedTeachers(Teachers):
     """Teachers that were run before: their combined prediction, by position."""
 
-    def __init__(self, signal: TeacherSignal, device: torch.device) -> None:
+    def __init__(self, cache: CachedLogits, device: torch.device) -> None:
         super().__init__([], shares=[1.0])
-        self.signal, self.device = signal, device
+        self.cache, self.device = cache, device
 
     def run(self, input_ids: Tensor, windows: range | None = None, students: int = 1) -> TeacherPass:
         """What was recorded of `windows`, whose input_ids (batch, time) are not looked at.
@@ -279,6 +279,6 @@ class RecordedTeachers(Teachers):
         It is the prediction of all teachers together. Its logits are never kept: each student shapes the tail.
         """
         if windows is None:
-            raise ValueError("a recorded signal is read by position, and no positions are given")
-        output = RecordedOutput.of(self.signal.read(windows), self.signal.temperature, self.device)
+            raise ValueError("cached logits are read by position, and no positions are given")
+        output = CachedOutput.of(self.cache.read(windows), self.cache.temperature, self.device)
         return TeacherPass([output], mean=lambda: output)

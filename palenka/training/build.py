@@ -9,7 +9,7 @@ from palenka.models.huggingface import build_model, model_shape
 from palenka.models.logits import check_student
 from palenka.models.onednn import use_fast_layers
 from palenka.objectives import Objective, ObjectiveConfig
-from palenka.teachers.cached import RecordedTeachers
+from palenka.teachers.cached import CachedTeachers
 from palenka.teachers.live import Teachers
 from palenka.training.loss_module import LossModule
 from palenka.training.plan import Plan, TeacherPlan, Workload
@@ -19,7 +19,7 @@ from palenka.util.seeds import seeded
 
 def find_teachers(plan: Plan, device: torch.device) -> Teachers:
     """The trained teachers, or what was recorded of them."""
-    return RecordedTeachers(plan.signal, device) if plan.signal else load_teachers(plan, device)
+    return CachedTeachers(plan.cached_logits, device) if plan.cached_logits else load_teachers(plan, device)
 
 
 def load_teachers(work: Workload, device: torch.device) -> Teachers:

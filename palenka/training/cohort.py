@@ -285,7 +285,7 @@ class Cohort:
         """Teachers whose predictions for a step's batch are not finite, in any process."""
         batch, device = self.batches[step], self.accelerator.device
         recorded = self.plan.config.recorded is not None
-        names = ["the recorded teacher signal"] if recorded else [f"teacher {of.name!r}" for of in self.plan.teachers]
+        names = ["the cache of teacher logits"] if recorded else [f"teacher {of.name!r}" for of in self.plan.teachers]
         broken = torch.zeros(len(names), device=device)
         for rows in self._my_rows(len(batch.labels)):
             of_teachers = self.teachers.run(batch.input_ids[rows].to(device), batch.positions[rows])

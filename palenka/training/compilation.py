@@ -37,5 +37,5 @@ def is_to_be_compiled(plan: Plan, device: torch.device, speaks: bool) -> bool:
 def _flops(plan: Plan) -> float:
     """Of the whole training, roughly: 6 a token and parameter of the student, 2 of its teachers (arXiv 2001.08361)."""
     tokens = plan.total_steps * plan.config.training.batch_size * plan.config.data.seq_length
-    live = [] if plan.signal else [teacher.parameters["total"] for teacher in plan.teachers]
+    live = [] if plan.cached_logits else [teacher.parameters["total"] for teacher in plan.teachers]
     return tokens * (6.0 * plan.parameters["total"] + 2.0 * sum(live))

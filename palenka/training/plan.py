@@ -26,7 +26,7 @@ from palenka.objectives import TeacherShape
 from palenka.objectives.logit import Logit
 from palenka.runs.directory import find_run
 from palenka.runs.identity import Identity
-from palenka.teachers.cached import VERSION, TeacherSignal
+from palenka.teachers.cached import VERSION, CachedLogits
 from palenka.training.milestones import MilestonePlan, plan_milestones
 from palenka.training.schema import MOST_WINDOWS, LayerMapping, RunConfig, TeacherConfig, TrainingConfig
 from palenka.training.trackers import tracking_problems
@@ -125,7 +125,7 @@ class Plan(Workload):
         return self.total_steps * self.config.training.batch_size
 
     @cached_property
-    def signal(self) -> TeacherSignal | None:
+    def cached_logits(self) -> CachedLogits | None:
         """Where the teachers' prediction is recorded, if the run learns from that. Every teacher has to be trained."""
         recorded, signals = self.config.recorded, self.config.paths.signals
         if recorded is None:
@@ -147,7 +147,7 @@ class Plan(Workload):
             "data_seed": self.windows.seed,
         }
         root = (ROOT / signals if signals else signals_root()) / self.config.data.name
-        return TeacherSignal(root, identity, self.config.data.seq_length)
+        return CachedLogits(root, identity, self.config.data.seq_length)
 
     @cached_property
     def teacher_weights(self) -> dict[str, str]:
@@ -207,7 +207,7 @@ def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
     tokenizer = load_tokenizer(data_folder / "tokenizer")
     workload, problems = _fit_models(config, vocabulary, dry_run)
     problems += [*_precision_problems(config.training), *tracking_problems(config.tracking)]
-    problems += _signal_problems(config, workload.model)
+    problems += _cache_problems(config, workload.model)
     try:
         milestones = plan_milestones(config.evaluation, task_folder, tokenizer, workload.model, config.name)
     except UserError as error:
@@ -307,9 +307,9 @@ def _precision_problems(training: TrainingConfig) -> Iterator[str]:
         yield "training.precision: fp16 is not for CPUs; use auto, bf16 or fp32"
 
 
-def _signal_problems(config: RunConfig, model: PretrainedConfig) -> Iterator[str]:
+def _cache_problems(config: RunConfig, model: PretrainedConfig) -> Iterator[str]:
     if config.recorded and config.recorded.top_k > model.vocab_size:
-        yield f"teacher_signal.top_k: {config.recorded.top_k}: the vocabulary has {model.vocab_size} tokens"
+        yield f"cached_logits.top_k: {config.recorded.top_k}: the vocabulary has {model.vocab_size} tokens"
 
 
 def _objective_problems(config: RunConfig, student: PretrainedConfig, teachers: list[TeacherPlan]) -> Iterator[str]:
@@ -329,7 +329,7 @@ def _build_without_memory(
 
 
 def _teacher_shapes(config: RunConfig, teachers: list[TeacherPlan]) -> list[TeacherShape]:
-    """The teachers as objectives see them: a recorded signal is one teacher, which speaks for all."""
+    """The teachers as objectives see them: cached logits are one teacher, who speaks for all."""
     shapes = [teacher.shape for teacher in teachers]
     return [replace(shapes[0], share=1.0)] if config.recorded else shapes
 

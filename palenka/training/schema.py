@@ -122,7 +122,7 @@ class TeacherConfig(Section):
     layer_mapping: LayerMapping = "uniform"
 
 
-class TeacherSignalConfig(Section):
+class CachedLogitsConfig(Section):
     """Learn from the teachers' recorded prediction, of which the `top_k` likeliest tokens are kept."""
 
     top_k: int = Field(default=128, ge=1)
@@ -173,7 +173,7 @@ class RunConfig(Section):
         return []
 
     @property
-    def recorded(self) -> TeacherSignalConfig | None:
+    def recorded(self) -> CachedLogitsConfig | None:
         """What of the teachers was recorded, where they are not run."""
         return None
 
@@ -198,7 +198,7 @@ class DistillConfig(RunConfig):
     student: ModelConfig
     teachers: list[TeacherConfig] = Field(min_length=1)
     objective: ObjectiveTerms  # type: ignore[valid-type]
-    teacher_signal: TeacherSignalConfig | None = None
+    cached_logits: CachedLogitsConfig | None = None
 
     @model_validator(mode="after")
     def _some_weight(self) -> "DistillConfig":
@@ -207,13 +207,13 @@ class DistillConfig(RunConfig):
         return self
 
     @model_validator(mode="after")
-    def _signal_is_enough(self) -> "DistillConfig":
+    def _cache_is_enough(self) -> "DistillConfig":
         if self.recorded and "logit" not in self.terms:
-            raise ValueError("teacher_signal: it is for objective.logit, which has no weight above 0; leave it out")
+            raise ValueError("cached_logits: it is for objective.logit, which has no weight above 0; leave it out")
         more = [name for name in self.terms if name != "logit" and _needs_teachers(name)]
         if self.recorded and more:
             raise ValueError(
-                "teacher_signal: it holds the teachers' prediction, for objective.logit alone; the teachers themselves "
+                "cached_logits: it holds the teachers' prediction, for objective.logit alone; the teachers themselves "
                 f"are needed by {', '.join(f'objective.{name}' for name in more)}: leave out one or the other"
             )
         return self
@@ -233,8 +233,8 @@ class DistillConfig(RunConfig):
         return self.teachers
 
     @property
-    def recorded(self) -> TeacherSignalConfig | None:
-        return self.teacher_signal
+    def recorded(self) -> CachedLogitsConfig | None:
+        return self.cached_logits
 
 
 def _needs_teachers(objective: str) -> bool:

@@ -155,8 +155,8 @@ class Trainer:
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=not self._reaches_head())],
         )
         self.device = self.accelerator.device
-        if plan.signal:
-            plan.signal.check(plan.total_windows)
+        if plan.cached_logits:
+            plan.cached_logits.check(plan.total_windows)
         teachers = teachers or find_teachers(plan, self.device)  # those that cannot teach leave no run behind
         self._take_run(identity)
         self.progress = Progress()
@@ -209,8 +209,8 @@ class Trainer:
         """Raise UserError unless the data is whole and, where there is a training to go on with, still the same."""
         verify(self.plan.data_folder)
         if not self.run.checkpoints():
-            if self.plan.signal:  # of many gigabytes, it may be: not again at each resume
-                self.plan.signal.verify(self.plan.total_windows)
+            if self.plan.cached_logits:  # of many gigabytes, it may be: not again at each resume
+                self.plan.cached_logits.verify(self.plan.total_windows)
         elif self._data_record.exists():
             then, now = self._read_data_record(), training_files(self.plan.data_folder)
             if changed := [name for name in {**then, **now} if then.get(name) != now.get(name)]:

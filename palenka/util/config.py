@@ -29,8 +29,8 @@ MOST_NODES = 100_000  # with all aliases written out
 MOST_BASES = 1000
 SHOWN = 200  # characters of a wrong value
 
-RENAMED = {"evaluation.convention": "evaluation.protocol"}
-"""Former names of keys: written in a config, they are refused by the present ones."""
+RENAMED = {"evaluation.convention": "evaluation.protocol", "teacher_signal": "cached_logits"}
+"""Former names of keys. A config that uses one is told the present name; on disk both are read."""
 
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
@@ -298,6 +298,16 @@ def _compose(path: Path, overrides: Sequence[str]) -> Layers:
     for override in overrides:
         _add_override(layers, override)
     return layers
+
+
+def with_present_names(values: dict[str, Any], at: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A configuration that an earlier version wrote, with its keys as they are called now."""
+    present = {}
+    for key, value in values.items():
+        path = (*at, str(key))
+        name = RENAMED[".".join(path)].rpartition(".")[2] if ".".join(path) in RENAMED else key
+        present[name] = with_present_names(value, path) if isinstance(value, dict) else value
+    return present
 
 
 def problems_error(where: str, problems: Iterator[str] | list[str]) -> UserError:

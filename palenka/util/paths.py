@@ -1,4 +1,4 @@
-"""Where things lie: the repository, raw corpora, prepared data, runs, teacher signals and evaluation data."""
+"""Where things lie: the repository, raw corpora, prepared data, runs, cached teacher logits and evaluation data."""
 
 import os
 import re
@@ -23,7 +23,7 @@ def runs_root() -> Path:
 
 
 def signals_root() -> Path:
-    """Recorded teachers: `PALENKA_SIGNALS`, by default `signals/` in the repository."""
+    """Cached teacher logits: `PALENKA_SIGNALS`, by default `signals/`, their former name, in the repository."""
     return Path(os.environ.get("PALENKA_SIGNALS", ROOT / "signals")).absolute()
 
 

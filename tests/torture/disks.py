@@ -15,7 +15,7 @@ from torture.world import STORIES, Place, World
 ROOM = (8, 40, 90, 180)
 """KiB that are free when a command begins: it gets so far, and no farther."""
 QUOTAS = (3_000, 9_000, 30_000)
-WRITING = ("prepare", "train", "distill", "dskd", "grid", "signal", "evaluate", "report", "submission")
+WRITING = ("prepare", "train", "distill", "dskd", "grid", "cache-logits", "evaluate", "report", "submission")
 NOBODY = 65534
 SECONDS = 120
 
@@ -34,7 +34,7 @@ def cases(world: World) -> Iterator[Case]:
         yield Case("a read-only disk", name, "palenka status", partial(only_read, name))
     for story in ("train", "distill", "evaluate"):
         yield Case("a folder that may not be read", story, shown(story), partial(forbidden, story, 0o000))
-    for story in ("train", "grid", "prepare", "evaluate", "signal"):
+    for story in ("train", "grid", "prepare", "evaluate", "cache-logits"):
         for share in (0.3, 0.8):
             judge = partial(vanished, story, share)
             yield Case("a folder that vanishes", f"{story}, at {share:.0%} of its changes", shown(story), judge)
@@ -141,7 +141,7 @@ def vanished(story: str, share: float, world: World, folder: Path) -> Verdict:
     """Somebody moves the folder away under the command, and back later."""
     place = world.copy(STORIES[story].after, folder)
     top = {"train": "runs/baseline", "grid": "runs/grid", "prepare": "data", "evaluate": "runs/baseline",
-           "signal": "signals"}[story]  # fmt: skip
+           "cache-logits": "signals"}[story]  # fmt: skip
     number = max(4, int(share * len(world.changes(story))))
     away = folder / "away"
 

@@ -31,10 +31,10 @@ ENDS = {
     signal.SIGTERM: (75, -signal.SIGTERM), signal.SIGUSR1: (75, -signal.SIGUSR1), signal.SIGINT: (130, -signal.SIGINT),
 }  # fmt: skip
 MOST_POINTS = 60
-POINTS = {"dskd": 20, "student-of-signal": 20, "distill": 40, "prepare": 50}
+POINTS = {"dskd": 20, "cached-student": 20, "distill": 40, "prepare": 50}
 """How many points at most, evenly over all kinds of changes."""
 WRITES = (6_000, 14_000, 40_000)
-TIMES = {"train": 10, "distill": 8, "dskd": 4, "grid": 12, "prepare": 6, "signal": 6, "student-of-signal": 3,
+TIMES = {"train": 10, "distill": 8, "dskd": 4, "grid": 12, "prepare": 6, "cache-logits": 6, "cached-student": 3,
          "evaluate": 4, "report": 2, "submission": 1}  # fmt: skip
 
 

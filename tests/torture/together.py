@@ -10,8 +10,8 @@ from torture.cases import LOSS, TRACEBACK, UNCLEAR, Case, Verdict, judge_end, la
 from torture.programs import at_change, freeze
 from torture.world import STORIES, World
 
-MOMENTS = {"prepare": (2, 14, 30), "train": (2, 6, 60, -8), "distill": (4, -3), "grid": (3, 40, -2), "signal": (3, 9),
-           "evaluate": (1, 5, -1), "report": (1, -1), "submission": (1, -1)}  # fmt: skip
+MOMENTS = {"prepare": (2, 14, 30), "train": (2, 6, 60, -8), "distill": (4, -3), "grid": (3, 40, -2),
+           "cache-logits": (3, 9), "evaluate": (1, 5, -1), "report": (1, -1), "submission": (1, -1)}  # fmt: skip
 SECONDS = 120
 
 
@@ -34,7 +34,7 @@ def twice(story: str, number: int, world: World, folder: Path) -> Verdict:
     os.waitid(os.P_PID, first.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
     second = place.start(command)
     try:
-        ended = [second.wait(20)] if story not in ("prepare", "signal") else []
+        ended = [second.wait(20)] if story not in ("prepare", "cache-logits") else []
         first.send(signal.SIGCONT)
         ended += [first.wait(SECONDS)] + ([] if ended else [second.wait(SECONDS)])
     finally:

@@ -48,8 +48,8 @@ STORIES = {
         Story("distill", ("distill.py", "--config", "distill.yaml")),
         Story("dskd", ("dskd_noaux.py", "--config", "dskd.yaml")),
         Story("grid", ("palenka", "grid", "--config", "grid.yaml")),
-        Story("signal", ("palenka", "teacher-signal", "--config", "signal.yaml")),
-        Story("student-of-signal", ("distill.py", "--config", "signal.yaml"), "signal"),
+        Story("cache-logits", ("palenka", "cache-logits", "--config", "cached.yaml")),
+        Story("cached-student", ("distill.py", "--config", "cached.yaml"), "cache-logits"),
         Story("evaluate", ("palenka", "evaluate", "baseline"), "train"),
         Story("report", ("palenka", "report", "baseline", "--out", "report.html"), "evaluate"),
         Story("submission", ("palenka", "submission", "baseline", "--format", "2024", "--out", "out.json.gz"),
@@ -75,7 +75,7 @@ def configs() -> dict[str, dict[str, Any]]:
         "distill.yaml": tiny.distill_values(training=often),
         "dskd.yaml": tiny.distill_values(name="dskd", objective=dskd, training=few),
         "grid.yaml": tiny.distill_values(name="grid", training=few, grid=trials),
-        "signal.yaml": tiny.distill_values(name="read", objective=kd, training=few, teacher_signal={"top_k": 8}),
+        "cached.yaml": tiny.distill_values(name="read", objective=kd, training=few, cached_logits={"top_k": 8}),
     }
 
 

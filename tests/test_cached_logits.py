@@ -3,7 +3,7 @@
 import gc
 import math
 import shutil
-import signal as signals
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,10 +26,10 @@ import palenka.training.trainer
 from palenka.cli import main
 from palenka.objectives import ModelShape, TeacherShape
 from palenka.objectives.logit import Logit
-from palenka.teachers.cached import RecordedOutput, TeacherSignal, compress
+from palenka.teachers.cached import CachedLogits, CachedOutput, compress
+from palenka.training.cache_logits import cache_logits
 from palenka.training.cohort import train
 from palenka.training.plan import Plan, make_plan
-from palenka.training.recording import record
 from palenka.training.schema import DistillConfig
 from palenka.training.trainer import Trainer
 from palenka.util.errors import UserError
@@ -44,8 +44,8 @@ pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 
 @pytest.fixture
-def signals_folder(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder for signals, of 16 windows a shard; the teachers `teacher` and `second` have opinions."""
+def cache_folder(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for cached logits, of 16 windows a shard; the teachers `teacher` and `second` have opinions."""
     for folder in (teacher, tiny.write_finished_run(teacher.parent / "second", tiny.LLAMA, teacher, seed=3)):
         scale_weights(folder, 8.0)
     monkeypatch.setenv("PALENKA_SIGNALS", str(tmp_path / "signals"))
@@ -62,8 +62,8 @@ def scale_weights(folder: Path, factor: float) -> None:
 def values(name: str = "student", top_k: int | None = 8, **changes: Any) -> dict[str, Any]:
     """A student of two teachers, 8 steps of 8 windows; they are run where `top_k` is None."""
     teachers = [{"run": "teacher", "weight": 3.0}, {"run": "second"}]
-    signal = {} if top_k is None else {"teacher_signal": {"top_k": top_k}}
-    return tiny.distill_values(name=name, teachers=teachers, objective=KD) | signal | changes
+    cache = {} if top_k is None else {"cached_logits": {"top_k": top_k}}
+    return tiny.distill_values(name=name, teachers=teachers, objective=KD) | cache | changes
 
 
 def plan_for(given: dict[str, Any], **training: Any) -> Plan:
@@ -71,26 +71,26 @@ def plan_for(given: dict[str, Any], **training: Any) -> Plan:
     return make_plan(DistillConfig.model_validate(given), "test")
 
 
-def place_of(plan: Plan) -> TeacherSignal:
-    assert plan.signal is not None
-    return plan.signal
+def place_of(plan: Plan) -> CachedLogits:
+    assert plan.cached_logits is not None
+    return plan.cached_logits
 
 
 # One record
 
 
 def test_a_record_by_hand() -> None:
-    signal = TeacherSignal(Path(), {"top_k": 2, "temperature": 1.0}, seq_length=1)
-    found = compress(torch.tensor([[0.1, 0.5, 0.0625, 0.25, 0.0875]]).log(), signal.record)
+    cache = CachedLogits(Path(), {"top_k": 2, "temperature": 1.0}, seq_length=1)
+    found = compress(torch.tensor([[0.1, 0.5, 0.0625, 0.25, 0.0875]]).log(), cache.record)
     assert found["tokens"].tolist() == [[1, 3]]
     assert found["log_probs"][0] == pytest.approx([math.log(0.5), math.log(0.25)], rel=2**-11)
     assert found["tail"][0] == pytest.approx(math.log(0.25), rel=2**-11)
-    assert signal.record.itemsize == 4 * 2 + 2
+    assert cache.record.itemsize == 4 * 2 + 2
 
 
 def test_a_tail_that_is_read_has_the_students_shape() -> None:
     """Three quarters for tokens 1 and 3; the student gives 0, 2 and 4 shares of 1 : 2 : 5 at this temperature."""
-    recorded = RecordedOutput(
+    recorded = CachedOutput(
         torch.tensor([[1, 3]]), torch.tensor([[0.5, 0.25]]).log(), torch.tensor([[0.25]]).log(), temperature=2.0
     )
     student = 2 * torch.tensor([[1.0, 70.0, 2.0, 0.1, 5.0]]).log() + 3
@@ -116,7 +116,7 @@ def test_the_loss_is_the_divergence_over_the_top_k_and_one_outcome_for_the_rest(
     top = log_probs.topk(k, dim=-1)
     tail = log_probs.scatter(1, top.indices, -torch.inf).logsumexp(dim=-1, keepdim=True)
 
-    recorded = RecordedOutput(top.indices, top.values, tail, temperature)
+    recorded = CachedOutput(top.indices, top.values, tail, temperature)
     full = logit_loss(student, recorded.logits(slice(None), torch.float32, student.detach()), divergence, temperature)
     rest = (student / temperature).scatter(1, top.indices, -torch.inf).logsumexp(dim=-1, keepdim=True) * temperature
     few = torch.cat([student.gather(1, top.indices), rest], dim=1)
@@ -144,10 +144,10 @@ def log_probs_of(plan: Plan, windows: range, combine: str, temperature: float) -
 
 
 @pytest.mark.parametrize("combine", ["logits", "probabilities"])
-def test_what_is_read_is_what_the_teachers_say_of_these_windows(signals_folder: Path, combine: str) -> None:
+def test_what_is_read_is_what_the_teachers_say_of_these_windows(cache_folder: Path, combine: str) -> None:
     logit = {"weight": 0.5, "combine": combine, "temperature": 1.5}
     plan = plan_for(values(objective=KD | {"logit": logit}))
-    record(plan)
+    cache_logits(plan)
     windows = range(13, 35)  # of three shards
     found = place_of(plan).read(windows)
     expected = log_probs_of(plan, windows, combine, temperature=1.5).exp()
@@ -157,9 +157,9 @@ def test_what_is_read_is_what_the_teachers_say_of_these_windows(signals_folder: 
     np.testing.assert_allclose(np.exp(found["tail"].astype(float)), 1 - top.values.sum(dim=-1), rtol=0.01)
 
 
-def test_all_of_the_vocabulary_is_the_teachers_to_the_precision_of_its_numbers(signals_folder: Path) -> None:
+def test_all_of_the_vocabulary_is_the_teachers_to_the_precision_of_its_numbers(cache_folder: Path) -> None:
     plan = plan_for(values(top_k=tiny.VOCABULARY))
-    record(plan)
+    cache_logits(plan)
     teachers = palenka.training.trainer.find_teachers(plan, tiny.CPU)
     windows = range(10, 20)
     (logits,) = teachers.run(torch.zeros(0), windows).each_logits
@@ -168,13 +168,13 @@ def test_all_of_the_vocabulary_is_the_teachers_to_the_precision_of_its_numbers(s
     torch.testing.assert_close(stored.double() / 2, expected, rtol=2**-11, atol=1e-6)
 
 
-def test_a_longer_run_adds_shards_to_the_signal_of_a_shorter_one(signals_folder: Path) -> None:
+def test_a_longer_run_adds_shards_to_the_cache_of_a_shorter_one(cache_folder: Path) -> None:
     short, long = plan_for(values()), plan_for(values(), max_steps=11, lr=5e-3)
-    record(short)
+    cache_logits(short)
     folder = place_of(short).folder
     assert sorted(path.name for path in folder.glob("*.bin")) == [f"{shard:05}.bin" for shard in range(4)]
     before = snapshot(folder)
-    record(long)
+    cache_logits(long)
     after = snapshot(folder)
     assert sorted(after.keys() - before.keys()) == ["00004.bin", "00005.bin"]
     assert all(after[name] == before[name] for name in before if name.endswith(".bin"))
@@ -183,11 +183,11 @@ def test_a_longer_run_adds_shards_to_the_signal_of_a_shorter_one(signals_folder:
 # Training
 
 
-def test_with_all_of_the_vocabulary_a_student_is_that_of_the_teachers(signals_folder: Path) -> None:
+def test_with_all_of_the_vocabulary_a_student_is_that_of_the_teachers(cache_folder: Path) -> None:
     exact = {"adam_epsilon": 1e-3}
     live = train(plan_for(values("live", top_k=None), **exact))
     plan = plan_for(values("recorded", top_k=tiny.VOCABULARY), **exact)
-    record(plan)
+    cache_logits(plan)
     recorded = train(plan)
     for one, other in zip(records(live, "train"), records(recorded, "train"), strict=True):
         for key in ("loss", "hard_target", "logit", "grad_norm"):
@@ -198,17 +198,17 @@ def test_with_all_of_the_vocabulary_a_student_is_that_of_the_teachers(signals_fo
     assert read_json(live / "identity.json") != read_json(recorded / "identity.json")
 
 
-def test_teachers_are_not_loaded(signals_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_teachers_are_not_loaded(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_for(values())
-    record(plan)
+    cache_logits(plan)
     monkeypatch.setattr(palenka.training.build, "load_frozen", None)
     assert (train(plan) / "result.json").exists()
 
 
-def test_micro_batches_do_not_change_the_training(signals_folder: Path) -> None:
+def test_micro_batches_do_not_change_the_training(cache_folder: Path) -> None:
     """Each reads its own windows: with an even and an uneven number of them, over the ends of shards."""
     exact = {"adam_epsilon": 1e-3, "batch_size": 6}
-    record(plan_for(values(), **exact))
+    cache_logits(plan_for(values(), **exact))
     whole = train(plan_for(values("whole"), **exact))
     for size in (3, 2):
         parts = train(plan_for(values(f"parts-{size}"), **exact, micro_batch_size=size))
@@ -221,9 +221,9 @@ class Killed(BaseException):
 
 
 def test_a_training_killed_and_resumed_equals_the_unbroken_one(
-    signals_folder: Path, monkeypatch: pytest.MonkeyPatch
+    cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record(plan_for(values()))
+    cache_logits(plan_for(values()))
     whole = train(plan_for(values("whole"), checkpoint_steps=1))
 
     start_step = Trainer.start_step
@@ -246,7 +246,7 @@ def test_a_training_killed_and_resumed_equals_the_unbroken_one(
 
 DATA = tiny.train_values()["data"]
 OTHERS: dict[str, tuple[dict[str, Any], str]] = {
-    "k": ({"teacher_signal": {"top_k": 9}}, "top_k: 8 there, 9 here"),
+    "k": ({"cached_logits": {"top_k": 9}}, "top_k: 8 there, 9 here"),
     "temperature": (
         {"objective": KD | {"logit": {"weight": 0.5, "temperature": 1.0}}}, "temperature: 2.0 there, 1.0 here"
     ),
@@ -266,26 +266,26 @@ OTHERS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("changes", "difference"), OTHERS.values(), ids=OTHERS.keys())
-def test_another_signal_is_refused_with_what_differs(
-    signals_folder: Path, changes: dict[str, Any], difference: str
+def test_another_cache_is_refused_with_what_differs(
+    cache_folder: Path, changes: dict[str, Any], difference: str
 ) -> None:
-    record(plan_for(values()))
-    before = snapshot(signals_folder.parent)
+    cache_logits(plan_for(values()))
+    before = snapshot(cache_folder.parent)
     with pytest.raises(UserError) as refused:
         train(plan_for(values() | changes))
-    assert "python -m palenka teacher-signal --config FILE" in str(refused.value)
+    assert "python -m palenka cache-logits --config FILE" in str(refused.value)
     assert difference in str(refused.value)
-    assert snapshot(signals_folder.parent) == before
+    assert snapshot(cache_folder.parent) == before
 
 
-def test_other_weights_of_a_teacher_are_refused(signals_folder: Path, teacher: Path) -> None:
-    record(plan_for(values()))
+def test_other_weights_of_a_teacher_are_refused(cache_folder: Path, teacher: Path) -> None:
+    cache_logits(plan_for(values()))
     scale_weights(teacher, 1.01)
     with pytest.raises(UserError, match=r"differs in\n  teachers\.teacher: \w{12}… there, \w{12}… here$"):
         train(plan_for(values()))
 
 
-def test_students_that_differ_in_themselves_read_the_same_signal(signals_folder: Path) -> None:
+def test_students_that_differ_in_themselves_read_the_same_cache(cache_folder: Path) -> None:
     data = DATA | {"seed": 3}
     first = plan_for(values(data=data))
     others = [
@@ -295,33 +295,33 @@ def test_students_that_differ_in_themselves_read_the_same_signal(signals_folder:
     assert {place_of(plan).folder for plan in others} == {place_of(first).folder}
 
 
-def test_a_folder_under_a_wrong_name_is_refused(signals_folder: Path) -> None:
+def test_a_folder_under_a_wrong_name_is_refused(cache_folder: Path) -> None:
     plan = plan_for(values())
-    record(plan)
+    cache_logits(plan)
     path = place_of(plan).folder / "identity.json"
     write_json(path, read_json(path) | {"precision": "bf16"})
-    for start_again in (train, record):
+    for start_again in (train, cache_logits):
         with pytest.raises(UserError, match="it differs in\n  precision: 'bf16' there, 'fp32' here"):
             start_again(plan)
 
 
-def test_a_shard_that_is_cut_short_is_refused_and_recorded_again(signals_folder: Path) -> None:
+def test_a_shard_that_is_cut_short_is_refused_and_recorded_again(cache_folder: Path) -> None:
     plan = plan_for(values())
-    record(plan)
+    cache_logits(plan)
     shard = place_of(plan).shard_path(2)
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1])
     with pytest.raises(UserError, match="1 of 4 shards are not there, cut short or have no checksum"):
         train(plan)
-    record(plan)
+    cache_logits(plan)
     assert shard.read_bytes() == whole
 
 
 def test_a_shard_that_is_damaged_is_refused_and_recorded_again(
-    signals_folder: Path, runs_folder: Path, capsys: pytest.CaptureFixture[str]
+    cache_folder: Path, runs_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = plan_for(values())
-    record(plan)
+    cache_logits(plan)
     shards = [place_of(plan).shard_path(number) for number in (1, 3)]
     whole = [shard.read_bytes() for shard in shards]
     for shard, content in zip(shards, whole, strict=True):
@@ -329,31 +329,31 @@ def test_a_shard_that_is_damaged_is_refused_and_recorded_again(
     with pytest.raises(UserError, match=f"{shards[0]}, {shards[1]}: damaged: other content than was recorded"):
         train(plan)
     assert not (runs_folder / "student").exists()
-    record(plan)
+    cache_logits(plan)
     assert [shard.read_bytes() for shard in shards] == whole
     told = capsys.readouterr().err
     assert [f"{shard}: damaged" in told for shard in shards] == [True, True]
     assert (train(plan) / "result.json").exists()
 
 
-def test_a_signal_without_checksums_is_recorded_again(signals_folder: Path) -> None:
+def test_a_cache_without_checksums_is_recorded_again(cache_folder: Path) -> None:
     plan = plan_for(values())
-    record(plan)
+    cache_logits(plan)
     checksums = place_of(plan).folder / "checksums.json"
     before = checksums.read_bytes()
     checksums.write_text("")
-    for begin in (train, record):
-        with pytest.raises(UserError, match=r"checksums.json: damaged: .*\. Remove it, and teacher-signal records"):
+    for begin in (train, cache_logits):
+        with pytest.raises(UserError, match=r"checksums.json: damaged: .*\. Remove it, and cache-logits records"):
             begin(plan)
     checksums.unlink()
     with pytest.raises(UserError, match="4 of 4 shards are not there, cut short or have no checksum"):
         train(plan)
-    record(plan)
+    cache_logits(plan)
     assert checksums.read_bytes() == before
 
 
-def test_without_a_signal_the_command_names_what_makes_it(
-    signals_folder: Path, write_config: WriteConfig, call: Call
+def test_without_a_cache_the_command_names_what_makes_it(
+    cache_folder: Path, write_config: WriteConfig, call: Call
 ) -> None:
     import distill
 
@@ -362,8 +362,8 @@ def test_without_a_signal_the_command_names_what_makes_it(
         patch.setattr("sys.argv", ["distill.py", "--config", str(config)])
         code, _, errors = call(distill.main)
         assert code == 2
-        assert "python -m palenka teacher-signal --config FILE" in errors
-        code, _, errors = call(main, ["teacher-signal", "--config", str(config)])
+        assert "python -m palenka cache-logits --config FILE" in errors
+        code, _, errors = call(main, ["cache-logits", "--config", str(config)])
         assert code == 0, errors
         assert "34 bytes a token; 4 shards to record" in errors
         assert "mean tail mass" in errors and "tokens/s" in errors
@@ -373,62 +373,62 @@ def test_without_a_signal_the_command_names_what_makes_it(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"teacher_signal": {"top_k": 321}}, "teacher_signal.top_k: 321: the vocabulary has 320 tokens"),
-        ({"teacher_signal": {"top_k": 0}}, "greater than or equal to 1"),
+        ({"cached_logits": {"top_k": 321}}, "cached_logits.top_k: 321: the vocabulary has 320 tokens"),
+        ({"cached_logits": {"top_k": 0}}, "greater than or equal to 1"),
         ({"objective": KD | {"hidden_state": {"weight": 1.0}}}, "needed by objective.hidden_state"),
         ({"objective": {"hard_target": {"weight": 1.0}}}, "objective.logit, which has no weight above 0"),
     ],
 )
-def test_a_signal_that_is_not_enough_is_refused_before_any_work(
-    signals_folder: Path, write_config: WriteConfig, call: Call, changes: dict[str, Any], message: str
+def test_a_cache_that_is_not_enough_is_refused_before_any_work(
+    cache_folder: Path, write_config: WriteConfig, call: Call, changes: dict[str, Any], message: str
 ) -> None:
-    code, _, errors = call(main, ["teacher-signal", "--config", str(write_config(values() | changes))])
+    code, _, errors = call(main, ["cache-logits", "--config", str(write_config(values() | changes))])
     assert code == 2
     assert message in errors
-    assert not signals_folder.exists()
+    assert not cache_folder.exists()
 
 
-def test_a_config_that_runs_its_teachers_has_nothing_to_record(signals_folder: Path) -> None:
-    with pytest.raises(UserError, match="no teacher_signal"):
-        record(plan_for(values(top_k=None)))
+def test_a_config_that_runs_its_teachers_has_nothing_to_record(cache_folder: Path) -> None:
+    with pytest.raises(UserError, match="no cached_logits"):
+        cache_logits(plan_for(values(top_k=None)))
 
 
 def test_a_disk_that_is_too_full_is_told_before_the_work(
-    signals_folder: Path, monkeypatch: pytest.MonkeyPatch
+    cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = plan_for(values())
     needed = 4 * 16 * 16 * 34  # shards, windows, positions, bytes
-    usage = shutil.disk_usage(signals_folder.parent)
+    usage = shutil.disk_usage(cache_folder.parent)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed - 1))
     with pytest.raises(UserError, match=f"{needed:,} bytes are to come, but only {needed - 1:,} are free"):
-        record(plan)
-    assert not list(signals_folder.rglob("*.bin"))
+        cache_logits(plan)
+    assert not list(cache_folder.rglob("*.bin"))
 
 
 # Killed
 
 
 def test_a_killed_recording_goes_on_and_leaves_the_same_bytes(
-    signals_folder: Path, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+    cache_folder: Path, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(palenka.teachers.cached, "SHARD_WINDOWS", 1024)  # as in the other process
     given = values() | {"training": values()["training"] | {"max_steps": 300}}  # 2,400 windows
     plan = plan_for(given)
     folder = place_of(plan).folder
-    process = start("-m", "palenka", "teacher-signal", "--config", write_config(given))
+    process = start("-m", "palenka", "cache-logits", "--config", write_config(given))
     while not (folder / ".00001.tmp").exists():
         assert process.poll() is None, finish(process)[1]
         time.sleep(0.001)
     process.kill()
-    assert finish(process)[0] == -signals.SIGKILL
+    assert finish(process)[0] == -signal.SIGKILL
     assert [path.name for path in folder.glob("*.bin")] == ["00000.bin"]
     first = snapshot(folder)["00000.bin"]
-    record(plan)
+    cache_logits(plan)
     resumed = snapshot(folder)
     assert resumed["00000.bin"] == first
     assert not list(folder.glob(".*.tmp"))
     shutil.rmtree(folder)
-    record(plan)
+    cache_logits(plan)
     assert {name: content for name, (content, _) in snapshot(folder).items()} == {
         name: content for name, (content, _) in resumed.items()
     }

@@ -1,4 +1,4 @@
-"""One pass of the teachers over a run's windows, kept for the students to come: `python -m palenka teacher-signal`."""
+"""One pass of the teachers over a run's windows, kept for the students to come: `python -m palenka cache-logits`."""
 
 import shutil
 import sys
@@ -16,7 +16,7 @@ from palenka.data.tokens import IGNORED
 from palenka.models.chunked_loss import CHUNK_TOKENS, Logits
 from palenka.objectives._teachers import combined_log_probs, divergence
 from palenka.objectives.logit import Logit
-from palenka.teachers.cached import RecordedTeachers, TeacherSignal, compress
+from palenka.teachers.cached import CachedLogits, CachedTeachers, compress
 from palenka.teachers.live import Teachers
 from palenka.training.build import load_teachers
 from palenka.training.plan import Plan
@@ -31,28 +31,28 @@ Predictions = Iterator[tuple[Tensor, Tensor]]
 """Log-probabilities (tokens, vocabulary) and whether each position counts (tokens,), chunk by chunk."""
 
 
-def record(plan: Plan) -> None:
+def cache_logits(plan: Plan) -> None:
     """Record what the plan's run will read of its teachers, as far as it is not there, and say how good and fast it is.
 
     Raises:
-        UserError: the plan asks for no signal, its data is damaged, or the disk is too full for it.
+        UserError: the plan asks for no cached logits, its data is damaged, or the disk is too full for it.
     """
-    signal = plan.signal
-    if signal is None:
-        raise UserError("the config has no teacher_signal, so that its students run the teachers; add, for example, "
-                        "teacher_signal: {top_k: 128}")  # fmt: skip
+    cached = plan.cached_logits
+    if cached is None:
+        raise UserError("the config has no cached_logits, so that its students run the teachers; add, for example, "
+                        "cached_logits: {top_k: 128}")  # fmt: skip
     verify(plan.data_folder)
-    recorder = Recorder(plan, signal)
-    with signal.writing(lambda: _say("waiting for another process that records this signal")):
+    recorder = Recorder(plan, cached)
+    with cached.writing(lambda: _say("waiting for another process that caches these logits")):
         recorder.write_missing()
-    _say(f"{signal.folder}: {recorder.measure().describe(plan)}")
+    _say(f"{cached.folder}: {recorder.measure().describe(plan)}")
 
 
 class Recorder:
-    """The teachers of a plan, and the signal that is made of them."""
+    """The teachers of a plan, and the cache that is made of them."""
 
-    def __init__(self, plan: Plan, signal: TeacherSignal) -> None:
-        self.plan, self.signal, self.device = plan, signal, local_device()
+    def __init__(self, plan: Plan, cache: CachedLogits) -> None:
+        self.plan, self.cache, self.device = plan, cache, local_device()
         self.config = cast(Logit.Config, plan.config.terms["logit"])
         self.shares = [teacher.shape.share for teacher in plan.teachers]
         self.teachers = load_teachers(plan, self.device)
@@ -61,32 +61,32 @@ class Recorder:
     def write_missing(self) -> None:
         """Write the shards that are not there, or damaged; a killed recording goes on where it stopped."""
         self._remove_damaged()
-        signal, missing = self.signal, self.signal.missing(self.plan.total_windows)
+        cache, missing = self.cache, self.cache.missing(self.plan.total_windows)
         self._check_space(len(missing))
         for done, shard in enumerate(missing, start=1):
             started = time.perf_counter()
-            windows = signal.shard_windows(shard)
+            windows = cache.shard_windows(shard)
             predictions = self.predictions(self.teachers, self.shares, windows)
-            signal.write_shard(shard, (compress(log_probs, signal.record) for log_probs, _ in predictions))
-            rate = len(windows) * signal.seq_length / (time.perf_counter() - started)
+            cache.write_shard(shard, (compress(log_probs, cache.record) for log_probs, _ in predictions))
+            rate = len(windows) * cache.seq_length / (time.perf_counter() - started)
             _say(f"shard {done} of {len(missing)}: {rate:,.0f} tokens/s")
 
     def _remove_damaged(self) -> None:
-        for path in self.signal.damaged(self.plan.total_windows):
+        for path in self.cache.damaged(self.plan.total_windows):
             _say(f"{path}: damaged: other content than was recorded (sha256); it is recorded anew")
             path.unlink()
 
     def _check_space(self, shards: int) -> None:
         """Say what is to come, and refuse it where the disk has no room."""
-        needed, free = shards * self.signal.shard_bytes, shutil.disk_usage(self.signal.folder).free
+        needed, free = shards * self.cache.shard_bytes, shutil.disk_usage(self.cache.folder).free
         _say(
-            f"{self.signal.folder}: {self.plan.total_windows:,} windows at {self.signal.record.itemsize:,} bytes a "
+            f"{self.cache.folder}: {self.plan.total_windows:,} windows at {self.cache.record.itemsize:,} bytes a "
             f"token; {shards} shards to record, {needed / 1e9:.2f} GB ({free / 1e9:.0f} GB are free)"
         )
         if needed > free:
             raise UserError(
-                f"{self.signal.folder}: {needed:,} bytes are to come, but only {free:,} are free on that disk; a "
-                "smaller teacher_signal.top_k needs less, and paths.signals or PALENKA_SIGNALS is another disk"
+                f"{self.cache.folder}: {needed:,} bytes are to come, but only {free:,} are free on that disk; a "
+                "smaller cached_logits.top_k needs less, and paths.signals or PALENKA_SIGNALS is another disk"
             )
 
     @torch.no_grad()
@@ -108,24 +108,24 @@ class Recorder:
 
     def measure(self) -> "Measured":
         """Compare what is read with what the teachers say."""
-        windows = self.signal.shard_windows(self.signal.shards(self.plan.total_windows)[-1])[-MEASURED_WINDOWS:]
+        windows = self.cache.shard_windows(self.cache.shards(self.plan.total_windows)[-1])[-MEASURED_WINDOWS:]
         live = partial(self.predictions, self.teachers, self.shares, windows)
-        read = partial(self.predictions, RecordedTeachers(self.signal, self.device), [1.0], windows)
+        read = partial(self.predictions, CachedTeachers(self.cache, self.device), [1.0], windows)
         sums = torch.zeros(4, dtype=torch.float64, device=self.device)
         for (true, counts), (stored, _) in zip(live(), read(), strict=True):
             true, stored = true[counts], stored[counts]
-            tail = 1 - true.topk(self.signal.top_k, dim=-1).values.exp().sum(dim=-1)
+            tail = 1 - true.topk(self.cache.top_k, dim=-1).values.exp().sum(dim=-1)
             agree = true.argmax(dim=-1) == stored.argmax(dim=-1)
             sums += torch.stack([counts.sum(), divergence(true, stored).sum(), tail.sum(), agree.sum()])
         tokens, *means = sums.tolist()
-        positions = len(windows) * self.signal.seq_length
+        positions = len(windows) * self.cache.seq_length
         seconds = [_best_seconds(predictions) / positions for predictions in (live, read)]
         return Measured(*(value / tokens for value in means), *seconds)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A signal beside its teachers: means per token, and seconds per position."""
+    """Cached logits beside their teachers: means per token, and seconds per position."""
 
     divergence: float
     tail: float
@@ -139,7 +139,7 @@ class Measured:
         verdict = f"saves {saved:,.0f} s" if saved > 0 else f"costs {-saved:,.0f} s: run the teachers instead"
         return (
             f"mean tail mass {self.tail:.4f}, same likeliest token {self.agreement:.2%}, "
-            f"KL(teachers || signal with a flat tail) {self.divergence:.4f} nats a token\n"
+            f"KL(teachers || cached logits with a flat tail) {self.divergence:.4f} nats a token\n"
             f"a prediction takes the teachers {1e6 * self.live_seconds:.1f} µs, and reading "
             f"{1e6 * self.read_seconds:.1f} µs: over a student's {positions:,} positions it {verdict}, on this machine"
         )

@@ -1,18 +1,18 @@
-"""What a recorded teacher signal loses, by k, temperature and shape of the tail: in prediction, and in gradient.
+"""What cached teacher logits lose, by k, temperature and shape of the tail: in prediction, and in gradient.
 
-    python benchmarks/teacher_signal.py --config config/cpu/student-kd-3M.yaml untrained cpu/control-3M
+    python benchmarks/cached_logits.py --config config/cpu/student-kd-3M.yaml untrained cpu/control-3M
 
 For each temperature, student, k and shape of the tail one JSON line, from training windows behind the config's own:
 
     tail           mean mass outside the top k
-    kl             KL(teachers || signal), nats a token
+    kl             KL(teachers || cached logits), nats a token
     gradient       ||g' - g|| / ||g|| of the gradients with respect to logits, over all tokens
     cosine         of these, mean over tokens
     head_gradient  ||G' - G|| / ||G|| of the gradient of the student's head: errors that the tokens do not average out
 
 Shapes: `flat`; `mean`, the teachers' mean tail on other windows; `student`, the one that palenka uses, which is also a
 divergence over k + 1 outcomes. `own` shows how far the student is from its teachers: KL(teachers || student), beside
-which a signal's error has to be small. `untrained` is a student with initial weights.
+which their error has to be small. `untrained` is a student with initial weights.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from palenka.models.folder import load_frozen
 from palenka.models.huggingface import build_model
 from palenka.objectives._teachers import combined_log_probs, divergence
 from palenka.runs.directory import find_run
-from palenka.teachers.cached import RecordedOutput
+from palenka.teachers.cached import CachedOutput
 from palenka.teachers.live import Teachers, run_model
 from palenka.training.build import load_teachers
 from palenka.training.plan import Plan, load_plan
@@ -121,7 +121,7 @@ class Bench:
                     top = true.topk(k, dim=-1)
                     rest = true.exp().scatter_(1, top.indices, 0.0).sum(dim=-1, keepdim=True)
                     values, tail = (tensor.half().float() for tensor in (top.values, rest.log()))
-                    recorded = RecordedOutput(top.indices, values, tail, temperature)
+                    recorded = CachedOutput(top.indices, values, tail, temperature)
                     tails = (torch.zeros_like(logits), mean.expand_as(logits) * temperature, logits)
                     for shape, like in zip(SHAPES, tails, strict=True):
                         stored = recorded.logits(slice(None), self.dtype, like) / temperature
