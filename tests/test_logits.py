@@ -21,7 +21,7 @@ from palenka.evaluation.scoring import Scorer, Text
 from palenka.models.folder import load_frozen
 from palenka.models.huggingface import build_model, longest_input, model_shape
 from palenka.models.logits import OwnHead, check_student, vocabulary_head
-from palenka.models.onednn import use_fast_layers
+from palenka.models.onednn import use_onednn
 from palenka.teachers.live import Teachers
 from palenka.training import cohort
 from palenka.training.plan import load_plan
@@ -117,7 +117,7 @@ def test_evaluation_scores_by_the_models_own_forward(kind: str) -> None:
     tokens = tuple(tiny.batch()[0][0].tolist())
     log_probs = model(torch.tensor([tokens])).logits[0].log_softmax(-1)
     expected = sum(float(log_probs[place - 1, tokens[place]]) for place in range(3, len(tokens)))
-    use_fast_layers(model)
+    use_onednn(model)
     assert Scorer(model, None, kind).score([Text(tokens[:3], tokens[3:])]) == pytest.approx([expected], abs=1e-3)
 
 

@@ -32,7 +32,7 @@ from palenka.evaluation.prefix_tree import Inputs, Row, rows_of
 from palenka.models.folder import load_frozen
 from palenka.models.huggingface import SAFELY, longest_input
 from palenka.models.logits import vocabulary_head
-from palenka.models.onednn import use_fast_layers
+from palenka.models.onednn import use_onednn
 from palenka.util.errors import UserError
 from palenka.util.hardware import local_device
 
@@ -184,7 +184,7 @@ class Scorer:
             UserError: the folder is not such a model, or needs code of its own.
         """
         model, tokenizer = load_causal_model(folder)
-        use_fast_layers(model)
+        use_onednn(model)
         return cls(model, tokenizer, str(folder))
 
     @property

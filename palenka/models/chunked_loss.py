@@ -1,4 +1,4 @@
-"""Vocabulary heads in chunks of tokens: logits, losses and their gradients are formed piece by piece and never kept.
+"""Losses in chunks of tokens: logits, losses and their gradients are formed piece by piece and never kept.
 
 For N tokens and a vocabulary of V, the plain formula holds several (N, V) arrays, often more than the model itself.
 Here each chunk of tokens goes through the heads, its losses and their gradient with respect to the student's states

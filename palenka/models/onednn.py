@@ -76,7 +76,7 @@ def product(
 
 
 @torch.no_grad()
-def use_fast_layers(model: PreTrainedModel, part: nn.Module | None = None) -> None:
+def use_onednn(model: PreTrainedModel, part: nn.Module | None = None) -> None:
     """Replace those layers of a frozen model, or of a part of it, that have a faster form.
 
     An architecture may also use a layer's weight by hand, as Mamba does, or an activation's input: the model is tried

@@ -7,7 +7,7 @@ from palenka import objectives
 from palenka.models.folder import load_frozen
 from palenka.models.huggingface import build_model, model_shape
 from palenka.models.logits import check_student
-from palenka.models.onednn import use_fast_layers
+from palenka.models.onednn import use_onednn
 from palenka.objectives import Objective, ObjectiveConfig
 from palenka.teachers.cached import CachedTeachers
 from palenka.teachers.live import Teachers
@@ -39,7 +39,7 @@ def _random_teacher(teacher: TeacherPlan, work: Workload, device: torch.device) 
 
 def _teachers(work: Workload, models: list[PreTrainedModel]) -> Teachers:
     for model in models:
-        use_fast_layers(model, model.base_model)  # not the heads, which go through chunks together
+        use_onednn(model, model.base_model)  # not the heads, which go through chunks together
     return Teachers(models, [teacher.shape.share for teacher in work.teachers], work.model.vocab_size)
 
 

@@ -12,7 +12,7 @@ from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
 from palenka.models import onednn
-from palenka.models.onednn import SILU, PackedLinear, is_onednn_usable, replace_layers, use_fast_layers
+from palenka.models.onednn import SILU, PackedLinear, is_onednn_usable, replace_layers, use_onednn
 
 GPTJ = {
     "architecture": "gptj", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "rotary_dim": 4,
@@ -61,7 +61,7 @@ def test_gelu_is_the_same_formula() -> None:
 
 
 def fast_model(model: Any) -> Any:
-    (use_fast_layers if isinstance(model, PreTrainedModel) else replace_layers)(model)
+    (use_onednn if isinstance(model, PreTrainedModel) else replace_layers)(model)
     return model
 
 

@@ -1,4 +1,4 @@
-"""Chunked vocabulary heads: what the plain formula gives, without its arrays."""
+"""Losses in chunks of tokens: what the plain formula gives, without its arrays."""
 
 from collections.abc import Sequence
 from typing import Any
