@@ -15,7 +15,7 @@ from palenka.util.terminal import prepare_streams
 
 RENAMED = {"--convention": "--protocol", "teacher-signal": "cache-logits"}
 """Former words of the command line: they are refused by the present ones."""
-FROM_LAST_GOOD = "a run that diverged goes on from its last checkpoint"
+FROM_LAST_GOOD = "a run that diverged resumes from its last checkpoint"
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141  # what a shell reports of a program that was ended so
@@ -23,7 +23,7 @@ BUG = "This is a bug in Palenka. What was written before is whole; please report
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """A command line's main(): what somebody can mend ends it in a message and an exit code, without a traceback.
+    """A command line's main(): errors that users can fix end it with a message and an exit code, without a traceback.
 
     Bad input has exit code 2, and what the system refuses those of `system_errors`. Anything else is our own fault, and
     keeps its traceback.
@@ -68,7 +68,7 @@ def _end(message: str, code: int) -> NoReturn:
 
 
 def _drop_output() -> None:
-    """Have what is still to be printed go nowhere, lest the interpreter fails over it at its end."""
+    """Discard what is still to be printed, so that the interpreter does not fail over it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -117,9 +117,9 @@ def _refuse_former_words(arguments: Sequence[str]) -> None:
 
 def _add_download(commands: Any) -> None:
     parser = commands.add_parser("download", help="fetch official texts and evaluation items, checked and resumable")
-    parser.add_argument("items", nargs="*", metavar="WHAT", help="items by name; --list tells which there are")
+    parser.add_argument("items", nargs="*", metavar="WHAT", help="items by name; --list shows them")
     parser.add_argument("--out", type=Path, metavar="DIR", help="another folder than the item's own (one item only)")
-    parser.add_argument("--list", action="store_true", help="what there is: size, folder, licence, citation")
+    parser.add_argument("--list", action="store_true", help="list the items: size, folder, licence, citation")
 
     def run(parsed: argparse.Namespace) -> None:
         from palenka.data.fetch.download import download, list_items
@@ -129,7 +129,7 @@ def _add_download(commands: Any) -> None:
         try:
             return download(parsed.items, parsed.out)
         except KeyboardInterrupt:
-            print("\ninterrupted; what came is kept, and the same command goes on from there", file=sys.stderr)
+            print("\ninterrupted; what has arrived is kept, and the same command resumes from there", file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
 
     parser.set_defaults(run=run)

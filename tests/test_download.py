@@ -814,7 +814,7 @@ def test_a_process_ended_in_mid_download_is_gone_on_with(
     process.send_signal(ending)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == (-9 if ending == signal.SIGKILL else 130)
-    assert ending == signal.SIGKILL or "the same command goes on from there" in errors
+    assert ending == signal.SIGKILL or "the same command resumes from there" in errors
     assert not (target / "train_10M").exists() and not (target / ".train_10M.zip").exists()
 
     assert run("babylm-2024-10M")[0] == 0

@@ -385,7 +385,7 @@ def test_trials_are_evaluated_where_items_are(
     for content in (json.dumps(whole | {"accuracy": whole["accuracy"] + 0.1}), json.dumps(whole)[:40]):
         broken.write_text(content, encoding="utf-8")
         code, _, errors = run(values, "--select")
-        assert code == 0 and f"{broken}: damaged" in errors and "(evaluate it anew)" in errors
+        assert code == 0 and f"{broken}: damaged" in errors and "(re-evaluate it)" in errors
         tasks = {trial["cell"]: set(trial["tasks"]) for trial in read_json(folder / "grid.json")["cells"]}
         assert tasks == {"L0.1": set(), "L0.5": {"blimp_filtered"}}
 

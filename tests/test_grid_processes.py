@@ -41,7 +41,7 @@ def test_a_grid_killed_in_a_cohort_equals_solo_runs(
         assert first == second + 1 == third + 1, "killed between the members' checkpoints of one step"
     code, errors = finish(start(*command))
     assert code == 0, errors
-    assert errors.count("goes on from step") == 3
+    assert errors.count("resuming from step") == 3
     for trial, run in zip(TRIALS, runs, strict=True):
         alone = outcome(train(load_plan(run / "config.yaml", [f"name=alone/{trial}"], DistillConfig)))
         assert outcome(run) == alone | {"files": sorted([*alone["files"], "README.md"])}

@@ -131,7 +131,7 @@ def test_killed_run_equals_the_unkilled_one(teacher: Path, write_config: WriteCo
     print("\n".join(kill_often(command, run, KILLS, steps)))
     code, errors = finish(start(*command))
     assert code == 0, errors
-    assert "goes on from step" in errors
+    assert "resuming from step" in errors
     assert outcome(run) == outcome(runs_folder / "whole")
 
 
@@ -224,7 +224,7 @@ def test_two_processes_pass_over_the_same_damaged_checkpoint(
     code, errors = finish(start(*TORCHRUN, ROOT / "distill.py", "--config", write_config(values)))
     assert code == 0, errors
     assert errors.count(f"{damaged}: damaged: 100 bytes instead of") == 1
-    assert "student: goes on from step 2" in errors
+    assert "student: resuming from step 2" in errors
     assert (runs_folder / "student" / "result.json").exists()
 
 

@@ -268,7 +268,7 @@ def test_a_broken_result_is_left_out_and_named(
     read = read_runs(["a", "b"])
     assert [sorted(run.evaluations) for run in read] == [["more"], ["pairs"]]
     [problem] = read[0].broken
-    assert name in problem and "evaluate it anew" in problem
+    assert name in problem and "re-evaluate it" in problem
     report(["a", "b"], runs / "report.html")
     assert problem in capsys.readouterr().out
 

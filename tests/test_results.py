@@ -152,7 +152,7 @@ def test_a_broken_result_is_measured_anew(
     capsys.readouterr()
     evaluate(["student"], root / "items")
     shown = capsys.readouterr()
-    assert re.search(rf"{path.with_suffix('').with_suffix('').name}\S*?(, line 1)?: .*; measured anew", shown.err)
+    assert re.search(rf"{path.with_suffix('').with_suffix('').name}\S*?(, line 1)?: .*; measuring again", shown.err)
     assert files(root) == before
     evaluate(["student"], root / "items")
     again = capsys.readouterr()

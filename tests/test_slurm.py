@@ -272,7 +272,7 @@ def test_a_killed_or_cancelled_job_submitted_again_goes_on(place: Place, unbroke
     again = {run: place.submit(place.script("train.slurm"), f"{run}.yaml") for run in jobs}
     for run, job in again.items():
         place.ends(job)
-        assert f"{run}: goes on from step" in place.log(job)
+        assert f"{run}: resuming from step" in place.log(job)
         assert outcome(place.runs / run) == unbroken
 
 
@@ -308,7 +308,7 @@ def test_a_preempted_job_comes_back_and_survives_its_node(place: Place, unbroken
     place.checkpoint("preempted")
     urgent = ("--partition=urgent", "--nodelist=n2", "--gres=gpu:2", "--output=/dev/null", "--wrap=true")
     place.cluster.wait(place.submit(*urgent), SECONDS)
-    until(lambda: place.log(job).count("preempted: goes on from step") == 1, SECONDS)
+    until(lambda: place.log(job).count("preempted: resuming from step") == 1, SECONDS)
     place.cluster.run("scontrol", "update", "nodename=n2", "state=down", "reason=test")
     until(lambda: place.cluster.job(job)["Restarts"] == "2", SECONDS)
     until(lambda: is_back(place.cluster, "n2"), SECONDS)

@@ -214,7 +214,7 @@ def test_killed_run_goes_on_under_its_id_and_misses_no_step(
     identifier = read_json(run / "tracking.json")["wandb_id"]
     code, errors = finish(start(*command))
     assert code == 0, errors
-    assert "goes on from step" in errors
+    assert "resuming from step" in errors
     names = [path.name for path in sorted(run.glob("wandb/offline-run-*/*.wandb"))]
     assert names == [f"run-{identifier}.wandb"] * 2
     assert history(sessions(run)[-1]) == expected_history(run)

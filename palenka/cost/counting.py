@@ -109,7 +109,7 @@ class _Counter(TorchDispatchMode):
         super().__init__()
         self.kernels = self.casts = self.kept = 0
         self._weights = {_storage(weight) for weight in weights}
-        self._saved: dict[int, Tensor] = {}  # which keeps their storages from being made anew
+        self._saved: dict[int, Tensor] = {}  # so that their storages are not reused
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

@@ -222,11 +222,11 @@ _ITEMS = (
     _osf_text("2024", "ad7qg", "100M", "told by OSF when it is fetched", "strict", ""),
     _osf_text(
         "2025", "ryjfm", "10M", "18 MB for the 10 million words, and dev and test", "strict-small",
-        "The corpus of 2024, published anew.",
+        "The corpus of 2024, republished.",
     ),
     _osf_text(
         "2025", "ryjfm", "100M", "told by OSF when it is fetched", "strict",
-        "The corpus of 2024, published anew.",
+        "The corpus of 2024, republished.",
     ),
     _hub_text(
         "10M", "BabyLM-community/BabyLM-2026-Strict-Small", "c92ab16b4f08858304b0815706065b3354d8fc0a",

@@ -14,7 +14,7 @@ DOMAINS = tuple(CLEANERS)
 def clean_text(domain: str, lines: Iterable[str], effects: Effects, boundaries: Sequence[str] = ()) -> Iterator[str]:
     """Clean lines of a raw text, with one `BOUNDARY` between documents and nowhere else. Adds to `effects`.
 
-    `lines` are those of a file, or of rows with `ROW_END` behind each. `boundaries` are marks between documents (see
+    `lines` are those of a file, or of rows with `ROW_END` after each. `boundaries` are marks between documents (see
     `marks`); where there are any, blank lines are none.
     """
     lines = find_marks(domain, _counted(lines, effects), effects.marks)

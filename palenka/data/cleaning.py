@@ -454,7 +454,7 @@ def _sentence_case(text: str) -> str:
 OPEN_SUBTITLES = (
     tags, credit_lines, sounds_and_directions, lost_apostrophes, notes_of_music, misread_letters, turns, punctuation,
 )  # fmt: skip
-"""Dialogue of films, one turn a line: a dash that opens a turn goes, and a turn behind one gets its own line.
+"""Dialogue of films, one turn a line: a dash that opens a turn goes, and a turn after one gets its own line.
 
 Taken out: lines with credits or addresses, sounds and directions in any kind of bracket, notes of music (the lyrics
 stay), formatting codes. Repaired: `l` for `I` and `I` for `l` where no English word is spelt so, lost apostrophes,
@@ -592,7 +592,7 @@ def notes_behind_stars(line: str) -> str:
 
 
 SWITCHBOARD = (tags, addresses, notes_behind_stars, punctuation)
-"""Telephone calls: `A:<tab>text` becomes `A: text`; transcribers' notes behind a star go. In 2023 there are no
+"""Telephone calls: `A:<tab>text` becomes `A: text`; transcribers' notes after a star go. In 2023 there are no
 speakers, and nothing tells whose a line is.
 
 Left: repetitions and fillers, which are speech, and letters spoken one by one (`T V`).
@@ -600,8 +600,8 @@ Left: repetitions and fillers, which are speech, and letters spoken one by one (
 
 
 def join_turns(lines: Iterable[str], effects: Effects) -> Iterator[str]:
-    """Join a clean line to the one before where the same speaker goes on with a sentence: behind a comma, or in lower
-    case behind no full stop."""
+    """Join a clean line to the one before where the same speaker goes on with a sentence: after a comma, or in lower
+    case where no full stop came before."""
     held = ""
     for line in lines:
         label = _LABEL.match(line)

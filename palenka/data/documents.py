@@ -1,9 +1,9 @@
 """Where documents begin and end in raw text.
 
-    simple_wiki       an article starts at its header `= = = Title = = =`, or behind a blank line (2023: its title is a
+    simple_wiki       an article starts at its header `= = = Title = = =`, or after a blank line (2023: its title is a
     simple_wikipedia  line like any other); the title stays, as its first line
     wikipedia         an article starts at its header; blank lines only part paragraphs
-    childes           a transcript starts at its header `= = = path.cha = = =`, which goes, or behind a blank line
+    childes           a transcript starts at its header `= = = path.cha = = =`, which goes, or after a blank line
     gutenberg         a book starts at its header `= = = PG123 = = =`, which goes; blank lines only part paragraphs.
                       In 2023 there are no headers, and paragraphs are cut into lines of about 70 characters: these are
                       joined, and a whole file is one document
@@ -28,7 +28,7 @@ from palenka.data.cleaning import CLEANERS
 
 BOUNDARY = ""
 ROW_END = "\f"
-"""Stands, alone, behind the lines of a row where a text comes in rows: a document ends there in every domain."""
+"""A line of its own after each row, where a text comes in rows: a document ends there in every domain."""
 HEADER = re.compile(r"^[\s\ufeff]*= = =(?:\s+(.{0,300}?)\s+= = =)?\s*$")
 FAREWELL = re.compile(
     r"^[AB]:\s*(?:[\w']+[,.]? ){0,8}(?:(?:good-?)?bye|bye[- ,]+bye|good[ -]?night)\b(?:[,. ]+\w+){0,3}[,.!]?\s*$",
@@ -115,7 +115,7 @@ def _goes_on(line: str, following: str) -> bool:
 
 
 def _part_after_farewells(lines: Iterable[str]) -> Iterator[str]:
-    """Put `BOUNDARY` behind the last farewell of a parting in which both speakers took part."""
+    """Put `BOUNDARY` after the last farewell of a parting in which both speakers took part."""
     speakers: set[str] = set()
     since: list[str] = []
     for line in lines:

@@ -1,6 +1,6 @@
 """Holding out part of a training text for dev where a source has none: by documents, decided by their content.
 
-A document is held out if its hash says so. So the choice needs no seed and no order, a text that stands twice is never
+A document is held out if its hash says so. So the choice needs no seed and no order, a text that appears twice is never
 on both sides, and a corpus that grows keeps what was held out. Documents of more than `PIECE_LINES` lines (films, where
 nothing marks their end) are decided upon piece by piece.
 """

@@ -87,7 +87,7 @@ def prepare(
             _say(f"{name}: already prepared in {target}")
             return target
         _tell_plain_domains(texts)
-        lost = f"{target} was not written, and the same command begins anew"
+        lost = f"{target} was not written; the same command starts over"
         with noting(lambda: lost), removed_on_error(partial):
             record = _build(partial, texts, vocab_size, dev_fraction, boundaries)
             record = {"name": name, "key": _key(identity), **record, "identity": identity}

@@ -96,7 +96,7 @@ def survey(rows: Iterable[Row], where: str) -> dict[str, Content]:
 
 
 def row_lines(rows: Rows, domain: str) -> Iterator[str]:
-    """The lines of a domain's rows, with `ROW_END` behind each row and no blank line that would end it before."""
+    """The lines of a domain's rows, with `ROW_END` after each row and no blank line that would end it before."""
     for row in rows():
         if row.domain == domain:
             text = row.text or ""

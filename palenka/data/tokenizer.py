@@ -1,6 +1,6 @@
 """The tokenizer: byte-level BPE over NFKC text, in which a line has the same tokens wherever it stands.
 
-The pre-tokenizer first cuts a text behind each newline and then gives every piece its leading space, so that a line
+The pre-tokenizer first cuts a text after each newline and then gives every piece its leading space, so that a line
 in the middle of a text (a turn of a dialogue, say) begins with the same `ĠThe` as a line alone, and a newline is a
 token of its own (`Ċ`).
 

@@ -10,7 +10,7 @@ A *split* is a folder of flat arrays, written once and mapped, never loaded whol
 
 A *segment* is a stretch of tokens that no window leaves: a domain, or one of the kept blocks of a domain when
 `fraction` < 1. A *window* is `seq_length` positions within one segment. It owns the tokens [start, end), where `end`
-is the next window's start, and shows the tokens behind `end` too, as far as it has room and the segment goes.
+is the next window's start, and shows the tokens after `end` too, as far as room and segment allow.
 
 What is a label, by `bos`:
 
@@ -24,7 +24,7 @@ What is a label, by `bos`:
 
 An epoch's windows are cut greedily, from a first one of a length that the epoch draws: the next window starts at the
 last line start within the last quarter of the room, if there is one, else where the room ends. One window in eight,
-drawn anew in each epoch, ends where its room ends: else the cuts of all epochs would be the same from the first line
+redrawn in each epoch, ends where its room ends: else the cuts of all epochs would be the same from the first line
 start that they share (measured: 99.7 % of the windows, against a third with this; the first token of one window in two
 starts a line).
 
@@ -255,7 +255,7 @@ class _Windows:
 
 
 class TrainWindows(_Windows):
-    """The windows of a training split: a pure function of (seed, epoch, index), in an order shuffled anew each epoch.
+    """The windows of a training split: a pure function of (seed, epoch, index), in an order reshuffled each epoch.
 
     *Positions* count windows in training order over all epochs: epoch 0 has the positions 0 to `epoch_size(0)` − 1.
     """

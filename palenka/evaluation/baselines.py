@@ -37,7 +37,7 @@ from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, write_json
 
 VERSION = 1
-"""Raise it when a change here changes the numbers: baselines on disk are then measured anew."""
+"""Raise it when a change here changes the numbers: baselines on disk are then measured again."""
 KINDS = ("zipf", "ngram")
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
@@ -156,7 +156,7 @@ def ngram_scores(items: Sequence[Item], prepared: Path) -> NDArray[np.float64]:
 
 
 def _line_starts(tokens: NDArray[np.uint16], lengths: NDArray[np.int64], tokenizer: Any) -> NDArray[np.int64]:
-    """Where lines start: with each text, and behind each token that holds a newline (a dialogue's turns)."""
+    """Where lines start: with each text, and after each token that holds a newline (a dialogue's turns)."""
     newlines = [token for token in np.unique(tokens) if "\n" in tokenizer.decode([int(token)])]
     after_newlines = np.flatnonzero(np.isin(tokens, newlines)) + 1
     starts = np.concatenate([np.cumsum(lengths) - lengths, after_newlines[after_newlines < len(tokens)]])

@@ -89,7 +89,7 @@ def discordant(first: Outcomes, second: Outcomes) -> tuple[int, int]:
 
 
 def resampled(first: Outcomes, second: Outcomes, resamples: int = RESAMPLES, seed: int = SEED) -> Outcomes:
-    """Mean differences (resamples,) of each subtask, its items drawn anew with replacement, A and B together.
+    """Mean differences (resamples,) of each subtask, its items redrawn with replacement, A and B together.
 
     A resample matters only through how often each distinct difference occurs in it, and these counts are multinomial:
     drawing them takes memory for resamples × distinct differences instead of resamples × items. A subtask's

@@ -40,7 +40,7 @@ SCORERS = (OWN_SCORER, "minicons")
 OWN_TASKS = (CROSS_ENTROPY, READING)
 """What no other scorer does."""
 VERSION = 2
-"""Raise it when a change to the scoring changes numbers: what was evaluated before is then evaluated anew."""
+"""Raise it when a change to the scoring changes numbers: earlier results are then evaluated again."""
 
 
 def evaluate(

@@ -31,7 +31,7 @@ SPELLINGS = {"syntax_semantics": "syntax/semantics"}  # BLiMP has both
 
 
 class Choice(NamedTuple):
-    """A text behind its context, with whatever space stands between them; only `text` is scored."""
+    """A text after its context, with whatever space is between them; only `text` is scored."""
 
     context: str
     text: str

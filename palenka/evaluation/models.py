@@ -74,7 +74,7 @@ class EvaluatedModel:
             return f"its data, {name!r}, is not prepared"
         read_prepared(folder)
         if not self._reads_as(folder / "tokenizer"):
-            return f"its data, {name!r}, was prepared anew with another vocabulary, so nothing is measured on {folder}"
+            return f"its data, {name!r}, was prepared again with another vocabulary, so nothing is measured on {folder}"
         return None
 
     def _reads_as(self, tokenizer: Path) -> bool:

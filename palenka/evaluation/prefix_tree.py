@@ -1,6 +1,6 @@
 """Token sequences as trees: what many of them begin with is one path, and goes through a model once.
 
-Sequences that follow each other in sorted order share most. A row is one tree of them, a node being a token behind
+Sequences that follow each other in sorted order share most. A row is one tree of them, a node being a token after
 everything on its path from the root; a model sees a row as one input in which a node attends to its ancestors and
 itself alone, and its depth is its position. So each node's states are those of its prefix, whatever else the row holds.
 """

@@ -4,10 +4,10 @@ The `reading` task of the 2025 pipeline (babylm/evaluation-pipeline-2025) on the
 Amenta, "Cloze probability, predictability ratings, and computational estimates for 205 English sentences", 2023. The
 2024 pipeline has no such task: it is the same here, whatever the protocol.
 
-The surprisal of a word behind a text is the sum over its tokens, those of tok(word) without special tokens, of
+The surprisal of a word after a text is the sum over its tokens, those of tok(word) without special tokens, of
 −log P(token | context). The first token's context is tok(text), with the special tokens that the tokenizer adds by
 itself, even one at the end. For each later token, the token before it is decoded and appended to the text, which is
-tokenised anew; and what is asked for is the first token of tok(decoded token) without special tokens. That is another
+tokenised again; and what is asked for is the first token of tok(decoded token) without special tokens. That is another
 token than the word's own where decoding loses something: half of a character becomes "\ufffd", a leading space may go.
 
 The scores are partial R² (see `correlation.partial_r2`), 0…1, where the pipeline prints percent:

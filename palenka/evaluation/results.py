@@ -207,7 +207,7 @@ def known_result(path: Path, identity: dict[str, Any], derived: Derive) -> dict[
 
 
 def say_anew(problem: UserError) -> None:
-    print(f"{problem}; measured anew", file=sys.stderr, flush=True)
+    print(f"{problem}; measuring again", file=sys.stderr, flush=True)
 
 
 def check_records(task: Task, records: Records) -> None:

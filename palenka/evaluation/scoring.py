@@ -1,14 +1,14 @@
 """Log-probabilities of texts under a causal language model, in float32 and in batches.
 
-A score is the sum of the log-probabilities of a text's tokens behind its context, in nats. Two protocols say what
+A score is the sum of the log-probabilities of a text's tokens after its context, in nats. Two protocols say what
 these are. The first is that of the challenge's pipeline of 2024, a fork of lm-eval 0.4.2, the second of its successor:
 
     2024   without context   [prefix] + tok(" " + text): every token of the text is scored. The prefix is the
                              tokenizer's bos token, else its eos, else its pad
-           with context      tok(context + text): the tokens behind the first len(tok(context)) are scored; no prefix
+           with context      tok(context + text): the tokens after the first len(tok(context)) are scored; no prefix
            both              no special tokens from the tokenizer
     2025   all               tok(context + text), with the special tokens that the tokenizer adds by itself: the tokens
-                             that end behind the context are scored, but never a sequence's first. Without a bos token,
+                             that end after the context are scored, but never a sequence's first. Without a bos token,
                              then, a text's first token is not scored
 """
 
@@ -93,7 +93,7 @@ def _encode_2025(choices: Sequence[Choice], tokenizer: Any) -> list[Text]:
     encoded = tokenizer(wholes, return_offsets_mapping=True, return_attention_mask=False)
     texts = []
     for choice, ids, offsets in zip(choices, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        # Offsets may begin behind spaces that the text begins with; that pipeline counts from there.
+        # Offsets may begin after spaces that the text begins with; that pipeline counts from there.
         start = len(choice.context) + offsets[0][0]
         scored = [place for place, (_, end) in enumerate(offsets) if end > start and place > 0]
         first, last = (scored[0], scored[-1] + 1) if scored else (1, 1)
@@ -118,7 +118,7 @@ def check_texts(items: Sequence[Item], texts: Sequence[Text], task: str, limits:
     for item, text in zip(owners, texts, strict=True):
         where = f"{task}/{item.subtask}, line {item.line}"
         if not text.continuation and len(text.context) != 1:  # a single token is scored as nothing at all in 2025
-            raise UserError(f"{where}: {limits.model}'s tokenizer leaves nothing to score behind the context")
+            raise UserError(f"{where}: {limits.model}'s tokenizer leaves nothing to score after the context")
         check_text(text, where, limits)
 
 
@@ -238,7 +238,7 @@ class Scorer:
     def _add_scores(
         self, scores: NDArray[np.float64], rows: Sequence[Row], texts: list[tuple[int, ...]], contexts: list[int]
     ) -> None:
-        """Add to each text's score the log-probabilities of its tokens behind its context.
+        """Add to each text's score the log-probabilities of its tokens after its context.
 
         Args:
             scores: (texts,), changed in place.

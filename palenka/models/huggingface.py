@@ -224,7 +224,7 @@ def model_shape(config: PretrainedConfig) -> ModelShape:
 def longest_input(model: PreTrainedModel) -> int | None:
     """Tokens that a model has positions for; None where any number goes.
 
-    A table of positions with a row for padding (RoBERTa's) begins to count behind it.
+    A table of positions with a row for padding (RoBERTa's) starts counting after it.
     """
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if positions is None or positions < 1:  # XLNet says -1

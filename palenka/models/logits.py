@@ -1,7 +1,7 @@
 """How a causal model's final states become its logits: found out from its own forward, whatever its architecture.
 
 Mostly one linear layer does it. Some architectures scale or cap what that gives (Granite, Cohere, Gemma 2), or have a
-transform before it (BERT, RoBERTa); their own code, behind the base model, does it then.
+transform before it (BERT, RoBERTa); then their own code, after the base model, does it.
 """
 
 import copy
@@ -23,7 +23,7 @@ LinearHead = nn.Linear | PackedLinear
 
 
 class OwnHead(nn.Module):
-    """What a model's forward does behind its base model: final states (…, width) → logits (…, entries).
+    """What a model's forward does after its base model: final states (…, width) → logits (…, entries).
 
     The model's own code runs on its own weights, with a base model that hands on the states it is given.
 

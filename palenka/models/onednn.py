@@ -2,7 +2,7 @@
 
 PyTorch's own float32 products on a CPU go through MKL, which uses the full vector width on Intel's processors only:
 on others, oneDNN's take as little as half the time. In either precision, a weight that is laid out once as oneDNN
-reads it need not be in every product, and the activation behind a product costs almost nothing while that is still in
+reads it need not be in every product, and the activation after a product costs almost nothing while that is still in
 the cache. PyTorch reaches all this by operators of its own compiler's; where they are missing or do not give the
 product, linear layers stay as they are.
 """
@@ -151,7 +151,7 @@ def _activations_noted(part: nn.Module) -> Iterator[list[_Activated]]:
 
 
 def _fuse(part: nn.Module, noted: list[_Activated]) -> Iterator[PutBack]:
-    """Make one layer of each linear one and the activation behind it."""
+    """Fuse each linear layer with the activation after it."""
     calls = Counter(each.activation for each in noted)
     for name, activation, kind in noted:
         layer = part.get_submodule(name) if name else None

@@ -3,8 +3,9 @@ r"""Relations between the tokens of a window, as an attention layer holds them, 
     R(a, b)_h = softmax( mask( a_h b_h^T / sqrt(d_r) ) )     for relation heads h = 1 ... A, of width d_r = d / A
     L = sum_k s_k  1/|M_k| sum_{(i,j) in M_k}  1/(A N) sum_h sum_t  KL( R^k_i(t) || R^S_j(t) )
 
-The vectors of all attention heads are put side by side and cut anew into A relation heads (MiniLMv2, arXiv 2012.15828),
-so that models of other widths and head counts compare. The mask is causal: token t relates to the tokens up to t.
+The vectors of all attention heads are put side by side and regrouped into A relation heads (MiniLMv2, arXiv
+2012.15828), so that models of other widths and head counts compare. The mask is causal: token t relates to the tokens
+up to t.
 """
 
 import math
@@ -96,5 +97,5 @@ def relation_log_probs(left: Tensor, right: Tensor, heads: int) -> Tensor:
 
 
 def _cut(vectors: Tensor, heads: int) -> Tensor:
-    """(batch, attention heads, time, d) in float32, cut anew into (batch, heads, time, width / heads)."""
+    """(batch, attention heads, time, d) in float32, regrouped into (batch, heads, time, width / heads)."""
     return vectors.float().transpose(1, 2).flatten(2).unflatten(2, (heads, -1)).transpose(1, 2)

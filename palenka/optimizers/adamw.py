@@ -1,4 +1,4 @@
-"""AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101): Adam whose weight decay is no part of the gradient."""
+"""AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101): Adam with weight decay kept out of the gradient."""
 
 from typing import Any
 

@@ -141,7 +141,7 @@ def _check_same_items(runs: list[Run], task: str) -> None:
     for run in runs:
         path = results_folder(run.folder, run.protocol) / f"{task}.items.jsonl"
         if not path.exists():
-            raise UserError(f"{path}: missing; a comparison needs the score of each item (evaluate it anew)")
+            raise UserError(f"{path}: missing; a comparison needs the score of each item (re-evaluate it)")
 
 
 def _what_differs(first: Evaluation, second: Evaluation) -> str:

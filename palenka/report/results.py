@@ -128,7 +128,7 @@ class GridTrial(BaseModel):
 
 
 class Grid(BaseModel):
-    """grid.json: the trials of a grid, ranked by dev cross-entropy, and those that were trained anew."""
+    """grid.json: the trials of a grid, ranked by dev cross-entropy, and those that were retrained."""
 
     name: str
     axes: dict[str, list[float]]
@@ -305,7 +305,7 @@ def read_evaluations(
     predictions = {result.task: result for result in found if isinstance(result, Predictions)}
     for items in sorted(results.glob("*.items.jsonl")):
         if not (result := items.with_suffix("").with_suffix(".json")).exists():
-            broken.append(f"{result}: missing, though its items are there (evaluate it anew)")
+            broken.append(f"{result}: missing, though its items are there (re-evaluate it)")
     return evaluations, predictions, broken
 
 
@@ -314,7 +314,7 @@ def _read_whole(path: Path, read: Callable[[Path], T], broken: list[str]) -> T |
     try:
         return read(path) if path.exists() else None
     except UserError as error:
-        broken.append(f"{error} (evaluate it anew)")
+        broken.append(f"{error} (re-evaluate it)")
         return None
 
 

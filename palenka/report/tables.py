@@ -438,7 +438,7 @@ def terminal_text(runs: list[Run]) -> str:
 
 
 def _additions(cell: Cell) -> str:
-    """What stands behind a cell's number."""
+    """What follows a cell's number."""
     text = (f" ±{cell.spread}" if cell.spread else "") + (f" / {cell.second}" if cell.second else "")
     marks = (BEST if cell.best else "") + (BELOW if cell.below else "")
     return f"{text} {marks}" if marks else text

@@ -96,7 +96,7 @@ class Run:
     Args:
         name: of the run.
         runs: folder of all runs.
-        from_last_good: whether a run that diverged is to go on from its last checkpoint.
+        from_last_good: whether a run that diverged resumes from its last checkpoint.
     """
 
     def __init__(self, name: str, runs: Path, from_last_good: bool = False) -> None:
@@ -145,7 +145,7 @@ class Run:
         return f"{read_object(path)['message']} It is not trained again; remove {path.name} there to try."
 
     def mark_diverged(self, message: str) -> None:
-        """Have later starts know that more training is in vain."""
+        """Tell later starts that more training is pointless."""
         write_json(self.path / "diverged.json", {"message": message})
 
     @property
@@ -155,12 +155,12 @@ class Run:
         return cast(list[dict[str, Any]], read_json(path)) if path.exists() else []
 
     def _restart(self, skip_bad_steps: int) -> None:
-        """Have a run that diverged go on from its last checkpoint: once, for the same again would end the same way."""
+        """Let a run that diverged resume from its last checkpoint: once, since a second try would end the same way."""
         path = self.path / "diverged.json"
         if not path.exists():
             return
         if (point := self.find_resume_point()) is None:
-            raise UserError(f"{self.path}: diverged before its first checkpoint; there is none to go on from")
+            raise UserError(f"{self.path}: diverged before its first checkpoint; there is none to resume from")
         step = point.step
         if any((restart["step"], restart["skip_bad_steps"]) == (step, skip_bad_steps) for restart in self.restarts):
             raise UserError(
@@ -206,7 +206,7 @@ class Run:
         try:
             return read_object(path)
         except UserError as error:
-            raise UserError(f"{error}. Put back a copy of it, or move {self.path} away, to train anew") from None
+            raise UserError(f"{error}. Put back a copy of it, or move {self.path} away to train again") from None
 
     def open(self, identity: Identity, config: dict[str, Any]) -> None:
         """Take the lock and write what the run is.
@@ -227,7 +227,7 @@ class Run:
         write_json(self.path / "environment.json", environment())
 
     def tidy(self) -> None:
-        """Remove what was left by a process that was killed behind its result, unless one is still at it."""
+        """Remove what was left by a process that was killed after writing its result, unless one is still running."""
         if self.finished and (self.checkpoints() or any(self.path.glob(LEFTOVERS))):
             with suppress(UserError, OSError):  # held, or where nothing can be removed
                 self._lock()
@@ -258,8 +258,8 @@ class Run:
         """What is left of a training that was broken off, and how it goes on."""
         steps = self.checkpoints()
         if not steps:
-            return f"{self.path}: there is no checkpoint yet, and the same command begins anew"
-        return f"{self.path}: the last checkpoint, step {steps[0]}, is kept, and the same command goes on from there"
+            return f"{self.path}: there is no checkpoint yet; the same command starts over"
+        return f"{self.path}: the last checkpoint, step {steps[0]}, is kept, and the same command resumes from there"
 
     def checkpoints(self) -> list[int]:
         """Steps of the checkpoints, the newest first, damaged ones too."""

@@ -2,7 +2,7 @@
 
     runs/<grid>/<trial>/             each trial's run, `L0.1-H0.5` say: the same as if it had been trained alone
     runs/<grid>/grid.json            the selection
-    runs/<grid>/finalists/<trial>/   the best trials, trained anew on everything
+    runs/<grid>/finalists/<trial>/   the best trials, retrained on everything
 
 All trials see the same windows in the same order: `data.seed` is one for all of them, the base's `seed` unless given.
 """
@@ -57,7 +57,7 @@ def _check_axis(key: str) -> str:
 
 
 class FinalistsConfig(Section):
-    """How many of the best trials are trained anew, and the keys of the config that are different then."""
+    """How many of the best trials are retrained, and the keys of the config that are different then."""
 
     count: int = Field(default=3, ge=0)
     overrides: dict[str, Any] = {"data.fraction": 1.0}
@@ -86,7 +86,7 @@ class GridSection(Section):
             labels = [_label(key, value) for value in values]
             for label in labels:
                 if labels.count(label) > 1:
-                    raise ValueError(f"{key}: {label} stands twice")
+                    raise ValueError(f"{key}: {label} appears twice")
         return axes
 
 
@@ -210,7 +210,7 @@ class Grid:
                     _run(plan).check_identity(plan.identity())
 
     def _make_plans(self, dry_run: bool) -> dict[str, Plan]:
-        """By label. Trials with the same terms differ in nothing that a plan would have to be made anew for."""
+        """By label. Trials with the same terms can share most of a plan."""
         made: dict[frozenset[str], Plan] = {}
         plans = {}
         for label, trial in self.trials.items():
@@ -229,7 +229,7 @@ class Grid:
         Args:
             part: which trials.
             finalist: which trial of the selection, from 1.
-            from_last_good: trials that have diverged go on from their last checkpoints.
+            from_last_good: trials that diverged resume from their last checkpoints.
 
         Returns:
             The folders of those that are finished; what is to be said of those that diverged.
@@ -287,7 +287,7 @@ class Grid:
         if not 1 <= number <= len(ranked):
             raise UserError(f"--finalist {number}: {path} ranks {len(ranked)} trials, the first is 1")
         if ranked[number - 1] not in self.trials:
-            raise UserError(f"{path} ranks a trial {ranked[number - 1]} that this grid has not; select anew")
+            raise UserError(f"{path} ranks a trial {ranked[number - 1]} that this grid does not have; select again")
         return str(ranked[number - 1])
 
     def _ranking(self) -> list[str]:
@@ -399,7 +399,7 @@ def selection_table(selection: Mapping[str, Any]) -> str:
     lines = [f"{selection['name']}: dev cross-entropy, and accuracies in %", head]
     lines += [line(row, str(row["rank"] or "–")) for row in trials]
     if finalists:
-        lines += ["  finalists, trained anew:", *(line(row, "") for row in finalists)]
+        lines += ["  finalists, retrained:", *(line(row, "") for row in finalists)]
     lines += [f"  {row['cell']}: {row['damaged']}" for row in trials if "damaged" in row]
     return "\n".join([*lines, RULE])
 

@@ -113,7 +113,7 @@ class CachedLogits:
         try:
             return read_object(path) if path.exists() else {}
         except UserError as error:
-            raise UserError(f"{error}. Remove it, and cache-logits records the shards anew") from None
+            raise UserError(f"{error}. Remove it, and cache-logits records the shards again") from None
 
     def check(self, windows: int) -> None:
         """See that the first `windows` windows can be read.
@@ -171,7 +171,7 @@ class CachedLogits:
         """Write a shard so that it is either whole or not there."""
         temporary = self.folder / f".{shard:05}.tmp"
         path, digest = self.shard_path(shard), hashlib.sha256()
-        kept = "the shards before it are kept, and the same command goes on from there"
+        kept = "the shards before it are kept, and the same command resumes from there"
         with noting(lambda: f"{path} was not written; {kept}"), removed_on_error(temporary):
             with temporary.open("wb") as file:
                 for records in batches:

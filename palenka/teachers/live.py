@@ -78,7 +78,7 @@ def check_states(model: PreTrainedModel, hidden_states: bool, recorder: Attentio
 
 
 def _check_hidden(model: PreTrainedModel, output: ModelOutput, shape: ModelShape) -> None:
-    """States of the embeddings and all layers, of one width, the last behind the final norm."""
+    """States of the embeddings and all layers, of one width, the last after the final norm."""
     if problem := _hidden_problem(output, shape.hidden_size, shape.num_hidden_layers):
         raise UserError(f"{name_of(model)}: {problem}; it can teach its logits, but not its states")
 

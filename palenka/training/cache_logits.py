@@ -73,7 +73,7 @@ class Recorder:
 
     def _remove_damaged(self) -> None:
         for path in self.cache.damaged(self.plan.total_windows):
-            _say(f"{path}: damaged: other content than was recorded (sha256); it is recorded anew")
+            _say(f"{path}: damaged: other content than was recorded (sha256); recording it again")
             path.unlink()
 
     def _check_space(self, shards: int) -> None:

@@ -40,11 +40,11 @@ def train(plan: Plan, from_last_good: bool = False) -> Path:
 
     Args:
         plan: the run.
-        from_last_good: go on from the last checkpoint also where the run has diverged.
+        from_last_good: resume from the last checkpoint even if the run diverged.
 
     Raises:
         UserError: the name holds another run, or another process is training it.
-        Diverged: the loss is no number any more, now or in an earlier start.
+        Diverged: the loss is no longer finite, now or in an earlier start.
     """
     train_cohorts([[plan]], from_last_good)
     return plan.runs / plan.config.name
@@ -56,13 +56,13 @@ def train_cohorts(cohorts: Iterable[Sequence[Plan]], from_last_good: bool = Fals
     Args:
         cohorts: the plans of each are alike but for names, objective weights and `seed`. The next cohort is asked for
             when the last one has been trained.
-        from_last_good: students that have diverged go on from their last checkpoints.
+        from_last_good: students that diverged resume from their last checkpoints.
 
     Raises:
         UserError: a name holds another run, another process is training it, or no launcher started this process with
             the others that the environment speaks of.
-        Interrupted: a signal told this process to stop; the same call goes on from there.
-        Diverged: students whose loss is no number any more, now or in an earlier start; all others are finished.
+        Interrupted: a signal told this process to stop; the same call resumes from there.
+        Diverged: students whose loss is no longer finite, now or in an earlier start; all others are finished.
     """
     check_processes()
     try:
@@ -115,7 +115,7 @@ def _check_memory(plan: Plan) -> None:
 @dataclass(frozen=True)
 class Batch:
     """One optimizer step's windows, by position: input_ids and labels (batch, time) on the CPU; `epoch` is reached
-    behind them."""
+    after them."""
 
     positions: range
     input_ids: Tensor
@@ -126,7 +126,7 @@ class Batch:
 
 
 class Batches:
-    """The batches of a run by number; the one behind the last is made ready while that is used.
+    """The batches of a run by number; the next one is prepared while the current one is used.
 
     One thread makes them all: the windows remember epochs that they have cut, and are not for several.
     """
@@ -242,7 +242,7 @@ class Cohort:
             raise UserError("\n".join(failures))
 
     def _interrupt(self) -> None:
-        """Have each student leave a checkpoint; one that turns out to have diverged has none to go on from."""
+        """Have each student leave a checkpoint; one that turns out to have diverged has none to resume from."""
         for trainer in list(self.trainers):
             try:
                 trainer.interrupt()

@@ -12,7 +12,7 @@ COMPILE_FROM = {"cpu": 2e14, "cuda": 5e16}  # FLOPs of a whole training; below, 
 
 
 def is_to_be_compiled(plan: Plan, device: torch.device, speaks: bool) -> bool:
-    """Whether a run compiles its parts: as the config says, or where it is long enough and a compiler is at hand.
+    """Whether a run compiles its parts: as the config says, or if it is long enough and a compiler is available.
 
     Args:
         plan: the run.

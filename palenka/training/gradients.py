@@ -2,7 +2,7 @@
 
 A step is taken or not where its norm is known, through `found_inf` of torch's fused AdamW, so that nobody waits for the
 device. The host learns of it when it looks: after each step on a CPU, elsewhere before each record, evaluation and
-checkpoint. From the first bad step that is one too many, no step is taken any more: the weights stay what they were
+checkpoint. From the first bad step that is one too many, no more steps are taken: the weights stay what they were
 before it.
 """
 
@@ -36,7 +36,7 @@ class StepGuard:
     Args:
         optimizer: a fused one. Those before it, such as fp16's scaler, may have marked its step already.
         device: of its parameters.
-        allowed: bad steps that are skipped; with one more, no step is taken any more.
+        allowed: bad steps that are skipped; after one more, no step is taken.
         is_scaled: whether fp16's scaler calls the optimizer.
     """
 

@@ -17,8 +17,8 @@ from palenka.models.huggingface import transformer_layers
 from palenka.objectives import Objective, StateObjective, TokenObjective
 from palenka.teachers.live import ModelOutput, TeacherPass, Teachers, run_model
 
-# Of what a compiled layer would keep for backward; the rest, cheap to form anew, is: a sixth of a step's memory less,
-# and no time more.
+# The share of activations that a compiled layer keeps for backward. Recomputing the rest, which is cheap, saves a sixth
+# of a step's memory at no cost in time.
 ACTIVATION_BUDGET = 0.8
 
 
@@ -53,7 +53,7 @@ class LossModule(nn.Module):
         self.term_names = [*self._token_terms, *self._state_terms]
         self._is_compiled = False
         self._teacher_logits = {term.teacher_logits for term in self._token_terms.values()} - {"none"}
-        # Of the teachers' logits: each's, as far as any term wants them, and behind them the mean's.
+        # Of the teachers' logits: each's, as far as any term wants them, followed by the mean's.
         places = {"none": slice(0), "each": slice(len(teachers.shares)), "mean": slice(-1, None)}
         self._token_losses = {n: of_one_head(o, places[o.teacher_logits]) for n, o in self._token_terms.items()}
         self._hidden_states = any(term.needs_hidden_states for term in self._state_terms.values())

@@ -38,7 +38,7 @@ def read_words(value: Any) -> int:
 
 
 class EvaluationConfig(Section):
-    """What is scored during training, at which words seen (default: BabyLM 2025's points); no part of what a run is."""
+    """What is scored during training, at which words seen (default: BabyLM 2025's points); not part of its identity."""
 
     tasks: list[str] = Field(min_length=1)
     items: int = Field(default=200, ge=1)
@@ -50,7 +50,7 @@ class EvaluationConfig(Section):
     def _once_each(cls, tasks: list[str]) -> list[str]:
         for task in tasks:
             if tasks.count(task) > 1:
-                raise ValueError(f"{task!r} stands twice")
+                raise ValueError(f"{task!r} appears twice")
         return tasks
 
     @field_validator("words")

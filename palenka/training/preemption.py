@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from palenka.util.errors import Stopped
 
 EXIT_INTERRUPTED = 75
-"""EX_TEMPFAIL of sysexits.h: the same command goes on from the checkpoint that was left."""
+"""EX_TEMPFAIL of sysexits.h: the same command resumes from the checkpoint that was left."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 STEPS_TO_AGREE = 10  # between two questions: asking all processes makes each wait for its device
 

@@ -78,7 +78,7 @@ class Display:
         self.bar = _bar(name, total_steps) if enabled and company is None else None
 
     def resumed(self, step: int) -> None:
-        self._write(f"{self.name}: goes on from step {step}")
+        self._write(f"{self.name}: resuming from step {step}")
         if self.bar is not None:
             self.bar.reset(self.total_steps)
             self.bar.update(step)

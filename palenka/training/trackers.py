@@ -57,7 +57,7 @@ def _from_switch(value: Any) -> Any:
 
 
 class TrackingConfig(Section):
-    """Who is told of a run's records; no part of what the run is."""
+    """Who is told of a run's records; not part of the run's identity."""
 
     wandb: Annotated[WandbConfig | None, BeforeValidator(_from_switch)] = None
     tensorboard: bool = False

@@ -226,7 +226,7 @@ class Trainer:
         except UserError as error:
             raise UserError(
                 f"{error}. Put back a copy of it; or remove it, if the data is sure to be what the run began with: the "
-                "same command then goes on, and writes it anew"
+                "same command then resumes, and writes it again"
             ) from None
 
     def _build(self, teachers: Teachers) -> LossModule:
@@ -261,7 +261,7 @@ class Trainer:
         return context
 
     def finish_step(self, tokens: int, words: int, epoch: float) -> None:
-        """Move along the gradients of the whole step: tokens and words over all processes, epochs done behind it."""
+        """Move along the gradients of the whole step: tokens and words over all processes, epochs done after it."""
         norms = self._clip()
         is_bad = self.guard.judge(self.progress.step + 1, norms, self._losses, self._scale())
         self.meter.add(self._losses, norms[0], tokens, is_bad)
@@ -332,7 +332,7 @@ class Trainer:
 
     def _diverged(self, what: str) -> Diverged:
         step = max(self.run.checkpoints(), default=None)
-        kept = f"The checkpoint of step {step} is kept; --from-last-good goes on from it." if step is not None else ""
+        kept = f"The checkpoint of step {step} is kept; --from-last-good resumes from it." if step is not None else ""
         return Diverged(f"{self.run.path}: {what} {kept}".rstrip())
 
     def _log_training(self) -> None:
@@ -406,7 +406,7 @@ class Trainer:
         for start in range(first, len(windows), stride):
             indices = range(start, min(start + EVALUATION_BATCH, len(windows)))
             input_ids, labels = (torch.from_numpy(array).to(self.device) for array in windows.batch(indices))
-            # Compiled layers would be compiled anew for this shape, and for the last batch's.
+            # Compiled layers would be recompiled for this shape, and for the last batch's.
             with accelerator.autocast(), torch.compiler.set_stance("force_eager"):
                 losses, counts = token_cross_entropy(student, input_ids, labels)
             domains = torch.tensor([windows.domain_of(index) for index in indices], device=self.device)
@@ -519,7 +519,7 @@ class Trainer:
             raise UserError(
                 f"{folder}: trained in {state['precision']} so far, but training.precision: "
                 f"{self.config.precision} means {self.plan.precision} on this device. Go on where it began "
-                "(SLURM: --constraint), or train anew under another name"
+                "(SLURM: --constraint), or train again under another name"
             )
         self.progress = Progress(**state["progress"])
         self.guard.resume(len(self.progress.skipped))
@@ -571,10 +571,10 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def interrupt(self) -> None:
-        """End with a checkpoint to go on from."""
+        """End with a checkpoint to resume from."""
         if self._saved != self.progress.step:
             self._checkpoint()
-        self.leave(f"interrupted at step {self.progress.step}; the same command goes on from there")
+        self.leave(f"interrupted at step {self.progress.step}; the same command resumes from there")
 
     def leave(self, reason: str) -> None:
         """End without a result."""

@@ -87,7 +87,7 @@ class _Loader(yaml.SafeLoader):
         event = self.peek_event()
         mark = cast(yaml.Mark, event.start_mark)
         if isinstance(event, yaml.AliasEvent) and event.anchor in self._open:
-            raise yaml.MarkedYAMLError(problem=f"*{event.anchor} stands within itself", problem_mark=mark)
+            raise yaml.MarkedYAMLError(problem=f"*{event.anchor} contains itself", problem_mark=mark)
         if len(self._open) > MOST_DEPTH:
             problem = f"nested deeper than {MOST_DEPTH} levels"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
@@ -119,7 +119,7 @@ def _mapping_with_unique_keys(loader: _Loader, node: yaml.MappingNode) -> dict[A
             continue
         key = loader.construct_object(key_node, deep=True)
         if key in seen:
-            raise yaml.MarkedYAMLError(problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark)
+            raise yaml.MarkedYAMLError(problem=f"the key {key!r} appears twice", problem_mark=key_node.start_mark)
         seen.add(key)
     return loader.construct_mapping(node, deep=True)
 
@@ -184,7 +184,7 @@ def _add_file(layers: Layers, path: Path, chain: tuple[Path, ...] = (), at: tupl
         raise UserError(f"{path}: base files go in a circle: " + " -> ".join(p.name for p in (*chain, path)))
     layers.files += 1
     if layers.files > MOST_BASES or len(chain) > MOST_DEPTH:
-        raise UserError(f"{path}: more than {MOST_BASES} base files, or {MOST_DEPTH} of them one behind the other")
+        raise UserError(f"{path}: more than {MOST_BASES} base files, or a chain of more than {MOST_DEPTH}")
     _add_mapping(layers, read_yaml(path), (*chain, path), at)
 
 

@@ -12,7 +12,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Device:
-    """One accelerator, or the machine at hand.
+    """One accelerator, or this machine.
 
     low_rate: dense products of bf16 or fp16 with float32 accumulation, FLOP/s.
     full_rate: products of float32, FLOP/s; not TF32, which PyTorch does not use unless told to.

@@ -60,7 +60,7 @@ def _left_in_groups() -> Iterator[int]:
 
 
 def _figure(path: Path, name: str) -> int:
-    """The number that stands behind a name in a file of the kernel's."""
+    """The number after a name in one of the kernel's files."""
     found = re.search(rf"^{name} +(\d+)", path.read_text(encoding="utf-8"), re.MULTILINE)
     return int(found[1]) if found else 0
 

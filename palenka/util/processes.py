@@ -17,7 +17,7 @@ def check_processes() -> None:
     """See that this process was started by a launcher that has started the others, too.
 
     Raises:
-        UserError: variables were left over in the environment, or set by hand, for which a training would wait in vain.
+        UserError: variables were left over in the environment, or set by hand, and training would wait forever.
     """
     count, rank, local_rank = process_count(), _number("RANK", 0), _number("LOCAL_RANK", 0)
     absent = [name for name in LAUNCHED if not os.environ.get(name)]

@@ -117,7 +117,7 @@ class _Job:
         if earlier and final.exists():
             changed = _first_difference(earlier["content"], _content(final))
             if changed:
-                raise UserError(f"{final}: changed since it was downloaded ({changed}); remove it to fetch it anew")
+                raise UserError(f"{final}: changed since it was downloaded ({changed}); remove it to fetch it again")
             _say(f"  {part.folder}: already there")
             return
         try:
@@ -341,7 +341,7 @@ def _read_receipt(target: Path) -> dict[str, Any]:
             known = [(file["size"], file["sha256"]) for file in entry["files"].values()]
             entry["item"], entry["content"].items(), known
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: not a record of downloads any more; remove it") from None
+        raise UserError(f"{path}: no longer a record of downloads; remove it") from None
     return entries
 
 

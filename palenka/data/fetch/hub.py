@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face Hub: `hf:owner/name`, with `#config`, `:split` and `@revision` behind as needed.
+"""Datasets of the Hugging Face Hub: `hf:owner/name`, optionally followed by `#config`, `:split` and `@revision`.
 
 A repository that holds files `<domain>.<split>`, as BabyLM's do, is read by these files. Any other is read by the
 `datasets` library: rows, each a document. The revision is resolved to a commit first, and everything is read at that
@@ -17,7 +17,7 @@ from palenka.util.errors import UserError
 PREFIX = "hf:"
 FORMATS = ("arrow", "csv", "json", "parquet", "text")
 DOMAIN_FILE = re.compile(r"(.+?)\.(train|dev|test)(?:\.(?:txt|jsonl|parquet))?")
-"""`<domain>.<split>`, also with what the content is behind."""
+"""`<domain>.<split>`, optionally followed by the kind of content."""
 
 _ADDRESS = re.compile(
     r"hf:(?P<repository>\w[\w.-]*(?:/\w[\w.-]*)?)(?:#(?P<config>[\w.+-]+))?(?::(?P<split>[\w.+-]+))?(?:@(?P<revision>[\w./+-]+))?"
@@ -41,7 +41,7 @@ class Address:
 def read_address(source: str) -> Address:
     found = _ADDRESS.fullmatch(source)
     if not found:
-        raise UserError(f"{source}: expected hf:owner/name, and behind it as needed #config, :split and @revision")
+        raise UserError(f"{source}: expected hf:owner/name, optionally followed by #config, :split and @revision")
     return Address(**found.groupdict())
 
 

@@ -54,7 +54,7 @@ class Pipeline:
 
     @property
     def variable(self) -> str:
-        """The environment variable that names the checkout; with `_PYTHON` behind it, the one for the interpreter."""
+        """The environment variable that names the checkout; with `_PYTHON` appended, the one for the interpreter."""
         return f"PALENKA_PIPELINE_{self.year}"
 
 
@@ -82,7 +82,7 @@ class Checkout:
 
     @property
     def commit(self) -> str | None:
-        """The checkout's commit, "-dirty" behind it if files were changed; None if git does not know."""
+        """The checkout's commit, with "-dirty" appended if files were changed; None if git does not know."""
         git = ["git", "-C", str(self.folder), "describe", "--always", "--dirty", "--abbrev=40"]
         if not (self.folder / ".git").exists():
             return None

@@ -1,11 +1,11 @@
 """A second opinion: log-probabilities by minicons, from the texts on, with its own tokens and its own arithmetic.
 
     2024   without context   the prefix, a space and the text, all but the prefix scored
-           with context      the text given the context, split behind the context without the spaces at its end
+           with context      the text given the context, split after the context without its trailing spaces
     2025   all               the same without a prefix, and with the special tokens that the tokenizer adds by itself;
                              spaces at a context's end that are tokens of their own stay with it
 
-minicons knows of no special tokens behind or instead of a text's own: a tokenizer that adds such is refused.
+minicons knows of no special tokens after or instead of a text's own: a tokenizer that adds such is refused.
 """
 
 from collections.abc import Sequence
