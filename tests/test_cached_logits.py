@@ -311,7 +311,7 @@ def test_a_shard_that_is_cut_short_is_refused_and_recorded_again(cache_folder: P
     shard = place_of(plan).shard_path(2)
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1])
-    with pytest.raises(UserError, match="1 of 4 shards are not there, cut short or have no checksum"):
+    with pytest.raises(UserError, match="1 of 4 shards are missing, cut short or have no checksum"):
         train(plan)
     cache_logits(plan)
     assert shard.read_bytes() == whole
@@ -346,7 +346,7 @@ def test_a_cache_without_checksums_is_recorded_again(cache_folder: Path) -> None
         with pytest.raises(UserError, match=r"checksums.json: damaged: .*\. Remove it, and cache-logits records"):
             begin(plan)
     checksums.unlink()
-    with pytest.raises(UserError, match="4 of 4 shards are not there, cut short or have no checksum"):
+    with pytest.raises(UserError, match="4 of 4 shards are missing, cut short or have no checksum"):
         train(plan)
     cache_logits(plan)
     assert checksums.read_bytes() == before

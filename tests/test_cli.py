@@ -68,7 +68,7 @@ def test_another_experiment_under_a_taken_name(
     script: Script, teacher: Path, runs_folder: Path, write_config: WriteConfig
 ) -> None:
     file = write_config(tiny.distill_values(name="teacher", teachers=[{"run": "teacher"}]))
-    fails(script("distill.py", "--config", file), "this name holds another run; nothing was changed", "config.training")
+    fails(script("distill.py", "--config", file), "this name is another run's; nothing was changed", "config.training")
 
 
 def test_a_config_that_is_not_there(script: Script, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(
     assert outcome(train(plan_for())) == trained[1]
     said = capsys.readouterr().err
     assert f"run: warning: {stopped / 'checkpoint-4' / name}: " in said
-    assert "run: goes on from step 3" in said
+    assert "run: resuming from step 3" in said
 
 
 @pytest.mark.parametrize("renamed", [False, True], ids=["empty folder", "another step's name"])
@@ -198,7 +198,7 @@ def test_a_best_checkpoint_damaged_before_the_export_is_not_exported(
         flip(self.run.checkpoint_path(self.progress.best_step or 0) / "distiller.safetensors")
         finish(self)
 
-    with monkeypatch.context() as patch, pytest.raises(UserError, match="best checkpoint, so that nothing was ex") as e:
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="best checkpoint, so nothing was exp") as e:
         patch.setattr(Trainer, "_finish", damaged)
         train(plan_for())
     del e
@@ -237,7 +237,7 @@ def test_a_disk_that_does_not_keep_the_best_checkpoint_is_told_before_another_go
             flip(folder / "optimizer.pt")
 
     monkeypatch.setattr(palenka.runs.directory, "write_state", and_damaged)
-    with pytest.raises(UserError, match=r"checkpoint-2/optimizer.pt: damaged.*a moment after it was written"):
+    with pytest.raises(UserError, match=r"checkpoint-2/optimizer.pt: damaged.*just after it was written"):
         train(plan_for())
     assert Run("run", runs_folder).checkpoints() == [2, 1]
 
@@ -281,4 +281,4 @@ def test_every_bit_of_a_state_counts(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text(json.dumps(json.loads(text), indent=1))
     assert find_damage(tmp_path, 3) is None, "spaces say nothing"
     (tmp_path / "state.json").write_text(text.replace("1.5", "2.5"))
-    assert find_damage(tmp_path, 3) == f"{tmp_path / 'state.json'}: damaged: its checksum is another"
+    assert find_damage(tmp_path, 3) == f"{tmp_path / 'state.json'}: damaged: its checksum does not match"

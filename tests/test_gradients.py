@@ -340,7 +340,7 @@ def test_it_is_not_tried_again_in_vain(teacher: Path, monkeypatch: pytest.Monkey
     for from_last_good in (False, True):
         with pytest.raises(Diverged, match="at step 6"):
             train(plan_for(), from_last_good)
-    with pytest.raises(UserError, match="went on from step 4 before.*A larger training.skip_bad_steps"):
+    with pytest.raises(UserError, match="already resumed from step 4 .*A larger training.skip_bad_steps"):
         train(plan_for(), from_last_good=True)
     run = train(plan_for(skip_bad_steps=1), from_last_good=True)
     result = read_json(run / "result.json")

@@ -111,7 +111,7 @@ def test_finalists_are_trials_with_the_overrides() -> None:
         ({"axes": {"training.lr": [1e-3]}}, "expected seed or objective.NAME.weight, got 'training.lr'"),
         ({"axes": {"objective.logit.temperature": [1]}}, "got 'objective.logit.temperature'"),
         ({"axes": {"objective.logit.weight": []}}, "expected at least one value"),
-        ({"axes": {"objective.logit.weight": [0.5, 0.50]}}, "L0.5 stands twice"),
+        ({"axes": {"objective.logit.weight": [0.5, 0.50]}}, "L0.5 appears twice"),
         ({"axes": {"objective.logit.weight": [-1]}}, "trial L-1: objective.logit.weight"),
         ({"axes": {"seed": [1.5]}}, "trial s1.5: seed"),
         ({"axes": {}}, "grid.axes"),

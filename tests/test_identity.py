@@ -135,7 +135,7 @@ def test_a_key_that_was_renamed_is_the_same_key() -> None:
         ({**GIVEN, "schema": 1}, []),
         (
             {**GIVEN, "schema": 2},
-            ["schema: 2 there, 1 here; defaults have changed, so the version that began it ends it"],
+            ["schema: 2 there, 1 here; defaults have changed, so only the version that began it can end it"],
         ),
         ({**GIVEN, "data": "cd" * 32}, ["data: 'cdcdcdcdcdcd…' there, 'abababababab…' here"]),
         ({"config": {**GIVEN["config"], "beta": 0.8}, "data": "ab" * 32}, ["config.beta: 0.8 there, 0.9 here"]),

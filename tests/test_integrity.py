@@ -264,7 +264,7 @@ def test_a_damaged_record_of_the_data_says_how_to_go_on(data: Path, train: Train
     whole = record.read_bytes()
     record.write_bytes(whole[:40])
     fails(train(), f"{record}: damaged")
-    fails(train(), "remove it, if the data is sure to be what the run began with")
+    fails(train(), "remove it, if the data is certain to be what the run began with")
     record.unlink()
     assert train()[0] == 0
     assert record.read_bytes() == whole

@@ -115,21 +115,21 @@ SEEN_IN_HEADERS: dict[str, tuple[Damage, list[str]]] = {
     "no head": (without(HEAD), [f"weights are missing: {HEAD}"]),
     "a layer less": (without(GATE, "model.norm.weight"), ["missing: ", GATE, "model.norm.weight"]),
     "base model": (both(without(HEAD), renamed(lambda name: name.removeprefix("model."))), [f"missing: {HEAD}"]),
-    "more": (with_tensor("value_head.weight", torch.ones(3)), ["unknown to the model: value_head.weight"]),
+    "more": (with_tensor("value_head.weight", torch.ones(3)), ["the model does not know: value_head.weight"]),
     "compiled": (
         renamed("_orig_mod.{}".format),
-        ["weights are missing: ", HEAD, "model.layers.{0, 1}.mlp.gate_proj.weight", "unknown to the model: ",
+        ["weights are missing: ", HEAD, "model.layers.{0, 1}.mlp.gate_proj.weight", "the model does not know: ",
          f"_orig_mod.{HEAD}", "left by torch.compile"],
     ),
     "compiled inside": (renamed(lambda name: name.replace("layers.", "layers._orig_mod.")), ["left by torch.compile"]),
     "parallel": (renamed("module.{}".format), [f"module.{HEAD}", "left by DistributedDataParallel"]),
-    "wrapped": (renamed("net.student.{}".format), ["'net.student.' stands before the names"]),
+    "wrapped": (renamed("net.student.{}".format), ["'net.student.' precedes the names"]),
     "shape": (
         weights(lambda tensors: tensors | {HEAD: tensors[HEAD][:5].clone()}),
         [f"{HEAD} has shape [5, 16] where config.json makes it [320, 16]"],
     ),
     "other config": (config(hidden_size=32), [f"{EMBEDDINGS} has shape [320, 16]", "[320, 32]"]),
-    "fewer layers": (config(num_hidden_layers=1), ["unknown to the model: ", GATE]),
+    "fewer layers": (config(num_hidden_layers=1), ["the model does not know: ", GATE]),
     "more layers": (config(num_hidden_layers=3), ["missing: ", "model.layers.2.mlp.gate_proj.weight"]),
     "absurd layers": (config(num_hidden_layers=10**9), ["num_hidden_layers is 1000000000, more than the tensors"]),
     "no tensors": (weights(lambda tensors: {}), ["model.safetensors holds no tensors"]),
@@ -147,19 +147,19 @@ SEEN_IN_HEADERS: dict[str, tuple[Damage, list[str]]] = {
         lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
         ["holds no *.safetensors weights", "pytorch_model.bin: pickles"],
     ),
-    "pipe": (pipe("model.safetensors"), ["model.safetensors: no regular file"]),
-    "config pipe": (pipe("config.json"), ["config.json: no regular file"]),
-    "link to nothing": (lambda folder: (folder / "tokenizer.model").symlink_to("nowhere"), ["tokenizer.model: no reg"]),
+    "pipe": (pipe("model.safetensors"), ["model.safetensors: not a regular file"]),
+    "config pipe": (pipe("config.json"), ["config.json: not a regular file"]),
+    "link to nothing": (lambda folder: (folder / "tokenizer.model").symlink_to("nowhere"), ["tokenizer.model: not a"]),
     "adapter": (write("adapter_config.json", "{}"), ["adapter_config.json: an adapter", "merge_and_unload"]),
     "adapter alone": (
         lambda folder: (folder / "model.safetensors").rename(folder / "adapter_model.safetensors"),
         ["adapter_model.safetensors: an adapter", "holds no *.safetensors weights"],
     ),
     "shard gone": (
-        both(shards(), lambda folder: (folder / SHARDS[1]).unlink()), [f"names {SHARDS[1]}, which is not there"],
+        both(shards(), lambda folder: (folder / SHARDS[1]).unlink()), [f"names {SHARDS[1]}, which is missing"],
     ),
     "shard cut": (both(shards(), content(SHARDS[0], lambda whole: whole[:-9])), [f"{SHARDS[0]} is damaged"]),
-    "shard pipe": (both(shards(), pipe(SHARDS[0])), [f"{SHARDS[0]}: no regular file"]),
+    "shard pipe": (both(shards(), pipe(SHARDS[0])), [f"{SHARDS[0]}: not a regular file"]),
     "shard above": (
         shards(lambda index: index.update({HEAD: "../other.safetensors"})),
         ["names a file outside the folder: ../other.safetensors"],
@@ -192,13 +192,13 @@ SEEN_IN_HEADERS: dict[str, tuple[Damage, list[str]]] = {
     "odd size": (config(hidden_size="16"), ["hidden_size", "expected int"]),
     "odd dtype": (config(dtype="nonsense"), ["nonsense"]),
     "odd activation": (config(hidden_act="sillu"), ["no model can be built", "sillu"]),
-    "vision": (config(model_type="vit"), ["vit is no causal language model"]),
-    "encoder": (config(model_type="bart"), ["bart is an encoder with a decoder"]),
+    "vision": (config(model_type="vit"), ["vit is not a causal language model"]),
+    "encoder": (config(model_type="bart"), ["bart is an encoder-decoder"]),
     "code": (config(model_type="own", auto_map={"AutoConfig": "code.Config"}), ["auto_map: the model needs code"]),
     "quantized": (
         config(quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True}), ["weights are quantized"],
     ),
-    "other file": (config(transformers_weights="other.safetensors"), ["transformers_weights: names another file"]),
+    "other file": (config(transformers_weights="other.safetensors"), ["transformers_weights: names another"]),
     "several": (
         both(without(HEAD), with_tensor("odd", torch.ones(1)), write("adapter_config.json", "{}")), ["an adapter"],
     ),
@@ -313,7 +313,7 @@ def test_all_problems_are_named_at_once(folder: Path) -> None:
     with pytest.raises(UserError, match="an adapter"):
         check_model_folder(folder)
     (folder / "adapter_config.json").unlink()
-    with pytest.raises(UserError, match=f"missing: {HEAD}; weights are unknown to the model: odd$"):
+    with pytest.raises(UserError, match=f"missing: {HEAD}; weights are the model does not know: odd$"):
         check_model_folder(folder)
 
 

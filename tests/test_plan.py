@@ -62,14 +62,14 @@ def test_the_refusal_above_does_refuse(teacher: Path, write_config: WriteConfig,
         ("teachers.0.layer_mapping=[[-1, 2]]", "layer_mapping [-1, 2]: the teacher 'teacher' has layers 0"),
         ("teachers.0.layer_mapping=[]", "layer_mapping of 'teacher' is empty"),
         ("teachers.0.layer_mapping={}", "layer_mapping of 'teacher' is empty"),
-        ("training.micro_batch_size=3", "training.batch_size: 8 sequences cannot be shared evenly by 1 process(es)"),
-        ("training.micro_batch_size=16", "training.batch_size: 8 sequences cannot be shared evenly by 1 process(es)"),
-        ("data.seq_length=257", "data.seq_length: 257 tokens do not fit into the model's max_position_embeddings 256"),
-        ("student.max_position_embeddings=8", "data.seq_length: 16 tokens do not fit into the model's"),
+        ("training.micro_batch_size=3", "training.batch_size: 8 sequences cannot be divided evenly among 1 process"),
+        ("training.micro_batch_size=16", "training.batch_size: 8 sequences cannot be divided evenly among 1 process"),
+        ("data.seq_length=257", "data.seq_length: 257 tokens do not fit the model's max_position_embeddings 256"),
+        ("student.max_position_embeddings=8", "data.seq_length: 16 tokens do not fit the model's"),
         ("data.name=nothing", "no prepared data"),
         ("data.dev_samples=1", "data.dev_samples: 1: expected at least one for each of the 2 domains"),
-        ("training={max_steps: null, num_epochs: 0.01}", "do not fill one batch of 8"),
-        ("training.precision=fp16", "training.precision: fp16 is not for CPUs"),
+        ("training={max_steps: null, num_epochs: 0.01}", "do not fill a batch of 8"),
+        ("training.precision=fp16", "training.precision: fp16 does not work on CPUs"),
         ("student.hidden_act=sillu", "no llama model can be built of these values"),
     ],
 )  # fmt: skip
@@ -117,10 +117,10 @@ def test_a_model_folder_that_is_no_run_may_teach(make_plan: MakePlan, teacher: P
 
 def test_a_teacher_of_another_vocabulary_is_refused(make_plan: MakePlan, teacher: Path) -> None:
     save_tokenizer(train_tokenizer(iter(["quite another text"]), 300), teacher)
-    with pytest.raises(UserError, match="the teacher 'teacher' has another vocabulary"):
+    with pytest.raises(UserError, match="the teacher 'teacher' has a different vocabulary"):
         make_plan()
     (teacher / "tokenizer.json").unlink()
-    with pytest.raises(UserError, match="the teacher 'teacher' has another vocabulary"):
+    with pytest.raises(UserError, match="the teacher 'teacher' has a different vocabulary"):
         make_plan()
 
 
@@ -203,7 +203,7 @@ def test_a_batch_is_shared_by_the_processes(make_plan: MakePlan, monkeypatch: py
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert make_plan().micro_batch_size == 4
     assert make_plan("training.micro_batch_size=2").micro_batch_size == 2
-    with pytest.raises(UserError, match="8 sequences cannot be shared evenly by 2 process"):
+    with pytest.raises(UserError, match="8 sequences cannot be divided evenly among 2 process"):
         make_plan("training.micro_batch_size=8")
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(UserError, match="by 3 process.es. in micro-batches of any size; make it a multiple of 3"):

@@ -461,7 +461,7 @@ def test_a_broken_run_does_not_hide_the_others(runs: Path, capsys: pytest.Captur
     page, text = (runs / "report.html").read_text(encoding="utf-8"), capsys.readouterr().out
     for shown in (page, text):
         assert f"{broken}: damaged: the file is empty" in shown
-        assert f"{log}: line 1 is damaged and left out" in shown
+        assert f"{log}: line 1 is damaged, leaving it out" in shown
     assert page.count("<h3>config.yaml</h3>") == 2
     for name in ("a", "c"):
         (runs / "demo" / name / "config.yaml").write_text("a: [1")

@@ -191,11 +191,11 @@ def test_text_in_another_vocabulary_is_not_measured(root: Path, call: Call) -> N
     other_vocabulary(root / "data" / "tiny")
     code, shown, errors = call(main, ["evaluate", "student", "--tasks", "cross_entropy"])
     assert code == 2 and "Traceback" not in errors
-    assert "cannot measure cross_entropy: its data, 'tiny', was prepared anew with another vocabulary" in errors
+    assert "cannot measure cross_entropy: its data, 'tiny', was prepared again with another vocabulary" in errors
     (root / "runs" / "student" / "result.json").unlink()  # a made-up one, which no model card can be written of
     code, shown, _ = call(main, ["evaluate", "student"])
     assert code == 0
-    assert "no simple baselines: its data, 'tiny', was prepared anew with another vocabulary" in shown
+    assert "no simple baselines: its data, 'tiny', was prepared again with another vocabulary" in shown
     assert "nats per token" not in shown
     assert read_json(root / "runs" / "student" / "evaluation" / "blimp_filtered.json")["floors"]["ngram"] is None
 

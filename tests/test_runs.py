@@ -106,7 +106,7 @@ def test_another_experiment_under_the_same_name_is_refused_with_every_difference
     with pytest.raises(UserError) as caught:
         Run("group/one", tmp_path).check_identity(Identity(other, other))
     lines = str(caught.value).splitlines()
-    assert "this name holds another run; nothing was changed" in lines[0]
+    assert "this name is another run's; nothing was changed" in lines[0]
     assert lines[1:-1] == [
         "  config.training.lr: 0.001 there, 0.002 here",
         "  config.training.warmup_steps: not set there, 5 here",
@@ -306,7 +306,7 @@ def test_a_damaged_line_is_lost_alone_and_told(run: Run, line: bytes) -> None:
     log = run.path / "metrics.jsonl"
     first, second = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(first + line + b"\n" + second)
-    told = [f"{log}: line 2 is damaged and left out"]
+    told = [f"{log}: line 2 is damaged, leaving it out"]
     assert run.read_log().records == [{"step": 1}, {"step": 2}]
     assert run.read_log().damages == told
     assert run.drop_records_after(1) == told
@@ -318,7 +318,7 @@ def test_nul_bytes_at_the_end_are_a_damaged_line(run: Run) -> None:
     run.log({"step": 1})
     with (run.path / "metrics.jsonl").open("ab") as file:
         file.write(b"\0" * 100)
-    assert run.drop_records_after(5) == [f"{run.path / 'metrics.jsonl'}: line 2 is damaged and left out"]
+    assert run.drop_records_after(5) == [f"{run.path / 'metrics.jsonl'}: line 2 is damaged, leaving it out"]
     assert steps(run) == [1]
 
 
@@ -425,7 +425,7 @@ def test_what_a_killed_writer_left_goes_at_the_next_writing(tmp_path: Path) -> N
 def test_a_run_without_its_identity_is_named(run: Run) -> None:
     save(run, 3, content("three"), keep=set())
     (run.path / "identity.json").unlink()
-    with pytest.raises(UserError, match="identity.json: missing, though a run is there. Put back a copy of it"):
+    with pytest.raises(UserError, match="identity.json: missing, though there is a run. Put back a copy of it"):
         run.check_identity(IDENTITY)
 
 

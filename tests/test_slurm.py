@@ -252,7 +252,7 @@ def test_each_task_of_an_array_is_interrupted_and_requeued_by_itself(place: Plac
         assert record["Restarts"] == str(int(task == last))
         assert outcome(place.runs / f"task-{task}") == unbroken
     before, after = place.log(f"{array}_{last}").split("interrupted: back to the queue")
-    interrupted, resumed = (re.search(r"(interrupted at|goes on from) step (\d+)", text) for text in (before, after))
+    interrupted, resumed = (re.search(r"(interrupted at|resuming from) step (\d+)", text) for text in (before, after))
     assert interrupted and resumed and interrupted[2] == resumed[2]
 
 

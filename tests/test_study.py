@@ -272,7 +272,7 @@ def test_done_is_what_belongs_to_the_study(
     before = outcome(runs_folder / "one")
     write_config(tiny.train_values(name="one", seed=8), "runs/one.yaml")
     code, _, errors = submit()
-    assert code == 2 and "this name holds another run" in errors and "config.seed" in errors
+    assert code == 2 and "this name is another run's" in errors and "config.seed" in errors
     assert outcome(runs_folder / "one") == before and not queue.submitted()
 
 
@@ -334,7 +334,7 @@ def test_a_grid_comes_with_its_finalists(
     changed = tiny.distill_values(name="many", seed=5) | {"grid": section}
     write_config(changed, "grid.yaml")
     code, _, errors = submit("--dry-run")
-    assert code == 2 and "this name holds another run" in errors and "config.seed" in errors
+    assert code == 2 and "this name is another run's" in errors and "config.seed" in errors
 
 
 def test_the_data_step_prepares_the_demos_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: Call) -> None:

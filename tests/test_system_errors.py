@@ -212,7 +212,7 @@ def test_a_preparation_that_a_full_disk_stops_leaves_nothing(
     with monkeypatch.context() as patch:
         refuse_at(patch, owner, name, 1)
         code, _, errors = call(cli.main, arguments)
-    assert code == 73 and "data/a/b was not written, and the same command begins anew" in errors
+    assert code == 73 and "data/a/b was not written; the same command starts over" in errors
     assert [path.name for path in (tmp_path / "data" / "a").iterdir()] == [".b.lock"]
     assert call(cli.main, arguments)[0] == 0
 

@@ -634,7 +634,7 @@ def test_changed_learning_rate_under_a_taken_name(
         distill.main()
     assert ended.value.code == 2
     message = capsys.readouterr().err
-    assert "this name holds another run; nothing was changed" in message
+    assert "this name is another run's; nothing was changed" in message
     assert "config.training.lr: 0.001 there, 0.5 here" in message
     assert "Traceback" not in message
     assert snapshot(run) == before

@@ -31,7 +31,7 @@ class AttentionRecorder:
         for module in model.modules():
             if hasattr(module, "layer_idx") and module.layer_idx + 1 in self.layers:
                 _recorders[module] = self
-                if hasattr(module, "_attn"):  # GPT-J computes its attention in a method of its own
+                if hasattr(module, "_attn"):  # GPT-J computes its attention in its own method
                     module._attn = _noting(module, module._attn)
 
     def note(self, module: Any, queries: Tensor, keys: Tensor, values: Tensor) -> None:

@@ -3,7 +3,7 @@
 For N tokens and a vocabulary of V, the plain formula holds several (N, V) arrays, often more than the model itself.
 Here each chunk of tokens goes through the heads, its losses and their gradient with respect to the student's states
 and head are formed at once, and the logits are dropped; backward only scales what was stored. All that is not a matrix
-product, from logits to their gradient, is one function, which a compiler can make a few passes over the chunk of.
+product, from logits to their gradient, is one function, which a compiler can turn into a few passes over the chunk.
 """
 
 import functools
@@ -45,7 +45,7 @@ class HeadInput:
         return F.linear(self.states[rows].to(dtype), self.head.weight.to(dtype), bias)
 
     def inputs(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """States, weight and bias, as far as they are to have a gradient attached to it."""
+        """Those of states, weight and bias that need a gradient, attached to it."""
         if self.lent:
             return self.states, self.head.weight.detach(), None if self.head.bias is None else self.head.bias.detach()
         return self.states, self.head.weight, self.head.bias
@@ -96,7 +96,7 @@ def chunked_loss(
     """The scaled sum of all terms, and each term's plain sum.
 
     Positions that do not count go through the heads like the others, and their losses are dropped: products whose
-    shapes change from step to step would cost more (on a CPU each new shape is compiled, and kept for good).
+    shapes change from step to step would cost more (on a CPU each new shape is compiled and kept).
 
     Args:
         students: states (tokens, width) and heads that are trained: mostly one, the student's own.
@@ -207,7 +207,7 @@ class _Student:
         self.dtype = _product_dtype(self.states, self.weight)
         self.compute_weight = self.weight.to(self.dtype)
         self.compute_bias = None if self.bias is None else self.bias.to(self.dtype)
-        # A token's gradient is of the order 1/tokens and would vanish in float16: it comes in magnified.
+        # A token's gradient is of the order 1/tokens and would vanish in float16: it comes in scaled up.
         self.magnify = float(max(1, len(self.states)))
         self.gradients: list[Tensor | None] = [None, None, None]
 
@@ -224,7 +224,7 @@ class _Student:
         ]
 
     def add(self, rows: slice, gradient: Tensor) -> None:
-        """Add what the gradient of a chunk's logits means for states and head; all of them stay magnified."""
+        """Add what the gradient of a chunk's logits means for states and head; all of them stay scaled up."""
         states, weight, bias = self.gradients
         if states is not None:
             states[rows] = gradient @ self.compute_weight
@@ -235,7 +235,7 @@ class _Student:
 
 
 def _without_waiting(numbers: Sequence[float], device: torch.device) -> Tensor:
-    """A tensor on a device that may still be at work: from pageable memory a GPU's copy would wait for it."""
+    """A tensor on a device that may be busy: from pageable memory a GPU's copy would wait for it."""
     return torch.tensor(numbers, pin_memory=device.type == "cuda").to(device, non_blocking=True)
 
 

@@ -76,7 +76,7 @@ class _Problems(Exception):
 
 @contextmanager
 def _refusing(folder: Path) -> Iterator[None]:
-    """Problems become what people read."""
+    """Turn problems into the message that users read."""
     try:
         yield
     except _Problems as problems:
@@ -134,7 +134,7 @@ def weights_sha256(folder: Path) -> str:
     """Fingerprint of the weights that a load of the folder reads.
 
     Raises:
-        UserError: there are none, or others than the training that ended there exported.
+        UserError: there are none, or they are not those that the training exported.
     """
     digest = hashlib.sha256()
     with _refusing(folder):
@@ -148,8 +148,8 @@ def weights_sha256(folder: Path) -> str:
         if record.exists() and read_object(record).get(EXPORTED, found) != found:
             raise UserError(
                 f"{', '.join(map(str, files))}: not the weights that the training exported (sha256): damaged, or "
-                "changed by hand. Put back a copy of them, or move the run away and train it anew; a model that was "
-                f"changed on purpose belongs into a folder of its own, without {record.name}"
+                "changed by hand. Put back a copy of them, or move the run away and train it again; a model "
+                f"changed on purpose belongs in a folder of its own, without {record.name}"
             )
     return found
 
@@ -164,15 +164,15 @@ def _attempt(read: Callable[..., Any], *arguments: Any) -> tuple[Any, list[str]]
 def _check_files(folder: Path) -> None:
     entries = [path for path in sorted(folder.iterdir()) if path.suffix in READ]
     if odd := [path.name for path in entries if not path.is_file() and not path.is_dir()]:
-        raise _Problems([f"{_listed(odd)}: no regular file, or a link to nothing"])
+        raise _Problems([f"{_listed(odd)}: not a regular file, or a broken link"])
 
 
 def _adapter_problems(folder: Path) -> Iterator[str]:
     found = sorted(path.name for path in folder.glob("adapter_*") if path.suffix in (".json", ".safetensors", ".bin"))
     if found:
         yield (
-            f"{_listed(found)}: an adapter, without which the base model's weights are another model; merge it into "
-            "them (peft: merge_and_unload) and save the whole"
+            f"{_listed(found)}: an adapter, without which the base model's weights are a different model; merge it "
+            "into them (peft: merge_and_unload) and save the whole"
         )
 
 
@@ -189,7 +189,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _read_index(folder: Path) -> dict[str, str]:
-    """Tensor → shard, all shards being there."""
+    """Tensor → shard; all shards exist."""
     weight_map = _read_json(folder / INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(v, str) for v in weight_map.values()):
         raise _Problems([f"{INDEX} is damaged: expected a weight_map of tensors to files"])
@@ -200,7 +200,7 @@ def _read_index(folder: Path) -> dict[str, str]:
         elif not name.endswith(".safetensors"):
             problems.append(f"{INDEX} names a file that is not *.safetensors: {name}")
         elif not (folder / name).is_file():
-            problems.append(f"{INDEX} names {name}, which is not there")
+            problems.append(f"{INDEX} names {name}, which is missing")
     if problems:
         raise _Problems(problems)
     return weight_map
@@ -255,11 +255,11 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_config(folder: Path, most_layers: int) -> PretrainedConfig:
-    """The config of a model that can be used: others are a problem.
+    """The config of a usable model; anything else is a problem.
 
     Args:
         folder: the model's.
-        most_layers: a model of more would take for ever to lay out, and cannot be what the weights are of.
+        most_layers: a model with more would take forever to lay out, and cannot be what the weights belong to.
     """
     if not (folder / CONFIG).is_file():
         raise _Problems([f"holds no readable model config (there is no {CONFIG})"])
@@ -280,28 +280,28 @@ def _read_config(folder: Path, most_layers: int) -> PretrainedConfig:
 
 def _config_problems(config: PretrainedConfig) -> Iterator[str]:
     if getattr(config, "is_encoder_decoder", False):
-        yield f"{CONFIG}: {config.model_type} is an encoder with a decoder, no causal language model"
+        yield f"{CONFIG}: {config.model_type} is an encoder-decoder, not a causal language model"
     elif type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        yield f"{CONFIG}: {config.model_type} is no causal language model"
+        yield f"{CONFIG}: {config.model_type} is not a causal language model"
     if getattr(config, "quantization_config", None):
         yield f"{CONFIG}: quantization_config: the weights are quantized; save them as plain floating-point numbers"
     if getattr(config, "transformers_weights", None):
-        yield f"{CONFIG}: transformers_weights: names another file of weights; name it {WEIGHTS} and remove the key"
+        yield f"{CONFIG}: transformers_weights: names another weights file; call that {WEIGHTS} and remove the key"
 
 
 def _weight_problems(config: PretrainedConfig, headers: Mapping[str, Header]) -> Iterator[str]:
     """How the tensors of the files differ from those of the model."""
     try:
         model, report = _load_without_memory(config, headers)
-    except Exception as error:  # values that do not fit together fail in many ways
-        yield f"no model can be built of {CONFIG} and these weights ({_brief(error)})"
+    except Exception as error:  # inconsistent values fail in many ways
+        yield f"no model can be built from {CONFIG} and these weights ({_brief(error)})"
         return
     unknown = sorted(name for name in report["unexpected_keys"] if not OLD_BUFFERS.search(name))
     missing = sorted(report["missing_keys"])
     if missing:
         yield f"weights are missing: {_listed(missing)}"
     if unknown:
-        yield f"weights are unknown to the model: {_listed(unknown)}{_wrapper_hint(unknown, missing)}"
+        yield f"weights the model does not know: {_listed(unknown)}{_wrapper_hint(unknown, missing)}"
     for name, found, expected in sorted(report["mismatched_keys"]):
         yield f"{name} has shape {list(found)} where {CONFIG} makes it {list(expected)}"
     counters = {name for name, tensor in model.state_dict().items() if not tensor.is_floating_point()}
@@ -314,7 +314,7 @@ def _weight_problems(config: PretrainedConfig, headers: Mapping[str, Header]) ->
 def _load_without_memory(
     config: PretrainedConfig, headers: Mapping[str, Header]
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """What the library would make of the files: the model, without numbers, and its report on missing tensors."""
+    """What the library makes of the files: the model without values, and its report on missing tensors."""
     tensors = {name: torch.empty(header.shape, device="meta") for name, header in headers.items()}
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # its report, which we read
@@ -329,13 +329,13 @@ def _load_without_memory(
 
 
 def _wrapper_hint(unknown: list[str], missing: list[str]) -> str:
-    """Advice where the names are right but for what something wrapped around the model has left in them."""
+    """Advice if the names are right except for what a wrapper around the model has left in them."""
     for part, wrapper in WRAPPERS.items():
         if any(part in name for name in unknown):
-            return f"; {part!r} is left by {wrapper}: save the model inside of it, or take that out of the names"
+            return f"; {part!r} is left by {wrapper}: save the model inside it, or remove that from the names"
     prefix = next((unknown[0].removesuffix(name) for name in missing if unknown[0].endswith(f".{name}")), "")
     if prefix and all(name.startswith(prefix) for name in unknown):
-        return f"; {prefix!r} stands before the names: take it out of them"
+        return f"; {prefix!r} precedes the names: remove it from them"
     return ""
 
 
@@ -349,7 +349,7 @@ def _check_finite(model: PreTrainedModel) -> None:
 
 
 def _check_causal(model: PreTrainedModel) -> None:
-    """Predictions are finite, and do not change with later tokens."""
+    """Check that predictions are finite, and do not depend on later tokens."""
     tokens, vocabulary = probe_tokens(model), model.get_input_embeddings().num_embeddings
     half = tokens.shape[1] // 2
     changed = torch.cat([tokens[:, :half], (tokens[:, half:] + 1 + vocabulary // 2) % vocabulary], dim=1)
@@ -361,12 +361,12 @@ def _check_causal(model: PreTrainedModel) -> None:
         raise _Problems(["the model's logits are not finite, though its weights are"])
     before, after = before[:, :half], after[:, :half]
     if not torch.equal(before, after) and model.dtype != torch.float32:
-        _check_causal(copy.deepcopy(model).float())  # rounding may be as large as what a later token tells
+        _check_causal(copy.deepcopy(model).float())  # rounding may be as large as a later token's effect
     elif (before - after).abs().max() > LOOKAHEAD_TOLERANCE * before.abs().max():
         kind = model.config.model_type
         sentence = (
             f"{kind}: a later token changes what is predicted before it: a masked model, or another that reads in both "
-            "directions, is no causal language model"
+            "directions, is not a causal language model"
         )
         raise _Problems([sentence])
 
@@ -374,7 +374,7 @@ def _check_causal(model: PreTrainedModel) -> None:
 def _attention_agrees(model: PreTrainedModel, load: Callable[[str], PreTrainedModel]) -> bool:
     """Whether fused and plain attention give the same logits but for rounding.
 
-    In transformers 5.23 fused attention leaves out Gemma 2's cap of scores, and scales Falcon's ALiBi otherwise.
+    In transformers 5.23 fused attention drops Gemma 2's cap of scores, and scales Falcon's ALiBi differently.
 
     Args:
         model: with one of them.
@@ -401,7 +401,7 @@ def _logits(model: PreTrainedModel, tokens: Tensor) -> Tensor:
 
 
 def _listed(names: Iterable[str]) -> str:
-    """Every name; those that differ in a layer's number alone stand together: layers.{0, 1, 2}.mlp."""
+    """Every name; those that differ in a layer's number alone are grouped: layers.{0, 1, 2}.mlp."""
     groups: dict[tuple[str, str], list[int]] = {}
     for name in names:
         before, *rest = re.split(r"(?<=\.)(\d+)(?=\.)", name, maxsplit=1)

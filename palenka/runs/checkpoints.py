@@ -14,7 +14,7 @@ from palenka.util.errors import UserError
 from palenka.util.files import read_json, sha256
 
 STATE = "state.json"
-# What is trained: student and objectives. Named after the class's former name, so that half-finished runs go on.
+# What is trained: student and objectives. Named after the class's former name, so that half-finished runs resume.
 WEIGHTS = "distiller.safetensors"
 
 
@@ -35,7 +35,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     path = folder / STATE
     state = read_json(path)
     if "sha256" in state and state["sha256"] != _own_checksum(state):
-        raise UserError(f"{path}: damaged: its checksum is another")
+        raise UserError(f"{path}: damaged: its checksum does not match")
     return dict(state)
 
 
@@ -45,9 +45,9 @@ def _own_checksum(state: dict[str, Any]) -> str:
 
 
 def find_damage(folder: Path, step: int) -> str | None:
-    """What of the checkpoint of a step is not as it was written; None where it is whole.
+    """What is damaged in the checkpoint of a step; None if it is whole.
 
-    One pass over its bytes. Of a checkpoint from before there were checksums, only the state is looked at.
+    One pass over its bytes. In a checkpoint from before there were checksums, only the state is checked.
     """
     path = folder / STATE
     try:
@@ -77,11 +77,11 @@ def _difference(path: Path, known: dict[str, Any]) -> str | None:
     if (size := path.stat().st_size) != known["bytes"]:
         return f"damaged: {size:,} bytes instead of {known['bytes']:,}"
     _forget(path)
-    return "damaged: its checksum is another" if sha256(path) != known["sha256"] else None
+    return "damaged: its checksum does not match" if sha256(path) != known["sha256"] else None
 
 
 def _forget(path: Path) -> None:
-    """Have the file read from the disk, though it was written a moment ago and is still in memory."""
+    """Make the next read come from the disk, although the file is still in memory."""
     if hasattr(os, "posix_fadvise"):
         with path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

@@ -52,20 +52,20 @@ PATH_STARTS = ("/", "./", "../", "~")
 
 
 def find_run(name_or_path: str, runs: Path | None = None, base: Path = Path()) -> Path:
-    """The folder of a run given by name, or by a path meant from `base` (the current folder).
+    """The folder of a run given by name, or by a path relative to `base` (the current folder).
 
     What begins with `/`, `./`, `../` or `~` is a path. Anything else is a name, of a run within the folder of runs, or
     else a path that stays below `base`.
 
     Raises:
-        UserError: there is none, with what lies nearby.
+        UserError: there is none; with similar names.
     """
     runs = runs or runs_root()
     if name_or_path.startswith(PATH_STARTS) or name_or_path in (".", ".."):
         folder = base / os.path.expanduser(name_or_path)  # noqa: PTH111 (Path's raises where there is no such home)
         if folder.is_dir():
             return folder
-        raise UserError(f"{name_or_path}: no such folder (meant from {base.absolute()})")
+        raise UserError(f"{name_or_path}: no such folder (relative to {base.absolute()})")
     if not name_or_path or ".." in Path(name_or_path).parts:
         raise UserError(
             f"{name_or_path!r}: neither a run's name, which stays within {runs}, nor a path, which begins with "
@@ -83,7 +83,7 @@ def find_run(name_or_path: str, runs: Path | None = None, base: Path = Path()) -
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """Where a run goes on: a whole checkpoint, what is damaged of others, and whether the best one is lost by it."""
+    """Where a run resumes: a whole checkpoint, what is damaged in others, and whether the best one was lost."""
 
     step: int
     damages: tuple[str, ...] = ()
@@ -125,7 +125,7 @@ class Run:
         return True
 
     def find_damage(self) -> str | None:
-        """What is wrong with the files that say what the run is; None where all that are there can be read."""
+        """What is wrong with the files that describe the run; None if all that exist can be read."""
         try:
             for name in ("identity.json", "environment.json", "diverged.json", "result.json"):
                 if (path := self.path / name).exists():
@@ -138,11 +138,11 @@ class Run:
 
     @property
     def diverged(self) -> str | None:
-        """What is to be said of a run whose training came to nothing, and why it is not tried again."""
+        """What to say of a run whose training failed, and why it is not tried again."""
         path = self.path / "diverged.json"
         if self.from_last_good or not path.exists():
             return None
-        return f"{read_object(path)['message']} It is not trained again; remove {path.name} there to try."
+        return f"{read_object(path)['message']} It is not trained again; remove {path.name} there to retry."
 
     def mark_diverged(self, message: str) -> None:
         """Tell later starts that more training is pointless."""
@@ -150,7 +150,7 @@ class Run:
 
     @property
     def restarts(self) -> list[dict[str, Any]]:
-        """From which steps the run went on after it had diverged, and why that was needed."""
+        """From which steps the run resumed after it had diverged, and why."""
         path = self.path / "restarts.json"
         return cast(list[dict[str, Any]], read_json(path)) if path.exists() else []
 
@@ -164,8 +164,8 @@ class Run:
         step = point.step
         if any((restart["step"], restart["skip_bad_steps"]) == (step, skip_bad_steps) for restart in self.restarts):
             raise UserError(
-                f"{self.path}: went on from step {step} before, with training.skip_bad_steps: {skip_bad_steps}, and "
-                "diverged again. A larger training.skip_bad_steps may lead past it; other changes need another name"
+                f"{self.path}: already resumed from step {step} with training.skip_bad_steps: {skip_bad_steps}, and "
+                "diverged again. A larger training.skip_bad_steps may get past it; other changes need another name"
             )
         restart = {"step": step, "skip_bad_steps": skip_bad_steps, "reason": read_object(path)["message"]}
         write_json(self.path / "restarts.json", [*self.restarts, restart])
@@ -173,7 +173,7 @@ class Run:
         self.restarted = True
 
     def check_identity(self, identity: Identity) -> None:
-        """Refuse another experiment under a name that is taken.
+        """Refuse another experiment under a taken name.
 
         Args:
             identity: of the run that is to be trained.
@@ -182,13 +182,13 @@ class Run:
             UserError: with every difference.
         """
         path = self.path / "identity.json"
-        # Listed first: another process of this run may write identity.json, its first file, at any time.
+        # Listed first: another process of this run may write identity.json, its first file, at any moment.
         foreign = [entry.name for entry in self.path.glob("*") if entry.is_file() and not entry.name.startswith(".")]
         if not path.exists():
             if "metrics.jsonl" in foreign or self.checkpoints():
                 raise UserError(
-                    f"{path}: missing, though a run is there. Put back a copy of it, or move the folder away to train "
-                    "anew under this name"
+                    f"{path}: missing, though there is a run. Put back a copy of it, or move the folder away to train "
+                    "again under this name"
                 )
             if foreign:
                 listed = ", ".join(sorted(foreign)[:5])
@@ -198,7 +198,7 @@ class Run:
         if found:
             listed = "\n".join(f"  {line}" for line in found)
             raise UserError(
-                f"{self.path}: this name holds another run; nothing was changed. It differs in\n{listed}\n"
+                f"{self.path}: this name is another run's; nothing was changed. It differs in\n{listed}\n"
                 "Choose another name (name=…), or move that folder away."
             )
 
@@ -212,13 +212,13 @@ class Run:
         """Take the lock and write what the run is.
 
         Raises:
-            UserError: another process holds the run, has finished it meanwhile, or made it another one.
+            UserError: another process holds the run, has just finished it, or made it another run.
         """
         make_folder(self.path)
         self._lock()
         self.check_identity(identity)
         if self.finished:
-            raise UserError(f"{self.path}: another process has just finished this run; there is nothing left to do")
+            raise UserError(f"{self.path}: another process has just finished this run; nothing is left to do")
         self._remove_leftovers()
         if self.from_last_good:
             self._restart(config["training"]["skip_bad_steps"])
@@ -255,7 +255,7 @@ class Run:
 
     @property
     def kept(self) -> str:
-        """What is left of a training that was broken off, and how it goes on."""
+        """What is left of an interrupted training, and how to resume it."""
         steps = self.checkpoints()
         if not steps:
             return f"{self.path}: there is no checkpoint yet; the same command starts over"
@@ -268,14 +268,13 @@ class Run:
         return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
     def verify_checkpoint(self, step: int) -> str | None:
-        """What of a checkpoint is missing or damaged, with its path; None where it is whole."""
+        """What is missing or damaged in a checkpoint, with its path; None if it is whole."""
         return find_damage(self.checkpoint_path(step), step)
 
     def find_resume_point(self) -> ResumePoint | None:
-        """The newest checkpoint that is whole, and with it the best one until then; None where there are none at all.
+        """The newest whole checkpoint that has the best one until then beside it, whole too; None if there are none.
 
-        The training repeats what comes after it. Where there is none of this kind, it is the newest whole one, without
-        the best.
+        The training repeats what comes after it. If there is no such pair, it is the newest whole one, without a best.
 
         Raises:
             UserError: no checkpoint is whole.
@@ -317,7 +316,7 @@ class Run:
         Args:
             step: of the training.
             write: writes the files of a folder.
-            state: what is to be read again beside them; `progress` has `step` and `best_step`.
+            state: what a resume reads beside them; `progress` has `step` and `best_step`.
             keep: steps of other checkpoints.
             is_best: whether it will be needed at the end; then it is read back from the disk.
 
@@ -332,7 +331,7 @@ class Run:
         self._flush_log()
         self._write_folder(self.checkpoint_path(step), write_all)
         if is_best and (damage := self.verify_checkpoint(step)):
-            raise UserError(f"{damage}, a moment after it was written: do not trust this disk. Nothing was removed")
+            raise UserError(f"{damage}, just after it was written: do not trust this disk. Nothing was removed")
         self.drop_checkpoints(keep | {step})
         if path := os.environ.get("PALENKA_STARTS"):  # a job's count of its starts without progress: there was some
             Path(path).unlink(missing_ok=True)
@@ -367,7 +366,7 @@ class Run:
         shutil.rmtree(self._hide(folder))
 
     def _hide(self, folder: Path) -> Path:
-        """Rename a folder that is to be removed: while it is half removed it must not look like a whole one."""
+        """Rename a folder before removing it: half removed it must not look whole."""
         return folder.replace(self.path / f".{folder.name}.doomed.tmp")
 
     def log(self, record: dict[str, Any]) -> None:
@@ -377,14 +376,14 @@ class Run:
             file.write(json.dumps(record) + "\n")
 
     def _flush_log(self) -> None:
-        """Have on the disk what was logged so far: a checkpoint, and the end, must not outlive it."""
+        """Flush the log to the disk: a checkpoint, or the result, must not outlive it."""
         path = self.path / "metrics.jsonl"
         if path.exists():
             sync_file(path)
 
     def drop_records_after(self, step: int) -> list[str]:
-        """Forget what was logged after a checkpoint; it will be logged again. Returns what is to be said of lines that
-        were damaged: they are dropped too."""
+        """Forget what was logged after a checkpoint; it will be logged again. Returns what to say of damaged lines,
+        which are dropped too."""
         log = self.read_log()
         kept = [line for line, record in zip(log.lines, log.records, strict=True) if record["step"] <= step]
         write_text(self.path / "metrics.jsonl", "".join(kept))
@@ -410,7 +409,7 @@ class Run:
 
 
 def _is_being_written(temporary: Path) -> bool:
-    """Whether the process that a temporary file is named after is still there: at a finished run's model card, say."""
+    """Whether the process that a temporary file is named after still exists; it may be writing a model card."""
     *_, writer, _ = temporary.name.split(".")
     return writer.isdecimal() and int(writer) != os.getpid() and Path("/proc", writer).exists()
 

@@ -1,7 +1,8 @@
 """What decides the outcome of a run, and whether two of them are the same experiment.
 
-identity.json holds what a configuration sets apart from its defaults. A key that a later version adds, with a default
-that changes nothing, so leaves a run what it is; a default or a meaning that does change raises the schema's number.
+identity.json holds what a configuration sets apart from its defaults. So a key that a later version adds, with a
+default that changes nothing, leaves a run what it is; a default or a meaning that does change raises the schema's
+number.
 """
 
 import json
@@ -12,7 +13,7 @@ from typing import Any
 from palenka.util.config import with_present_names
 
 FIRST_SCHEMA = 1
-"""Of an identity that names none: it holds every default of its time as well."""
+"""The schema of an identity that names none: it holds every default of its time as well."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Identity:
             then["config"] = with_present_names(then["config"])
         schema, _, now = (tree.pop("schema", FIRST_SCHEMA) for tree in (then, given, whole))
         if schema != now:
-            return [f"schema: {schema} there, {now} here; defaults have changed, so the version that began it ends it"]
+            return [f"schema: {schema} there, {now} here; defaults have changed, "
+                    "so only the version that began it can end it"]  # fmt: skip
         return list(_changes(then, given, whole))
 
 

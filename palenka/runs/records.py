@@ -1,4 +1,4 @@
-"""metrics.jsonl, a record a line. A damaged line is lost alone, and told."""
+"""metrics.jsonl, a record a line. A damaged line loses only itself, and is reported."""
 
 import json
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ NUMBERS = {"train": ("loss", "tokens"), "dev": ("loss",)}
 
 @dataclass
 class Log:
-    """The records of a run in order, the lines that they stand in, and what is to be said of other lines."""
+    """The records of a run in order, the lines that they stand in, and what to say of other lines."""
 
     records: list[dict[str, Any]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
@@ -34,7 +34,7 @@ def read_log(path: Path) -> Log:
     for number, line in enumerate([*lines, rest] if b"\0" in rest else lines, start=1):
         record = _read(line)
         if record is None:
-            log.damages.append(f"{path}: line {number} is damaged and left out")
+            log.damages.append(f"{path}: line {number} is damaged, leaving it out")
         else:
             log.records.append(record)
             log.lines.append(f"{line.decode('utf-8')}\n")

@@ -1,16 +1,16 @@
-"""What teachers predict, on disk: recorded once, and read by students that come one after the other.
+"""What teachers predict, cached on disk: recorded once, and read by students trained one after the other.
 
     signals/<data>/top<k>-<key>/   identity.json   all that decides the bytes
                                    00000.bin …     1,024 windows each, in training order, a record a position
                                    checksums.json  sha256 of each shard, as it was written
 
-A record holds the k likeliest next tokens (uint16) with their log-probabilities (float16), and the log of the mass that
-is left for all others, the *tail* (float16): 4k + 2 bytes. It is the combined prediction of all teachers at the
+A record holds the k likeliest next tokens (uint16) with their log-probabilities (float16), and the log of the mass
+left to all others, the *tail* (float16): 4k + 2 bytes. It is the combined prediction of all teachers at the
 temperature of `logit`.
 
 Read again, the tail has the shape that the student gives it, at that moment and without gradient: the cache says how
 much goes to the other tokens, and nothing of how they share it. For every divergence of `logit` this is the one over
-k + 1 outcomes, in value and in gradient, since p_S / p_T is the same for all of the tail. To make up a shape is worse:
+k + 1 outcomes, in value and in gradient, since p_S / p_T is the same for all of the tail. A made-up shape is worse:
 docs/cached_logits.md has the figures.
 
 Windows are a function of (data seed, epoch, position). So logits are stored by position, and serve every student of
@@ -40,7 +40,7 @@ from palenka.util.locks import held
 from palenka.util.system_errors import noting
 
 VERSION = 1
-"""To be raised with every change that lets the same teachers leave other bytes."""
+"""To be raised with every change that makes the same teachers leave other bytes."""
 SHARD_WINDOWS = 1024
 TINY = torch.finfo(torch.float32).tiny
 
@@ -49,7 +49,7 @@ Records = NDArray[np.void]
 
 @dataclass(frozen=True)
 class CachedLogits:
-    """A place on the disk for what teachers predict of one text, whether or not it has been recorded.
+    """The place on disk of what teachers predict on one text, whether or not it has been recorded.
 
     Args:
         root: the folder of all caches over the same data.
@@ -95,7 +95,7 @@ class CachedLogits:
         return range(-(-windows // SHARD_WINDOWS))
 
     def missing(self, windows: int) -> list[int]:
-        """Numbers of those that are not there, cut short, or without a checksum."""
+        """Numbers of the shards that are missing, cut short, or without a checksum."""
         known = self._checksums()
         return [shard for shard in self.shards(windows) if not self._is_whole(self.shard_path(shard), known)]
 
@@ -103,7 +103,7 @@ class CachedLogits:
         return path.is_file() and path.stat().st_size == self.shard_bytes and path.name in known
 
     def damaged(self, windows: int) -> list[Path]:
-        """Shards of the first `windows` windows that hold other content than was written; missing ones are left out."""
+        """Shards of the first `windows` windows whose content is not what was written; missing ones are left out."""
         known, paths = self._checksums(), map(self.shard_path, self.shards(windows))
         return [path for path in paths if self._is_whole(path, known) and _sha256_of(path) != known[path.name]]
 
@@ -116,16 +116,16 @@ class CachedLogits:
             raise UserError(f"{error}. Remove it, and cache-logits records the shards again") from None
 
     def check(self, windows: int) -> None:
-        """See that the first `windows` windows can be read.
+        """Check that the first `windows` windows can be read.
 
         Raises:
-            UserError: they were not recorded, or another cache lies there; with the command that records them, and
-                what the most similar cache differs in.
+            UserError: they were not recorded, or another cache is in their place; with the command that records them,
+                and how the most similar cache differs.
         """
         self._check_identity()
         if missing := self.missing(windows):
             shards = len(self.shards(windows))
-            lacking = f"{len(missing)} of {shards} shards are not there, cut short or have no checksum"
+            lacking = f"{len(missing)} of {shards} shards are missing, cut short or have no checksum"
             raise UserError(
                 f"cached_logits: {self.folder}: {lacking}; record them first, with the same config and overrides: "
                 f"python -m palenka cache-logits --config FILE{self._nearest()}"
@@ -139,14 +139,14 @@ class CachedLogits:
         """
         if damaged := self.damaged(windows):
             raise UserError(
-                f"{', '.join(map(str, damaged))}: damaged: other content than was recorded (sha256). This records it "
-                "anew, with the same config and overrides: python -m palenka cache-logits --config FILE"
+                f"{', '.join(map(str, damaged))}: damaged: not the content that was recorded (sha256). To record it "
+                "again, with the same config and overrides: python -m palenka cache-logits --config FILE"
             )
 
     def _check_identity(self) -> None:
         path = self.folder / "identity.json"
         if path.exists() and (found := list(differences(read_json(path), self.identity))):
-            raise UserError(f"{self.folder}: holds another cache than its name says; it differs in{_listed(found)}")
+            raise UserError(f"{self.folder}: the cache does not match its name; it differs in{_listed(found)}")
 
     def _nearest(self) -> str:
         others = [path for path in self.root.glob("*/identity.json") if path.parent != self.folder]
@@ -154,11 +154,11 @@ class CachedLogits:
         if not found:
             return ""
         name = min(found, key=lambda name: len(found[name]))
-        return f"\nThe most similar cache there, {name}, differs in{_listed(found[name])}"
+        return f"\nThe most similar cache, {name}, differs in{_listed(found[name])}"
 
     @contextmanager
     def writing(self, tell: Callable[[], None]) -> Iterator[None]:
-        """Hold the folder as the one process that may fill it, after `tell` where another one is waited for."""
+        """Hold the folder as the only process that may fill it; `tell` is called before waiting for another one."""
         make_folder(self.folder)
         with held(self.folder / ".lock", tell):
             self._check_identity()
@@ -220,8 +220,8 @@ def compress(log_probs: Tensor, record: np.dtype[np.void]) -> Records:
     records["tokens"] = top.indices.cpu().numpy()
     records["log_probs"] = top.values.clamp_min(torch.finfo(torch.float16).min).cpu().numpy()
     records["tail"] = tail.cpu().numpy()
-    if not np.isfinite(records["tail"]).all():  # a tail is of all tokens: a sum shows what is wrong with any of them
-        raise UserError("the teachers' prediction is not finite; nothing more of it is recorded")
+    if not np.isfinite(records["tail"]).all():  # a tail is over all tokens: a sum shows whether any of them is wrong
+        raise UserError("the teachers' prediction is not finite; recording stopped")
     return records
 
 
@@ -267,14 +267,14 @@ class CachedOutput:
 
 
 class CachedTeachers(Teachers):
-    """Teachers that were run before: their combined prediction, by position."""
+    """Teachers that ran earlier: their combined prediction, by position."""
 
     def __init__(self, cache: CachedLogits, device: torch.device) -> None:
         super().__init__([], shares=[1.0])
         self.cache, self.device = cache, device
 
     def run(self, input_ids: Tensor, windows: range | None = None, students: int = 1) -> TeacherPass:
-        """What was recorded of `windows`, whose input_ids (batch, time) are not looked at.
+        """What was recorded for `windows`; their input_ids (batch, time) are ignored.
 
         It is the prediction of all teachers together. Its logits are never kept: each student shapes the tail.
         """

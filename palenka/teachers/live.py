@@ -28,7 +28,7 @@ class TeacherOutput(Protocol):
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """What a model computed: its final states, the states that were asked for, and what makes logits of the final."""
+    """What a model computed: its final states, the states asked for, and what turns the final ones into logits."""
 
     final: Tensor
     hidden: tuple[Tensor, ...]
@@ -39,7 +39,7 @@ class ModelOutput:
         return teacher_logits(self.final, self.head)
 
     def student_input(self) -> HeadInput:
-        """Of a model that is trained, whose head is linear."""
+        """The output of a model in training, whose head is linear."""
         return HeadInput(self.final.flatten(0, 1), cast(nn.Linear, self.head))
 
     def states(self) -> States:
@@ -59,7 +59,7 @@ def run_model(
 
 @torch.no_grad()
 def check_states(model: PreTrainedModel, hidden_states: bool, recorder: AttentionRecorder | None) -> None:
-    """Try on a few tokens whether a model shows its states and its attention as objectives expect them.
+    """Check on a few tokens that a model shows its states and attention as objectives expect them.
 
     Raises:
         UserError: naming what it does not show.
@@ -85,7 +85,7 @@ def _check_hidden(model: PreTrainedModel, output: ModelOutput, shape: ModelShape
 
 def _hidden_problem(output: ModelOutput, width: int, layers: int) -> str | None:
     if len(output.hidden) != layers + 1:
-        return f"it shows {len(output.hidden)} states, not one more than its {layers} layers"
+        return f"it shows {len(output.hidden)} states instead of one more than its {layers} layers"
     for position, states in {"last": output.hidden[-1], "first": output.hidden[0]}.items():
         if states.shape[-1] != width:
             return f"its {position} states have {states.shape[-1]} numbers, not the {width} of its layers"
@@ -109,7 +109,7 @@ class MeanLogits:
 
 
 class KeptLogits:
-    """Logits that the first student to ask for a chunk has formed, and the others find ready."""
+    """Logits formed by the first student that asks for a chunk, and reused by the others."""
 
     def __init__(self, source: Logits) -> None:
         self._source = source
@@ -178,7 +178,7 @@ class Teachers:
         self._recorders: list[AttentionRecorder | None] = [None] * len(self.models)
 
     def require(self, hidden_states: bool, attention: Sequence[Collection[int]]) -> None:
-        """Ask for final states; for those of all layers, too; and for the attention of layers of each teacher.
+        """Ask for final states, those of all layers, and the attention of layers of each teacher.
 
         Raises:
             UserError: an architecture that does not show them as others do.
@@ -197,7 +197,7 @@ class Teachers:
 
         Args:
             input_ids: (batch, time).
-            windows: their positions in training order, for teachers that were run before.
+            windows: their positions in training order, for cached teachers.
             students: how many will learn from it; if several, logits are kept for the next.
         """
         outputs = [

@@ -43,7 +43,7 @@ def train(plan: Plan, from_last_good: bool = False) -> Path:
         from_last_good: resume from the last checkpoint even if the run diverged.
 
     Raises:
-        UserError: the name holds another run, or another process is training it.
+        UserError: the name is another run's, or another process is training it.
         Diverged: the loss is no longer finite, now or in an earlier start.
     """
     train_cohorts([[plan]], from_last_good)
@@ -59,8 +59,8 @@ def train_cohorts(cohorts: Iterable[Sequence[Plan]], from_last_good: bool = Fals
         from_last_good: students that diverged resume from their last checkpoints.
 
     Raises:
-        UserError: a name holds another run, another process is training it, or no launcher started this process with
-            the others that the environment speaks of.
+        UserError: a name is another run's, another process is training it, or no launcher started this process with
+            the others that the environment names.
         Interrupted: a signal told this process to stop; the same call resumes from there.
         Diverged: students whose loss is no longer finite, now or in an earlier start; all others are finished.
     """

@@ -47,7 +47,7 @@ TRAINING_BYTES = 16  # a parameter's: its value, gradient, and two moments
 
 @dataclass(frozen=True)
 class TeacherPlan:
-    """A teacher that fits; `recipe` is the config that would train it, where it is not trained yet."""
+    """A teacher that fits the run; `recipe` is the config to train it with if it is not trained yet."""
 
     name: str
     folder: Path
@@ -66,7 +66,7 @@ class TeacherPlan:
 
 @dataclass(frozen=True)
 class Workload:
-    """The models of a run, which fit each other, and its batch: what a step costs, known before there is any data."""
+    """The models of a run, which fit each other, and its batch: known before there is any data."""
 
     config: RunConfig
     model: PretrainedConfig
@@ -84,7 +84,7 @@ class Workload:
 
     @cached_property
     def built_terms(self) -> dict[str, objectives.Objective]:
-        """The terms that have a weight, without memory for what they own."""
+        """The terms that have a weight, on the meta device."""
         return {name: _build_without_memory(name, self.config, self.model, self.teachers) for name in self.config.terms}
 
     @cached_property
@@ -126,7 +126,7 @@ class Plan(Workload):
 
     @cached_property
     def cached_logits(self) -> CachedLogits | None:
-        """Where the teachers' prediction is recorded, if the run learns from that. Every teacher has to be trained."""
+        """The cached teacher logits that the run learns from, if any. Every teacher has to be trained."""
         recorded, signals = self.config.recorded, self.config.paths.signals
         if recorded is None:
             return None
@@ -172,7 +172,7 @@ class Plan(Workload):
         return self.config.model_dump(mode="json", exclude_none=True)
 
     def identity(self) -> Identity:
-        """What decides the outcome: the configuration but for UNDECISIVE, the data, the teachers' weights."""
+        """What decides the outcome: the configuration except for UNDECISIVE, the data, the teachers' weights."""
         return Identity(given=self._decisive(exclude_defaults=True), whole=self._decisive(exclude_defaults=False))
 
     def _decisive(self, exclude_defaults: bool) -> dict[str, Any]:
@@ -228,7 +228,7 @@ def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
 def make_workload(config: RunConfig, where: str) -> Workload:
     """The models of a valid configuration, as in a dry run, but also where its data is not prepared yet.
 
-    The vocabulary has USUAL_VOCABULARY tokens then, and no teacher is refused for having another one.
+    In that case the vocabulary has USUAL_VOCABULARY tokens, and no teacher is refused for having another one.
     """
     folder = data_folder_of(config)
     prepared = (folder / "prepared.json").exists()
@@ -240,7 +240,7 @@ def make_workload(config: RunConfig, where: str) -> Workload:
 
 
 def data_folder_of(config: RunConfig) -> Path:
-    """Where the run's text lies, once it is prepared."""
+    """The folder of the run's prepared text."""
     return (ROOT / config.paths.data if config.paths.data else data_root()) / config.data.name
 
 
@@ -288,7 +288,7 @@ def _fit_models(config: RunConfig, vocabulary: _Vocabulary, dry_run: bool) -> tu
 def _length_problems(config: RunConfig, model: PretrainedConfig) -> Iterator[str]:
     if config.data.seq_length > model.max_position_embeddings:
         yield (
-            f"data.seq_length: {config.data.seq_length} tokens do not fit into the model's "
+            f"data.seq_length: {config.data.seq_length} tokens do not fit the model's "
             f"max_position_embeddings {model.max_position_embeddings}"
         )
 
@@ -297,14 +297,15 @@ def _batch_problems(training: TrainingConfig, processes: int) -> Iterator[str]:
     portion = (training.micro_batch_size or 1) * processes
     if training.batch_size % portion:
         yield (
-            f"training.batch_size: {training.batch_size} sequences cannot be shared evenly by {processes} process(es) "
-            f"in micro-batches of {training.micro_batch_size or 'any size'}; make it a multiple of {portion}"
+            f"training.batch_size: {training.batch_size} sequences cannot be divided evenly among {processes} "
+            f"process(es) in micro-batches of {training.micro_batch_size or 'any size'}; make it a multiple of "
+            f"{portion}"
         )
 
 
 def _precision_problems(training: TrainingConfig) -> Iterator[str]:
     if training.precision == "fp16" and local_device().type == "cpu":
-        yield "training.precision: fp16 is not for CPUs; use auto, bf16 or fp32"
+        yield "training.precision: fp16 does not work on CPUs; use auto, bf16 or fp32"
 
 
 def _cache_problems(config: RunConfig, model: PretrainedConfig) -> Iterator[str]:
@@ -313,7 +314,7 @@ def _cache_problems(config: RunConfig, model: PretrainedConfig) -> Iterator[str]
 
 
 def _objective_problems(config: RunConfig, student: PretrainedConfig, teachers: list[TeacherPlan]) -> Iterator[str]:
-    """Build each objective without memory: many values that do not fit the models show only there."""
+    """Build each objective on the meta device, where values that do not fit the models show."""
     for name in config.terms:
         try:
             _build_without_memory(name, config, student, teachers)
@@ -353,18 +354,18 @@ def _find_teacher(teacher: TeacherConfig, vocabulary: _Vocabulary, config: RunCo
         where = recipe.relative_to(ROOT) if recipe else f"… name={teacher.run}"
         raise UserError(f"{error}; train it first: python train.py --config {where}") from None
     if (folder / "identity.json").exists() and not (folder / "result.json").exists():
-        raise UserError(f"the run {teacher.run!r} is not finished; start it again, it goes on where it stopped")
+        raise UserError(f"the run {teacher.run!r} is not finished; start it again to resume it")
     model = check_model_folder(folder)
     if vocabulary.sha256 and _vocabulary_sha256(folder) != vocabulary.sha256:
         raise UserError(
-            f"the teacher {teacher.run!r} has another vocabulary ({model.vocab_size} tokens) than the data "
+            f"the teacher {teacher.run!r} has a different vocabulary ({model.vocab_size} tokens) from the data "
             f"{config.data.name!r} ({token_ids['vocab_size']} tokens); train the teacher on this data"
         )
     rows, entries = model_shape(model).vocab_size, token_ids["vocab_size"]
     if vocabulary.sha256 and rows < entries:
         raise UserError(
             f"the teacher {teacher.run!r} has {rows} embeddings, fewer than the {entries} entries of its own "
-            "tokenizer; is its config.json whole?"
+            "tokenizer; is its config.json complete?"
         )
     return _FoundTeacher(folder, model)
 
@@ -374,7 +375,7 @@ def _vocabulary_sha256(folder: Path) -> str | None:
 
 
 def find_recipe(run: str) -> Path | None:
-    """The file in config/ that is named like a run."""
+    """The config file in config/ whose name is the run's."""
     configs = sorted((ROOT / "config").rglob("*.yaml"))
     return next((path for path in configs if read_yaml(path).get("name") == run), None)
 
@@ -439,13 +440,13 @@ def _total_steps(training: TrainingConfig, windows: TrainWindows, where: str) ->
     count = sum(windows.epoch_size(epoch) for epoch in range(int(whole)))
     count += int(rest * windows.epoch_size(int(whole))) if rest else 0
     if count < training.batch_size:
-        raise UserError(f"{where}: {count} windows of text do not fill one batch of {training.batch_size}")
+        raise UserError(f"{where}: {count} windows of text do not fill a batch of {training.batch_size}")
     return count // training.batch_size
 
 
 def _too_long(what: str, windows: TrainWindows) -> UserError:
     epochs = MOST_WINDOWS / windows.epoch_size(0)
     return UserError(
-        f"{what} are more than {MOST_WINDOWS:,} windows of text, the most that a run may see; of this data they are "
+        f"{what} are more than {MOST_WINDOWS:,} windows of text, the most that a run may see; with this data they are "
         f"{epochs:,.0f} epochs"
     )

@@ -1,4 +1,4 @@
-"""Being told to stop: a signal is noted, and a training looks after each of its steps whether there was one.
+"""Being told to stop: signals are noted, and training checks for them after each step.
 
 SIGTERM is what `kill` sends, and SLURM to jobs that it preempts or cancels; SIGUSR1 what our jobs pass on before their
 time limit.
@@ -17,17 +17,17 @@ from palenka.util.errors import Stopped
 EXIT_INTERRUPTED = 75
 """EX_TEMPFAIL of sysexits.h: the same command resumes from the checkpoint that was left."""
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-STEPS_TO_AGREE = 10  # between two questions: asking all processes makes each wait for its device
+STEPS_TO_AGREE = 10  # between checks: asking all processes makes each wait for its device
 
 
 class Interrupted(Stopped):
-    """A training that was told to stop, and has left a checkpoint."""
+    """Training was told to stop, and has left a checkpoint."""
 
     code = EXIT_INTERRUPTED
 
 
 class Interruption:
-    """Notes the signals that arrive while it is entered; outside they do what they did before."""
+    """A context that notes the signals that arrive within; outside it their handlers are as before."""
 
     def __init__(self) -> None:
         self.noted = False

@@ -30,12 +30,12 @@ class CohortDisplay:
         self._seconds_left = 0.0
 
     def add(self, name: str, record: dict[str, Any], seconds_left: float) -> None:
-        """Take the training record of a run, to be shown with those of the others."""
+        """Take a run's training record, to show it with those of the others."""
         self._records[name] = record
         self._seconds_left += seconds_left
 
     def advance(self, step: int) -> None:
-        """All have taken this step."""
+        """Tell that every run has taken this step."""
         if self.bar is not None:
             self.bar.update(step - self.bar.n)
         if self._records:
@@ -43,7 +43,7 @@ class CohortDisplay:
         self._records, self._seconds_left = {}, 0.0
 
     def _show(self, step: int) -> None:
-        # Weighted sums of other weights do not compare; cross-entropies do.
+        # Sums with different weights cannot be compared; cross-entropies can.
         term = "hard_target" if all("hard_target" in record for record in self._records.values()) else "loss"
         losses = {name.rpartition("/")[2]: record[term] for name, record in self._records.items()}
         low, high = (choose(losses, key=lambda name: losses[name]) for choose in (min, max))

@@ -23,7 +23,7 @@ from palenka.training.trackers import TrackingConfig
 from palenka.util.config import Section
 from palenka.util.paths import DATA_NAME, check_length
 
-# Far beyond any training of this laboratory; what is larger is a slip, and would keep a machine busy without a word.
+# Far beyond any training of this laboratory; anything larger is a slip that would silently keep a machine busy.
 MOST_AT_ONCE = 1 << 20  # positions of a window, or sequences of a step
 MOST_EPOCHS = 10_000
 MOST_WINDOWS = 10**8  # that a run sees
@@ -41,11 +41,11 @@ def _check_data_name(name: str) -> str:
 
 
 def _check_run_name(name: str) -> str:
-    """Refuse what would be another's file or folder within a run, or the place of models from the hub."""
+    """Refuse names that clash with files within a run, or with the place of models from the hub."""
     check_length(name)
     first, *others = name.split("/")
     for part in [part for part in others if part in RESERVED or part.startswith("checkpoint-")]:
-        raise ValueError(f"{part!r} is what a run has within its own folder; choose another name than {name!r}")
+        raise ValueError(f"{part!r} is a file or folder within a run; choose another name than {name!r}")
     if first == "hub":
         raise ValueError(f"runs/hub/ is for models of the Hugging Face Hub; choose another name than {name!r}")
     return name
@@ -85,7 +85,7 @@ class TrainingConfig(Section):
     eval_steps: int | None = Field(default=None, ge=1)
     checkpoint_steps: int | None = Field(default=None, ge=1)
     skip_bad_steps: int = Field(
-        default=0, ge=0, description="steps of the whole run that may be skipped, for their gradient is not finite"
+        default=0, ge=0, description="steps of the whole run that may be skipped because their gradient is not finite"
     )
     logging_steps: int = Field(default=20, ge=1)
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
@@ -99,7 +99,7 @@ class TrainingConfig(Section):
 
 
 def _one_message(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
-    """Say what is expected once, not once for each form."""
+    """Say what is expected once, not once per form."""
     try:
         return read(value)
     except ValidationError:
@@ -123,13 +123,13 @@ class TeacherConfig(Section):
 
 
 class CachedLogitsConfig(Section):
-    """Learn from the teachers' recorded prediction, of which the `top_k` likeliest tokens are kept."""
+    """Learn from the teachers' cached prediction, of which the `top_k` likeliest tokens are kept."""
 
     top_k: int = Field(default=128, ge=1)
 
 
 class PathsConfig(Section):
-    """Folders in place of the defaults and of PALENKA_DATA, _RUNS, _SIGNALS and _EVAL, meant from the repository's
+    """Folders in place of the defaults and of PALENKA_DATA, _RUNS, _SIGNALS and _EVAL, relative to the repository's
     root."""
 
     data: str | None = None
@@ -174,7 +174,7 @@ class RunConfig(Section):
 
     @property
     def recorded(self) -> CachedLogitsConfig | None:
-        """What of the teachers was recorded, where they are not run."""
+        """What is cached of the teachers, if they are not run."""
         return None
 
 

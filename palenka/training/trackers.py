@@ -1,8 +1,8 @@
 """wandb and TensorBoard beside `metrics.jsonl`, where a config asks for them; neither is required.
 
-A tracker is told each record where it is written, and at a resume all records that were kept: `metrics.jsonl` is the
-truth, and a process that is killed loses what its tracker has not yet flushed. accelerate's trackers are not used: they
-leave no say in the step axis and in what is done without a network.
+A tracker is sent each record as it is written, and at a resume all records that were kept: `metrics.jsonl` is the
+truth, and a process that is killed loses what its tracker has not flushed. accelerate's trackers are not used: they
+give no control of the step axis or of what happens without a network.
 
     tracking: {wandb: {group: study, mode: offline}, tensorboard: true}
 """
@@ -42,7 +42,7 @@ class WandbConfig(Section):
 
     @property
     def resolved_mode(self) -> str:
-        """`mode`, else what WANDB_MODE says, else online. What switches wandb off comes before all of them."""
+        """`mode`, else what WANDB_MODE says, else online. Whatever disables wandb overrides all of them."""
         from_environment = os.environ.get("WANDB_MODE") or "online"
         if from_environment == "disabled" or os.environ.get("WANDB_DISABLED", "").lower() in ("1", "true", "yes", "on"):
             return "disabled"
@@ -57,7 +57,7 @@ def _from_switch(value: Any) -> Any:
 
 
 class TrackingConfig(Section):
-    """Who is told of a run's records; not part of the run's identity."""
+    """Trackers of a run's records; not part of the run's identity."""
 
     wandb: Annotated[WandbConfig | None, BeforeValidator(_from_switch)] = None
     tensorboard: bool = False
@@ -86,14 +86,14 @@ class Tracker(Protocol):
         """Take one record of metrics.jsonl."""
 
     def finish(self, result: dict[str, Any] | None) -> None:
-        """Take result.json, or None of a run that was broken off, and close."""
+        """Take result.json, or None of an interrupted run, and close."""
 
 
 # Checks, before any long work
 
 
 def tracking_problems(config: TrackingConfig) -> Iterator[str]:
-    """What is missing on this machine for what a config asks for."""
+    """What a config's trackers need that is missing on this machine."""
     if config.tensorboard:
         yield from _import_problems("tracking.tensorboard", "tensorboard", _import_tensorboard)
     if config.active_wandb:
@@ -153,7 +153,7 @@ def _netrc_hosts(path: Path) -> set[str]:
 
 
 class Trackers:
-    """Those of one run. The trouble of one, be it a dead service or a full disk, never ends a training."""
+    """Those of one run. A failing tracker (a dead service, a full disk) never ends a training."""
 
     def __init__(self) -> None:
         self.active: dict[str, Tracker] = {}
@@ -186,7 +186,7 @@ class Trackers:
             action(*arguments)
         except Exception as error:
             self.active.pop(name, None)
-            _say(f"{name} failed and is told no more; metrics.jsonl holds everything ({_brief(error)})")
+            _say(f"{name} failed and is switched off; metrics.jsonl holds everything ({_brief(error)})")
 
 
 class TensorBoardTracker:
@@ -247,7 +247,7 @@ def _open_wandb(config: WandbConfig, run: TrackedRun) -> "wandb.Run":
         try:
             return wandb.init(mode="online", **options)
         except Exception as error:
-            _say(f"wandb cannot be reached, {run.name} is logged offline ({_brief(error)})")
+            _say(f"wandb cannot be reached, logging {run.name} offline ({_brief(error)})")
             wandb.teardown()  # its service holds on to the id
     return wandb.init(mode="offline", **options)
 

@@ -68,8 +68,8 @@ class Progress:
     best_step: int | None = None
     best_dev: dict[str, Any] = field(default_factory=dict)
     lost_best: dict[str, Any] | None = None
-    """Step and cross-entropy of a best checkpoint that was damaged, so that another one is exported."""
-    skipped: list[int] = field(default_factory=list)  # steps that were not taken, for their gradient was not finite
+    """Step and cross-entropy of a best checkpoint that was damaged, so that another is exported."""
+    skipped: list[int] = field(default_factory=list)  # steps not taken, because their gradient was not finite
 
     def is_better(self, dev: dict[str, Any]) -> bool:
         return self.best_step is None or dev["cross_entropy"] < self.best_dev["cross_entropy"]
@@ -91,7 +91,7 @@ class Meter:
     def add(self, losses: Tensor, grad_norm: Tensor, tokens: int, is_bad: Tensor) -> None:
         """One step: this process's shares [loss, *terms], the gradient's norm, tokens over all processes.
 
-        A bad one adds nothing to the sums; whoever finds it counts one step less.
+        A bad one adds nothing to the sums; its finder counts one step less.
         """
         self.sums += torch.cat([losses, grad_norm.reshape(1)]).masked_fill(is_bad, 0.0)
         self.steps += 1
@@ -109,7 +109,7 @@ class Meter:
         return parts
 
     def restore(self, parts: list[list[float]], accelerator: Accelerator) -> None:
-        """Go on from `parts`; where they are those of another number of processes, with their total in the first."""
+        """Resume from `parts`; if they come from another number of processes, with their total in the first."""
         here, count = accelerator.process_index, accelerator.num_processes
         if len(parts) == count:
             self.sums.copy_(torch.tensor(parts[here]))
@@ -126,7 +126,7 @@ class Meter:
 
 
 class Diverged(Stopped):
-    """A loss or a weight that is no finite number; what it holds is the message for people."""
+    """A loss or a weight is not finite; it holds the message for users."""
 
 
 class Trainer:
@@ -140,7 +140,7 @@ class Trainer:
         company: what shows the progress of students that train side by side.
 
     Raises:
-        UserError: the name holds another run, another process is training it, or its teachers are to be recorded first.
+        UserError: the name is another run's, another process is training it, or its teachers are not cached yet.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Trainer:
         self.device = self.accelerator.device
         if plan.cached_logits:
             plan.cached_logits.check(plan.total_windows)
-        teachers = teachers or find_teachers(plan, self.device)  # those that cannot teach leave no run behind
+        teachers = teachers or find_teachers(plan, self.device)  # teachers that cannot teach leave no run behind
         self._take_run(identity)
         self.progress = Progress()
         self.loss_module = self._build(teachers)
@@ -178,7 +178,7 @@ class Trainer:
         return any(issubclass(objectives.find(name), TokenObjective) for name in self.plan.config.terms)
 
     def _take_run(self, identity: Identity) -> None:
-        """Open the run directory in the main process; what fails there ends all processes."""
+        """Open the run directory in the main process; a failure there ends all processes."""
         self._from_main(lambda: self._open(identity))
 
     def _open(self, identity: Identity) -> None:
@@ -187,7 +187,7 @@ class Trainer:
         write_json(self._data_record, training_files(self.plan.data_folder))
 
     def _from_main(self, work: Callable[[], Found]) -> Found:
-        """What the main process finds, in all of them; what fails there ends all."""
+        """Run a function in the main process and return its result in all; a failure there ends all."""
         outcome: list[Any] = [None, None]
         if self.accelerator.is_main_process:
             try:
@@ -206,7 +206,7 @@ class Trainer:
         return self.run.path / "data.json"
 
     def _check_data(self) -> None:
-        """Raise UserError unless the data is whole and, where there is a training to go on with, still the same."""
+        """Raise UserError unless the data is whole and, when resuming, still the same."""
         verify(self.plan.data_folder)
         if not self.run.checkpoints():
             if self.plan.cached_logits:  # of many gigabytes, it may be: not again at each resume
@@ -215,9 +215,9 @@ class Trainer:
             then, now = self._read_data_record(), training_files(self.plan.data_folder)
             if changed := [name for name in {**then, **now} if then.get(name) != now.get(name)]:
                 raise UserError(
-                    f"{self.run.path}: began with other data than now stands in {self.plan.data_folder}: it was "
-                    f"prepared anew, and came out different ({', '.join(changed)}). Put the former data back, or train "
-                    "anew under another name"
+                    f"{self.run.path}: began with other data than is now in {self.plan.data_folder}: it was "
+                    f"prepared again, and came out different ({', '.join(changed)}). Put the former data back, or "
+                    "train again under another name"
                 )
 
     def _read_data_record(self) -> dict[str, str]:
@@ -225,8 +225,8 @@ class Trainer:
             return read_object(self._data_record)
         except UserError as error:
             raise UserError(
-                f"{error}. Put back a copy of it; or remove it, if the data is sure to be what the run began with: the "
-                "same command then resumes, and writes it again"
+                f"{error}. Put back a copy of it; or remove it, if the data is certain to be what the run began with: "
+                "the same command then resumes, and writes it again"
             ) from None
 
     def _build(self, teachers: Teachers) -> LossModule:
@@ -236,7 +236,7 @@ class Trainer:
         return loss_module
 
     def start_step(self) -> None:
-        """Make ready for the step that `progress` is at."""
+        """Prepare for the step that `progress` is at."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(self.progress.step)
         self._losses = torch.zeros(1 + len(self.loss_module.term_names), device=self.device)
@@ -282,7 +282,7 @@ class Trainer:
         return learning_rate(step, self.config.lr, self.config.warmup_steps, self.plan.total_steps)
 
     def _clip(self) -> Tensor:
-        """Clip the student and the objectives apart, so that neither drowns the other; the norms of their gradients."""
+        """Clip the student and the objectives separately, so that neither drowns the other; returns both norms."""
         self.accelerator.unscale_gradients(self.optimizer)
         owned = list(self.loss_module.objectives.parameters())
         parts = [list(self.loss_module.student.parameters()), *([owned] if owned else [])]
@@ -296,7 +296,7 @@ class Trainer:
     def after_step(self, words: int) -> None:
         """After a step of so many words: record, evaluate, leave a milestone and checkpoint where it is time to.
 
-        The checkpoint comes last: what is broken off before it is repeated by the resume.
+        The checkpoint comes last: what is interrupted before it is repeated at the resume.
         """
         done = self.progress.step
         is_last = done == self.plan.total_steps
@@ -314,7 +314,7 @@ class Trainer:
             self._checkpoint()
 
     def _look(self) -> None:
-        """See whether gradients were not finite: record which steps were skipped.
+        """Check for gradients that were not finite, and record which steps were skipped.
 
         Raises:
             Diverged: a step too many.
@@ -467,7 +467,7 @@ class Trainer:
             _save(self.accelerator.scaler.state_dict(), folder / "scaler.pt")
 
     def resume(self) -> None:
-        """Go on from the last whole checkpoint, and forget what was recorded after it."""
+        """Resume from the last whole checkpoint, and forget what was recorded after it."""
         point = self._from_main(self.run.find_resume_point)
         if point is not None:
             self._go_on_from(point)
@@ -483,7 +483,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _tell_lost_records(self, step: int) -> None:
-        """A log that was cut between two lines shows it only in their number."""
+        """A log that was cut between two lines shows it only in their count."""
         kept = [record for record in self.run.read_log().records if record.get("split") == "train"]
         lost = step // self.config.logging_steps - len(kept)
         if lost > 0:
@@ -518,7 +518,7 @@ class Trainer:
         if state["precision"] != self.plan.precision:
             raise UserError(
                 f"{folder}: trained in {state['precision']} so far, but training.precision: "
-                f"{self.config.precision} means {self.plan.precision} on this device. Go on where it began "
+                f"{self.config.precision} means {self.plan.precision} on this device. Resume where it began "
                 "(SLURM: --constraint), or train again under another name"
             )
         self.progress = Progress(**state["progress"])
@@ -530,7 +530,7 @@ class Trainer:
         try:
             self._read_tensors(folder)
         except UNREADABLE as error:  # of an earlier version, which wrote no checksums
-            raise UserError(f"{folder}: cannot be read, remove it to go on without it ({error})") from None
+            raise UserError(f"{folder}: cannot be read; remove it to go on without it ({error})") from None
 
     def _read_tensors(self, folder: Path) -> None:
         load_model(self.loss_module, str(folder / WEIGHTS))
@@ -554,8 +554,8 @@ class Trainer:
         best = self.progress.best_step or 0
         if damage := self.run.verify_checkpoint(best):
             raise UserError(
-                f"{damage}. It is the best checkpoint, so that nothing was exported or removed; "
-                "the same command repeats what is lost, as far as an earlier checkpoint is whole"
+                f"{damage}. It is the best checkpoint, so nothing was exported or removed; "
+                "the same command repeats what is lost, from an earlier checkpoint if one is whole"
             )
         load_model(self.loss_module, str(self.run.checkpoint_path(best) / WEIGHTS))
         self._export()
@@ -564,7 +564,7 @@ class Trainer:
         self.trackers.finish(result)
 
     def mark_diverged(self, reason: str) -> None:
-        """End without a result, for good, while others of the cohort go on."""
+        """End for good without a result, while others of the cohort continue."""
         if self.accelerator.is_main_process:
             self.run.mark_diverged(reason)
         self.leave(f"diverged at step {self.progress.step}")
@@ -583,7 +583,7 @@ class Trainer:
         self.release()
 
     def release(self) -> None:
-        """Let go of memory and of the gradient exchange.
+        """Free memory and leave the gradient exchange.
 
         The exchange goes before the process group: as its last holder it would wait, with the interpreter locked, for
         gloo's threads, which may be waiting for the interpreter.
@@ -598,7 +598,7 @@ class Trainer:
             self.run.place(folder)
 
     def _write_model(self, folder: Path) -> None:
-        """The student as a Hugging Face model folder, without anything the objectives own."""
+        """Write the student as a Hugging Face model folder, without anything the objectives own."""
         export_model(self.loss_module.student, folder)
         save_tokenizer(load_tokenizer(self.plan.data_folder / "tokenizer"), folder)
 
@@ -625,7 +625,7 @@ class Trainer:
 
 
 def _save(state: dict[str, Any], path: Path) -> None:
-    """Write a state; given a path, PyTorch does not say what the system refuses."""
+    """Write a state to an open file: given a path, PyTorch does not say what the system refused."""
     with named(path), path.open("wb") as file:
         torch.save(state, file)
 

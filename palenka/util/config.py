@@ -209,7 +209,7 @@ def _base_files(bases: Any, path: Path, at: tuple[str, ...]) -> Iterator[Path]:
         raise UserError(f"{path}: {key}: expected a file or a list of files, got {bases!r}")
     for base in bases:
         if not (path.parent / base).exists():
-            raise UserError(f"{path}: {key}: no such file: {base} (meant from {path.parent})")
+            raise UserError(f"{path}: {key}: no such file: {base} (relative to {path.parent})")
         yield path.parent / base
 
 
