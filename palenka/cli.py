@@ -18,7 +18,7 @@ RENAMED = {"--convention": "--protocol", "teacher-signal": "cache-logits"}
 FROM_LAST_GOOD = "a run that diverged resumes from its last checkpoint"
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
-EXIT_BROKEN_PIPE = 141  # what a shell reports of a program that was ended so
+EXIT_BROKEN_PIPE = 141  # what a shell reports of a program ended by SIGPIPE
 BUG = "This is a bug in Palenka. What was written before is whole; please report this with the command and its config."
 
 
@@ -41,7 +41,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             if str(stopped):
                 print(stopped, file=sys.stderr)
             sys.exit(stopped.code)
-        except BrokenPipeError:  # somebody reads with `head`, and has seen enough
+        except BrokenPipeError:  # the reader, `head` say, has seen enough
             _drop_output()
             sys.exit(EXIT_BROKEN_PIPE)
         except KeyboardInterrupt:
@@ -62,7 +62,7 @@ def _end(message: str, code: int) -> NoReturn:
     print(f"error: {message}" if rank == "0" else f"error in process {rank}: {message}", file=sys.stderr)
     try:
         sys.stdout.flush()
-    except OSError:  # the output itself goes to the disk that is full
+    except OSError:  # the output itself goes to the full disk
         _drop_output()
     sys.exit(code)
 
@@ -216,7 +216,7 @@ def _add_grid(commands: Any) -> None:
             return
         folders, diverged = grid.train(part, parsed.finalist, parsed.from_last_good)
         if os.environ.get("RANK", "0") != "0":
-            return  # without a word of those that diverged: torchrun would end the first process in its evaluation
+            return  # without reporting those that diverged: torchrun would kill the first process during its evaluation
         grid.evaluate(folders)
         for folder in folders:
             write_model_card(folder)

@@ -169,8 +169,8 @@ def test_an_unknown_key_unlike_any_other_lists_the_known_ones(write_config: Writ
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("cups: 1\ntea: {minutes: 1, minutes: 2}\n", "the key 'minutes' stands twice"),
-        ("cups: 1\ncups: 1\n", "the key 'cups' stands twice"),
+        ("cups: 1\ntea: {minutes: 1, minutes: 2}\n", "the key 'minutes' appears twice"),
+        ("cups: 1\ncups: 1\n", "the key 'cups' appears twice"),
         ("cups: [1\n", "not valid YAML"),
         ("- 1\n", "expected a mapping of keys to values, found list"),
         ("pots: {[3, 2], [6, 4]}\n", "unhashable key"),
@@ -406,14 +406,14 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -
         ("student.num_hidden_layers=1" + "0" * 4000, "expected at most 1,000"),
         ("student.hidden_size=1e12", "hidden_size is 1000000000000.0, expected at most 1,000,000"),
         ("student.max_position_embeddings=1000000000000", "expected at most 100,000,000"),
-        ("name=" + "x" * 5000, "is too long a name: expected at most 200 bytes"),
+        ("name=" + "x" * 5000, "is too long for a name: expected at most 200 bytes"),
         ("name=" + "/".join(["x" * 100] * 20), "1000 altogether"),
         ("name=kd/evaluation", "'evaluation' is a file or folder within a run"),
         ("name=kd/checkpoint-8", "'checkpoint-8' is a file or folder within a run"),
         ("name=hub/gpt2", "runs/hub/ is for models of the Hugging Face Hub"),
         ("data.name=../other", "the folder that holds such data is paths.data"),
         ("data.name=/etc", "expected the name that prepared data was given"),
-        ("data.name=" + "x" * 5000, "is too long a name"),
+        ("data.name=" + "x" * 5000, "is too long for a name"),
     ],
 )
 def test_absurd_values_are_refused(write_config: WriteConfig, override: str, expected: str) -> None:

@@ -107,7 +107,7 @@ def test_what_is_written(run: Path, items: Path, capsys: pytest.CaptureFixture[s
     right = [(good > bad) + (good == bad) / 2 for good, bad in means]
     assert blimp["accuracy_per_token"] == pytest.approx((np.mean(right[:3]) + right[3]) / 2)
     shown = capsys.readouterr().out
-    assert re.search(r"skipped, there are no such folders in \S+: supplement_filtered", shown)
+    assert re.search(r"skipped, no such folders in \S+: supplement_filtered", shown)
     for word in ("blimp_filtered", "ewok_filtered", "chance", "Zipf", "5-gram", "cross-entropy, dev"):
         assert word in shown
     assert "cross-entropy, test" not in shown

@@ -70,7 +70,7 @@ def test_wug(tmp_path: Path) -> None:
 
 def test_a_task_has_ratios_in_all_items_or_none(tmp_path: Path) -> None:
     path = write(tmp_path, "mixed", [WUG, PAIR])
-    with pytest.raises(UserError, match=f"{path}, line 2: has another shape"):
+    with pytest.raises(UserError, match=f"{path}, line 2: has a different shape"):
         read_task(tmp_path)
 
 

@@ -97,7 +97,7 @@ def prepare_by_command(stories: Path, *options: str) -> dict[str, object]:
 def test_a_mark_that_was_not_asked_for_is_named(stories: Path, capsys: pytest.CaptureFixture[str]) -> None:
     record = prepare_by_command(stories)
     said = capsys.readouterr().err
-    assert "warning: train/stories (stories-train.txt): <|endoftext|> stands there 399 times, first in line 3" in said
+    assert "warning: train/stories (stories-train.txt): <|endoftext|> occurs 399 times, first in line 3" in said
     assert "--boundary='<|endoftext|>'" in said
     assert "boundaries" not in record["identity"]  # type: ignore[operator]
 

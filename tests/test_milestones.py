@@ -175,7 +175,7 @@ def test_shares_add_up_to_the_whole_and_split_no_item() -> None:
     [
         (["evaluation.tasks=[nothing]"], "evaluation.tasks: no task 'nothing': looked for the folder "),
         (["evaluation.tasks=[]"], "evaluation.tasks (command line): list should have at least 1 item"),
-        (["evaluation.tasks=[pairs,pairs]"], "evaluation.tasks (command line): 'pairs' stands twice"),
+        (["evaluation.tasks=[pairs,pairs]"], "evaluation.tasks (command line): 'pairs' appears twice"),
         (["evaluation.words=[2K,1K]"], "expected rising numbers of words, got 1000 after 2000"),
         (["evaluation.words=[1K,1000]"], "expected rising numbers of words, got 1000 after 1000"),
         (["evaluation.words=[1K,0]"], "evaluation.words.1 (command line): expected a number of words above 0"),

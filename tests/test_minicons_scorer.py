@@ -122,8 +122,8 @@ def test_a_second_opinion_stands_beside_our_own_scores(run: Path, items: Path, c
     ("options", "words"),
     [
         ({"scorer": "other"}, "palenka, minicons"),
-        ({"tasks": ["cross_entropy"]}, "choices alone"),
-        ({"tasks": ["reading"]}, "choices alone"),
+        ({"tasks": ["cross_entropy"]}, "only choices"),
+        ({"tasks": ["reading"]}, "only choices"),
     ],
 )
 def test_what_minicons_cannot_do_is_said(run: Path, items: Path, options: dict[str, Any], words: str) -> None:

@@ -237,7 +237,7 @@ def test_what_cannot_be_run(
     assert code == 2 and "belong to --pipeline" in errors
     monkeypatch.delenv("PALENKA_PIPELINE_2024", raising=False)
     assert "git clone https://github.com/babylm/evaluation-pipeline-2024" in refused()
-    assert "no checkout" in refused("--checkout", str(tmp_path))
+    assert "not a checkout" in refused("--checkout", str(tmp_path))
     stand_in("2024")
     assert "no task 'comps'; it has blimp_filtered" in refused("--tasks", "comps")
     assert "no task 'ewok_filtered'" in refused("--tasks", "ewok_filtered")
@@ -252,7 +252,7 @@ def test_an_interpreter_without_the_packages(tmp_path: Path, monkeypatch: pytest
     marker = tmp_path / PIPELINES["2025"].marker
     marker.parent.mkdir(parents=True)
     marker.touch()
-    with pytest.raises(UserError, match="not a Python interpreter that runs"):
+    with pytest.raises(UserError, match="not a working Python interpreter"):
         evaluate_officially(["none"], "2025", checkout=tmp_path, python=str(tmp_path / "python"))
     monkeypatch.setattr(
         checkouts, "PROBE", checkouts.PROBE.replace("version(name) for", "None if 'p' in name else '1' for")

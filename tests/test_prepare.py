@@ -425,7 +425,7 @@ def test_either_dev_or_a_fraction_is_needed(raw: Path) -> None:
 
 def test_the_same_text_in_two_splits_is_refused(tmp_path: Path, documents: list[str]) -> None:
     (tmp_path / "mine.txt").write_text("Mine.\n")
-    with pytest.raises(UserError, match="mine.txt .--dev, mine.: the same text stands in --train"):
+    with pytest.raises(UserError, match="mine.txt .--dev, mine.: the same text is in --train"):
         prepare(tmp_path / "mine.txt", tmp_path / "mine.txt", None, "small", VOCABULARY)
 
 

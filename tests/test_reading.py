@@ -100,7 +100,7 @@ def test_the_digest_knows_every_used_value(write: Write) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"word": ""}, "line 7: 'word' is '', which is read as missing"),
+        ({"word": ""}, "line 7: 'word' is '', which counts as missing"),
         ({"word": "null"}, "line 7: 'word' is 'null', which"),
         ({"prev_word": "NA"}, "line 7: 'prev_word' is 'NA'"),
         ({"length": "long"}, "line 7: 'length' is 'long'; expected a number"),

@@ -217,6 +217,6 @@ def test_what_cannot_be_written_over_is_said_before_any_work(root: Path, loads: 
     path = root / "runs" / "student" / "evaluation" / name
     path.unlink()
     path.mkdir()
-    with pytest.raises(UserError, match=f"{name}: no regular file, where a result may have to be written"):
+    with pytest.raises(UserError, match=f"{name}: not a regular file, where a result may have to be written"):
         evaluate(["student"], root / "items")
     assert loads == []

@@ -104,7 +104,7 @@ def test_two_models_of_one_name_do_not_share_a_folder(
     models = ("evaluate", "teacher", other, "--data", items, "--tasks", "blimp_filtered")
     code, _, errors = palenka(call, *models, "--out", tmp_path / "out")
     assert code == 2
-    assert f"is for the results of {teacher.resolve()}, not of {other.resolve()}; give another --out" in errors
+    assert f"holds the results of {teacher.resolve()}, not of {other.resolve()}; give another --out" in errors
 
 
 def test_what_cannot_be_written_is_said_before_anything_is_read(

@@ -190,7 +190,7 @@ class Study:
         return (self.data_step, *(teacher for teacher in run.teachers if teacher in self._runs))
 
     def _is_trained(self, run: StudyRun) -> bool:
-        """Whether the run is finished; as far as data and teachers are there, it must also be the one we mean."""
+        """Whether the run is finished; if data and teachers are there, it must also be the one we mean."""
         there = Run(run.name, runs_root())
         if (there.path / "identity.json").exists() and self._has_what_it_needs(run):
             there.check_identity(make_plan(run.config, str(run.file)).identity())
@@ -235,7 +235,7 @@ class Study:
         A trial that diverges is no reason to stop: the finalists' jobs rank the others, and see whether any is missing.
         """
         if any(grid.run.folder.rglob("identity.json")) and self._has_what_it_needs(grid.run):
-            load_grid(grid.run.file, [])  # whose trials and finalists, as far as they are there, must be those we mean
+            load_grid(grid.run.file, [])  # whose existing trials and finalists must be those we mean
         shares = f"0-{grid.jobs - 1}"
         file, name = _from_root(grid.run.file), grid.run.name
         trials = Step(name, "grid.slurm", (file,), self._needs(grid.run), grid.is_trained(), array=shares)
@@ -484,7 +484,7 @@ def _site_options(variable: str) -> list[str]:
 
 
 def _dry_ids(array: list[Step]) -> dict[str, str]:
-    """What stands for the jobs' ids where there are none: the steps' names."""
+    """In place of jobs' ids that do not exist yet: the steps' names."""
     return {step.name: step.name for step in array}
 
 

@@ -32,7 +32,7 @@ _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z]\w{1,30});")
 _INVISIBLE = re.compile(
     "[\\x00-\\x08\\x0e-\\x1b\\x7f-\\x84\\x86-\\x9f\\xad\\u200b-\\u200f\\u202a-\\u202e\\u2060\\ufeff]"
 )
-# Accents that stand alone: normalisation would make a space of each, with a mark on it.
+# Accents on their own: normalisation would make a space of each, with a mark on it.
 _LONE_ACCENT = re.compile(
     "["
     + "".join(c for c in map(chr, range(0x80, 0x10000)) if " " in unicodedata.normalize("NFKC", c) and not c.isspace())

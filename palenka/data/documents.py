@@ -16,7 +16,7 @@
                       one document, but for blank lines, which part films and transcripts
     any other         a document ends at a blank line
 
-A header that stands in the middle of a text without a blank line before it parts documents all the same. The official
+A header in the middle of a text separates documents even without a blank line before it. The official
 files are sampled in blocks of lines, so that a document may start or end in its middle, which nothing shows.
 """
 

@@ -20,7 +20,7 @@ NOTEWORTHY = 0.05
 
 @dataclass
 class Mark:
-    """How often a mark of another corpus stands in a text, and where first: line, and row (from 1)."""
+    """How often a mark of another corpus occurs in a text, and where first: line, and row (from 1)."""
 
     count: int
     line: int

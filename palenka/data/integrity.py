@@ -1,11 +1,11 @@
-"""Prepared data is what `prepare` left, or nobody uses it.
+"""Prepared data is used only if it is exactly what `prepare` left.
 
     prepared.json   files   size and sha256 of the tokenizer's files, the arrays and indices of each split and the text
-                    sha256  of all else that stands in prepared.json
+                    sha256  of all else in prepared.json
 
-Whoever opens prepared data does so by `read_prepared`: the sizes of all files, and what is in the small ones, hold
-(milliseconds). `verify` reads the arrays and the text, too (a second for a gigabyte): before a training begins or goes
-on, before something is measured on them, and where `prepare` finds them made already.
+Prepared data is opened by `read_prepared`, which checks the sizes of all files and the content of the small ones
+(milliseconds). `verify` reads the arrays and the text, too (a second per gigabyte): before a training begins or
+resumes, before something is measured on them, and where `prepare` finds them made already.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ def sealed(folder: Path, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_prepared(folder: Path) -> dict[str, Any]:
-    """prepared.json of a prepared data folder, whose files have the sizes that stand there.
+    """prepared.json of a prepared data folder, whose files have the sizes that it states.
 
     Raises:
         UserError: there is no prepared data, or it is damaged; with every file that is.

@@ -73,5 +73,5 @@ def part_at(marks: Sequence[str], domain: str, lines: Iterable[str], effects: Ef
 
 
 def stands_in(lines: Iterable[str], marks: Sequence[str]) -> bool:
-    """Whether any of the marks stands in a text."""
+    """Whether any of the marks occurs in a text."""
     return bool(marks) and any(map(pattern(marks).search, lines))

@@ -120,13 +120,13 @@ def _check_options(dev: str | Path | None, name: str, vocab_size: int, dev_fract
 
 
 def _check_overlap(texts: Splits) -> None:
-    """Refuse a text that stands in two splits: what is measured on it would mean nothing."""
+    """Refuse a text that is in two splits: anything measured on it would mean nothing."""
     seen: dict[str, str] = {}
     for split, domains in texts.items():
         for domain, text in domains.items():
             other = seen.setdefault(text.sha256, split)
             if other != split:
-                raise UserError(f"{text.where} (--{split}, {domain}): the same text stands in --{other}")
+                raise UserError(f"{text.where} (--{split}, {domain}): the same text is in --{other}")
 
 
 def _check_boundaries(texts: Splits, boundaries: Sequence[str]) -> None:
@@ -134,7 +134,7 @@ def _check_boundaries(texts: Splits, boundaries: Sequence[str]) -> None:
         if mark != mark.strip() or not mark.isprintable() or not mark:
             raise UserError(f"--boundary {mark!r}: expected a mark within a line, such as '<|endoftext|>'")
         if not any(marks.stands_in(text.read(), [mark]) for domains in texts.values() for text in domains.values()):
-            raise UserError(f"--boundary {mark!r}: stands in no text that was given")
+            raise UserError(f"--boundary {mark!r}: occurs in none of the texts given")
 
 
 def _tell_plain_domains(texts: Splits) -> None:
@@ -246,7 +246,7 @@ def _tell_marks(where: str, found: dict[str, Mark], boundaries: Sequence[str]) -
     for mark, place in sorted(strange.items(), key=lambda found: -found[1].count)[:MOST_MARKS]:
         first = f"row {place.row}, line {place.line}" if place.row > 1 else f"line {place.line}"
         _say(
-            f"warning: {where}: {mark} stands there {place.count:,} times, first in {first}, and ends no document; "
+            f"warning: {where}: {mark} occurs {place.count:,} times, first in {first}, and ends no document; "
             f"where it should, give --boundary={shlex.quote(mark)}"
         )
 

@@ -14,11 +14,11 @@ is the next window's start, and shows the tokens after `end` too, as far as room
 
 What is a label, by `bos`:
 
-    window    `<s>` stands in front of each window, and the tokens [start, end) are its labels: every token of the
+    window    `<s>` precedes each window, and the tokens [start, end) are its labels: every token of the
               segment is a label exactly once in an epoch, the first one after `<s>`
     none      no `<s>`. The labels are the tokens (start, end]: every token but the segment's first, exactly once; a
               window's last own token predicts the first token of the next window
-    document  `<s>` stands before each document's first token, and is never a label itself. The labels are [start, end]
+    document  `<s>` precedes each document's first token, and is never a label itself. The labels are [start, end]
               without `start` where no document starts there, and without `end` where one does. Every token is a label
               exactly once, but for a segment's first where that starts no document (a block of `fraction` < 1)
 

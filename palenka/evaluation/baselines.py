@@ -37,7 +37,7 @@ from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, write_json
 
 VERSION = 1
-"""Raise it when a change here changes the numbers: baselines on disk are then measured again."""
+"""To be raised when a change here changes the numbers: baselines on disk are then measured again."""
 KINDS = ("zipf", "ngram")
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
@@ -84,7 +84,7 @@ def _known(path: Path, task: Task, key: str) -> dict[str, Any] | None:
         say_anew(error)
         return None
     except (KeyError, TypeError) as error:
-        difference = f"a figure is missing, or is none ({error})"
+        difference = f"a figure is missing or not a number ({error})"
     if difference:
         say_anew(UserError(f"{path}: damaged: {difference}"))
         return None

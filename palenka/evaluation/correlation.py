@@ -70,7 +70,7 @@ def partial_r2(
     """How much of an outcome's variance a predictor explains, of that which controls leave unexplained; in 0…1.
 
     Both regressions are ordinary least squares with an intercept, the controls and the product of each two of them;
-    the predictor stands in the second alone. The share is (R²₂ − R²₁) / (1 − R²₁), which is the squared correlation of
+    the predictor is in the second alone. The share is (R²₂ − R²₁) / (1 − R²₁), which is the squared correlation of
     the residuals of outcome and predictor. It is 0 where the controls explain either of them wholly.
 
     Args:

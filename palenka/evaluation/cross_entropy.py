@@ -22,7 +22,7 @@ WINDOW_DEFAULTS = {"seq_length": 128, "bos": "window", "window_start": "line"}
 
 
 def window_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """What of a run's config decides the windows."""
+    """The part of a run's config that decides the windows."""
     data = config.get("data", {})
     return {key: data.get(key, default) for key, default in WINDOW_DEFAULTS.items()}
 

@@ -1,4 +1,4 @@
-"""What a person reads of an evaluation."""
+"""An evaluation as users read it."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -32,15 +32,15 @@ TASKS = {
         "wug_past_tense", "comps", READING,
     ),
 }  # fmt: skip
-"""The protocols, with the tasks of the pipelines that they are of."""
+"""The protocols, with their pipelines' tasks."""
 SHORT_NAMES = {"wug_adj": "wug_adj_nominalization", "wug_past": "wug_past_tense"}
 NO_BASELINES = {"zipf": None, "ngram": None}
 OWN_SCORER = "palenka"
 SCORERS = (OWN_SCORER, "minicons")
 OWN_TASKS = (CROSS_ENTROPY, READING)
-"""What no other scorer does."""
+"""Tasks that no other scorer has."""
 VERSION = 2
-"""Raise it when a change to the scoring changes numbers: earlier results are then evaluated again."""
+"""To be raised when a change to the scoring changes numbers: earlier results are then evaluated again."""
 
 
 def evaluate(
@@ -59,7 +59,7 @@ def evaluate(
     Args:
         models: names of runs, run directories, other Hugging Face causal model folders, or `hf:owner/name@revision`.
         data: folder of tasks; default `PALENKA_EVAL`.
-        tasks: which of them; default those of the protocol's pipeline and cross-entropy, as far as they are there.
+        tasks: which of them; default those of the protocol's pipeline and cross-entropy, if they are there.
         protocol: how items become token sequences; see `scoring.py`.
         details: also show phenomena, fields and subtasks.
         scorer: whose log-probabilities; those of another than our own are kept apart and compared with ours.
@@ -69,7 +69,7 @@ def evaluate(
         What was evaluated.
 
     Raises:
-        UserError: anything of this that is not there, damaged, or cannot be used.
+        UserError: anything of this is missing, damaged or unusable.
         OSError: results cannot be written.
     """
     if protocol not in TASKS:
@@ -78,7 +78,7 @@ def evaluate(
         raise UserError(f"scorer {scorer!r} is not known; known: {', '.join(SCORERS)}")
     for name in OWN_TASKS if scorer != OWN_SCORER else ():
         if name in (tasks or ()):
-            raise UserError(f"--scorer {scorer}: scores choices alone; leave {name} out of --tasks")
+            raise UserError(f"--scorer {scorer}: scores only choices; leave {name} out of --tasks")
     evaluated = [EvaluatedModel.find(name) for name in dict.fromkeys(models)]
     read = _read_tasks(data or evaluation_root(), tasks, protocol)
     if scorer != OWN_SCORER:
@@ -103,21 +103,21 @@ def evaluate(
 
 
 def _require_place(folder: Path) -> None:
-    """See that results can be written to a folder: raise OSError or UserError where they cannot."""
+    """Check that results can be written to a folder; raise OSError or UserError if not."""
     require_writable(folder, "nothing was scored; --out DIR writes the results elsewhere")
     for path in sorted(folder.glob("*.json*")):
         if not path.is_file():
-            raise UserError(f"{path}: no regular file, where a result may have to be written: move it away")
+            raise UserError(f"{path}: not a regular file, where a result may have to be written; move it away")
 
 
 def _read_tasks(root: Path, names: Sequence[str] | None, protocol: str) -> list[AnyTask]:
-    """The tasks named, which must be there; or the default ones that are there, saying which are not."""
+    """The tasks named, which must exist; or the default ones that exist, reporting those that do not."""
     if names is not None:
         folders = [SHORT_NAMES.get(name, name) for name in names if name != CROSS_ENTROPY]
         return [read_any_task(root / name) for name in dict.fromkeys(folders)]
     absent = [name for name in TASKS[protocol] if not (root / name).is_dir()]
     if absent:
-        print(f"skipped, there are no such folders in {root}: {', '.join(absent)}", flush=True)
+        print(f"skipped, no such folders in {root}: {', '.join(absent)}", flush=True)
     return [read_any_task(root / name) for name in TASKS[protocol] if name not in absent]
 
 
@@ -142,12 +142,12 @@ class Evaluator:
             result = self._result(model, task)
             if task.name in baselines:
                 result["floors"] = baselines[task.name]
-            write_json(self._path(model, task), result)  # at once: what ends the next task leaves this one
+            write_json(self._path(model, task), result)  # at once: a failure of the next task keeps this one
             results.append(result)
         return results
 
     def agreement(self, model: EvaluatedModel, tasks: Sequence[AnyTask]) -> str:
-        """Lines on how far the scores of another scorer are from our own."""
+        """Lines on how far another scorer's scores are from our own."""
         own = model.results(self.protocol)
         lines = [
             agreement(task, own / f"{task.name}.json", self._path(model, task))
@@ -162,7 +162,7 @@ class Evaluator:
         return model.results(self.protocol) / folder / f"{task.name}.json"
 
     def _result(self, model: EvaluatedModel, task: AnyTask) -> dict[str, Any]:
-        """Score a task's items, unless that was done before, and keep the score of each."""
+        """Score a task's items, unless already done, and keep the score of each."""
         identity = {
             "model": model.fingerprint, "items": task.digest, "convention": self.protocol, "version": VERSION,
         }  # fmt: skip
@@ -218,7 +218,7 @@ def _baselines(model: EvaluatedModel, tasks: list[Task]) -> dict[str, dict[str, 
 
 
 def _cross_entropy(model: EvaluatedModel) -> dict[str, Any]:
-    """Measure dev and test text, unless that was done before, and write the file."""
+    """Measure dev and test text, unless already done, and write the file."""
     from palenka.evaluation.cross_entropy import cross_entropy, known_cross_entropy, window_settings
 
     assert model.prepared is not None

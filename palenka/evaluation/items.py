@@ -81,12 +81,12 @@ def read_task(folder: Path) -> Task:
         raise UserError(f"no task {folder.name!r}: looked for the folder {folder}")
     paths = sorted(folder.glob("*.jsonl"))
     if not paths:
-        raise UserError(f"{folder}: no .jsonl file in it")
+        raise UserError(f"{folder}: no .jsonl files in it")
     lines = [_Line(path, number, record) for path in paths for number, record in _records(path)]
     items = [_item(line) for line in lines]
     for line, item in zip(lines, items, strict=True):
         if (item.ratio is None) != (items[0].ratio is None):
-            raise UserError(f"{line.place}: has another shape than the items before it")
+            raise UserError(f"{line.place}: has a different shape from the items before it")
     return Task(folder.name, items, _labels(items, [line.record for line in lines]))
 
 
@@ -139,7 +139,7 @@ class _Line:
             raise self.problem(key, "a text")
         if found := _SURROGATE.search(value):
             raise UserError(
-                f"{self.place}: {key!r} holds {found[0]!a}, half of a surrogate pair, which is no character; "
+                f"{self.place}: {key!r} holds {found[0]!a}, half of a surrogate pair, which is not a character; "
                 "expected both halves, or the character itself"
             )
         return value

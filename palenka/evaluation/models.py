@@ -29,7 +29,7 @@ HUB_FILES = (
 
 
 SOURCE = "model.json"
-"""In a folder of results that are not in the model's own: which model they are of."""
+"""In a folder of results outside the model's own: whose they are."""
 RUN_FILES = ("config.yaml", "identity.json", "environment.json", "metrics.jsonl", "result.json")
 """What a report reads of a run, beside its results."""
 
@@ -107,14 +107,14 @@ class EvaluatedModel:
 
     @cached_property
     def scorer(self) -> "Scorer":
-        """The model, loaded when it is needed first."""
+        """The model, loaded on first use."""
         from palenka.evaluation.scoring import Scorer
 
         return Scorer.load(self.folder)
 
     @cached_property
     def minicons_scorer(self) -> "MiniconsScorer":
-        """minicons' own of the model, loaded when it is needed first."""
+        """minicons' scorer of the model, loaded on first use."""
         from palenka.evaluation.official.minicons_scorer import MiniconsScorer
 
         return MiniconsScorer.load(self.folder)
@@ -128,7 +128,7 @@ class EvaluatedModel:
         return results_folder(self.elsewhere or self.folder, protocol)
 
     def place_results(self, out: Path) -> None:
-        """Have results go to a folder in `out` of this model's name, which `report` and the others then take for it.
+        """Send results to a folder in `out` of this model's name, which `report` and the others accept in its place.
 
         Raises:
             UserError: the folder is that of another model's results.
@@ -137,7 +137,7 @@ class EvaluatedModel:
         home = out / (model.relative_to(runs) if model.is_relative_to(runs) else model.name)
         source = {"model": str(model)}
         if (home / SOURCE).exists() and (found := read_json(home / SOURCE)) != source:
-            raise UserError(f"{home}: is for the results of {found['model']}, not of {model}; give another --out")
+            raise UserError(f"{home}: holds the results of {found['model']}, not of {model}; give another --out")
         make_folder(home)
         write_json(home / SOURCE, source)
         for name in RUN_FILES:

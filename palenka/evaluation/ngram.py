@@ -7,7 +7,7 @@ With a(g) the count of an n-gram g, h' the context h without its first token, V 
     γ_n(h)     = (D_n1 N1(h •) + D_n2 N2(h •) + D_n3+ N3+(h •)) / Σ_v a(h v)          P_0(w) = 1 / V
 
 N1, N2, N3+ are the numbers of continuations of h with a count of 1, 2, 3 or more. Where h was never seen,
-P_n = P_{n−1}. A 5-gram's count is how often it occurs; a shorter one's is how many different tokens stand before it.
+P_n = P_{n−1}. A 5-gram's count is how often it occurs; a shorter one's is how many different tokens precede it.
 An n-gram that begins with `<s>` has nothing before it, and keeps its plain count.
 
 **A line is a sentence**: each line of the training text, and of the texts asked about, begins with `<s>`, and no
@@ -30,7 +30,7 @@ ORDER = 5
 PART_TOKENS = 2**21
 SCAN_TOKENS = 2**22
 START = 1
-"""What stands for `<s>` in a context; no stored token is it."""
+"""The number of `<s>` in a context; no stored token has it."""
 MIX = np.uint64(0x9E3779B97F4A7C15)
 
 Keys = NDArray[np.uint64]

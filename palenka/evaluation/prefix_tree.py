@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 @dataclass
 class Row:
-    """One tree: a node's parent stands before it (-1: none), and a text's path names the node of each of its tokens."""
+    """One tree: a node's parent precedes it (-1: none), and a text's path names the node of each of its tokens."""
 
     tokens: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)

@@ -144,7 +144,7 @@ def _text(value: str) -> str | None:
 def _word(record: dict[str, str], name: str, where: str) -> str:
     word = _text(record[name])
     if word is None:
-        raise UserError(f"{where}: {name!r} is {record[name]!r}, which is read as missing; expected a word")
+        raise UserError(f"{where}: {name!r} is {record[name]!r}, which counts as missing; expected a word")
     return word
 
 

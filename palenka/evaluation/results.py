@@ -125,7 +125,7 @@ def read_result(path: Path) -> dict[str, Any]:
     """A result, without a look at its items. Raises UserError where it is damaged."""
     result = read_json(path)
     if not isinstance(result, dict) or not isinstance(result.get("identity"), dict):
-        raise UserError(f"{path}: damaged: holds no result with an identity")
+        raise UserError(f"{path}: damaged: not a result with an identity")
     return result
 
 
@@ -138,7 +138,7 @@ def read_records(result: Path, of: dict[str, Any], derived: Derive) -> Records:
         derived: what records come to.
 
     Raises:
-        UserError: they are not there, damaged, or come to something else.
+        UserError: they are missing, damaged, or come to something else.
     """
     path = items_path(result)
     records = list(_lines(path))
@@ -157,7 +157,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     require_file(path)
     *lines, rest = path.read_bytes().split(b"\n")
     if rest or not lines:
-        raise UserError(f"{path}: damaged: it is empty, or its last line is cut short")
+        raise UserError(f"{path}: damaged: empty, or its last line is cut short")
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line.decode("utf-8"))
@@ -192,7 +192,7 @@ def is_number(value: Any) -> bool:
 
 
 def known_result(path: Path, identity: dict[str, Any], derived: Derive) -> dict[str, Any] | None:
-    """An earlier result of the same identity, if it is whole; else says why there will be a new one."""
+    """An earlier result of the same identity, if it is whole; otherwise says why it is measured again."""
     if not path.exists():
         return None
     try:
@@ -211,7 +211,7 @@ def say_anew(problem: UserError) -> None:
 
 
 def check_records(task: Task, records: Records) -> None:
-    """Raise UserError unless there is one of each item, in order."""
+    """Raise UserError unless there is a record of each item, in order."""
     if len(records) != len(task.items):
         raise UserError(f"{len(records):,} records of {len(task.items):,} items")
     for item, record in zip(task.items, records, strict=True):
@@ -252,7 +252,7 @@ def check_splits(path: Path, result: dict[str, Any]) -> None:
     try:
         expected = {name: whole_text(split["domains"]) for name, split in result["splits"].items()}
     except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
-        raise UserError(f"{path}: damaged: a figure is missing, or is none ({error})") from None
+        raise UserError(f"{path}: damaged: a figure is missing or not a number ({error})") from None
     if difference := next(contradictions(result["splits"], expected), "" if "dev" in expected else "no dev text"):
         raise UserError(f"{path}: damaged: {difference}")
 

@@ -88,7 +88,7 @@ def _ids(tokenizer: Any, texts: list[str]) -> list[tuple[int, ...]]:
 def _encode_2025(choices: Sequence[Choice], tokenizer: Any) -> list[Text]:
     """What follows the last scored token, an eos say, is left away: no scored token sees it."""
     if not tokenizer.is_fast:
-        raise UserError("the 2025 protocol needs a tokenizer that says where its tokens stand in a text (a fast one)")
+        raise UserError("the 2025 protocol needs a tokenizer that gives its tokens' positions in a text (a fast one)")
     wholes = [choice.context + choice.text for choice in choices]
     encoded = tokenizer(wholes, return_offsets_mapping=True, return_attention_mask=False)
     texts = []
@@ -386,7 +386,7 @@ def _is_shared(rows: Sequence[Row]) -> bool:
 def _batches(rows: Sequence[Row], batch_tokens: int) -> Iterator[list[Row]]:
     """The rows, longest first, in batches of at most `batch_tokens` padded nodes (or one row).
 
-    Rows longer than `ROW_NODES` may be single texts, which stand in no batch with trees.
+    Rows longer than `ROW_NODES` may be single texts, which share no batch with trees.
     """
     batch: list[Row] = []
     for row in sorted(rows, key=lambda row: -len(row.tokens)):

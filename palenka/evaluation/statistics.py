@@ -47,14 +47,14 @@ def subtask_accuracy(
     """Accuracy over items.
 
     `accuracy_ties_good` counts a tie as right, as the 2024 and 2025 pipelines do. `stderr` is that of a mean over
-    clusters, each drawn as a whole: for items that stand alone sample sd / sqrt(n), and for a single cluster, where
+    clusters, each drawn as a whole: for independent items sample sd / sqrt(n), and for a single cluster, where
     that is undefined, the largest it could be, 0.5. EWoK's twins are clusters: a model blind to contexts is right on
     exactly one of the two, always, so that its 50 % have no error.
 
     Args:
         outcomes: (items,), of `outcomes`.
         ties: (items,)
-        clusters: of each item; None for an item, or for all of them, that stands alone.
+        clusters: of each item; None for an item that is independent, or for all of them.
     """
     n = len(outcomes)
     mean = outcomes.mean()

@@ -123,7 +123,7 @@ def teacher_head(model: PreTrainedModel, entries: int | None = None) -> nn.Modul
 
 
 def check_student(model: PreTrainedModel) -> None:
-    """See that a student's logits are its linear layer's: those are what it is trained by.
+    """Check that a student's logits are its linear layer's: those are what it is trained by.
 
     Raises:
         UserError: they are more.

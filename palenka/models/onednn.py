@@ -53,7 +53,7 @@ class PackedLinear(nn.Module):
         return product(states, self.weight, self.bias, self.activation)
 
     def unpacked(self) -> nn.Module:
-        """The layer that it stands for, whose memory was given up."""
+        """The layer that it replaced, whose memory was freed."""
         with torch.device("meta"):
             layer = self.kind(*((self.out_features, self.in_features)[:: 1 if self.kind is Conv1D else -1]))
         weight = self.weight.to_dense()

@@ -178,7 +178,7 @@ def both_spellings(written: dict[str, Any], config: PretrainedConfig) -> dict[st
 
 
 def prove(written: dict[str, Any], read: PretrainedConfig, config: PretrainedConfig) -> None:
-    """See that both releases read the RoPE of `config`: in the content of a `config.json`, and as release 5 read it.
+    """Check that both releases read the RoPE of `config`: in the content of a `config.json`, and as release 5 read it.
 
     Raises:
         RuntimeError: one of them does not.

@@ -6,7 +6,7 @@ r"""Contrastive distillation: a token's state in the student points to its state
 
 InfoNCE (arXiv 1807.03748) between student and teacher through a projection on either side, as in CRD (arXiv
 1910.10699). The negatives of t are the other tokens that count in its group of `group` windows, G(t): at most
-group x time - 1, of which group - 1 stand at its own place, so that the place alone does not give the token away.
+group x time - 1, of which group - 1 are at its own position, so that the position alone does not give the token away.
 Groups are cut from each micro-batch: one that is no multiple of `group` ends in a smaller, easier one.
 
 c lies in [-1, 1], so a loss over n candidates lies between log(1 + (n - 1) e^(-2/tau)) and log(1 + (n - 1) e^(2/tau)).

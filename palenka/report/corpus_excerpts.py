@@ -101,7 +101,7 @@ def count_words(file: Path) -> Counter[str]:
 
 
 def window_kinds(windows: TrainWindows, positions: Positions, entries: list[str]) -> NDArray[np.int64]:
-    """What stands at each position of windows with `bos: window`: (windows, positions), numbers in `KINDS`.
+    """What is at each position of windows with `bos: window`: (windows, positions), numbers in `KINDS`.
 
     `entries` is the vocabulary.
     """

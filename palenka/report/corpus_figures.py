@@ -52,7 +52,7 @@ KINDS = {
     "shown, but a label of the next window": GREY,
     "padding": PAPER,
 }
-"""What can stand at a position of a window, and its colour."""
+"""What can be at a position of a window, and its colour."""
 
 P = ParamSpec("P")
 
@@ -225,7 +225,7 @@ def seen_fewer_than(count: NDArray[np.int64], marks: Sequence[int]) -> Figure:
 
 @_picture
 def windows(kinds: NDArray[np.int64]) -> Figure:
-    """Windows from above. `kinds` (windows, positions): the number in `KINDS` of what stands there."""
+    """Windows from above. `kinds` (windows, positions): the number in `KINDS` of what is there."""
     figure = _figure(14 * len(kinds) + 96)
     axes = figure.subplots()
     colours = ListedColormap(list(KINDS.values()))

@@ -115,7 +115,7 @@ def _differences(raw: str, clean: str) -> tuple[Markup, Markup]:
 
 
 def _excerpt(parts: list[tuple[str, bool]], style: str) -> Markup:
-    """The marked parts of a text, and what stands near them, as far as there is room."""
+    """The marked parts of a text, and what is near them, if there is room."""
     html, length = Markup(""), 0
     for number, (text, marked) in enumerate(parts):
         if length > LONGEST:

@@ -310,7 +310,7 @@ def read_evaluations(
 
 
 def _read_whole(path: Path, read: Callable[[Path], T], broken: list[str]) -> T | None:
-    """What stands in a file of results, if there is one and it is whole; else it is added to what is broken."""
+    """The content of a results file, if there is one and it is whole; else the problem is added to `broken`."""
     try:
         return read(path) if path.exists() else None
     except UserError as error:
@@ -443,7 +443,7 @@ def _read_outcomes(path: Path, evaluation: Evaluation) -> Outcomes | None:
     None where the items were not kept.
 
     Raises:
-        UserError: they are damaged, or do not give the accuracies that stand in the task's file.
+        UserError: they are damaged, or do not give the accuracies in the task's file.
     """
     if not path.exists():
         return None

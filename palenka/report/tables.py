@@ -22,7 +22,7 @@ PREDICTIONS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One entry: its text, its ± and what is to be said about it."""
+    """One entry: its text, its ± and its marks."""
 
     text: str = NOTHING
     spread: str = ""

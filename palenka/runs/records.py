@@ -13,7 +13,7 @@ NUMBERS = {"train": ("loss", "tokens"), "dev": ("loss",)}
 
 @dataclass
 class Log:
-    """The records of a run in order, the lines that they stand in, and what to say of other lines."""
+    """The records of a run in order, their lines, and what to say of other lines."""
 
     records: list[dict[str, Any]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)

@@ -232,7 +232,7 @@ class Grid:
             from_last_good: trials that diverged resume from their last checkpoints.
 
         Returns:
-            The folders of those that are finished; what is to be said of those that diverged.
+            The folders of those that are finished; what to say of those that diverged.
 
         Raises:
             UserError: the selection has no such finalist; otherwise as `cohort.train`.
@@ -266,7 +266,7 @@ class Grid:
         return self._split(part.of(plans) if part else plans)
 
     def _split(self, plans: Sequence[Plan]) -> list[list[Plan]]:
-        """Cohorts, alike in size, of those that are not finished; those that are stand before them."""
+        """Cohorts, alike in size, of those that are not finished; those that are finished come first."""
         finished = [plan for plan in plans if _run(plan).finished]
         waiting = [plan for plan in plans if not _run(plan).finished]
         if not waiting:
@@ -298,7 +298,7 @@ class Grid:
         return sorted(losses, key=lambda label: losses[label])
 
     def evaluate(self, folders: Sequence[Path]) -> None:
-        """Ask finished runs what they were not asked yet, as far as the items are there."""
+        """Evaluate finished runs on tasks they were not evaluated on yet, if the items are there."""
         default = [task for task in TASKS[PROTOCOL] if (self.tasks_folder / task).is_dir()]
         tasks = default if self.config.grid.tasks is None else self.config.grid.tasks
         waiting = [folder for folder in folders if not all(_result_file(folder, task).exists() for task in tasks)]

@@ -32,7 +32,7 @@ Predictions = Iterator[tuple[Tensor, Tensor]]
 
 
 def cache_logits(plan: Plan) -> None:
-    """Record what the plan's run will read of its teachers, as far as it is not there, and say how good and fast it is.
+    """Record what is missing of the teacher logits that the plan's run will read, and say how good and fast they are.
 
     Raises:
         UserError: the plan asks for no cached logits, its data is damaged, or the disk is too full for it.

@@ -81,7 +81,7 @@ def _part_processes() -> None:
 
 
 def _train_together(plans: Sequence[Plan], from_last_good: bool) -> list[str]:
-    """Train one cohort; what is to be said of each student that diverged."""
+    """Train one cohort; returns what to say of each student that diverged."""
     runs = [(plan, Run(plan.config.name, plan.runs, from_last_good), plan.identity()) for plan in plans]
     for _, run, identity in runs:
         run.check_identity(identity)
@@ -189,7 +189,7 @@ class Cohort:
         """Train, evaluate and checkpoint from where each student stands; export the best of each.
 
         Returns:
-            What is to be said of each student that diverged.
+            What to say of each student that diverged.
 
         Raises:
             Interrupted: a signal told this process to stop, and each student has left a checkpoint.
@@ -230,7 +230,7 @@ class Cohort:
         return True
 
     def _finish(self) -> None:
-        """Have each student finish, also where another one's best checkpoint is damaged."""
+        """Finish each student, even if another one's best checkpoint is damaged."""
         failures = []
         for trainer in self.trainers:
             try:
@@ -242,7 +242,7 @@ class Cohort:
             raise UserError("\n".join(failures))
 
     def _interrupt(self) -> None:
-        """Have each student leave a checkpoint; one that turns out to have diverged has none to resume from."""
+        """Leave a checkpoint of each student; one that turns out to have diverged has none to resume from."""
         for trainer in list(self.trainers):
             try:
                 trainer.interrupt()
@@ -250,7 +250,7 @@ class Cohort:
                 self._drop(trainer, failure)
 
     def step(self, step: int) -> None:
-        """One optimizer step of each student that stands there: after a resume, some may be ahead of others."""
+        """One optimizer step of each student that is at it: after a resume, some may be ahead of others."""
         active = [trainer for trainer in self.trainers if trainer.progress.step == step]
         if not active:
             return

@@ -53,7 +53,7 @@ class LossModule(nn.Module):
         self.term_names = [*self._token_terms, *self._state_terms]
         self._is_compiled = False
         self._teacher_logits = {term.teacher_logits for term in self._token_terms.values()} - {"none"}
-        # Of the teachers' logits: each's, as far as any term wants them, followed by the mean's.
+        # Teachers' logits: each teacher's if any term wants them, followed by the mean's.
         places = {"none": slice(0), "each": slice(len(teachers.shares)), "mean": slice(-1, None)}
         self._token_losses = {n: of_one_head(o, places[o.teacher_logits]) for n, o in self._token_terms.items()}
         self._hidden_states = any(term.needs_hidden_states for term in self._state_terms.values())

@@ -1,4 +1,4 @@
-"""What a person sees while runs train: a progress bar on a terminal, plain lines in a log."""
+"""What users see while runs train: a progress bar on a terminal, plain lines in a log."""
 
 import os
 import sys

@@ -47,7 +47,7 @@ class Layers:
         self.merge_into(self.values, values, source, ())
 
     def merge_into(self, target: dict[str, Any], values: dict[str, Any], source: str, at: tuple[str, ...]) -> None:
-        """Merge `values` into `target`, the mapping that stands at the key path `at`."""
+        """Merge `values` into `target`, the mapping at the key path `at`."""
         for key, value in values.items():
             self.sources[(*at, str(key))] = source
             if isinstance(value, dict) and isinstance(target.get(key), dict):
@@ -172,7 +172,7 @@ def _read_text(path: Path) -> str:
 
 
 def require_file(path: Path) -> None:
-    """See that what is there is a regular file: others may never end, or never begin. Raises UserError."""
+    """Check that a path is a regular file, if it exists: others may never end, or never begin. Raises UserError."""
     if path.exists() and not path.is_file():
         raise UserError(f"{path}: not a regular file (a pipe, a socket or a device); write it to a file first")
 

@@ -1,4 +1,4 @@
-"""What devices promise: peaks of matrix products, memory and bandwidth, as their makers' datasheets state them."""
+"""What devices claim: peaks of matrix products, memory and bandwidth, as their makers' datasheets state them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ def find_devices(names: Sequence[str], here: Device) -> list[Device]:
     """Devices by name, `here` for this machine; all of them where no name is given.
 
     Raises:
-        UserError: a name that is not known.
+        UserError: an unknown name.
     """
     known = {device.name.lower(): device for device in DEVICES} | {HERE: here}
     for name in names:

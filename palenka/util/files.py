@@ -38,7 +38,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def _held(temporary: Path) -> IO[bytes]:
-    """A file to write that no other writer takes for a leftover; one that did so before the lock is let have it."""
+    """A file to write that no other writer takes for a leftover; one that did so before the lock keeps it."""
     while True:
         file = temporary.open("wb")
         with suppress(OSError):  # a file system without locks
@@ -50,7 +50,7 @@ def _held(temporary: Path) -> IO[bytes]:
 
 
 def _remove_leftovers(path: Path) -> None:
-    """Remove what killed writers of a file left behind; one that still writes holds a lock on its own."""
+    """Remove what killed writers of a file left behind; a live writer holds a lock on its own."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         with suppress(OSError), leftover.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -59,7 +59,7 @@ def _remove_leftovers(path: Path) -> None:
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Have an OSError name the file that people know: of a failed write the system itself names none."""
+    """Make an OSError name the file that users know: for a failed write the system names none."""
     try:
         yield
     except OSError as error:
@@ -68,7 +68,7 @@ def named(path: Path) -> Iterator[None]:
 
 
 def require_writable(folder: Path, advice: str = "") -> None:
-    """See that files can be written to a folder, which need not be there yet, by writing one that has no name.
+    """Check that files can be written to a folder, which need not exist yet, by writing an unnamed one.
 
     Raises:
         OSError: they cannot; `advice` is added to it.
@@ -85,7 +85,7 @@ def require_writable(folder: Path, advice: str = "") -> None:
 
 @contextmanager
 def removed_on_error(temporary: Path) -> Iterator[None]:
-    """Let a file or folder not stay half written, least of all on a disk that is full."""
+    """Remove a file or folder that was left half written, above all on a full disk."""
     try:
         yield
     except Exception:
@@ -115,7 +115,7 @@ def read_json(path: Path) -> Any:
 
 
 def _damage(content: bytes) -> str | None:
-    """What power losses and full disks leave of a file."""
+    """What power losses and full disks leave in a file."""
     if not content:
         return "the file is empty"
     if b"\0" in content:
@@ -143,13 +143,13 @@ def sha256(path: Path) -> str:
 
 
 def replace(source: Path, target: Path) -> None:
-    """Rename what is on the disk already, in place of a file that has the name now, and keep it so."""
+    """Rename what is flushed already, replacing any file of that name, durably."""
     source.replace(target)
     sync_folder(target.parent)
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, where it is not there, and those above it."""
+    """Make a folder, and those above it, if missing."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
@@ -157,7 +157,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_tree(folder: Path) -> None:
-    """Have a folder on the disk with all that is below it. Its own name is its parent's matter."""
+    """Flush a folder and all that is below it to the disk. Its own name belongs to its parent."""
     for path, _, names in os.walk(folder):
         for name in names:
             sync_file(Path(path, name))
@@ -165,7 +165,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names that a folder holds on the disk."""
+    """Flush the names that a folder holds to the disk."""
     try:
         sync_file(folder)
     except OSError as error:
@@ -174,7 +174,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Have the content of a file on the disk. Its name is its folder's matter."""
+    """Flush the content of a file to the disk. Its name belongs to its folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

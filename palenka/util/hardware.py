@@ -1,4 +1,4 @@
-"""What this machine is good at: device, precision, and its measured matrix rate."""
+"""What this machine can do: device, precision, and its measured matrix rate."""
 
 import functools
 import os
@@ -30,7 +30,7 @@ def local_device() -> torch.device:
 def available_memory(device: torch.device) -> int:
     """Bytes that this process may still take: of a GPU's memory, or of the machine's and its job's share of it.
 
-    Processes that torchrun has started on one machine have its memory in common, and get equal parts.
+    Processes that torchrun started on one machine share its memory, in equal parts.
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
@@ -78,7 +78,7 @@ def compiler_problem(device: torch.device) -> str | None:
     """Why `torch.compile` does not work here, in a line; None where it does. Tried on a small function, in seconds."""
     try:
         torch.compile(_small, dynamic=False)(torch.ones(8, device=device))
-    except Exception as error:  # a missing C++ compiler, Triton or header shows in many ways
+    except Exception as error:  # a missing C++ compiler, Triton or header fails in many ways
         return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return None
 

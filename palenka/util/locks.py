@@ -1,4 +1,4 @@
-"""A folder that one process at a time may fill."""
+"""Locks: a folder that one process at a time may fill."""
 
 import fcntl
 import sys
@@ -11,7 +11,7 @@ from typing import IO
 def lock(file: IO[str]) -> bool:
     """Take the lock of an open file without waiting; False where another process has it.
 
-    The system lets go of a lock when its process ends, however it ends. Where the file system has none, all get it.
+    The system releases a lock when its process ends, however it ends. Where the file system has none, all get it.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -19,7 +19,7 @@ def lock(file: IO[str]) -> bool:
         return False
     except OSError as error:  # Lustre mounted without flock, NFS without its daemon
         print(
-            f"{file.name}: no locks on this file system ({error.strerror}): see to it that no second process "
+            f"{file.name}: no locks on this file system ({error.strerror}): make sure that no second process "
             "works in this folder", file=sys.stderr, flush=True,
         )  # fmt: skip
     return True
@@ -27,7 +27,7 @@ def lock(file: IO[str]) -> bool:
 
 @contextmanager
 def held(path: Path, tell: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock file `path`, after `tell` has said so where another process does, and it has to be waited for."""
+    """Hold the lock file `path`; `tell` is called before waiting for another process that holds it."""
     with path.open("w") as file:
         if not lock(file):
             tell()

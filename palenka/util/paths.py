@@ -39,10 +39,10 @@ MOST_PATH_BYTES = 1000
 
 
 def check_length(name: str) -> None:
-    """See that a name, with / between its parts, can be that of a folder. Raises ValueError."""
+    """Check that a name, with / between its parts, can be a folder's. Raises ValueError."""
     longest = max(len(os.fsencode(part)) for part in name.split("/"))
     if longest > MOST_NAME_BYTES or len(os.fsencode(name)) > MOST_PATH_BYTES:
         raise ValueError(
-            f"{name[:40]}… is too long a name: expected at most {MOST_NAME_BYTES} bytes in each part between /, and "
-            f"{MOST_PATH_BYTES} altogether"
+            f"{name[:40]}… is too long for a name: expected at most {MOST_NAME_BYTES} bytes in each part between /, "
+            f"and {MOST_PATH_BYTES} altogether"
         )

@@ -9,12 +9,12 @@ OTHER_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # acc
 
 
 def process_count() -> int:
-    """Number of processes, on all machines. Raises UserError where WORLD_SIZE is no such number."""
+    """Number of processes, on all machines. Raises UserError where WORLD_SIZE is not such a number."""
     return _number("WORLD_SIZE", 1, smallest=1)
 
 
 def check_processes() -> None:
-    """See that this process was started by a launcher that has started the others, too.
+    """Check that this process was started by a launcher that started the others, too.
 
     Raises:
         UserError: variables were left over in the environment, or set by hand, and training would wait forever.

@@ -1,4 +1,4 @@
-"""What the system refuses, in sentences: a full disk, no permission, too little memory, another process that is gone.
+"""What the system refuses, in sentences: a full disk, no permission, too little memory, a lost process.
 
     exit code 73   cannot be written: full disk, quota, read-only file system, a file where a folder has to be
               77   no permission
@@ -8,7 +8,7 @@
                2   a file name too long
 
 The numbers are those of sysexits.h. Libraries raise much else than OSError where the system refuses something; what is
-known of them is here, and nowhere else. Whoever knows what is kept adds it to the error as a note: see `noting`.
+known of them is here, and nowhere else. Code that knows what is kept adds it to the error as a note: see `noting`.
 """
 
 import errno
@@ -30,7 +30,7 @@ class Kind(NamedTuple):
 NO_ROOM, NO_PERMISSION, IO_ERROR = Kind(os.EX_CANTCREAT), Kind(os.EX_NOPERM), Kind(os.EX_IOERR)
 OUT_OF_FILES = Kind(os.EX_OSERR, "raise the limit of open files (ulimit -n)")
 OUT_OF_MEMORY = Kind(os.EX_OSERR, "a training needs less with a smaller training.micro_batch_size, or a smaller model")
-PROCESS_GONE = Kind(os.EX_UNAVAILABLE, "where one of them failed, it says above why")
+PROCESS_GONE = Kind(os.EX_UNAVAILABLE, "if one of them failed, its reason is above")
 KINDS = {
     **dict.fromkeys(
         (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR), NO_ROOM
@@ -50,14 +50,14 @@ _OTHER_PROCESS = re.compile(r"gloo/|Connection closed by peer|NCCL")
 
 @dataclass(frozen=True)
 class Refusal:
-    """What to say of an error that the system is the cause of, in one line, and the exit code."""
+    """What to say of an error caused by the system, in one line, and the exit code."""
 
     message: str
     code: int
 
 
 def refusal(error: BaseException) -> Refusal | None:
-    """None for an error that is nobody's but ours."""
+    """None for an error of our own."""
     found = _of_library(error) if not isinstance(error, OSError) else _of_system(error)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""Output that reaches whatever it is written to: a terminal without our signs, or nothing at all."""
+"""Output that works wherever it goes: a terminal that lacks our signs, or a closed stream."""
 
 import codecs
 import os
@@ -14,7 +14,7 @@ _PLAIN = {
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
-    """Signs that an encoding lacks, in letters that every encoding has."""
+    """Replacements, in plain ASCII, for signs that an encoding lacks."""
     assert isinstance(error, UnicodeEncodeError)
     return "".join(map(_plain_sign, error.object[error.start : error.end])), error.end
 
@@ -28,7 +28,7 @@ codecs.register_error(FALL_BACK, _plain)
 
 
 def prepare_streams() -> None:
-    """Have nothing that is printed end the program: signs fall back, and a stream that was closed takes nothing."""
+    """Keep printing from ending the program: signs fall back, and a closed stream swallows output."""
     if sys.stdout is None or sys.stderr is None:
         while os.open(os.devnull, os.O_RDWR) < 3:  # else the next files get the numbers, and what libraries print
             pass

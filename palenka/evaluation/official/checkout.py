@@ -60,7 +60,7 @@ class Pipeline:
 
 @dataclass(frozen=True)
 class Checkout:
-    """A pipeline, the folder it lies in, the interpreter to run it with, and what that has: packages and a device."""
+    """A pipeline, its folder, the interpreter to run it with, and what that has: packages and a device."""
 
     pipeline: Pipeline
     folder: Path
@@ -77,7 +77,7 @@ class Checkout:
                 f"folder in {pipeline.variable} or with --checkout"
             )
         if not (folder / pipeline.marker).is_file():
-            raise UserError(f"{folder}: no checkout of {pipeline.repository}: there is no {pipeline.marker} in it")
+            raise UserError(f"{folder}: not a checkout of {pipeline.repository}: there is no {pipeline.marker} in it")
         return cls(pipeline, folder.absolute(), python, **_probe(pipeline, python))
 
     @property
@@ -97,7 +97,7 @@ def _probe(pipeline: Pipeline, python: str) -> dict[str, Any]:
         found = json.loads(ended.stdout)
     except (OSError, subprocess.CalledProcessError, ValueError) as error:
         said = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
-        raise UserError(f"{python}: not a Python interpreter that runs: {said}") from None
+        raise UserError(f"{python}: not a working Python interpreter: {said}") from None
     missing = [name for name, version in found["versions"].items() if version is None]
     if missing:
         names = " ".join(missing)

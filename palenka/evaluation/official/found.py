@@ -37,7 +37,7 @@ def accuracies(task: Task, scores: NDArray[np.float64], ties_show: bool = True) 
 
 
 def derive(task: AnyTask, records: Records) -> dict[str, Any]:
-    """What records of a task's items come to, as far as a pipeline's keep it. Raises UserError where they are not."""
+    """What records of a task's items come to, from what a pipeline's keep. Raises UserError if they are not of them."""
     if isinstance(task, ReadingTask):
         return {"n": len(task.words) if len(records) == len(task.words) else -1}
     if "scores" in records[0]:
@@ -63,7 +63,7 @@ def _fields(accuracy: Any, ties_show: bool) -> dict[str, Any]:
 
 
 def difference(ours: Mapping[str, float], theirs: Mapping[str, float], tolerance: float) -> str | None:
-    """What is not the same in two sets of figures, in words; None if nothing."""
+    """How two sets of figures differ, in words; None if they do not."""
     for name in sorted(ours.keys() | theirs.keys()):
         one, other = ours.get(name), theirs.get(name)
         if one is None or other is None or not abs(one - other) <= tolerance:

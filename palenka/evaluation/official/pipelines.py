@@ -1,7 +1,7 @@
-"""Evaluation by the official pipelines themselves, for numbers that nobody needs to take our word for.
+"""Evaluation by the official pipelines themselves, for numbers that need not be taken on trust.
 
     pipeline_2024.py, pipeline_2025.py   how each is run, and what its results mean
-    checkout.py   where it lies and what runs it          found.py   results in our schema, checked against its figures
+    checkout.py   where it is and what runs it          found.py   results in our schema, checked against its figures
 """
 
 import os
@@ -25,7 +25,7 @@ from palenka.util.processes import process_count
 
 PIPELINES = {module.PIPELINE.year: module.PIPELINE for module in (pipeline_2024, pipeline_2025)}
 VERSION = 1
-"""Raise it when a change to how a pipeline is run or read changes numbers."""
+"""To be raised when a change to how a pipeline is run or read changes numbers."""
 
 
 def evaluate_officially(
@@ -50,7 +50,7 @@ def evaluate_officially(
         python: interpreter to run it with; default `PALENKA_PIPELINE_<year>_PYTHON`, else this one.
 
     Raises:
-        UserError: anything of this that is not there or cannot be used, or the pipeline fails.
+        UserError: anything of this is missing or unusable, or the pipeline fails.
     """
     pipeline = PIPELINES[year]
     if process_count() > 1:
@@ -70,7 +70,7 @@ def evaluate_officially(
 
 
 def _names(pipeline: Pipeline, root: Path, names: Sequence[str] | None) -> list[str]:
-    """The tasks named, if the pipeline has them; or those of it that are there, saying which are not."""
+    """The tasks named, if the pipeline has them; or its tasks that exist, reporting those that do not."""
     if names is not None:
         asked = list(dict.fromkeys(SHORT_NAMES.get(name, name) for name in names))
         for name in asked:
@@ -80,16 +80,16 @@ def _names(pipeline: Pipeline, root: Path, names: Sequence[str] | None) -> list[
         return asked
     absent = [name for name in pipeline.tasks if not (root / name).is_dir()]
     if absent:
-        print(f"skipped, there are no such folders in {root}: {', '.join(absent)}", flush=True)
+        print(f"skipped, no such folders in {root}: {', '.join(absent)}", flush=True)
     return [name for name in pipeline.tasks if name not in absent]
 
 
 def _refuse_code(model: EvaluatedModel) -> None:
-    """The pipelines run code that a model folder brings along; nothing else here does."""
+    """The pipelines run code from a model folder; nothing else here does."""
     for name in ("config.json", "tokenizer_config.json"):
         path = model.folder / name
         if path.exists() and "auto_map" in read_json(path):
-            raise UserError(f"{path}: names code of its own (auto_map), which the pipeline would run; take it out")
+            raise UserError(f"{path}: names its own code (auto_map), which the pipeline would run; remove that")
 
 
 def _result(checkout: Checkout, model: EvaluatedModel, root: Path, task: AnyTask) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _result(checkout: Checkout, model: EvaluatedModel, root: Path, task: AnyTask
 
 
 def table(model: EvaluatedModel, results: Sequence[dict[str, Any]], year: str) -> str:
-    """What a person reads: percents, and the error of the very means that they are."""
+    """The result as users read it: percents, with the standard errors of these means."""
     ties = "ties count half; in brackets: as right" if year == "2024" else "ties count as right"
     lines = [f"{model.folder}   (the {year} pipeline; % right ± standard error, {ties})"]
     for result in results:

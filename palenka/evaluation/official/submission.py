@@ -47,7 +47,7 @@ NOT_MADE = {
 
 
 def write_submission(model: str, form: str, out: Path, data: Path | None = None) -> None:
-    """Write what can be submitted of a model, and say what a complete submission needs besides.
+    """Write what can be submitted of a model, and say what a complete submission still needs.
 
     Args:
         model: a run's name, or another model folder.
@@ -99,7 +99,7 @@ def submission_name(folder: Path) -> tuple[str, str]:
 
 
 def _claim(place: Path, record: Path, model: EvaluatedModel) -> None:
-    """Record that what is to be written at `place` is of this model; refuse a place that holds another one's."""
+    """Record that what goes to `place` is this model's; refuse a place that holds another one's."""
     source = {"model": str(model.folder.resolve()), "fingerprint": model.fingerprint}
     found = read_json(record) if record.exists() else None
     if found and found["fingerprint"] != source["fingerprint"]:
@@ -109,7 +109,7 @@ def _claim(place: Path, record: Path, model: EvaluatedModel) -> None:
         )
     if not found and (place.is_file() or any(place.rglob("predictions.json"))):
         raise UserError(
-            f"{place}: holds predictions already, and no {record.name} says of which model; nothing was overwritten. "
+            f"{place}: already holds predictions, and no {record.name} says of which model; nothing was overwritten. "
             "Move it away, or give another --out"
         )
     make_folder(record.parent)
