@@ -73,7 +73,7 @@ def test_students_that_differ_in_weights_share_what_is_compiled(teacher: Path) -
 @pytest.mark.parametrize(("wanted", "steps"), [(False, 10**7), ("auto", 8)])
 def test_a_short_training_or_one_told_not_to_is_not_compiled(wanted: Any, steps: int, teacher: Path) -> None:
     plan = plan_for(values("run", wanted), max_steps=steps)
-    assert not compilation.is_to_be_compiled(plan, tiny.CPU, speaks=True)
+    assert not compilation.should_compile(plan, tiny.CPU, warns=True)
 
 
 def test_a_long_training_is_compiled_where_a_compiler_is_at_hand_and_says_so_where_not(
@@ -82,14 +82,14 @@ def test_a_long_training_is_compiled_where_a_compiler_is_at_hand_and_says_so_whe
     monkeypatch.setitem(compilation.COMPILE_FROM, "cpu", 10**13)  # FLOPs that so small a model comes to
     plan = plan_for(values("long", "auto"), max_steps=10**7)
     monkeypatch.setattr(compilation, "compiler_problem", lambda device: None)
-    assert compilation.is_to_be_compiled(plan, tiny.CPU, speaks=True)
+    assert compilation.should_compile(plan, tiny.CPU, warns=True)
     monkeypatch.setattr(compilation, "compiler_problem", lambda device: "no C++ compiler")
-    assert not compilation.is_to_be_compiled(plan, tiny.CPU, speaks=False)
+    assert not compilation.should_compile(plan, tiny.CPU, warns=False)
     assert capsys.readouterr().err == ""
-    assert not compilation.is_to_be_compiled(plan, tiny.CPU, speaks=True)
+    assert not compilation.should_compile(plan, tiny.CPU, warns=True)
     assert capsys.readouterr().err == "long: torch.compile unavailable, running eager: no C++ compiler\n"
     with pytest.raises(UserError, match="training.compile: true, but compiling does not work here: no C"):
-        compilation.is_to_be_compiled(plan_for(values("demanded", True)), tiny.CPU, speaks=True)
+        compilation.should_compile(plan_for(values("demanded", True)), tiny.CPU, warns=True)
 
 
 def test_a_missing_compiler_is_noticed(tmp_path: Path) -> None:

@@ -56,13 +56,13 @@ def _holder(name: str) -> str:
     return lock.read_text(errors="replace").strip() if lock.exists() else ""
 
 
-def _run_row(name: str, jobs: slurm.Jobs, company: int, tell: Callable[[str], None]) -> dict[str, str]:
+def _run_row(name: str, jobs: slurm.Jobs, students: int, tell: Callable[[str], None]) -> dict[str, str]:
     """What a run's files tell of it and of its job, where one process trains so many; what is damaged is told."""
     run = Run(name, runs_root())
     try:
         if damage := run.find_damage():
             raise UserError(damage)
-        row = _whole_row(run, jobs, company)
+        row = _whole_row(run, jobs, students)
     except (UserError, KeyError, TypeError) as error:
         tell(str(error) if isinstance(error, UserError) else f"{run.path}: damaged: a file lacks {error}")
         return {"run": name, "state": "damaged"}
@@ -71,17 +71,17 @@ def _run_row(name: str, jobs: slurm.Jobs, company: int, tell: Callable[[str], No
     return row
 
 
-def _whole_row(run: Run, jobs: slurm.Jobs, company: int) -> dict[str, str]:
+def _whole_row(run: Run, jobs: slurm.Jobs, students: int) -> dict[str, str]:
     name, path = run.name, run.path / "environment.json"
     environment = read_object(path) if path.exists() else {}  # a run that was killed as it began has none yet
     raw_id = environment.get("slurm_job_id")
     job = next((job for job in jobs.queue.values() if job.raw_id == raw_id), None) or jobs.of(name)
     state = "finished" if run.finished else _job_state(job) if job else _state_here(name)
     log = environment.get("log") or ""
-    return {"run": name, "state": state, "job": job.id if job else raw_id or "", "log": log} | _figures(run, company)
+    return {"run": name, "state": state, "job": job.id if job else raw_id or "", "log": log} | _figures(run, students)
 
 
-def _figures(run: Run, company: int) -> dict[str, str]:
+def _figures(run: Run, students: int) -> dict[str, str]:
     """Progress, the last losses, and what is left at the last speed."""
     records = {record.get("split"): record for record in run.read_log().records}  # the last one of each split
     train, dev = records.get("train"), records.get("dev")
@@ -92,7 +92,7 @@ def _figures(run: Run, company: int) -> dict[str, str]:
     speed = train["tokens_per_second"]  # of the time that went into this run, a part of its cohort's
     figures |= {"done": f"{done:.0%}", "loss": f"{train['loss']:.4f}", "tok/s": f"{speed:,}"}
     if not run.finished and speed and done:
-        figures["left"] = clock(company * train["tokens"] * (1 / done - 1) / speed)
+        figures["left"] = clock(students * train["tokens"] * (1 / done - 1) / speed)
     return figures
 
 

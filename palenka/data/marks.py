@@ -72,6 +72,6 @@ def part_at(marks: Sequence[str], domain: str, lines: Iterable[str], effects: Ef
             yield rest
 
 
-def stands_in(lines: Iterable[str], marks: Sequence[str]) -> bool:
+def any_in(lines: Iterable[str], marks: Sequence[str]) -> bool:
     """Whether any of the marks occurs in a text."""
     return bool(marks) and any(map(pattern(marks).search, lines))

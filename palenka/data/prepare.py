@@ -86,7 +86,7 @@ def prepare(
         if _is_prepared(target, identity):
             _say(f"{name}: already prepared in {target}")
             return target
-        _tell_plain_domains(texts)
+        _warn_of_plain_domains(texts)
         lost = f"{target} was not written; the same command starts over"
         with noting(lambda: lost), removed_on_error(partial):
             record = _build(partial, texts, vocab_size, dev_fraction, boundaries)
@@ -133,11 +133,11 @@ def _check_boundaries(texts: Splits, boundaries: Sequence[str]) -> None:
     for mark in boundaries:
         if mark != mark.strip() or not mark.isprintable() or not mark:
             raise UserError(f"--boundary {mark!r}: expected a mark within a line, such as '<|endoftext|>'")
-        if not any(marks.stands_in(text.read(), [mark]) for domains in texts.values() for text in domains.values()):
+        if not any(marks.any_in(text.read(), [mark]) for domains in texts.values() for text in domains.values()):
             raise UserError(f"--boundary {mark!r}: occurs in none of the texts given")
 
 
-def _tell_plain_domains(texts: Splits) -> None:
+def _warn_of_plain_domains(texts: Splits) -> None:
     """Say which domains have no rules of their own: a misspelt name would silently lose those that were meant."""
     for domain in sorted({domain for split in texts.values() for domain in split} - set(DOMAINS)):
         close = did_you_mean(domain.lower(), DOMAINS)
@@ -226,21 +226,21 @@ def _clean_split(
                 holdout.part(lines, target, folder / "dev" / target.name, dev_fraction)
         if not effects[domain].documents:
             raise UserError(f"{text.where}: nothing is left of its text after cleaning")
-        _tell_short_documents(split, domain, effects[domain])
+        _warn_of_short_documents(split, domain, effects[domain])
         if told := effects[domain].told():
             _say(f"{split}/{domain} ({text.where}): {told}")
-        _tell_marks(f"{split}/{domain} ({text.where})", effects[domain].marks, boundaries)
+        _warn_of_marks(f"{split}/{domain} ({text.where})", effects[domain].marks, boundaries)
     return effects
 
 
-def _tell_short_documents(split: str, domain: str, effects: Effects) -> None:
+def _warn_of_short_documents(split: str, domain: str, effects: Effects) -> None:
     """Warn of rows that are lines: each would be trained as a document of its own."""
     size = effects.bytes_out // effects.documents
     if effects.documents >= MANY_DOCUMENTS and size < SHORT_DOCUMENT:
         _say(f"warning: {split}/{domain}: documents of {size} bytes on average: are these lines rather than documents?")
 
 
-def _tell_marks(where: str, found: dict[str, Mark], boundaries: Sequence[str]) -> None:
+def _warn_of_marks(where: str, found: dict[str, Mark], boundaries: Sequence[str]) -> None:
     """Warn of what looks like the end of a document and was not asked for."""
     strange = {mark: place for mark, place in found.items() if mark not in boundaries}
     for mark, place in sorted(strange.items(), key=lambda found: -found[1].count)[:MOST_MARKS]:
@@ -252,7 +252,7 @@ def _tell_marks(where: str, found: dict[str, Mark], boundaries: Sequence[str]) -
 
 
 def _clean_lines(text: RawText, effects: Effects, boundaries: Sequence[str], progress: "_Progress") -> Iterator[str]:
-    here = boundaries if marks.stands_in(text.read(), boundaries) else ()
+    here = boundaries if marks.any_in(text.read(), boundaries) else ()
     lines = clean_text(text.domain, text.read(), effects, here)
     while batch := list(islice(lines, _BATCH_LINES)):
         yield from batch

@@ -233,7 +233,7 @@ class _Windows:
             stop = min(start + length + 1, limit)
             shown = self.split.tokens[start:stop].astype(np.int64)
             targets = shown.copy()
-            targets[end + 1 - self._bos_stands_before(end) - start :] = IGNORED
+            targets[end + 1 - self._bos_precedes(end) - start :] = IGNORED
             marks = self._bos_positions(start, stop) - start
             if len(marks):
                 shown = np.insert(shown, marks, self._bos_id)
@@ -249,7 +249,7 @@ class _Windows:
             return self.split.documents[first:last]
         return np.array([start] if self.config.bos == "window" else [], np.int64)
 
-    def _bos_stands_before(self, start: int) -> bool:
+    def _bos_precedes(self, start: int) -> bool:
         """Whether a window that starts at `start` begins with `<s>`."""
         return len(self._bos_positions(start, start + 1)) > 0
 

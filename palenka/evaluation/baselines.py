@@ -30,7 +30,7 @@ from palenka.data.tokenizer import load_tokenizer
 from palenka.data.tokens import TokenSplit
 from palenka.evaluation import ngram
 from palenka.evaluation.items import Item, Task
-from palenka.evaluation.results import contradictions, say_anew
+from palenka.evaluation.results import contradictions, report_unusable
 from palenka.evaluation.scoring import Text, encode
 from palenka.evaluation.statistics import Accuracy, group_accuracy, task_accuracy
 from palenka.util.errors import UserError
@@ -81,12 +81,12 @@ def _known(path: Path, task: Task, key: str) -> dict[str, Any] | None:
             expected[kind]["subtasks"] = {name: {"n": size} for name, size in sizes.items()}
         difference = next(contradictions(found, expected), None)
     except UserError as error:
-        say_anew(error)
+        report_unusable(error)
         return None
     except (KeyError, TypeError) as error:
         difference = f"a figure is missing or not a number ({error})"
     if difference:
-        say_anew(UserError(f"{path}: damaged: {difference}"))
+        report_unusable(UserError(f"{path}: damaged: {difference}"))
         return None
     return dict(found)
 

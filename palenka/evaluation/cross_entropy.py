@@ -13,7 +13,7 @@ import numpy as np
 
 from palenka.data.integrity import verify
 from palenka.data.tokens import DevWindows, TokenSplit, WindowConfig
-from palenka.evaluation.results import check_splits, read_result, say_anew, text_figures, whole_text
+from palenka.evaluation.results import check_splits, read_result, report_unusable, text_figures, whole_text
 from palenka.evaluation.scoring import BATCH_TOKENS, IGNORED, Scorer, progress
 from palenka.util.errors import UserError
 
@@ -59,7 +59,7 @@ def known_cross_entropy(path: Path, identity: dict[str, Any]) -> dict[str, Any] 
             raise UserError(f"{path}: of other weights, another tokenizer, other data or another version")
         check_splits(path, result)
     except UserError as error:
-        say_anew(error)
+        report_unusable(error)
         return None
     return result
 

@@ -201,12 +201,12 @@ def known_result(path: Path, identity: dict[str, Any], derived: Derive) -> dict[
             raise UserError(f"{path}: of other weights, another tokenizer, other items or another version")
         read_records(path, result, derived)
     except UserError as error:
-        say_anew(error)
+        report_unusable(error)
         return None
     return result
 
 
-def say_anew(problem: UserError) -> None:
+def report_unusable(problem: UserError) -> None:
     print(f"{problem}; measuring again", file=sys.stderr, flush=True)
 
 

@@ -147,7 +147,7 @@ class _ChunkedLoss(torch.autograd.Function):
     def forward(ctx: Any, chunks: _Chunks, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
         labels, terms, device = chunks.labels, chunks.terms, chunks.labels.device
         students = [_Student(tensors[3 * i : 3 * i + 3]) for i in range(chunks.students)]
-        scales = _without_waiting([term.scale for term in terms], device)
+        scales = _copied_async([term.scale for term in terms], device)
         sums = torch.zeros(len(terms), device=device)
         wanted = ctx.needs_input_grad[1:] if chunks.with_gradient else ()
         for i in range(chunks.students if any(wanted) else 0):
@@ -234,7 +234,7 @@ class _Student:
             bias += gradient.sum(dim=0, dtype=torch.float32)
 
 
-def _without_waiting(numbers: Sequence[float], device: torch.device) -> Tensor:
+def _copied_async(numbers: Sequence[float], device: torch.device) -> Tensor:
     """A tensor on a device that may be busy: from pageable memory a GPU's copy would wait for it."""
     return torch.tensor(numbers, pin_memory=device.type == "cuda").to(device, non_blocking=True)
 

@@ -292,7 +292,7 @@ def _config_problems(config: PretrainedConfig) -> Iterator[str]:
 def _weight_problems(config: PretrainedConfig, headers: Mapping[str, Header]) -> Iterator[str]:
     """How the tensors of the files differ from those of the model."""
     try:
-        model, report = _load_without_memory(config, headers)
+        model, report = _load_on_meta(config, headers)
     except Exception as error:  # inconsistent values fail in many ways
         yield f"no model can be built from {CONFIG} and these weights ({_brief(error)})"
         return
@@ -311,7 +311,7 @@ def _weight_problems(config: PretrainedConfig, headers: Mapping[str, Header]) ->
         yield f"stored as {kinds} instead of one of {', '.join(FLOATS)}: {_listed(coded)}"
 
 
-def _load_without_memory(
+def _load_on_meta(
     config: PretrainedConfig, headers: Mapping[str, Header]
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """What the library makes of the files: the model without values, and its report on missing tensors."""

@@ -268,7 +268,7 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
     return {"total": total, "non_embedding": total - sum(vocabulary.values())}
 
 
-def model_without_memory(config: PretrainedConfig) -> PreTrainedModel:
+def model_on_meta(config: PretrainedConfig) -> PreTrainedModel:
     """A model of a shape, without its weights.
 
     Raises:
@@ -284,12 +284,12 @@ def model_without_memory(config: PretrainedConfig) -> PreTrainedModel:
 
 def count_parameters_of(config: PretrainedConfig) -> dict[str, int]:
     """Parameter counts of a shape."""
-    return count_parameters(model_without_memory(config))
+    return count_parameters(model_on_meta(config))
 
 
 def count_matrix_weights_of(config: PretrainedConfig) -> dict[str, int]:
     """Weights of a shape that tokens are multiplied with: `body`, and `head`, the vocabulary's, tied or not."""
-    model = model_without_memory(config)
+    model = model_on_meta(config)
     layers = [module for module in model.modules() if not isinstance(module, nn.Embedding)]
     matrices = [p for layer in layers for p in layer.parameters(recurse=False) if p.ndim == 2]
     head = model.get_output_embeddings().weight.numel()

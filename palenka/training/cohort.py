@@ -181,8 +181,8 @@ class Cohort:
     def of(cls, runs: Sequence[tuple[Plan, Run, Identity]]) -> "Cohort":
         """Open run directories and build their students around one set of teachers."""
         display = CohortDisplay([run.name for _, run, _ in runs], runs[0][0].total_steps) if len(runs) > 1 else None
-        first = Trainer(*runs[0], company=display)
-        rest = [Trainer(*run, teachers=first.loss_module.teachers, company=display) for run in runs[1:]]
+        first = Trainer(*runs[0], cohort_display=display)
+        rest = [Trainer(*run, teachers=first.loss_module.teachers, cohort_display=display) for run in runs[1:]]
         return cls([first, *rest], display)
 
     def run_to_end(self) -> list[str]:

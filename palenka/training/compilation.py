@@ -11,13 +11,13 @@ from palenka.util.hardware import compiler_problem
 COMPILE_FROM = {"cpu": 2e14, "cuda": 5e16}  # FLOPs of a whole training; below, it would take longer than it saves
 
 
-def is_to_be_compiled(plan: Plan, device: torch.device, speaks: bool) -> bool:
+def should_compile(plan: Plan, device: torch.device, warns: bool) -> bool:
     """Whether a run compiles its parts: as the config says, or if it is long enough and a compiler is available.
 
     Args:
         plan: the run.
         device: it trains on.
-        speaks: whether this process is the one that says when a compiler is missing.
+        warns: whether this process is the one that says when a compiler is missing.
 
     Raises:
         UserError: the config demands it, and it does not work here.
@@ -28,7 +28,7 @@ def is_to_be_compiled(plan: Plan, device: torch.device, speaks: bool) -> bool:
     problem = compiler_problem(device)
     if problem and wanted is True:
         raise UserError(f"training.compile: true, but compiling does not work here: {problem}")
-    if problem and speaks:
+    if problem and warns:
         name = plan.config.name
         print(f"{name}: torch.compile unavailable, running eager: {problem}", file=sys.stderr)
     return problem is None

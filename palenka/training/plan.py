@@ -18,8 +18,8 @@ from palenka.models.huggingface import (
     ModelConfig,
     count_parameters_of,
     longest_input,
+    model_on_meta,
     model_shape,
-    model_without_memory,
 )
 from palenka.models.outputs import ModelShape
 from palenka.objectives import TeacherShape
@@ -85,7 +85,7 @@ class Workload:
     @cached_property
     def built_terms(self) -> dict[str, objectives.Objective]:
         """The terms that have a weight, on the meta device."""
-        return {name: _build_without_memory(name, self.config, self.model, self.teachers) for name in self.config.terms}
+        return {name: _build_on_meta(name, self.config, self.model, self.teachers) for name in self.config.terms}
 
     @cached_property
     def owned_parameters(self) -> int:
@@ -317,12 +317,12 @@ def _objective_problems(config: RunConfig, student: PretrainedConfig, teachers: 
     """Build each objective on the meta device, where values that do not fit the models show."""
     for name in config.terms:
         try:
-            _build_without_memory(name, config, student, teachers)
+            _build_on_meta(name, config, student, teachers)
         except UserError as error:
             yield f"objective.{name}: {error}"
 
 
-def _build_without_memory(
+def _build_on_meta(
     name: str, config: RunConfig, student: PretrainedConfig, teachers: list[TeacherPlan]
 ) -> objectives.Objective:
     with torch.device("meta"):
@@ -388,7 +388,7 @@ def _recipe_model(recipe: Path) -> ModelConfig:
 def _fit_teacher(
     found: _FoundTeacher, teacher: TeacherConfig, share: float, config: RunConfig, student: PretrainedConfig
 ) -> TeacherPlan:
-    longest, sizes = longest_input(model_without_memory(found.model)), model_shape(found.model)
+    longest, sizes = longest_input(model_on_meta(found.model)), model_shape(found.model)
     if longest is not None and config.data.seq_length > longest:
         raise UserError(
             f"the teacher {teacher.run!r} reads at most {longest} tokens, data.seq_length is {config.data.seq_length}"

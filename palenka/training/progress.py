@@ -70,12 +70,12 @@ class Display:
         name: the run's.
         total_steps: optimizer steps of the whole run.
         enabled: False in all processes but the main one.
-        company: shows the training of this run beside that of others, in place of a bar or lines of its own.
+        cohort_display: shows the training of this run beside that of others, in place of a bar or lines of its own.
     """
 
-    def __init__(self, name: str, total_steps: int, enabled: bool, company: CohortDisplay | None = None) -> None:
-        self.name, self.total_steps, self.enabled, self.company = name, total_steps, enabled, company
-        self.bar = _bar(name, total_steps) if enabled and company is None else None
+    def __init__(self, name: str, total_steps: int, enabled: bool, cohort_display: CohortDisplay | None = None) -> None:
+        self.name, self.total_steps, self.enabled, self.cohort_display = name, total_steps, enabled, cohort_display
+        self.bar = _bar(name, total_steps) if enabled and cohort_display is None else None
 
     def resumed(self, step: int) -> None:
         self._write(f"{self.name}: resuming from step {step}")
@@ -91,8 +91,8 @@ class Display:
             self.bar.update()
 
     def training(self, record: dict[str, Any], seconds_left: float) -> None:
-        if self.company is not None:
-            self.company.add(self.name, record, seconds_left)
+        if self.cohort_display is not None:
+            self.cohort_display.add(self.name, record, seconds_left)
             return
         terms = "  ".join(f"{key} {value:.4f}" for key, value in record.items() if key not in HIDDEN)
         if self.bar is not None:

@@ -37,7 +37,7 @@ from palenka.runs.directory import ResumePoint, Run
 from palenka.runs.identity import Identity
 from palenka.teachers.live import TeacherPass, Teachers
 from palenka.training.build import build_loss_module, find_teachers
-from palenka.training.compilation import is_to_be_compiled
+from palenka.training.compilation import should_compile
 from palenka.training.gradients import StepGuard, describe
 from palenka.training.loss_module import LossModule, StepSize, token_cross_entropy
 from palenka.training.milestones import milestone_name
@@ -137,7 +137,7 @@ class Trainer:
         run: where to.
         identity: the plan's.
         teachers: the plan's, where another student has loaded them already.
-        company: what shows the progress of students that train side by side.
+        cohort_display: what shows the progress of students that train side by side.
 
     Raises:
         UserError: the name is another run's, another process is training it, or its teachers are not cached yet.
@@ -145,7 +145,7 @@ class Trainer:
 
     def __init__(
         self, plan: Plan, run: Run, identity: Identity, teachers: Teachers | None = None,
-        company: CohortDisplay | None = None,
+        cohort_display: CohortDisplay | None = None,
     ) -> None:  # fmt: skip
         self.plan, self.run, self.config = plan, run, plan.config.training
         mixed_precision = "no" if plan.precision == "fp32" else plan.precision
@@ -170,7 +170,7 @@ class Trainer:
         self.meter = Meter(self.loss_module.term_names, self.device)
         self._saved: int | None = None  # step of the last checkpoint
         self._kept: set[int] = set()  # that step, and the best one's by then
-        self.display = Display(plan.config.name, plan.total_steps, self.accelerator.is_main_process, company)
+        self.display = Display(plan.config.name, plan.total_steps, self.accelerator.is_main_process, cohort_display)
         self.trackers = Trackers()
 
     def _reaches_head(self) -> bool:
@@ -231,7 +231,7 @@ class Trainer:
 
     def _build(self, teachers: Teachers) -> LossModule:
         loss_module = build_loss_module(self.plan, teachers, self.device)
-        if is_to_be_compiled(self.plan, self.device, speaks=self.accelerator.is_main_process):
+        if should_compile(self.plan, self.device, warns=self.accelerator.is_main_process):
             loss_module.compile_parts()
         return loss_module
 
@@ -470,26 +470,26 @@ class Trainer:
         """Resume from the last whole checkpoint, and forget what was recorded after it."""
         point = self._from_main(self.run.find_resume_point)
         if point is not None:
-            self._go_on_from(point)
+            self._resume_from(point)
         if self.accelerator.is_main_process:
             step = -1 if point is None else point.step
             self.run.drop_checkpoints(keep={kept for kept in self.run.checkpoints() if kept <= step})
             for damage in self.run.drop_records_after(step):
                 self.display.warn(damage)
-            self._tell_lost_records(step)
+            self._report_lost_records(step)
             self._start_trackers()
         if self.run.restarted:
             self._record(self._position() | {"split": "restart", "skip_bad_steps": self.config.skip_bad_steps})
         self.accelerator.wait_for_everyone()
 
-    def _tell_lost_records(self, step: int) -> None:
+    def _report_lost_records(self, step: int) -> None:
         """A log that was cut between two lines shows it only in their count."""
         kept = [record for record in self.run.read_log().records if record.get("split") == "train"]
         lost = step // self.config.logging_steps - len(kept)
         if lost > 0:
             self.display.warn(f"{self.run.path / 'metrics.jsonl'}: {lost} records of steps up to {step} are lost")
 
-    def _go_on_from(self, point: ResumePoint) -> None:
+    def _resume_from(self, point: ResumePoint) -> None:
         for damage in point.damages:
             self.display.warn(damage)
         self._read_state(self.run.checkpoint_path(point.step))
