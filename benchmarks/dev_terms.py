@@ -2,7 +2,7 @@
 
     python benchmarks/dev_terms.py --config config/cpu/student-dskd-3M.yaml cpu/control-3M cpu/student-dskd-3M
 
-What a term owns (projections, heads) is not part of an exported student. So for every student alike it is trained anew
+What a term owns (projections, heads) is not part of an exported student. So for every student alike it is retrained
 on training text, from the same initial values and for the same steps, while the student stays as it is: the figure
 says how much of its teachers a student holds, not how well projections happen to fit it. One JSON line per student.
 """
