@@ -45,7 +45,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             _drop_output()
             sys.exit(EXIT_BROKEN_PIPE)
         except KeyboardInterrupt:
-            print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+            print("\ninterrupted; the same command resumes from the last checkpoint", file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
         except Exception as error:
             found = refusal(error)

@@ -165,7 +165,7 @@ def test_a_keyboard_interrupt_says_how_to_go_on(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit) as end:
         interrupted()
     assert end.value.code == 130
-    assert "goes on from the last checkpoint" in capsys.readouterr().err
+    assert "resumes from the last checkpoint" in capsys.readouterr().err
 
 
 def test_other_errors_keep_their_traceback() -> None:

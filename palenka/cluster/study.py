@@ -411,7 +411,7 @@ def submit_study(study: Study, only: Sequence[str] = (), dry_run: bool = False) 
         if problem:
             print(f"but first, {problem}")
     if refusal:
-        raise UserError(f"{refusal}\nwhat is submitted goes on; submit the rest by the same command later")
+        raise UserError(f"{refusal}\nwhat is submitted stays in the queue; submit the rest by the same command later")
 
 
 def _missing(steps: Sequence[Step], ids: dict[str, str]) -> set[str]:

@@ -256,7 +256,7 @@ class Grid:
             yield [self._finalist_plan(self._selected(finalist))]
             return
         yield from _alike(self.cohorts(part))
-        if part is None:  # this goes on when the trials have been trained
+        if part is None:  # resumed when the trials have been trained
             best = _agreed(self._ranking()[: self.config.grid.finalists.count])
             yield from _alike(self._split([self._finalist_plan(label) for label in best]))
 

@@ -59,7 +59,7 @@ class Recorder:
         self.teachers.require(False, [()] * len(self.shares))
 
     def write_missing(self) -> None:
-        """Write the shards that are not there, or damaged; a killed recording goes on where it stopped."""
+        """Write the shards that are missing or damaged; a killed recording resumes where it stopped."""
         self._remove_damaged()
         cache, missing = self.cache, self.cache.missing(self.plan.total_windows)
         self._check_space(len(missing))
