@@ -66,7 +66,7 @@ def test_a_wrong_value_in_a_base_of_a_mapping_is_found_there(write_config: Write
     assert "tea.minutes (" in wrong
     assert "leaves.yaml): input should be a valid number" in wrong
     missing = problems(write_config({"tea": {"base": "nowhere.yaml"}}), [])
-    assert "run.yaml: tea.base: no such file: nowhere.yaml (meant from " in missing
+    assert "run.yaml: tea.base: no such file: nowhere.yaml (relative to " in missing
     circle = problems(write_config({"tea": {"base": "run.yaml"}}), [])
     assert circle.endswith("base files go in a circle: run.yaml -> run.yaml")
 
@@ -293,7 +293,7 @@ def change(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         ("objective.logit.weight=.inf", "objective.logit.weight (command line): expected a number from 0"),
         ("objective.hidden_state.distance=far", "input should be 'normalized', 'plain' or 'cosine' (got 'far')"),
         ("objective={hard_target: null, logit: null, hidden_state: null}", "no term has a weight above 0"),
-        ("evaluation.convention=2025", "evaluation.convention (command line): is called evaluation.protocol now"),
+        ("evaluation={tasks: [x], convention: 2025}", "(command line): is called evaluation.protocol now"),
         ("teacher_signal.top_k=8", "teacher_signal (command line): is called cached_logits now"),
         ("teachers=[]", "teachers (command line): list should have at least 1 item"),
         ("teachers.0.weight=0", "teachers.0.weight (command line): input should be greater than 0"),
