@@ -269,7 +269,7 @@ def test_a_damaged_one_without_checksums_is_named(stopped: Path, name: str, dama
     path = stopped / "checkpoint-4" / "state.json"
     write_json(path, {key: value for key, value in read_json(path).items() if key not in ("files", "sha256")})
     damage(stopped / "checkpoint-4" / name)
-    with pytest.raises(UserError, match="checkpoint-4: cannot be read, remove it to go on without it"):
+    with pytest.raises(UserError, match="checkpoint-4: cannot be read; remove it to go on without it"):
         train(plan_for())
 
 
