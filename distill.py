@@ -5,15 +5,20 @@
     torchrun --nproc_per_node=2 distill.py --config config/distillation/BabyLlama1-58M.yaml
 
 The teachers are finished runs, named in the config. The student ends up in `runs/<name>/`, a Hugging Face model folder
-without anything that only training needed. Started again, an unfinished run goes on where it stopped.
+without anything that only training needed. Started again, an unfinished run resumes where it stopped.
 """
 
 from palenka.cli import command, read_arguments
 from palenka.cost.dry_run import describe
 from palenka.report.model_card import write_model_card
-from palenka.training.cohort import train
-from palenka.training.plan import load_plan
+from palenka.training.batches import Batches
+from palenka.training.build import build_objectives, build_optimizer, build_student, find_teachers
+from palenka.training.loop import fit
+from palenka.training.loss_module import LossModule
+from palenka.training.plan import Plan, load_plan
 from palenka.training.schema import DistillConfig
+from palenka.training.session import begin
+from palenka.training.trainer import Trainer
 
 
 @command
@@ -23,7 +28,22 @@ def main(description: str | None = __doc__, default_config: str | None = None) -
     if arguments.dry_run:
         print(describe(plan))
     else:
-        write_model_card(train(plan, arguments.from_last_good))
+        distill(plan, arguments.from_last_good)
+        write_model_card(plan.folder)
+
+
+def distill(plan: Plan, from_last_good: bool = False) -> None:
+    """The story of a run with teachers."""
+    session = begin(plan, from_last_good)  # None: finished already
+    if session is None:
+        return
+    teachers = find_teachers(plan, session.device)  # frozen, or the logits that were cached of them
+    session.open()  # runs/<name>/: locked, the data verified
+    batches = Batches(plan.windows(), plan.paradigm, plan.config.training.batch_size)  # data: windows of tokens
+    student = build_student(plan, session.device)  # weights drawn from the run's seed
+    loss = LossModule(student, build_objectives(plan), teachers)  # what the student learns, of the text and of teachers
+    optimizer = build_optimizer(plan, loss)  # of the student and of what objectives own
+    fit(Trainer(session, loss, optimizer), batches)  # the loop: dev loss, milestones, checkpoints; exports the best
 
 
 if __name__ == "__main__":

@@ -5,15 +5,20 @@
     torchrun --nproc_per_node=2 train.py --config config/teacher/BabyLlama1-Teacher-Llama-360M.yaml
 
 `runs/<name>/` becomes a Hugging Face model folder that holds the step of the best dev cross-entropy. Started again, an
-unfinished run goes on where it stopped; a finished one does nothing.
+unfinished run resumes where it stopped; a finished one does nothing.
 """
 
 from palenka.cli import command, read_arguments
 from palenka.cost.dry_run import describe
 from palenka.report.model_card import write_model_card
-from palenka.training.cohort import train
-from palenka.training.plan import load_plan
+from palenka.training.batches import Batches
+from palenka.training.build import build_objectives, build_optimizer, build_student
+from palenka.training.loop import fit
+from palenka.training.loss_module import LossModule
+from palenka.training.plan import Plan, load_plan
 from palenka.training.schema import TrainConfig
+from palenka.training.session import begin
+from palenka.training.trainer import Trainer
 
 
 @command
@@ -23,7 +28,21 @@ def main() -> None:
     if arguments.dry_run:
         print(describe(plan))
     else:
-        write_model_card(train(plan, arguments.from_last_good))
+        train(plan, arguments.from_last_good)
+        write_model_card(plan.folder)
+
+
+def train(plan: Plan, from_last_good: bool = False) -> None:
+    """The story of a run."""
+    session = begin(plan, from_last_good)  # None: finished already
+    if session is None:
+        return
+    session.open()  # runs/<name>/: locked, the data verified
+    batches = Batches(plan.windows(), plan.paradigm, plan.config.training.batch_size)  # data: windows of tokens
+    model = build_student(plan, session.device)  # weights drawn from the run's seed
+    loss = LossModule(model, build_objectives(plan))  # paradigm: what of a window is predicted
+    optimizer = build_optimizer(plan, loss)
+    fit(Trainer(session, loss, optimizer), batches)  # the loop: dev loss, milestones, checkpoints; exports the best
 
 
 if __name__ == "__main__":

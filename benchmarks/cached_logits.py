@@ -25,13 +25,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from palenka.cli import command
-from palenka.data.tokens import IGNORED
+from palenka.data.batch import Batch
 from palenka.models.folder import load_frozen
+from palenka.models.forward import run_model
 from palenka.models.huggingface import build_model
 from palenka.objectives._teachers import combined_log_probs, divergence
 from palenka.runs.directory import find_run
 from palenka.teachers.cached import CachedOutput
-from palenka.teachers.live import Teachers, run_model
+from palenka.teachers.live import Teachers
 from palenka.training.build import load_teachers
 from palenka.training.plan import Plan, load_plan
 from palenka.training.schema import DistillConfig
@@ -70,18 +71,19 @@ class Bench:
         self.shares = [teacher.shape.share for teacher in plan.teachers]
         self.teachers: Teachers = load_teachers(plan, self.device)
         self.teachers.require(False, [()] * len(self.shares))
+        self.windows = plan.windows()
         self.first = plan.total_windows  # behind what students were trained on
 
-    def inputs(self, batch: int) -> tuple[range, Tensor, Tensor]:
+    def inputs(self, batch: int) -> tuple[range, Batch, Tensor]:
         windows = range(self.first + batch * BATCH, self.first + (batch + 1) * BATCH)
-        input_ids, labels = (torch.from_numpy(array).to(self.device) for array in self.plan.windows.batch(windows))
-        return windows, input_ids, labels.flatten() != IGNORED
+        shown = self.plan.paradigm.window_batch(self.windows, windows).to(self.device)
+        return windows, shown, shown.counts.flatten()
 
     @torch.no_grad()
     def predictions(self, batch: int, temperature: float) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Rows of the batch, the teachers' log-probabilities of those that count, and which these are."""
-        windows, input_ids, counts = self.inputs(batch)
-        sources = self.teachers.run(input_ids, windows).each_logits
+        windows, shown, counts = self.inputs(batch)
+        sources = self.teachers.run(shown, windows).each_logits
         for start in range(0, len(counts), CHUNK):
             rows = slice(start, start + CHUNK)
             logits = [source.logits(rows, self.dtype, torch.empty(0)) for source in sources]

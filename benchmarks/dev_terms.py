@@ -15,9 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from palenka import objectives
 from palenka.cli import command
-from palenka.data.tokens import IGNORED
+from palenka.data.batch import Batch
 from palenka.models.folder import load_frozen
 from palenka.models.huggingface import model_shape
 from palenka.runs.directory import find_run
@@ -57,8 +56,8 @@ def measure(plan: Plan, folder: Path, steps: int) -> dict[str, float]:
             continue
         with seeded(plan.config.seed, "objective", name):
             shapes = [teacher.shape for teacher in plan.teachers]
-            objective = objectives.find(name)(config, model_shape(plan.model), shapes).to(device)
-        loss_module = LossModule(student, Teachers(teachers), {name: objective})
+            objective = plan.config.objective_class(name)(config, model_shape(plan.model), shapes).to(device)
+        loss_module = LossModule(student, {name: objective}, Teachers(teachers))
         if any(True for _ in objective.parameters()):
             fit(loss_module, plan, steps)
         values[name] = round(dev_mean(loss_module, plan), 5)
@@ -68,11 +67,12 @@ def measure(plan: Plan, folder: Path, steps: int) -> dict[str, float]:
 def fit(loss_module: LossModule, plan: Plan, steps: int) -> None:
     """Train what the objective owns; the student is frozen."""
     optimizer = torch.optim.AdamW(loss_module.objectives.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
+    windows = plan.windows()
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * (1 - step / steps)
-        input_ids, labels = (torch.from_numpy(a) for a in plan.windows.batch(range(step * BATCH, (step + 1) * BATCH)))
-        loss, _ = run(loss_module, plan, input_ids, labels, int((labels != IGNORED).sum()))
+        batch = plan.paradigm.window_batch(windows, range(step * BATCH, (step + 1) * BATCH))
+        loss, _ = run(loss_module, plan, batch, int(batch.counts.sum()))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -82,22 +82,21 @@ def fit(loss_module: LossModule, plan: Plan, steps: int) -> None:
 def dev_mean(loss_module: LossModule, plan: Plan) -> float:
     """The term's mean over all dev tokens."""
     batches = list(dev_batches(plan))
-    tokens = sum(int((labels != IGNORED).sum()) for _, labels in batches)
-    return sum(run(loss_module, plan, *batch, tokens)[1].item() for batch in batches)
+    tokens = sum(int(batch.counts.sum()) for batch in batches)
+    return sum(run(loss_module, plan, batch, tokens)[1].item() for batch in batches)
 
 
-def dev_batches(plan: Plan) -> Iterator[tuple[Tensor, Tensor]]:
-    for start in range(0, len(plan.dev_windows), BATCH):
-        indices = range(start, min(start + BATCH, len(plan.dev_windows)))
-        input_ids, labels = plan.dev_windows.batch(indices)
-        yield torch.from_numpy(input_ids), torch.from_numpy(labels)
+def dev_batches(plan: Plan) -> Iterator[Batch]:
+    windows = plan.dev_windows()
+    for start in range(0, len(windows), BATCH):
+        yield plan.paradigm.window_batch(windows, range(start, min(start + BATCH, len(windows))))
 
 
-def run(loss_module: LossModule, plan: Plan, input_ids: Tensor, labels: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
+def run(loss_module: LossModule, plan: Plan, batch: Batch, tokens: int) -> tuple[Tensor, Tensor]:
     """Loss and terms of a batch, in the precision of the plan, as shares of a mean over `tokens`."""
     device, dtype = local_device(), DTYPES[plan.precision]
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        loss, terms = loss_module(input_ids.to(device), labels.to(device), StepSize(tokens, len(labels)))
+        loss, terms = loss_module(batch.to(device), StepSize(tokens, len(batch)))
     return loss, terms
 
 

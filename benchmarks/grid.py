@@ -36,8 +36,10 @@ from palenka.data.tokenizer import load_tokenizer, save_tokenizer
 from palenka.models.huggingface import ModelConfig, build_model, quiet_transformers
 from palenka.runs.directory import Run
 from palenka.search.grid import Grid, GridConfig
-from palenka.training.cohort import Cohort
+from palenka.training.cohort import side_by_side
+from palenka.training.loop import Loop
 from palenka.training.plan import Plan
+from palenka.training.session import Session
 
 VOCABULARY, CONTEXT = 16_000, 128
 STUDENT = {
@@ -139,10 +141,10 @@ def make_grid(divisor: int, sequences: int, precision: str) -> Grid:
     return Grid(GridConfig.model_validate(values), "benchmark")
 
 
-def cohort_of(plans: Sequence[Plan], folder: str) -> Cohort:
+def cohort_of(plans: Sequence[Plan], folder: str) -> Loop:
     """Students side by side, with run directories in a folder of their own."""
     runs = plans[0].runs / folder
-    return Cohort.of([(plan, Run(plan.config.name, runs), plan.identity()) for plan in plans])
+    return side_by_side([Session(plan, Run(plan.config.name, runs)) for plan in plans])
 
 
 def compare_losses() -> dict[str, Any]:
@@ -187,7 +189,7 @@ def time_steps(precision: str, rounds: int) -> dict[str, Any]:
     return {"precision": next(iter(grid.plans.values())).precision, **found}
 
 
-def timed(cohort: Cohort, step: int) -> tuple[float, float]:
+def timed(cohort: Loop, step: int) -> tuple[float, float]:
     """Seconds that pass, and CPU seconds of this process."""
     started = time.perf_counter(), time.process_time()
     cohort.step(step)  # its record reads a figure, and so waits for the device

@@ -65,7 +65,7 @@ def train(name: str, arguments: argparse.Namespace) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         if compiled is None:
             teachers = [load_frozen(teacher.folder, torch.float32, device) for teacher in plan.teachers]
-            take = plain_step(name, plan, plan.windows, plan.total_steps, teachers, device)
+            take = plain_step(name, plan, plan.windows(), plan.total_steps, teachers, device)
         else:
             take = product_step(plan, Path(folder))
         return [float(take(step)) for step in range(arguments.steps)]

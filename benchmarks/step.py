@@ -46,13 +46,17 @@ from palenka.data.tokens import IGNORED
 from palenka.models.huggingface import build_model
 from palenka.optimizers.adamw import parameter_groups
 from palenka.optimizers.schedules import learning_rate
+from palenka.paradigms import Vocabulary
 from palenka.runs.directory import Run
-from palenka.runs.identity import Identity
 from palenka.teachers.live import Teachers
-from palenka.training.build import build_loss_module, random_teachers
-from palenka.training.cohort import Cohort
+from palenka.training.batches import Batches
+from palenka.training.build import build_loss_module, build_optimizer, find_teachers, random_teachers
+from palenka.training.loop import Loop
+from palenka.training.milestones import MilestonePlan
 from palenka.training.plan import Plan, Workload, make_workload
+from palenka.training.progress import Display
 from palenka.training.schema import DistillConfig
+from palenka.training.session import Session
 from palenka.training.trainer import Trainer
 from palenka.util.config import load
 from palenka.util.errors import UserError
@@ -215,32 +219,38 @@ def work_on(peer: str, config: Path, overrides: list[str], threads: int, trl: Pa
 def stepper(peer: str, work: Workload, folder: Path, device: torch.device) -> Callable[[int], Tensor]:
     windows = RandomWindows(work)
     if peer.startswith("palenka"):
-        pretended: dict[str, Any] = {"windows": windows, "runs": folder, "total_steps": STEPS, "data_folder": folder}
+        vocabulary = Vocabulary(work.model.vocab_size)
         of_work = {field.name: getattr(work, field.name) for field in fields(work)}
-        rest = {field.name: None for field in fields(Plan) if field.name not in of_work | pretended}
-        return product_step(Plan(**of_work, **pretended, **rest), folder, random_teachers(work, device))
+        plan = Plan(**of_work, runs=folder, data_folder=folder, vocabulary=vocabulary, total_steps=STEPS,
+                    milestones=MilestonePlan())  # fmt: skip
+        return product_step(plan, folder, windows, random_teachers(work, device))
     teachers = [build_model(t.model, 0, device).eval().requires_grad_(False) for t in work.teachers]
     return plain_step(peer, work, windows, STEPS, teachers, device)
 
 
-def product_step(plan: Plan, folder: Path, teachers: Teachers | None = None) -> Callable[[int], Tensor]:
-    """A step of the product's training loop, in a run directory below `folder`."""
-    trainer = WithoutData(plan, Run(plan.config.name, folder), Identity({}, {}), teachers)
-    cohort = Cohort([trainer])
-    trainer.after_step = lambda words: None  # type: ignore[method-assign]
+def product_step(
+    plan: Plan, folder: Path, windows: Any = None, teachers: Teachers | None = None
+) -> Callable[[int], Tensor]:
+    """A step of the product's training loop, in a run directory below `folder`; on the plan's windows and teachers
+    unless others are given."""
+    session = Session(plan, Run(plan.config.name, folder))
+    session.display = Display(plan.config.name, plan.total_steps, enabled=False)
+    loss = build_loss_module(plan, teachers or find_teachers(plan, session.device), session.device)
+    trainer = WithoutRecords(session, loss, build_optimizer(plan, loss))
+    loop = Loop([trainer], Batches(windows or plan.windows(), plan.paradigm, plan.config.training.batch_size))
 
     def take(step: int) -> Tensor:
-        cohort.step(step)
-        return trainer._losses[0]
+        loop.step(step)
+        return trainer.student._losses[0]
 
     return take
 
 
-class WithoutData(Trainer):
-    """The product's, where no prepared data is that it could verify."""
+class WithoutRecords(Trainer):
+    """The product's, which leaves nothing behind its steps here."""
 
-    def _open(self, identity: Identity) -> None:
-        self.run.open(identity, self.plan.resolved)
+    def after_step(self, words: int) -> None:
+        """Nothing."""
 
 
 class RandomWindows:

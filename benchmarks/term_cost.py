@@ -15,9 +15,11 @@ from pathlib import Path
 
 from palenka.cli import command
 from palenka.runs.directory import Run
-from palenka.training.cohort import Cohort
+from palenka.training.cohort import side_by_side
+from palenka.training.loop import Loop
 from palenka.training.plan import load_plan
 from palenka.training.schema import DistillConfig, TrainConfig
+from palenka.training.session import Session
 from palenka.util.config import compose
 
 
@@ -43,10 +45,10 @@ def main() -> None:
         print(json.dumps({"config": config.stem} | figures))
 
 
-def build(config: Path, overrides: list[str], folder: Path) -> Cohort:
+def build(config: Path, overrides: list[str], folder: Path) -> Loop:
     """A cohort of the config's one student, whose run directory is thrown away."""
     plan = load_plan(config, overrides, DistillConfig if "teachers" in compose(config) else TrainConfig)
-    return Cohort.of([(plan, Run(plan.config.name, folder), plan.identity())])
+    return side_by_side([Session(plan, Run(plan.config.name, folder))])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ def main() -> None:
     finish = Trainer.finish
 
     def recorded(self: Trainer) -> None:
-        save_model(self.loss_module, str(self.run.path / f"rank-{os.environ['RANK']}.safetensors"))
+        save_model(self.loss, str(self.run.path / f"rank-{os.environ['RANK']}.safetensors"))
         finish(self)
 
     Trainer.finish = recorded  # type: ignore[method-assign]

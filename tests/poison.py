@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from palenka import objectives
-from palenka.training.trainer import Trainer
+from palenka.training.student import Student
 
 
 def poison(
@@ -18,19 +18,19 @@ def poison(
 ) -> None:  # fmt: skip
     """Multiply a term by `value` in chosen steps (from 1) of all runs, or of one. `replace` sets an attribute."""
     kind: Any = objectives.find(term)
-    accumulate, forward = Trainer.accumulate, kind.forward
+    accumulate, forward = Student.accumulate, kind.forward
     now: tuple[int, str] = (0, "")
 
-    def noting(self: Trainer, *arguments: Any) -> None:
+    def noting(self: Student, *arguments: Any) -> None:
         nonlocal now
-        now = (self.progress.step + 1, self.plan.config.name)
+        now = (self.step + 1, self.plan.config.name)
         accumulate(self, *arguments)
 
     def poisoned(self: Any, *arguments: Any) -> Any:
         losses = forward(self, *arguments)
         return losses * value if now[0] in steps and run in (None, now[1]) else losses
 
-    replace(Trainer, "accumulate", noting)
+    replace(Student, "accumulate", noting)
     replace(kind, "forward", poisoned)
 
 

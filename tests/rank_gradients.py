@@ -10,6 +10,7 @@ from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from palenka import objectives
+from palenka.data.batch import Batch
 from palenka.objectives import TokenObjective
 
 
@@ -20,7 +21,7 @@ def exchanged(name: str, rank: int, processes: int) -> dict[str, Tensor]:
     model = terms.loss_module(name, **terms.ADDITIVE.get(name, {}))
     in_part = not issubclass(objectives.find(name), TokenObjective)
     shared = DistributedDataParallel(model, find_unused_parameters=in_part)
-    loss, _ = shared(inputs[rows], labels[rows], terms.whole(labels))
+    loss, _ = shared(Batch(inputs[rows], labels[rows]), terms.whole(labels))
     (loss * processes).backward()
     return {f"{name}/{key}": gradient for key, gradient in terms.gradients(model).items()}
 

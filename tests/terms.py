@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from palenka import objectives
+from palenka.data.batch import Batch
 from palenka.models.huggingface import model_shape
 from palenka.objectives import ModelShape, Objective, States, TeacherShape
 from palenka.teachers.live import Teachers
@@ -62,12 +63,17 @@ def loss_module(name: str, **knobs: Any) -> LossModule:
     ]
     torch.manual_seed(0)
     term = objective(name, model_shape(student.config), shapes, **knobs)
-    return LossModule(student, Teachers(teachers), {name: term}).train()
+    return LossModule(student, {name: term}, Teachers(teachers))
 
 
 def whole(labels: Tensor) -> StepSize:
     """A step of this batch alone."""
     return StepSize(tokens=int((labels != -100).sum()), sequences=len(labels))
+
+
+def counting(mask: Tensor) -> Batch:
+    """A batch of which nothing but the positions that count is known: bool (batch, time)."""
+    return Batch(torch.zeros_like(mask, dtype=torch.long), torch.where(mask, 0, -100))
 
 
 def uneven_batch(sequences: int) -> tuple[Tensor, Tensor]:

@@ -52,7 +52,7 @@ def test_a_model_beyond_the_machine_is_refused_before_it_is_built(
     plan = load_plan(write_config(tiny.train_values()), [], TrainConfig)
     monkeypatch.setattr(cohort, "total_memory", lambda device: 16 * plan.parameters["total"] - 1)
     with pytest.raises(UserError, match="parameters take .* GiB in training, and cpu has"):
-        cohort.train(plan)
+        tiny.train(plan)
     assert not list(runs_folder.iterdir())
 
 

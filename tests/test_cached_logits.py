@@ -22,16 +22,16 @@ from transformers import AutoModelForCausalLM
 
 import palenka.teachers.cached
 import palenka.training.build
-import palenka.training.trainer
 from palenka.cli import main
+from palenka.data.batch import Batch
 from palenka.objectives import ModelShape, TeacherShape
 from palenka.objectives.logit import Logit
 from palenka.teachers.cached import CachedLogits, CachedOutput, compress
+from palenka.training.build import find_teachers
 from palenka.training.cache_logits import cache_logits
-from palenka.training.cohort import train
 from palenka.training.plan import Plan, make_plan
 from palenka.training.schema import DistillConfig
-from palenka.training.trainer import Trainer
+from palenka.training.student import Student
 from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json
 
@@ -132,7 +132,7 @@ def test_the_loss_is_the_divergence_over_the_top_k_and_one_outcome_for_the_rest(
 
 def log_probs_of(plan: Plan, windows: range, combine: str, temperature: float) -> Tensor:
     """The teachers' prediction in float64, from plain logits, 3 : 1."""
-    inputs = torch.from_numpy(plan.windows.batch(windows)[0])
+    inputs = torch.from_numpy(plan.windows().batch(windows)[0])
     logits = []
     for teacher in plan.teachers:
         model = AutoModelForCausalLM.from_pretrained(teacher.folder, dtype=torch.float32).eval()
@@ -160,9 +160,9 @@ def test_what_is_read_is_what_the_teachers_say_of_these_windows(cache_folder: Pa
 def test_all_of_the_vocabulary_is_the_teachers_to_the_precision_of_its_numbers(cache_folder: Path) -> None:
     plan = plan_for(values(top_k=tiny.VOCABULARY))
     cache_logits(plan)
-    teachers = palenka.training.trainer.find_teachers(plan, tiny.CPU)
+    teachers = find_teachers(plan, tiny.CPU)
     windows = range(10, 20)
-    (logits,) = teachers.run(torch.zeros(0), windows).each_logits
+    (logits,) = teachers.run(Batch(torch.zeros(0), torch.zeros(0)), windows).each_logits
     stored = logits.logits(slice(None), torch.float32, torch.randn(160, tiny.VOCABULARY))
     expected = log_probs_of(plan, windows, "logits", temperature=2.0)
     torch.testing.assert_close(stored.double() / 2, expected, rtol=2**-11, atol=1e-6)
@@ -185,10 +185,10 @@ def test_a_longer_run_adds_shards_to_the_cache_of_a_shorter_one(cache_folder: Pa
 
 def test_with_all_of_the_vocabulary_a_student_is_that_of_the_teachers(cache_folder: Path) -> None:
     exact = {"adam_epsilon": 1e-3}
-    live = train(plan_for(values("live", top_k=None), **exact))
+    live = tiny.train(plan_for(values("live", top_k=None), **exact))
     plan = plan_for(values("recorded", top_k=tiny.VOCABULARY), **exact)
     cache_logits(plan)
-    recorded = train(plan)
+    recorded = tiny.train(plan)
     for one, other in zip(records(live, "train"), records(recorded, "train"), strict=True):
         for key in ("loss", "hard_target", "logit", "grad_norm"):
             assert one[key] == pytest.approx(other[key], rel=1e-3)
@@ -202,16 +202,16 @@ def test_teachers_are_not_loaded(cache_folder: Path, monkeypatch: pytest.MonkeyP
     plan = plan_for(values())
     cache_logits(plan)
     monkeypatch.setattr(palenka.training.build, "load_frozen", None)
-    assert (train(plan) / "result.json").exists()
+    assert (tiny.train(plan) / "result.json").exists()
 
 
 def test_micro_batches_do_not_change_the_training(cache_folder: Path) -> None:
     """Each reads its own windows: with an even and an uneven number of them, over the ends of shards."""
     exact = {"adam_epsilon": 1e-3, "batch_size": 6}
     cache_logits(plan_for(values(), **exact))
-    whole = train(plan_for(values("whole"), **exact))
+    whole = tiny.train(plan_for(values("whole"), **exact))
     for size in (3, 2):
-        parts = train(plan_for(values(f"parts-{size}"), **exact, micro_batch_size=size))
+        parts = tiny.train(plan_for(values(f"parts-{size}"), **exact, micro_batch_size=size))
         for one, other in zip(records(whole, "train"), records(parts, "train"), strict=True):
             assert_alike(one, other, ("loss", "logit", "grad_norm"))
 
@@ -224,21 +224,21 @@ def test_a_training_killed_and_resumed_equals_the_unbroken_one(
     cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache_logits(plan_for(values()))
-    whole = train(plan_for(values("whole"), checkpoint_steps=1))
+    whole = tiny.train(plan_for(values("whole"), checkpoint_steps=1))
 
-    start_step = Trainer.start_step
+    start_step = Student.start_step
 
-    def deadly(self: Trainer) -> None:
-        if self.progress.step == 5:
+    def deadly(self: Student, step: int) -> None:
+        if step == 5:
             raise Killed
-        start_step(self)
+        start_step(self, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "start_step", deadly)
+        patch.setattr(Student, "start_step", deadly)
         with pytest.raises(Killed):
-            train(plan_for(values("broken"), checkpoint_steps=1))
+            tiny.train(plan_for(values("broken"), checkpoint_steps=1))
     gc.collect()  # what held the lock is gone, as after a kill
-    assert outcome(train(plan_for(values("broken"), checkpoint_steps=1))) == outcome(whole)
+    assert outcome(tiny.train(plan_for(values("broken"), checkpoint_steps=1))) == outcome(whole)
 
 
 # Refused
@@ -272,7 +272,7 @@ def test_another_cache_is_refused_with_what_differs(
     cache_logits(plan_for(values()))
     before = snapshot(cache_folder.parent)
     with pytest.raises(UserError) as refused:
-        train(plan_for(values() | changes))
+        tiny.train(plan_for(values() | changes))
     assert "python -m palenka cache-logits --config FILE" in str(refused.value)
     assert difference in str(refused.value)
     assert snapshot(cache_folder.parent) == before
@@ -282,7 +282,7 @@ def test_other_weights_of_a_teacher_are_refused(cache_folder: Path, teacher: Pat
     cache_logits(plan_for(values()))
     scale_weights(teacher, 1.01)
     with pytest.raises(UserError, match=r"differs in\n  teachers\.teacher: \w{12}… there, \w{12}… here$"):
-        train(plan_for(values()))
+        tiny.train(plan_for(values()))
 
 
 def test_students_that_differ_in_themselves_read_the_same_cache(cache_folder: Path) -> None:
@@ -300,7 +300,7 @@ def test_a_folder_under_a_wrong_name_is_refused(cache_folder: Path) -> None:
     cache_logits(plan)
     path = place_of(plan).folder / "identity.json"
     write_json(path, read_json(path) | {"precision": "bf16"})
-    for start_again in (train, cache_logits):
+    for start_again in (tiny.train, cache_logits):
         with pytest.raises(UserError, match="it differs in\n  precision: 'bf16' there, 'fp32' here"):
             start_again(plan)
 
@@ -312,7 +312,7 @@ def test_a_shard_that_is_cut_short_is_refused_and_recorded_again(cache_folder: P
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-1])
     with pytest.raises(UserError, match="1 of 4 shards are missing, cut short or have no checksum"):
-        train(plan)
+        tiny.train(plan)
     cache_logits(plan)
     assert shard.read_bytes() == whole
 
@@ -327,13 +327,13 @@ def test_a_shard_that_is_damaged_is_refused_and_recorded_again(
     for shard, content in zip(shards, whole, strict=True):
         shard.write_bytes(content[:40] + bytes([content[40] ^ 1]) + content[41:])
     with pytest.raises(UserError, match=f"{shards[0]}, {shards[1]}: damaged: other content than was recorded"):
-        train(plan)
+        tiny.train(plan)
     assert not (runs_folder / "student").exists()
     cache_logits(plan)
     assert [shard.read_bytes() for shard in shards] == whole
     told = capsys.readouterr().err
     assert [f"{shard}: damaged" in told for shard in shards] == [True, True]
-    assert (train(plan) / "result.json").exists()
+    assert (tiny.train(plan) / "result.json").exists()
 
 
 def test_a_cache_without_checksums_is_recorded_again(cache_folder: Path) -> None:
@@ -342,12 +342,12 @@ def test_a_cache_without_checksums_is_recorded_again(cache_folder: Path) -> None
     checksums = place_of(plan).folder / "checksums.json"
     before = checksums.read_bytes()
     checksums.write_text("")
-    for begin in (train, cache_logits):
+    for begin in (tiny.train, cache_logits):
         with pytest.raises(UserError, match=r"checksums.json: damaged: .*\. Remove it, and cache-logits records"):
             begin(plan)
     checksums.unlink()
     with pytest.raises(UserError, match="4 of 4 shards are missing, cut short or have no checksum"):
-        train(plan)
+        tiny.train(plan)
     cache_logits(plan)
     assert checksums.read_bytes() == before
 

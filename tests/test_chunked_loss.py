@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from palenka.data.batch import Batch
 from palenka.models.chunked_loss import HeadInput, WeightedTerm, chunked_loss, of_one_head, token_losses
 from palenka.objectives import ModelShape, TeacherShape
 from palenka.objectives.hard_target import HardTarget
 from palenka.objectives.logit import Logit
-from palenka.teachers.live import Teachers
 from palenka.training.loss_module import LossModule, StepSize
 
 VOCABULARY = 50
@@ -210,7 +210,7 @@ def test_a_tied_embedding_gets_the_gradients_of_both_its_uses(keys: dict[str, An
     batch, labels = tiny.batch()
     objective = HardTarget(HardTarget.Config(weight=1), STUDENT, [])
     tokens = int((labels != -100).sum())
-    LossModule(model, Teachers([]), {"hard_target": objective})(batch, labels, StepSize(tokens, 3))[0].backward()
+    LossModule(model, {"hard_target": objective})(Batch(batch, labels), StepSize(tokens, 3))[0].backward()
     ours = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
     F.cross_entropy(model(batch).logits.flatten(0, 1), labels.flatten()).backward()

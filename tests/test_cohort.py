@@ -18,11 +18,13 @@ from palenka import objectives
 from palenka.models.chunked_loss import CHUNK_TOKENS, HeadLogits
 from palenka.runs.directory import Run
 from palenka.teachers.live import Teachers
-from palenka.training.cohort import Cohort, train, train_cohorts
+from palenka.training.cohort import side_by_side, train_cohorts
 from palenka.training.plan import Plan, make_plan
 from palenka.training.preemption import Interrupted, Interruption
 from palenka.training.schema import DistillConfig
-from palenka.training.trainer import Diverged, Trainer
+from palenka.training.session import Diverged, Session
+from palenka.training.student import Student
+from palenka.training.trainer import Trainer
 from palenka.util.files import read_json
 
 DROPOUT = {**tiny.GPT2, "hidden_size": 16, "resid_pdrop": 0.2, "embd_pdrop": 0.2, "attn_pdrop": 0.2}
@@ -49,7 +51,7 @@ def logits(name: str, weight: float, **changes: Any) -> Plan:
 def alone(plan: Plan) -> dict[str, Any]:
     """What a run's folder holds when it is trained alone, under another name."""
     config = plan.config.model_copy(update={"name": f"alone/{plan.config.name}"})
-    return outcome(train(make_plan(config, "test")))
+    return outcome(tiny.train(make_plan(config, "test")))
 
 
 def folder(plan: Plan) -> Path:
@@ -128,15 +130,15 @@ def test_teachers_logits_are_formed_once_for_all(teacher: Path, monkeypatch: pyt
 def test_one_students_gradients_exist_at_a_time(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[int] = []
     plans = [logits(f"w{weight}", weight, micro_batch_size=None) for weight in (0.1, 0.5, 1.0)]
-    cohort = Cohort.of([(plan, Run(plan.config.name, plan.runs), plan.identity()) for plan in plans])
-    clip = Trainer._clip
+    loop = side_by_side([Session(plan, Run(plan.config.name, plan.runs)) for plan in plans])
+    clip = Student._clip
 
-    def counted(self: Trainer) -> torch.Tensor:
-        held.append(sum(any(p.grad is not None for p in t.loss_module.parameters()) for t in cohort.trainers))
+    def counted(self: Student) -> torch.Tensor:
+        held.append(sum(any(p.grad is not None for p in t.loss.parameters()) for t in loop.trainers))
         return clip(self)
 
-    monkeypatch.setattr(Trainer, "_clip", counted)
-    cohort.step(0)
+    monkeypatch.setattr(Student, "_clip", counted)
+    loop.step(0)
     assert held == [1, 1, 1]
 
 
@@ -156,7 +158,7 @@ def test_cohorts_follow_each_other_and_let_go_of_memory(teacher: Path) -> None:
 
 
 def test_time_is_shared_out(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palenka.training.cohort.time", SimpleNamespace(monotonic=count(step=3.0).__next__))
+    monkeypatch.setattr("palenka.training.loop.time", SimpleNamespace(monotonic=count(step=3.0).__next__))
     plans = [logits(f"w{weight}", weight) for weight in (0.1, 0.5)]
     train_cohorts([plans])
     seconds = [read_json(folder(plan) / "result.json")["seconds"] for plan in plans]
@@ -184,12 +186,12 @@ def test_one_that_diverged_is_not_trained_again_in_vain(diverging: list[Plan], m
         train_cohorts([diverging])
     before = snapshot(diverging[0].runs)
     with monkeypatch.context() as patch, pytest.raises(Diverged, match="is not trained again; remove diverged.json"):
-        patch.setattr(Cohort, "of", lambda runs: pytest.fail("trained again"))
+        patch.setattr("palenka.training.cohort.side_by_side", lambda runs: pytest.fail("trained again"))
         train_cohorts([diverging])
     assert snapshot(diverging[0].runs) == before
     (folder(diverging[1]) / "diverged.json").unlink()
     with pytest.raises(Diverged, match="the loss is inf at step 1"):
-        train(diverging[1])
+        tiny.train(diverging[1])
 
 
 def test_a_cohort_of_which_all_diverge_ends(teacher: Path) -> None:

@@ -14,11 +14,8 @@ import torch
 from rounding import assert_alike
 from test_training import Killed, kill_at, outcome, plan_for, records, train_run
 
-from palenka.runs.directory import Run
 from palenka.training import compilation
-from palenka.training.cohort import train
-from palenka.training.loss_module import LossModule
-from palenka.training.trainer import Trainer
+from palenka.training.student import Student
 from palenka.util import hardware
 from palenka.util.errors import UserError
 
@@ -44,10 +41,10 @@ def test_a_compiled_training_is_the_same_but_for_rounding_and_resumes_bit_by_bit
 
     plan = plan_for(values("killed", True))
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        kill_at(patch, Trainer, "_clip", 7)
-        train(plan)
+        kill_at(patch, Student, "_clip", 7)
+        tiny.train(plan)
     gc.collect()
-    assert outcome(train(plan))["weights"] == outcome(compiled)["weights"]
+    assert outcome(tiny.train(plan))["weights"] == outcome(compiled)["weights"]
 
 
 @needs_compiler
@@ -61,9 +58,7 @@ def test_students_that_differ_in_weights_share_what_is_compiled(teacher: Path) -
     for number in range(limit + 2):
         weights = {"logit": {"weight": 0.1 + number}, "hidden_state": {"weight": 1.0 + number}}
         plan = plan_for(values(f"trial-{number}", True) | {"objective": weights})
-        trainer = Trainer(plan, Run(plan.config.name, plan.runs), plan.identity())
-        assert isinstance(trainer.loss_module, LossModule)
-        trainer.loss_module(batch, labels, terms.whole(labels))[0].backward()
+        tiny.trainer(plan).loss(batch, labels, terms.whole(labels))[0].backward()
         if number == 0:
             compiled = counters["stats"]["unique_graphs"]
     assert compiled > 0

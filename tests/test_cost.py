@@ -33,6 +33,7 @@ from palenka.cost.estimate import (
     total_steps,
 )
 from palenka.cost.probe import Measurement, affordable_sequences, measure
+from palenka.data.batch import Batch
 from palenka.models.huggingface import ModelConfig, model_shape
 from palenka.models.onednn import is_onednn_usable
 from palenka.objectives import TeacherShape
@@ -89,7 +90,7 @@ def counted(model: LossModule, inputs: torch.Tensor, labels: torch.Tensor) -> in
     """FLOPs of matrix products in one training step, as they are run."""
     is_onednn_usable(torch.float32)  # the small products that it tries are none of the step's
     with FlopCounter() as counter:
-        model(inputs, labels, terms.whole(labels))[0].backward()
+        model(Batch(inputs, labels), terms.whole(labels))[0].backward()
     return counter.total
 
 
@@ -102,7 +103,7 @@ def with_objectives(*names: str) -> LossModule:
     ]
     shape = model_shape(student.config)
     built = {name: terms.objective(name, shape, shapes, **terms.ADDITIVE.get(name, {})) for name in names}
-    return LossModule(student, Teachers(teachers), built).train()
+    return LossModule(student, built, Teachers(teachers))
 
 
 # FLOPs
@@ -132,7 +133,7 @@ def test_flops_are_those_that_a_model_runs(keys: Mapping[str, Any]) -> None:
     inputs, labels = tiny.batch(sequences=4, length=16)
     student = tiny.model(keys)
     hard_target = terms.objective("hard_target", model_shape(student.config), [])
-    model = LossModule(student, Teachers([]), {"hard_target": hard_target})
+    model = LossModule(student, {"hard_target": hard_target})
     expected = 3 * forward_flops(student.config, 16) * inputs.numel()
     assert counted(model, inputs, labels) == pytest.approx(expected, rel=0.005)  # rotary angles are a product, too
 
@@ -376,7 +377,7 @@ def test_a_dry_run_names_what_a_run_costs(teacher: Path, write_config: WriteConf
     for expected in (
         f"student: llama, {plan.parameters['total']:,} parameters", "teacher teacher: ", "[(2, 1), (3, 2)]",
         "objectives: 768 parameters of their own",  # two projections of 16 · 24
-        f"{plan.windows.epoch_size(0):,} windows of 16 tokens", "8 steps of 8 sequences", "FLOPs", "GiB", "predicted",
+        f"{plan.windows().epoch_size(0):,} windows of 16 tokens", "8 steps of 8 sequences", "FLOPs", "GiB", "predicted",
         *(device.name for device in DEVICES), "this machine",
     ):  # fmt: skip
         assert expected in text

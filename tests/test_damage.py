@@ -12,12 +12,13 @@ import tiny
 from killing import Killed, kill_at
 from run_files import outcome, snapshot
 
-import palenka.training.trainer
+import palenka.training.student
 from palenka.runs.checkpoints import find_damage, write_state
 from palenka.runs.directory import Run
-from palenka.training.cohort import train, train_cohorts
+from palenka.training.cohort import train_cohorts
 from palenka.training.plan import Plan, make_plan
 from palenka.training.schema import TrainConfig
+from palenka.training.student import Student
 from palenka.training.trainer import Trainer
 from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json
@@ -38,7 +39,7 @@ def plan_for(name: str = "run", seed: int = 7, **training: Any) -> Plan:
 def stop_at(step: int, plans: list[Plan]) -> None:
     """Train until that many steps of all plans together are done, and are checkpointed but for the last."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed) as killed:
-        kill_at(patch, Trainer, "_clip", step)
+        kill_at(patch, Student, "_clip", step)
         train_cohorts([plans])
     del killed
     gc.collect()  # and with it the lock
@@ -51,8 +52,8 @@ def trained(prepared_once: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PALENKA_DATA", str(prepared_once.parent))
         patch.setenv("PALENKA_RUNS", str(runs))
-        patch.setattr(palenka.training.trainer, "learning_rate", spoiling)
-        whole = outcome(train(plan_for("whole")))
+        patch.setattr(palenka.training.student, "learning_rate", spoiling)
+        whole = outcome(tiny.train(plan_for("whole")))
         stop_at(5, [plan_for()])
     return runs / "run", whole
 
@@ -67,7 +68,7 @@ def stopped(
     trained: tuple[Path, dict[str, Any]], prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
     """A copy of the stopped run, where it can go on."""
-    monkeypatch.setattr(palenka.training.trainer, "learning_rate", spoiling)
+    monkeypatch.setattr(palenka.training.student, "learning_rate", spoiling)
     yield Path(shutil.copytree(trained[0], runs_folder / "run"))
     gc.collect()
 
@@ -122,7 +123,7 @@ def test_a_damaged_checkpoint_is_named_and_passed_over(
     name: str,
 ) -> None:
     damage(stopped / "checkpoint-4" / name)
-    assert outcome(train(plan_for())) == trained[1]
+    assert outcome(tiny.train(plan_for())) == trained[1]
     said = capsys.readouterr().err
     assert f"run: warning: {stopped / 'checkpoint-4' / name}: " in said
     assert "run: resuming from step 3" in said
@@ -137,7 +138,7 @@ def test_a_folder_that_is_no_checkpoint_is_passed_over(
     else:
         (stopped / "checkpoint-5").mkdir()
         shutil.rmtree(stopped / "checkpoint-4")
-    assert outcome(train(plan_for())) == trained[1]
+    assert outcome(tiny.train(plan_for())) == trained[1]
     problem = "damaged: of step 4" if renamed else "missing"
     assert f"{stopped / 'checkpoint-5' / 'state.json'}: {problem}" in capsys.readouterr().err
 
@@ -145,7 +146,7 @@ def test_a_folder_that_is_no_checkpoint_is_passed_over(
 def test_two_damaged_checkpoints_are_passed_over(trained: tuple[Path, dict[str, Any]], stopped: Path) -> None:
     cut(stopped / "checkpoint-4" / "optimizer.pt")
     (stopped / "checkpoint-3" / "state.json").unlink()
-    assert outcome(train(plan_for())) == trained[1]
+    assert outcome(tiny.train(plan_for())) == trained[1]
 
 
 def test_without_a_whole_checkpoint_all_are_named_and_nothing_is_removed(stopped: Path) -> None:
@@ -153,7 +154,7 @@ def test_without_a_whole_checkpoint_all_are_named_and_nothing_is_removed(stopped
         cut(stopped / f"checkpoint-{step}" / name)
     before = snapshot(stopped)
     with pytest.raises(UserError, match="no checkpoint is whole; nothing was removed") as raised:
-        train(plan_for())
+        tiny.train(plan_for())
     for path in ("checkpoint-4/optimizer.pt", "checkpoint-3/state.json", "checkpoint-2/distiller.safetensors"):
         assert f"  {stopped / path}: damaged: " in str(raised.value)
     after = snapshot(stopped)
@@ -164,7 +165,7 @@ def test_without_a_whole_checkpoint_all_are_named_and_nothing_is_removed(stopped
 def test_a_best_checkpoint_that_is_lost_is_told_and_recorded(stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flip(stopped / "checkpoint-2" / "distiller.safetensors")
     best = read_json(stopped / "checkpoint-4" / "state.json")["progress"]["best_dev"]["cross_entropy"]
-    result = read_json(train(plan_for()) / "result.json")
+    result = read_json(tiny.train(plan_for()) / "result.json")
     assert result["best_step"] > 2
     assert result["dev"]["cross_entropy"] > best
     assert result["lost_best"] == {"step": 2, "cross_entropy": best}
@@ -175,7 +176,7 @@ def test_a_best_checkpoint_that_is_lost_is_told_and_recorded(stopped: Path, caps
 
 def test_a_best_checkpoint_that_can_be_repeated_is(prepared: Path, runs_folder: Path) -> None:
     """Behind it the run is whole; but before it too, and from there it comes to the same end."""
-    whole = outcome(train(plan_for("whole", eval_steps=4, max_steps=6)))
+    whole = outcome(tiny.train(plan_for("whole", eval_steps=4, max_steps=6)))
     plan = plan_for(eval_steps=4, max_steps=6)
     stop_at(6, [plan])
     run = Run("run", runs_folder)
@@ -185,13 +186,13 @@ def test_a_best_checkpoint_that_can_be_repeated_is(prepared: Path, runs_folder: 
         shutil.rmtree(run.path)
         stop_at(6, [plan])
     flip(run.checkpoint_path(4) / "distiller.safetensors")
-    assert outcome(train(plan)) == whole
+    assert outcome(tiny.train(plan)) == whole
 
 
 def test_a_best_checkpoint_damaged_before_the_export_is_not_exported(
     prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = outcome(train(plan_for("whole")))
+    whole = outcome(tiny.train(plan_for("whole")))
     finish = Trainer._finish
 
     def damaged(self: Trainer) -> None:
@@ -200,13 +201,13 @@ def test_a_best_checkpoint_damaged_before_the_export_is_not_exported(
 
     with monkeypatch.context() as patch, pytest.raises(UserError, match="best checkpoint, so nothing was exp") as e:
         patch.setattr(Trainer, "_finish", damaged)
-        train(plan_for())
+        tiny.train(plan_for())
     del e
     gc.collect()
     run = runs_folder / "run"
     assert not (run / "model.safetensors").exists()
     assert not (run / "result.json").exists()
-    assert outcome(train(plan_for())) == whole
+    assert outcome(tiny.train(plan_for())) == whole
 
 
 def test_a_students_damaged_best_checkpoint_does_not_keep_others_from_their_end(
@@ -238,13 +239,13 @@ def test_a_disk_that_does_not_keep_the_best_checkpoint_is_told_before_another_go
 
     monkeypatch.setattr(palenka.runs.directory, "write_state", and_damaged)
     with pytest.raises(UserError, match=r"checkpoint-2/optimizer.pt: damaged.*just after it was written"):
-        train(plan_for())
+        tiny.train(plan_for())
     assert Run("run", runs_folder).checkpoints() == [2, 1]
 
 
 def test_a_student_of_a_cohort_falls_back_alone(prepared: Path, runs_folder: Path) -> None:
     names = ("one", "two")
-    whole = [outcome(train(plan_for(f"whole-{name}", seed))) for seed, name in enumerate(names)]
+    whole = [outcome(tiny.train(plan_for(f"whole-{name}", seed))) for seed, name in enumerate(names)]
     plans = [plan_for(name, seed) for seed, name in enumerate(names)]
     stop_at(10, plans)
     cut(runs_folder / "two" / "checkpoint-4" / "optimizer.pt")
@@ -259,7 +260,7 @@ def test_a_checkpoint_without_checksums_is_still_gone_on_from(
     for step in (2, 3, 4):
         path = stopped / f"checkpoint-{step}" / "state.json"
         write_json(path, {key: value for key, value in read_json(path).items() if key not in ("files", "sha256")})
-    assert outcome(train(plan_for())) == trained[1]
+    assert outcome(tiny.train(plan_for())) == trained[1]
     assert "warning" not in capsys.readouterr().err
 
 
@@ -270,7 +271,7 @@ def test_a_damaged_one_without_checksums_is_named(stopped: Path, name: str, dama
     write_json(path, {key: value for key, value in read_json(path).items() if key not in ("files", "sha256")})
     damage(stopped / "checkpoint-4" / name)
     with pytest.raises(UserError, match="checkpoint-4: cannot be read; remove it to go on without it"):
-        train(plan_for())
+        tiny.train(plan_for())
 
 
 def test_every_bit_of_a_state_counts(tmp_path: Path) -> None:

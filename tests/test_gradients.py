@@ -25,11 +25,14 @@ import palenka.training.cache_logits
 from palenka.runs.directory import Run
 from palenka.teachers.live import Teachers
 from palenka.training.cache_logits import cache_logits
-from palenka.training.cohort import Cohort, train, train_cohorts
+from palenka.training.cohort import side_by_side, train_cohorts
 from palenka.training.gradients import StepGuard
+from palenka.training.loop import Loop
 from palenka.training.plan import Plan, make_plan
 from palenka.training.schema import DistillConfig
-from palenka.training.trainer import Diverged, Trainer
+from palenka.training.session import Diverged, Session
+from palenka.training.student import Student
+from palenka.training.trainer import Trainer
 from palenka.util.errors import UserError
 from palenka.util.files import read_json
 
@@ -53,8 +56,8 @@ def folder(plan: Plan) -> Path:
 
 def state(trainer: Trainer) -> dict[str, Tensor]:
     """Weights, and the moments and numbers of steps that Adam keeps."""
-    found = {f"weights.{name}": tensor.clone() for name, tensor in trainer.loss_module.state_dict().items()}
-    for index, of_parameter in trainer.optimizer.state_dict()["state"].items():
+    found = {f"weights.{name}": tensor.clone() for name, tensor in trainer.loss.state_dict().items()}
+    for index, of_parameter in trainer.student.optimizer.state_dict()["state"].items():
         found |= {f"{index}.{name}": tensor.clone() for name, tensor in of_parameter.items()}
     return found
 
@@ -67,16 +70,16 @@ def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
 
 def poison_gradients(monkeypatch: pytest.MonkeyPatch, steps: Collection[int], part: str, value: float) -> None:
     """Put `value` into one gradient of `student` or `objectives`, where all terms are finite."""
-    clip = Trainer._clip
+    clip = Student._clip
 
-    def poisoned(self: Trainer) -> Tensor:
-        if self.progress.step + 1 in steps:
-            gradient = next(getattr(self.loss_module, part).parameters()).grad
+    def poisoned(self: Student) -> Tensor:
+        if self.step + 1 in steps:
+            gradient = next(getattr(self.loss, part).parameters()).grad
             assert gradient is not None
             gradient.view(-1)[0] = value
         return clip(self)
 
-    monkeypatch.setattr(Trainer, "_clip", poisoned)
+    monkeypatch.setattr(Student, "_clip", poisoned)
 
 
 # Stopped
@@ -89,7 +92,7 @@ def test_a_bad_term_stops_the_run_before_its_step(
 ) -> None:
     poison(monkeypatch.setattr, term, [3], value)
     with pytest.raises(Diverged) as ended:
-        train(plan := plan_for())
+        tiny.train(plan := plan_for())
     message = str(ended.value)
     assert f"the loss is {value} at step 3" in message
     assert re.search(rf"the gradient's norm is (nan|inf) at step 3.*; of the terms {term} is {value}\.", message)
@@ -109,17 +112,17 @@ def test_a_bad_gradient_of_finite_terms(
 ) -> None:
     poison_gradients(monkeypatch, [3], part, value)
     with pytest.raises(Diverged, match=rf"student: {norm} is (nan|inf) at step 3; every term is finite\."):
-        train(plan_for())
+        tiny.train(plan_for())
 
 
-def cohort_of(plan: Plan) -> Cohort:
-    return Cohort.of([(plan, Run(plan.config.name, plan.runs), plan.identity())])
+def loop_of(plan: Plan) -> Loop:
+    return side_by_side([Session(plan, Run(plan.config.name, plan.runs))])
 
 
 @pytest.mark.parametrize("part", ["student", "objectives"])
 def test_nothing_of_it_reaches_weights_or_moments(part: str, teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nobody waits for the device, steps go on until somebody looks, and change nothing any more."""
-    cohort = cohort_of(plan_for(skip_bad_steps=1))
+    cohort = loop_of(plan_for(skip_bad_steps=1))
     [trainer] = cohort.trainers
     poison_gradients(monkeypatch, (2, 4), part, math.nan)
     reached = [state(trainer)]
@@ -140,7 +143,7 @@ def test_nothing_of_it_reaches_weights_or_moments(part: str, teacher: Path, monk
 def test_there_may_be_no_checkpoint(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch.setattr, "logit", [1])
     with pytest.raises(Diverged) as ended:
-        train(plan_for())
+        tiny.train(plan_for())
     assert "checkpoint" not in str(ended.value)
 
 
@@ -164,9 +167,9 @@ def without_step(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 def test_a_skipped_step_is_as_if_never_taken(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         without_step(patch, 3)
-        reference = train(plan_for("reference"))
+        reference = tiny.train(plan_for("reference"))
     poison(monkeypatch.setattr, "hidden_state", [3])
-    run = train(plan_for(skip_bad_steps=1))
+    run = tiny.train(plan_for(skip_bad_steps=1))
     assert (run / "model.safetensors").read_bytes() == (reference / "model.safetensors").read_bytes()
     assert read_json(run / "result.json")["skipped_steps"] == [3]
     assert "skipped_steps" not in read_json(reference / "result.json")
@@ -179,9 +182,9 @@ def test_a_skipped_step_is_as_if_never_taken(teacher: Path, monkeypatch: pytest.
 
 def test_means_are_of_the_steps_that_were_taken(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch.setattr, "logit", [3, 4])
-    each = records(train(plan_for("each", skip_bad_steps=2, max_steps=4)), "train")
+    each = records(tiny.train(plan_for("each", skip_bad_steps=2, max_steps=4)), "train")
     assert [record["step"] for record in each] == [1, 2]
-    [record] = records(train(plan_for("one", skip_bad_steps=2, max_steps=4, logging_steps=4)), "train")
+    [record] = records(tiny.train(plan_for("one", skip_bad_steps=2, max_steps=4, logging_steps=4)), "train")
     for name in ("loss", *TERMS, "grad_norm"):
         assert record[name] == pytest.approx((each[0][name] + each[1][name]) / 2, rel=1e-6)
 
@@ -189,7 +192,7 @@ def test_means_are_of_the_steps_that_were_taken(teacher: Path, monkeypatch: pyte
 def test_a_step_too_many(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch.setattr, "logit", [2, 3, 5])
     with pytest.raises(Diverged, match="nan at step 5.*not taken, after 2 that were skipped"):
-        train(plan_for(skip_bad_steps=2))
+        tiny.train(plan_for(skip_bad_steps=2))
 
 
 @pytest.mark.parametrize("call", [1, 2, 3])
@@ -197,13 +200,13 @@ def test_a_resume_after_a_skipped_step_equals_the_unbroken_run(
     call: int, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch.setattr, "logit", [3, 6])
-    unbroken = outcome(train(plan_for("unbroken", skip_bad_steps=2, logging_steps=3)))
+    unbroken = outcome(tiny.train(plan_for("unbroken", skip_bad_steps=2, logging_steps=3)))
     plan = plan_for(skip_bad_steps=2, logging_steps=3)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         kill_at(patch, Run, "save_checkpoint", call)
-        train(plan)
+        tiny.train(plan)
     gc.collect()
-    assert outcome(train(plan)) == unbroken
+    assert outcome(tiny.train(plan)) == unbroken
 
 
 def test_one_of_a_cohort(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,7 +215,7 @@ def test_one_of_a_cohort(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None
     poison(monkeypatch.setattr, "logit", [3], run="stops")
     poison(monkeypatch.setattr, "hidden_state", [4], run="skips")
     plans = [plan_for(f"alone-{names[2]}"), *(plan_for(name, skip_bad_steps=int(name == "skips")) for name in names)]
-    train(plans[0])
+    tiny.train(plans[0])
     with pytest.raises(Diverged) as ended:
         train_cohorts([plans[1:]])
     assert "stops: the loss is nan at step 3" in str(ended.value) and "skips" not in str(ended.value)
@@ -265,16 +268,16 @@ def test_an_overflow_of_fp16_is_no_bad_step_until_its_scale_is_small() -> None:
 
 def test_a_teacher_that_is_to_blame_is_named(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It gives no number from the third step on."""
-    start_step = Trainer.start_step
+    start_step = Student.start_step
 
-    def spoiling(self: Trainer) -> None:
-        start_step(self)
-        if self.progress.step == 2:
-            self.loss_module.teachers.models[0].base_model.ln_f.weight[0] = math.nan
+    def spoiling(self: Student, step: int) -> None:
+        start_step(self, step)
+        if step == 2:
+            self.loss.teachers.models[0].base_model.ln_f.weight[0] = math.nan
 
-    monkeypatch.setattr(Trainer, "start_step", spoiling)
+    monkeypatch.setattr(Student, "start_step", spoiling)
     with pytest.raises(Diverged) as ended:
-        train(plan_for())
+        tiny.train(plan_for())
     assert "of the terms logit is nan, hidden_state is nan; the cause: what teacher 'teacher' gives" in str(ended.value)
 
 
@@ -309,7 +312,7 @@ def test_cached_logits_that_are_to_blame_are_named(teacher: Path, tmp_path: Path
     spoilt["tail"][:] = math.nan
     plan.cached_logits.write_shard(0, [spoilt])  # with its checksum: it was recorded so
     with pytest.raises(Diverged, match="the cause: what the cache of teacher logits gives is not finite"):
-        train(plan)
+        tiny.train(plan)
 
 
 # From the last good checkpoint
@@ -317,14 +320,14 @@ def test_cached_logits_that_are_to_blame_are_named(teacher: Path, tmp_path: Path
 
 def test_from_last_good(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What made the gradient bad is gone: the run becomes what it would have been."""
-    healthy = outcome(train(plan_for("healthy")))
+    healthy = outcome(tiny.train(plan_for("healthy")))
     plan = plan_for()
     with monkeypatch.context() as patch, pytest.raises(Diverged) as ended:
         poison(patch.setattr, "logit", [6])
-        train(plan)
+        tiny.train(plan)
     with pytest.raises(Diverged, match="is not trained again"):
-        train(plan)
-    found = outcome(train(plan, from_last_good=True))
+        tiny.train(plan)
+    found = outcome(tiny.train(plan, from_last_good=True))
     assert found["weights"] == healthy["weights"]
     assert not (folder(plan) / "diverged.json").exists()
     restart = {"step": 4, "skip_bad_steps": 0, "reason": str(ended.value)}
@@ -339,10 +342,10 @@ def test_it_is_not_tried_again_in_vain(teacher: Path, monkeypatch: pytest.Monkey
     poison(monkeypatch.setattr, "logit", [6])
     for from_last_good in (False, True):
         with pytest.raises(Diverged, match="at step 6"):
-            train(plan_for(), from_last_good)
+            tiny.train(plan_for(), from_last_good)
     with pytest.raises(UserError, match="already resumed from step 4 .*A larger training.skip_bad_steps"):
-        train(plan_for(), from_last_good=True)
-    run = train(plan_for(skip_bad_steps=1), from_last_good=True)
+        tiny.train(plan_for(), from_last_good=True)
+    run = tiny.train(plan_for(skip_bad_steps=1), from_last_good=True)
     result = read_json(run / "result.json")
     assert [restart["skip_bad_steps"] for restart in result["restarts"]] == [0, 1]
     assert result["skipped_steps"] == [6]
@@ -351,9 +354,9 @@ def test_it_is_not_tried_again_in_vain(teacher: Path, monkeypatch: pytest.Monkey
 def test_there_is_nothing_to_go_on_from(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch.setattr, "logit", [1])
     with pytest.raises(Diverged):
-        train(plan_for())
+        tiny.train(plan_for())
     with pytest.raises(UserError, match="diverged before its first checkpoint"):
-        train(plan_for(), from_last_good=True)
+        tiny.train(plan_for(), from_last_good=True)
     assert (folder(plan_for()) / "diverged.json").exists()
 
 

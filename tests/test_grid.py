@@ -21,10 +21,9 @@ from palenka.cost import estimate
 from palenka.report.page import render
 from palenka.report.results import read_runs
 from palenka.search.grid import Grid, GridConfig, Part, cohort_flops, fitting_cohort, load_grid, selection_table
-from palenka.training.cohort import Cohort
 from palenka.training.plan import load_plan
 from palenka.training.schema import DistillConfig
-from palenka.training.trainer import Diverged
+from palenka.training.session import Diverged
 from palenka.util.config import read_yaml
 from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json
@@ -79,7 +78,7 @@ def test_all_trials_see_the_same_text(given: int | None, expected: int) -> None:
     grid = Grid(GridConfig.model_validate(values), "test")
     assert [plan.config.seed for plan in grid.plans.values()] == [1, 2, 3]
     assert {plan.config.data.seed for plan in grid.plans.values()} == {expected}
-    assert {plan.windows.seed for plan in grid.plans.values()} == {expected}
+    assert {plan.windows().seed for plan in grid.plans.values()} == {expected}
     assert grid.finalist.config.data.seed == expected
 
 
@@ -270,7 +269,7 @@ def test_a_trial_that_diverges_is_named_and_left_out(
     assert [(trial["cell"], trial["rank"]) for trial in selection["cells"]] == [("L0.1", 1), ("L1e300", None)]
     assert "the loss is inf" in selection["cells"][1]["diverged"]
     assert [path.name for path in (folder / "finalists").iterdir()] == ["L0.1"]
-    monkeypatch.setattr(Cohort, "of", lambda runs: pytest.fail("trained again"))
+    monkeypatch.setattr("palenka.training.cohort.side_by_side", lambda runs: pytest.fail("trained again"))
     code, _, errors = run(values)
     assert code == 1 and "is not trained again" in errors
     assert run(values, "--select")[0] == 0

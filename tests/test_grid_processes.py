@@ -10,7 +10,6 @@ from conftest import WriteConfig
 from run_files import outcome, records
 from test_processes import TORCHRUN, finish, latest_step, start, stop_while_writing, wait_until
 
-from palenka.training.cohort import train
 from palenka.training.plan import load_plan
 from palenka.training.schema import DistillConfig
 from palenka.util.files import read_json
@@ -43,7 +42,7 @@ def test_a_grid_killed_in_a_cohort_equals_solo_runs(
     assert code == 0, errors
     assert errors.count("resuming from step") == 3
     for trial, run in zip(TRIALS, runs, strict=True):
-        alone = outcome(train(load_plan(run / "config.yaml", [f"name=alone/{trial}"], DistillConfig)))
+        alone = outcome(tiny.train(load_plan(run / "config.yaml", [f"name=alone/{trial}"], DistillConfig)))
         assert outcome(run) == alone | {"files": sorted([*alone["files"], "README.md"])}
 
 
@@ -64,6 +63,6 @@ def test_two_processes_train_a_grid_as_they_train_each_trial(
     code, errors = finish(start(*TORCHRUN, ROOT / "distill.py", "--config", config, "name=alone"))
     assert code == 0, errors
     assert outcome(runs_folder / "alone") == outcome(grid / TRIALS[1])
-    one = train(load_plan(grid / TRIALS[1] / "config.yaml", ["name=one"], DistillConfig))
+    one = tiny.train(load_plan(grid / TRIALS[1] / "config.yaml", ["name=one"], DistillConfig))
     for single, double in zip(records(one, "train"), records(grid / TRIALS[1], "train"), strict=True):
         assert single["loss"] == pytest.approx(double["loss"], rel=1e-5)

@@ -11,10 +11,9 @@ from pydantic import Field
 from run_files import outcome
 
 from palenka.runs.identity import Identity
-from palenka.training.cohort import train
 from palenka.training.plan import Plan, make_plan
 from palenka.training.schema import DistillConfig, TeacherConfig, TrainingConfig
-from palenka.training.trainer import Trainer
+from palenka.training.student import Student
 from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json
 
@@ -53,8 +52,8 @@ def run_folder(plan: Plan) -> Path:
 def begin(monkeypatch: pytest.MonkeyPatch, plan: Plan) -> None:
     """Train a run until it is killed behind its second checkpoint."""
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_at(patch, Trainer, "start_step", 5)
-        train(plan)
+        kill_at(patch, Student, "start_step", 5)
+        tiny.train(plan)
     gc.collect()  # as where its process ends, with its lock
     assert not (run_folder(plan) / "result.json").exists()
 
@@ -70,7 +69,7 @@ def as_of_old(folder: Path, plan: Plan) -> None:
 def unbroken(teacher: Path, tmp_path: Path) -> dict[str, Any]:
     values = tiny.distill_values(name="unbroken")
     values["training"] |= {"checkpoint_steps": 2}
-    return outcome(train(make_plan(DistillConfig.model_validate(values), "test")))
+    return outcome(tiny.train(make_plan(DistillConfig.model_validate(values), "test")))
 
 
 @pytest.mark.parametrize("is_old", [False, True])
@@ -82,7 +81,7 @@ def test_a_half_finished_run_is_finished_by_a_version_with_more_keys(
     if is_old:
         as_of_old(run_folder(plan), plan)
     later = plan_for(LaterConfig)
-    found = outcome(train(later))
+    found = outcome(tiny.train(later))
     assert {key: found[key] for key in ("weights", "result", "metrics")} == {
         key: unbroken[key] for key in ("weights", "result", "metrics")
     }
@@ -92,18 +91,18 @@ def test_a_half_finished_run_is_finished_by_a_version_with_more_keys(
 @pytest.mark.parametrize("is_old", [False, True])
 def test_a_finished_run_is_finished_for_a_version_with_more_keys(teacher: Path, is_old: bool) -> None:
     plan = plan_for(DistillConfig)
-    folder = train(plan)
+    folder = tiny.train(plan)
     if is_old:
         as_of_old(folder, plan)
     before = (folder / "result.json").stat().st_mtime_ns
-    assert train(plan_for(LaterConfig)) == folder
+    assert tiny.train(plan_for(LaterConfig)) == folder
     assert (folder / "result.json").stat().st_mtime_ns == before
 
 
 def test_a_new_key_that_is_set_makes_another_run(teacher: Path) -> None:
-    train(plan_for(DistillConfig))
+    tiny.train(plan_for(DistillConfig))
     with pytest.raises(UserError, match=r"config\.training\.momentum: not set there, 0\.5 here"):
-        train(plan_for(LaterConfig, momentum=0.5))
+        tiny.train(plan_for(LaterConfig, momentum=0.5))
 
 
 def test_what_is_written_is_what_was_set(teacher: Path) -> None:

@@ -20,8 +20,7 @@ from palenka.data.integrity import read_prepared, verify
 from palenka.data.prepare import prepare
 from palenka.data.tokenizer import tokenizer_sha256
 from palenka.data.tokens import TokenSplit
-from palenka.training import cohort
-from palenka.training.cohort import Cohort
+from palenka.training.loop import Loop
 from palenka.training.plan import make_plan
 from palenka.training.schema import TrainConfig
 from palenka.util.errors import UserError
@@ -235,9 +234,9 @@ def started_once(prepared_once: Path, tmp_path_factory: pytest.TempPathFactory) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PALENKA_DATA", str(prepared_once.parent))
         patch.setenv("PALENKA_RUNS", str(runs))
-        kill_at(patch, Cohort, "step", 6)
+        kill_at(patch, Loop, "step", 6)
         with pytest.raises(Killed):
-            cohort.train(make_plan(TrainConfig.model_validate(tiny.train_values()), "test"))
+            tiny.train(make_plan(TrainConfig.model_validate(tiny.train_values()), "test"))
     gc.collect()
     assert (runs / "baseline" / "checkpoint-4").is_dir()
     return runs / "baseline"

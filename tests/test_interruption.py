@@ -16,7 +16,7 @@ from conftest import WriteConfig
 from run_files import outcome
 
 from palenka.runs.directory import Run
-from palenka.training.cohort import Cohort, train
+from palenka.training.loop import Loop
 from palenka.training.plan import Plan, make_plan
 from palenka.training.preemption import EXIT_INTERRUPTED, Interrupted, Interruption
 from palenka.training.schema import TrainConfig
@@ -45,21 +45,21 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
 ) -> None:
     """Between checkpoints and records, right at one of them, and before the last step."""
     AcceleratorState._reset_state(reset_partial_state=True)
-    unbroken = outcome(train(plan_for("unbroken")))
+    unbroken = outcome(tiny.train(plan_for("unbroken")))
     starts = runs_folder / ".starts-1"
     starts.write_text("2")
     monkeypatch.setenv("PALENKA_STARTS", str(starts))
-    take_step = Cohort.step
+    take_step = Loop.step
 
-    def signalled(self: Cohort, number: int) -> None:
+    def signalled(self: Loop, number: int) -> None:
         take_step(self, number)
         if number + 1 == step:
             os.kill(os.getpid(), signal.SIGUSR1)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Cohort, "step", signalled)
+        patch.setattr(Loop, "step", signalled)
         with pytest.raises(Interrupted) as ended:
-            train(plan_for("broken"))
+            tiny.train(plan_for("broken"))
     assert ended.value.code == EXIT_INTERRUPTED == 75
     del ended  # it holds the run, and with it the lock, as no process does that has ended
     gc.collect()
@@ -68,7 +68,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
     assert not starts.exists(), "there was progress"
     steps = [record["step"] for record in Run("broken", runs_folder).read_log().records if record["split"] == "train"]
     assert steps == list(range(3, step + 1, 3))
-    assert outcome(train(plan_for("broken"))) == unbroken
+    assert outcome(tiny.train(plan_for("broken"))) == unbroken
 
 
 def test_a_checkpoint_that_is_there_is_not_written_again(
@@ -88,7 +88,7 @@ def test_a_checkpoint_that_is_there_is_not_written_again(
     plan = plan_for("often", checkpoint_steps=1)
     for _ in range(3):
         with pytest.raises(Interrupted) as ended:
-            train(plan)
+            tiny.train(plan)
         del ended
         gc.collect()
     assert saved == [1, 2, 3]
@@ -97,15 +97,15 @@ def test_a_checkpoint_that_is_there_is_not_written_again(
 def test_a_signal_at_the_last_step_changes_nothing(
     prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take_step = Cohort.step
+    take_step = Loop.step
 
-    def signalled(self: Cohort, number: int) -> None:
+    def signalled(self: Loop, number: int) -> None:
         take_step(self, number)
         if number + 1 == self.plan.total_steps:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(Cohort, "step", signalled)
-    assert (train(plan_for("late")) / "result.json").exists()
+    monkeypatch.setattr(Loop, "step", signalled)
+    assert (tiny.train(plan_for("late")) / "result.json").exists()
 
 
 def test_processes_ask_each_other_every_tenth_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,10 +155,10 @@ def test_records_that_are_lost_are_told(
     with monkeypatch.context() as patch:
         patch.setattr(Interruption, "is_agreed", lambda self, step, accelerator: step == 7)
         with pytest.raises(Interrupted) as ended:
-            train(plan_for("cut"))
+            tiny.train(plan_for("cut"))
     del ended
     gc.collect()
     path = runs_folder / "cut" / "metrics.jsonl"
     path.write_text(path.read_text().splitlines(keepends=True)[0])
-    train(plan_for("cut"))
+    tiny.train(plan_for("cut"))
     assert f"{path}: 1 records of steps up to 7 are lost" in capsys.readouterr().err

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from palenka.data.batch import Batch
 from palenka.evaluation.scoring import Scorer, Text
 from palenka.models.folder import load_frozen
 from palenka.models.huggingface import build_model, longest_input, model_shape
 from palenka.models.logits import OwnHead, check_student, vocabulary_head
 from palenka.models.onednn import use_onednn
 from palenka.teachers.live import Teachers
-from palenka.training import cohort
 from palenka.training.plan import load_plan
 from palenka.training.schema import DistillConfig
 from palenka.util.errors import UserError
@@ -70,7 +70,7 @@ each_architecture = pytest.mark.parametrize("kind", ALL)
 def chunks(teachers: Teachers, tokens: Tensor, size: int = 5) -> dict[str, Tensor]:
     """(tokens, vocabulary) of the first teacher and of their mean, as a loss asks for them."""
     teachers.require(False, [()] * len(teachers.models))
-    computed = teachers.run(tokens)
+    computed = teachers.run(Batch(tokens, tokens))
     sources = {"each": computed.each_logits[0], "mean": computed.mean_logits}
     rows = [slice(start, start + size) for start in range(0, tokens.numel(), size)]
     empty = torch.empty(0)
@@ -161,7 +161,7 @@ def test_a_student_of_a_padded_teacher_is_that_of_the_unpadded_one(
     weights = []
     for name in ("teacher", "padded"):
         changes = {"name": f"of-{name}", "teachers": [{"run": name}], "objective": {"logit": {"weight": 1.0}}}
-        cohort.train(load_plan(write_config(tiny.distill_values(**changes)), ["training.max_steps=2"], DistillConfig))
+        tiny.train(load_plan(write_config(tiny.distill_values(**changes)), ["training.max_steps=2"], DistillConfig))
         weights.append(load_file(runs_folder / f"of-{name}" / "model.safetensors"))
     for name, weight in weights[0].items():
         torch.testing.assert_close(weights[1][name], weight, rtol=1e-5, atol=1e-6)
@@ -227,7 +227,7 @@ def test_states_and_attention_are_the_models_or_refused(kind: str) -> None:
             teachers.require(True, [()])
     else:
         teachers.require(True, [()])
-        hidden = teachers.run(tokens).states()[0].hidden
+        hidden = teachers.run(Batch(tokens, tokens)).states()[0].hidden
         torch.testing.assert_close(hidden[-1], model.base_model(tokens).last_hidden_state)
         assert len(hidden) == shape.num_hidden_layers + 1
     if kind in WITHOUT_ATTENTION:
@@ -235,7 +235,7 @@ def test_states_and_attention_are_the_models_or_refused(kind: str) -> None:
             teachers.require(False, [{2}])
     else:
         teachers.require(False, [{2}])
-        attention = teachers.run(tokens).states()[0].attention[2]
+        attention = teachers.run(Batch(tokens, tokens)).states()[0].attention[2]
         assert attention.queries.shape == attention.keys.shape
         assert attention.queries.shape[1] * attention.queries.shape[3] == shape.attention_size
     assert F.softmax(chunks(teachers, tokens)["mean"], -1).sum() == pytest.approx(tokens.numel(), rel=1e-4)

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from palenka import objectives
+from palenka.data.batch import Batch
 from palenka.models.folder import load_frozen
 from palenka.models.huggingface import model_shape
 from palenka.objectives import TeacherShape
 from palenka.teachers.live import Teachers
-from palenka.training.loss_module import LossModule, StepSize, token_cross_entropy
+from palenka.training.loss_module import LossModule, StepSize
+from palenka.training.validation import token_cross_entropy
 
 WEIGHTS = {"hard_target": 0.5, "logit": 0.25, "hidden_state": 2.0}
 PAIRS = ((1, 1), (3, 2))
@@ -29,7 +31,7 @@ def loss_module(weights: dict[str, float] = WEIGHTS, **knobs: Any) -> LossModule
         torch.manual_seed(0)
         config = objectives.find(name).Config(weight=weight, **(knobs if name == "logit" else {}))
         terms[name] = objectives.find(name)(config, model_shape(student.config), shapes)
-    return LossModule(student, Teachers([teacher]), terms).train()
+    return LossModule(student, terms, Teachers([teacher]))
 
 
 def whole(labels: Tensor) -> StepSize:
@@ -39,7 +41,7 @@ def whole(labels: Tensor) -> StepSize:
 def test_the_loss_is_the_weighted_sum_of_the_terms_it_reports() -> None:
     model = loss_module()
     batch, labels = tiny.batch()
-    loss, terms = model(batch, labels, whole(labels))
+    loss, terms = model(Batch(batch, labels), whole(labels))
     assert model.term_names == ["hard_target", "logit", "hidden_state"]
     assert not terms.requires_grad
     weights = torch.tensor([WEIGHTS[name] for name in model.term_names])
@@ -51,7 +53,7 @@ def test_the_terms_are_what_the_models_own_logits_and_states_give() -> None:
     batch, labels = tiny.batch()
     counts = labels != -100
     with torch.no_grad():
-        _, terms = model(batch, labels, whole(labels))
+        _, terms = model(Batch(batch, labels), whole(labels))
         student = model.student(batch, output_hidden_states=True)
         teacher = model.teachers.models[0](batch, output_hidden_states=True)
     p, q = (output.logits[counts].double() / 3 for output in (teacher, student))
@@ -75,15 +77,15 @@ def test_the_last_state_is_the_one_behind_the_final_norm() -> None:
 
 def test_reported_terms_do_not_depend_on_weights() -> None:
     batch, labels = tiny.batch()
-    _, light = loss_module()(batch, labels, whole(labels))
-    _, heavy = loss_module({name: 10 * weight for name, weight in WEIGHTS.items()})(batch, labels, whole(labels))
+    _, light = loss_module()(Batch(batch, labels), whole(labels))
+    _, heavy = loss_module({name: 10 * weight for name, weight in WEIGHTS.items()})(Batch(batch, labels), whole(labels))
     torch.testing.assert_close(light, heavy, rtol=0, atol=0)
 
 
 def test_sequence_sum_is_the_token_mean_times_tokens_per_sequence() -> None:
     batch, labels = tiny.batch(sequences=4, length=10, ignored=2)
-    token, _ = loss_module({"logit": 1.0}, reduction="token")(batch, labels, whole(labels))
-    summed, reported = loss_module({"logit": 1.0}, reduction="sequence_sum")(batch, labels, whole(labels))
+    token, _ = loss_module({"logit": 1.0}, reduction="token")(Batch(batch, labels), whole(labels))
+    summed, reported = loss_module({"logit": 1.0}, reduction="sequence_sum")(Batch(batch, labels), whole(labels))
     assert (summed / token).item() == pytest.approx((4 * 10 - 2) / 4)
     assert reported.item() == pytest.approx(summed.item())
 
@@ -91,7 +93,7 @@ def test_sequence_sum_is_the_token_mean_times_tokens_per_sequence() -> None:
 def test_sequence_sum_is_batchmean_over_batch_time_and_vocabulary() -> None:
     batch, labels = tiny.batch(ignored=0)
     model = loss_module({"logit": 1.0}, reduction="sequence_sum", temperature=2.0)
-    ours, _ = model(batch, labels, whole(labels))
+    ours, _ = model(Batch(batch, labels), whole(labels))
     with torch.no_grad():
         student, teacher = (m(batch).logits / 2 for m in (model.student, model.teachers.models[0]))
     theirs = nn.KLDivLoss(reduction="batchmean")(student.log_softmax(-1), teacher.softmax(-1)) * 2**2
@@ -104,13 +106,13 @@ def test_micro_batches_add_up_to_the_whole_batch() -> None:
     labels[1, 2:9] = -100
     size = whole(labels)
     model = loss_module()
-    loss, terms = model(batch, labels, size)
+    loss, terms = model(Batch(batch, labels), size)
     loss.backward()
     expected = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
     sums = torch.zeros(1 + len(model.term_names))
     for rows in (slice(0, 1), slice(1, 4), slice(4, 5)):
-        part, part_terms = model(batch[rows], labels[rows], size)
+        part, part_terms = model(Batch(batch[rows], labels[rows]), size)
         part.backward()
         sums += torch.cat([part.detach().reshape(1), part_terms])
     torch.testing.assert_close(sums, torch.cat([loss.detach().reshape(1), terms]))
@@ -121,7 +123,7 @@ def test_micro_batches_add_up_to_the_whole_batch() -> None:
 def test_a_micro_batch_in_which_nothing_counts_adds_nothing() -> None:
     batch, labels = tiny.batch()
     model = loss_module()
-    loss, terms = model(batch, torch.full_like(labels, -100), whole(labels))
+    loss, terms = model(Batch(batch, torch.full_like(labels, -100)), whole(labels))
     loss.backward()
     assert loss.item() == 0
     assert terms.tolist() == [0, 0, 0]
@@ -141,7 +143,7 @@ def test_teachers_are_no_part_of_the_module() -> None:
 def test_teachers_stay_frozen_and_in_evaluation_while_the_student_trains(teacher: Any) -> None:
     """A teacher loaded with dropout gives the same states every time, and no gradient, after train() and backward()."""
     frozen = load_frozen(teacher, torch.float32, tiny.CPU)
-    model = LossModule(tiny.model(tiny.LLAMA), Teachers([frozen]), {})
+    model = LossModule(tiny.model(tiny.LLAMA), {}, Teachers([frozen]))
     model.train()
     assert model.student.training
     assert not any(module.training for module in frozen.modules())
@@ -172,7 +174,7 @@ def test_only_the_work_that_is_needed_is_done(weights: dict[str, float], teacher
     model = loss_module(weights)
     student, teacher = Counter(model.student), Counter(model.teachers.models[0])
     batch, labels = tiny.batch()
-    model(batch, labels, whole(labels))
+    model(Batch(batch, labels), whole(labels))
     assert student.calls == [{"states": states, "grad": True}]
     assert teacher.calls == [{"states": states, "grad": False}] * teacher_calls
 
@@ -180,7 +182,7 @@ def test_only_the_work_that_is_needed_is_done(weights: dict[str, float], teacher
 def test_state_terms_alone_train_the_student() -> None:
     batch, labels = tiny.batch()
     model = loss_module({"hidden_state": 1.0})
-    loss, terms = model(batch, labels, whole(labels))
+    loss, terms = model(Batch(batch, labels), whole(labels))
     loss.backward()
     assert loss.item() == pytest.approx(terms.item())
     assert model.student.model.embed_tokens.weight.grad.any()
@@ -190,7 +192,7 @@ def test_token_cross_entropy_is_the_sum_of_each_sequence() -> None:
     batch, labels = tiny.batch()
     model = tiny.model(tiny.LLAMA).eval()
     with torch.no_grad():
-        sums, counts = token_cross_entropy(model, batch, labels)
+        sums, counts = token_cross_entropy(model, Batch(batch, labels))
         logits = model(batch).logits.double()
     expected = [F.cross_entropy(logits[i], labels[i], reduction="sum") for i in range(3)]
     assert sums.dtype == torch.float64

@@ -28,10 +28,10 @@ from palenka.evaluation.scoring import Scorer, encode
 from palenka.evaluation.statistics import task_accuracy
 from palenka.report.model_card import write_model_card
 from palenka.runs.directory import Run
-from palenka.training.cohort import train
 from palenka.training.milestones import POINTS, EvaluationConfig, MilestonePlan, Subset, evenly_spread, milestone_name
 from palenka.training.plan import Plan, load_plan, make_plan
 from palenka.training.schema import DistillConfig
+from palenka.training.student import Student
 from palenka.training.trackers import scalars
 from palenka.training.trainer import Trainer
 from palenka.util.errors import UserError
@@ -77,7 +77,7 @@ def plan_of(values: dict[str, Any]) -> Plan:
 
 
 def train_student(values: dict[str, Any]) -> Path:
-    return train(plan_of(values))
+    return tiny.train(plan_of(values))
 
 
 def weights(run: Path, milestone: str) -> bytes:
@@ -285,7 +285,7 @@ def test_a_milestone_at_the_last_step_is_the_model_as_it_ends(teacher: Path, run
 
 def test_evaluation_may_begin_in_the_middle_of_a_run(teacher: Path, runs_folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        kill_at(patch, Trainer, "_clip", 4)
+        kill_at(patch, Student, "_clip", 4)
         train_student(student(evaluation=None))
     gc.collect()
     seen = records(runs_folder / "student")[-1]["words"]

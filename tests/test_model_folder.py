@@ -22,7 +22,6 @@ from palenka.evaluation.official.minicons_scorer import MiniconsScorer
 from palenka.evaluation.scoring import Scorer
 from palenka.models.folder import check_model_folder, load_frozen, weights_sha256
 from palenka.models.huggingface import quiet_transformers
-from palenka.training import cohort
 from palenka.training.plan import load_plan
 from palenka.training.schema import DistillConfig
 from palenka.util.errors import UserError
@@ -247,7 +246,7 @@ def refused(folder: Path, items: Path, call: Call, write_config: WriteConfig) ->
         assert code == 2 and str(folder) in errors and "Traceback" not in errors
         assert [word for word in words if word not in errors] == [], errors
         with pytest.raises(UserError) as caught:
-            cohort.train(load_plan(write_config(tiny.distill_values()), overrides, DistillConfig))
+            tiny.train(load_plan(write_config(tiny.distill_values()), overrides, DistillConfig))
         assert str(folder) in str(caught.value)
         assert [word for word in words if word not in str(caught.value)] == []
         assert sorted(folder.rglob("*")) == before

@@ -20,7 +20,6 @@ from palenka.models.huggingface import (
     count_parameters_of,
     probe_tokens,
 )
-from palenka.runs.directory import Run
 from palenka.training.plan import load_plan
 from palenka.training.schema import DistillConfig, TrainConfig
 from palenka.util.errors import UserError
@@ -173,11 +172,7 @@ def test_streams_depend_on_seed_and_on_every_name() -> None:
 
 def start(path: Path, schema: Any) -> dict[str, torch.Tensor]:
     """The initial state of all that a run trains."""
-    from palenka.training.trainer import Trainer
-
-    plan = load_plan(path, [], schema)
-    run = Run(plan.config.name, plan.runs)
-    state = Trainer(plan, run, plan.identity()).loss_module.state_dict()
+    state = tiny.trainer(load_plan(path, [], schema)).loss.state_dict()
     return {name: value.clone() for name, value in state.items()}
 
 

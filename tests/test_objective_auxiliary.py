@@ -75,7 +75,7 @@ def test_auxiliary_equals_its_equation_in_value_and_gradients(knobs: dict[str, A
         nn.init.uniform_(norm.weight, 0.5, 2.0)
     student, teachers = states(6, 4, trained=True), [states(5, 3), states(8, 2)]
     trained = {str(layer): student.hidden[layer] for layer in objective.layers} | dict(objective.named_parameters())
-    ours, expected = objective(student, teachers, MASK), reference(objective, student, teachers, MASK)
+    ours, expected = objective(student, teachers, terms.counting(MASK)), reference(objective, student, teachers, MASK)
     assert ours.item() == pytest.approx(expected.item(), rel=1e-5)
     gradients = [torch.autograd.grad(loss, list(trained.values())) for loss in (ours, expected)]
     for name, mine, theirs in zip(trained, *gradients, strict=True):
@@ -87,7 +87,7 @@ def test_auxiliary_equals_its_equation_in_value_and_gradients(knobs: dict[str, A
 def test_a_lent_head_gets_no_gradient_and_heads_of_its_own_do(own_heads: bool) -> None:
     objective = auxiliary(own_heads=own_heads)
     student = states(6, 4, trained=True)
-    objective(student, [states(5, 3), states(8, 2)], MASK).backward()
+    objective(student, [states(5, 3), states(8, 2)], terms.counting(MASK)).backward()
     assert student.head.weight.grad is None
     assert [tuple(head.weight.shape) for head in objective.heads] == [(11, 6)] * (3 if own_heads else 0)
     assert all(head.weight.grad is not None and head.weight.grad.any() for head in objective.heads)
@@ -104,7 +104,7 @@ def test_a_student_that_says_and_knows_what_its_teacher_does_is_at_the_minimum()
 
     def at(noise: float) -> float:
         hidden = [3 * final + noise * torch.randn_like(final) for _ in range(5)]
-        loss: Tensor = objective(States(hidden, {}, teacher.head), [teacher], MASK)
+        loss: Tensor = objective(States(hidden, {}, teacher.head), [teacher], terms.counting(MASK))
         return loss.item()
 
     assert at(0.0) == pytest.approx(0, abs=1e-5)
@@ -171,6 +171,6 @@ def test_gradients_of_many_tokens_fit_into_float16() -> None:
     student.hidden[1][..., 0] = 8.0
     mask = torch.ones(256, 128, dtype=torch.bool)
     with torch.autocast("cpu", torch.float16):
-        value = objective(student, [teacher], mask)
+        value = objective(student, [teacher], terms.counting(mask))
     value.backward()
     assert all(weight.grad.isfinite().all() for weight in objective.parameters())

@@ -23,7 +23,7 @@ def value(objective: Any, student: Tensor, teacher: Tensor, mask: Tensor | None 
     """Of last states (batch, time, width)."""
     mask = torch.ones(student.shape[:2], dtype=torch.bool) if mask is None else mask
     sides = (only_hidden([torch.zeros_like(side)] * 2 + [side]) for side in (student, teacher))
-    loss: Tensor = objective(next(sides), [next(sides)], mask)
+    loss: Tensor = objective(next(sides), [next(sides)], terms.counting(mask))
     return loss.item()
 
 
@@ -76,7 +76,7 @@ def test_contrastive_equals_its_equation(layers: str, group: int) -> None:
             a = student[j].double() @ objective.student_projections[k][n].weight.detach().double().T
             b = teachers[k][i].double() @ objective.teacher_projections[k][n].weight.detach().double().T
             expected += share / len(pairs) * info_nce(a, b)
-    actual = objective(only_hidden(student), [only_hidden(hidden) for hidden in teachers], mask)
+    actual = objective(only_hidden(student), [only_hidden(hidden) for hidden in teachers], terms.counting(mask))
     assert actual.item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -154,7 +154,7 @@ def test_masked_tokens_are_no_negatives() -> None:
 def test_a_group_in_which_nothing_counts_adds_nothing() -> None:
     student, teacher = torch.randn(2, 3, 4, requires_grad=True), torch.randn(2, 3, 4)
     mask = torch.tensor([[True] * 3, [False] * 3])
-    loss = contrastive(4, group=1)(only_hidden([student] * 3), [only_hidden([teacher] * 3)], mask)
+    loss = contrastive(4, group=1)(only_hidden([student] * 3), [only_hidden([teacher] * 3)], terms.counting(mask))
     assert loss.item() == pytest.approx(value(contrastive(4), student[:1].detach(), teacher[:1]), rel=1e-6)
     (gradient,) = torch.autograd.grad(loss, student)
     assert gradient.isfinite().all()

@@ -21,7 +21,7 @@ def hidden_state(shapes: Sequence[TeacherShape], width: int, **knobs: Any) -> An
     return terms.objective("hidden_state", terms.student_shape(width), shapes, **knobs)
 
 
-EVERYWHERE = torch.ones(1, 1, dtype=torch.bool)
+EVERYWHERE = terms.counting(torch.ones(1, 1, dtype=torch.bool))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_hidden_state_equals_its_equation(distance: str) -> None:
         for (i, j), projection in zip(pairs, projections, strict=True):
             a = student[j][mask].double() @ projection.weight.double().T
             expected += share / len(pairs) * reference(a, states[i][mask].double())
-    value = objective(only_hidden(student), [only_hidden(hidden) for hidden in teachers], mask)
+    value = objective(only_hidden(student), [only_hidden(hidden) for hidden in teachers], terms.counting(mask))
     assert value.item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -82,7 +82,7 @@ def test_hidden_state_is_zero_where_the_projected_student_equals_the_teacher(dis
     objective = identity(hidden_state([teacher_shape(6, 1.0, ((1, 1), (2, 2)))], 6, distance=distance))
     same = only_hidden([torch.randn(2, 3, 6) for _ in range(3)])
     mask = torch.ones(2, 3, dtype=torch.bool)
-    assert objective(same, [same], mask).item() == pytest.approx(0, abs=1e-6)
+    assert objective(same, [same], terms.counting(mask)).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_the_default_distance_does_not_depend_on_the_scale_of_states_and_no_dimension_dominates() -> None:
@@ -90,8 +90,8 @@ def test_the_default_distance_does_not_depend_on_the_scale_of_states_and_no_dime
     assert objective.config.distance == "normalized"
     student, teacher = torch.randn(1, 50, 64), torch.randn(1, 50, 64)
     mask = torch.ones(1, 50, dtype=torch.bool)
-    value = objective(only_hidden([student]), [only_hidden([teacher])], mask).item()
-    scaled = objective(only_hidden([student * 1000]), [only_hidden([teacher * 0.5 + 3])], mask).item()
+    value = objective(only_hidden([student]), [only_hidden([teacher])], terms.counting(mask)).item()
+    scaled = objective(only_hidden([student * 1000]), [only_hidden([teacher * 0.5 + 3])], terms.counting(mask)).item()
     assert scaled == pytest.approx(value, rel=1e-3)
     assert 1.8 < value < 2.2  # unrelated states: the variances, 1 and 1, add up
 
@@ -102,8 +102,9 @@ def test_hidden_state_is_a_mean_over_positions_layers_and_teachers() -> None:
     one = identity(hidden_state([teacher_shape(3, 1.0, ((0, 0),))], 3, distance="plain"))
     many = identity(hidden_state([teacher_shape(3, 0.5, ((0, 0), (1, 1), (2, 2)))] * 2, 3, distance="plain"))
     mask = torch.ones(1, 4, dtype=torch.bool)
-    single = one(only_hidden([state]), [only_hidden([target])], mask)
-    torch.testing.assert_close(many(only_hidden([state] * 3), [only_hidden([target] * 3)] * 2, mask), single)
+    single = one(only_hidden([state]), [only_hidden([target])], terms.counting(mask))
+    of_three = many(only_hidden([state] * 3), [only_hidden([target] * 3)] * 2, terms.counting(mask))
+    torch.testing.assert_close(of_three, single)
     student, teacher = (only_hidden([torch.cat([side, side])]) for side in (state, target))
-    double = one(student, [teacher], torch.cat([mask, mask]))
+    double = one(student, [teacher], terms.counting(torch.cat([mask, mask])))
     torch.testing.assert_close(double, single)

@@ -12,6 +12,7 @@ import torch
 from terms import SHARES, student_shape, teacher_shape
 from torch import Tensor, nn
 
+from palenka.data.batch import Batch
 from palenka.models.huggingface import model_shape
 from palenka.models.outputs import Attention
 from palenka.objectives import States
@@ -34,7 +35,7 @@ def of_layers(attention: dict[int, Attention]) -> States:
 
 def value(objective: Any, student: Attention, teacher: Attention, mask: Tensor = MASK) -> Tensor:
     """Of the last layers, the second of both."""
-    loss: Tensor = objective(of_layers({2: student}), [of_layers({2: teacher})], mask)
+    loss: Tensor = objective(of_layers({2: student}), [of_layers({2: teacher})], terms.counting(mask))
     return loss
 
 
@@ -104,7 +105,7 @@ def test_relations_equal_their_equation(name: str, layers: str, relation_heads: 
                     p, q = (relation(*side, count, window, head, token) for side in sides)
                     total += float((p * (p / q).log()).sum()) / count
             expected += SHARES[k] / len(pairs[k]) * total / int(MASK.sum())
-    actual = objective(of_layers(student), [of_layers(teacher) for teacher in teachers], MASK)
+    actual = objective(of_layers(student), [of_layers(teacher) for teacher in teachers], terms.counting(MASK))
     assert actual.item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -116,9 +117,9 @@ def test_with_the_models_own_heads_it_is_the_kl_of_their_own_attention(keys: dic
     shape = model_shape(student.config)
     objective = terms.objective("attention", shape, [replace(teacher_shape(1), **vars(shape))])
     inputs, labels = tiny.batch()
-    loss_module = LossModule(student, Teachers([teacher]), {"attention": objective}).eval()
+    loss_module = LossModule(student, {"attention": objective}, Teachers([teacher])).eval()
     with torch.no_grad():
-        _, reported = loss_module(inputs, labels, terms.whole(labels))
+        _, reported = loss_module(Batch(inputs, labels), terms.whole(labels))
         own = [model(inputs, output_attentions=True).attentions[-1] for model in (plain_teacher, plain_student)]
     p, q = (attention.double() for attention in own)
     past = torch.ones(p.shape[-2:]).tril().bool()
@@ -170,7 +171,7 @@ def test_its_size_does_not_grow_with_windows_heads_layers_or_teachers(name: str)
     shapes = [teacher_shape(4, 0.5, ((1, 1), (2, 2)))] * 2
     many = terms.objective(name, student_shape(4), shapes, layers="mapped")
     layers = [of_layers({1: a, 2: a}) for a in (student, teacher)]
-    torch.testing.assert_close(many(layers[0], [layers[1]] * 2, MASK), one)
+    torch.testing.assert_close(many(layers[0], [layers[1]] * 2, terms.counting(MASK)), one)
 
 
 @pytest.mark.parametrize("name", BOTH)

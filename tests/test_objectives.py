@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from palenka import objectives
+from palenka.data.batch import Batch
 from palenka.models.huggingface import quiet_transformers
 from palenka.models.outputs import Attention
 from palenka.objectives import StateObjective, States, TokenObjective
@@ -47,7 +48,7 @@ Knobs = dict[str, Any]
 
 
 def run(model: LossModule, inputs: Tensor, labels: Tensor) -> Tensor:
-    loss: Tensor = model(inputs, labels, terms.whole(labels))[0]
+    loss: Tensor = model(Batch(inputs, labels), terms.whole(labels))[0]
     return loss
 
 
@@ -111,7 +112,7 @@ def test_the_returned_value_is_not_weighted(name: str) -> None:
     if issubclass(objectives.find(name), TokenObjective):
         inputs = (torch.randn(7, 11), [torch.randn(7, 11)], torch.randint(11, (7,)))
     else:
-        inputs = (states(6, 2), [states(5, 3)], torch.ones(2, 4, dtype=torch.bool))
+        inputs = (states(6, 2), [states(5, 3)], terms.counting(torch.ones(2, 4, dtype=torch.bool)))
     values = []
     for weight in (1.0, 10.0):
         torch.manual_seed(0)
@@ -144,7 +145,7 @@ def test_windows_and_positions_that_only_fill_up_a_batch_change_nothing(name: st
     value, gradients = value_and_gradients(model, inputs, labels)
     filled_inputs, filled_labels = torch.full((5, 16), 7), torch.full((5, 16), -100)
     filled_inputs[1:4, :12], filled_labels[1:4, :12] = inputs, labels
-    loss, _ = model(filled_inputs, filled_labels, terms.whole(labels))
+    loss, _ = model(Batch(filled_inputs, filled_labels), terms.whole(labels))
     loss.backward()
     torch.testing.assert_close(loss.detach(), value)
     terms.assert_close(terms.gradients(model), gradients)
@@ -158,7 +159,7 @@ def test_micro_batches_add_up_to_the_whole_batch(name: str, knobs: Knobs) -> Non
     value, gradients = value_and_gradients(model, inputs, labels)
     total = torch.zeros(())
     for rows in (slice(0, 2), slice(2, 4), slice(4, 5)):
-        loss, _ = model(inputs[rows], labels[rows], terms.whole(labels))
+        loss, _ = model(Batch(inputs[rows], labels[rows]), terms.whole(labels))
         loss.backward()
         total += loss.detach()
     torch.testing.assert_close(total, value)
@@ -169,7 +170,7 @@ def test_micro_batches_add_up_to_the_whole_batch(name: str, knobs: Knobs) -> Non
 def test_a_micro_batch_in_which_nothing_counts_adds_nothing(name: str, knobs: Knobs) -> None:
     model = terms.loss_module(name, **knobs)
     inputs, labels = tiny.batch()
-    loss, reported = model(inputs, torch.full_like(labels, -100), terms.whole(labels))
+    loss, reported = model(Batch(inputs, torch.full_like(labels, -100)), terms.whole(labels))
     loss.backward()
     assert loss.item() == 0
     assert reported.tolist() == [0]

@@ -14,7 +14,7 @@ from conftest import WriteConfig
 from palenka.data.tokenizer import save_tokenizer, train_tokenizer
 from palenka.models import huggingface
 from palenka.objectives import ModelShape
-from palenka.training import build, cohort
+from palenka.training import build
 from palenka.training import plan as plan_module
 from palenka.training.plan import Plan, layer_pairs, load_plan
 from palenka.training.schema import DistillConfig, TrainConfig
@@ -44,7 +44,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 def distil(path: Path, *overrides: str) -> None:
     """What distill.py does."""
     plan = load_plan(path, overrides, DistillConfig)
-    cohort.train(plan)
+    tiny.train(plan)
 
 
 def test_the_refusal_above_does_refuse(teacher: Path, write_config: WriteConfig, no_model: None) -> None:

@@ -18,7 +18,6 @@ from run_files import outcome
 from palenka.data.prepare import prepare
 from palenka.runs.directory import Run
 from palenka.teachers.cached import CachedLogits
-from palenka.training.cohort import train
 from palenka.training.plan import Plan, make_plan
 from palenka.training.schema import TrainConfig
 
@@ -79,7 +78,7 @@ def reached(run: Run) -> int:
 def test_a_run_that_loses_power_goes_on_to_the_same_weights(disk: Disk, prepared: Path) -> None:
     with disk.watched() as folder, pytest.MonkeyPatch.context() as patch:
         promised = promise(patch, disk)
-        whole = what_counts(train(plan_in(folder / "runs", patch)))
+        whole = what_counts(tiny.train(plan_in(folder / "runs", patch)))
     gc.collect()
     assert len(disk.losses) > LOSSES
     for loss in [*chosen(disk.losses[:-1], LOSSES), disk.losses[-1]]:
@@ -87,7 +86,7 @@ def test_a_run_that_loses_power_goes_on_to_the_same_weights(disk: Disk, prepared
             plan = plan_in(folder / "runs", patch)
             least = max(step for number, step in promised if number <= disk.losses.index(loss))
             assert reached(Run("group/run", plan.runs)) >= least, loss.moment
-            assert what_counts(train(plan)) == whole, loss.moment
+            assert what_counts(tiny.train(plan)) == whole, loss.moment
         gc.collect()
 
 

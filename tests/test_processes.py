@@ -28,10 +28,9 @@ from safetensors.torch import load_file
 from palenka.data.tokenizer import PROBES
 from palenka.models.huggingface import build_model
 from palenka.runs.directory import Run
-from palenka.training.cohort import train
 from palenka.training.plan import make_plan
 from palenka.training.schema import DistillConfig, TrainConfig
-from palenka.training.trainer import Trainer
+from palenka.training.student import Student
 from palenka.util.paths import ROOT
 
 KILLS = int(os.environ.get("PALENKA_KILLS", "4"))
@@ -215,8 +214,8 @@ def test_two_processes_pass_over_the_same_damaged_checkpoint(
 ) -> None:
     values = student(max_steps=5, eval_steps=5, checkpoint_steps=1)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed) as killed:
-        kill_at(patch, Trainer, "_clip", 4)
-        train(make_plan(DistillConfig.model_validate(values), "test"))
+        kill_at(patch, Student, "_clip", 4)
+        tiny.train(make_plan(DistillConfig.model_validate(values), "test"))
     del killed
     gc.collect()  # and with it the lock
     damaged = runs_folder / "student" / "checkpoint-3" / "optimizer.pt"
@@ -243,7 +242,7 @@ def test_exported_runs_load_in_transformers_4(prepared: Path, runs_folder: Path,
     }.items():
         values = tiny.train_values(name=name, model=dict(model))
         values["training"] |= {"precision": "fp32", "lr": 1e-2}
-        runs.append(str(train(make_plan(TrainConfig.model_validate(values), "test"))))
+        runs.append(str(tiny.train(make_plan(TrainConfig.model_validate(values), "test"))))
     texts = runs_folder / "texts.json"
     texts.write_text(json.dumps(["The cat sees a dog.\nEvery farmer likes one river.", *PROBES]), encoding="utf-8")
 

@@ -21,7 +21,6 @@ from palenka.cluster.study import Study
 from palenka.evaluation.models import EvaluatedModel
 from palenka.runs.directory import Run
 from palenka.search.grid import load_grid
-from palenka.training.cohort import train
 from palenka.training.plan import make_plan
 from palenka.training.schema import TrainConfig
 from palenka.util.files import read_json, write_json
@@ -261,7 +260,7 @@ def test_done_is_what_belongs_to_the_study(
         return [step.name for step in Study(str(study)).steps() if step.done]
 
     values = tiny.train_values(name="one")
-    train(make_plan(TrainConfig.model_validate(values), "test"))
+    tiny.train(make_plan(TrainConfig.model_validate(values), "test"))
     assert done() == ["data-tiny", "one"]
     result = runs_folder / "one" / "evaluation" / "cross_entropy.json"
     result.parent.mkdir()
@@ -361,7 +360,7 @@ def test_status_tells_where_runs_stand(
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("PALENKA_LOG", "/logs/train-7.out")
-    finished = train(make_plan(TrainConfig.model_validate(tiny.train_values(name="demo/finished")), "test"))
+    finished = tiny.train(make_plan(TrainConfig.model_validate(tiny.train_values(name="demo/finished")), "test"))
     half = shutil.copytree(finished, runs_folder / "half")
     (half / "result.json").unlink()
     lines = (half / "metrics.jsonl").read_text().splitlines()
@@ -393,7 +392,7 @@ def test_status_tells_where_runs_stand(
 
 
 def test_one_damaged_run_does_not_hide_the_others(prepared: Path, runs_folder: Path, queue: Queue, call: Call) -> None:
-    whole = train(make_plan(TrainConfig.model_validate(tiny.train_values(name="whole")), "test"))
+    whole = tiny.train(make_plan(TrainConfig.model_validate(tiny.train_values(name="whole")), "test"))
     for name in ("identity.json", "result.json", "environment.json", "config.yaml", "metrics.jsonl"):
         folder = shutil.copytree(whole, runs_folder / f"without-{name}")
         (folder / name).write_bytes(b"\0" * 40)
@@ -414,7 +413,7 @@ def test_status_of_a_cohort_counts_the_time_of_all_its_students(
     prepared: Path, runs_folder: Path, queue: Queue, call: Call
 ) -> None:
     """Each one's speed is that in its own share of the time."""
-    finished = train(make_plan(TrainConfig.model_validate(tiny.train_values(name="alone")), "test"))
+    finished = tiny.train(make_plan(TrainConfig.model_validate(tiny.train_values(name="alone")), "test"))
     left = []
     for name in ("alone", "second", "third"):
         half = runs_folder / name

@@ -21,7 +21,6 @@ from palenka import cli
 from palenka.data import prepare, tokens
 from palenka.runs import directory
 from palenka.training import trainer
-from palenka.training.cohort import train
 from palenka.training.plan import Plan, load_plan, make_plan
 from palenka.training.schema import TrainConfig
 from palenka.util import files
@@ -179,7 +178,7 @@ def test_a_training_that_a_full_disk_stops_goes_on_to_the_same_result(
 ) -> None:  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         refuse_at(patch, owner, name, number)
-        code, message = ended(call, lambda: train(plan_for("run")))
+        code, message = ended(call, lambda: tiny.train(plan_for("run")))
     gc.collect()
     assert code == 73
     assert "no space left on device" in message.lower()
@@ -188,7 +187,7 @@ def test_a_training_that_a_full_disk_stops_goes_on_to_the_same_result(
         assert "the same command" in message and str(run) in message
     assert not (run / "result.json").exists()
     assert not [path.name for path in run.glob(".*.tmp") if "doomed" not in path.name]
-    assert outcome(train(plan_for("run"))) == unbroken
+    assert outcome(tiny.train(plan_for("run"))) == unbroken
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +195,7 @@ def unbroken(prepared_once: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PALENKA_DATA", str(prepared_once.parent))
         patch.setenv("PALENKA_RUNS", str(tmp_path_factory.mktemp("unbroken")))
-        return outcome(train(plan_for("run")))
+        return outcome(tiny.train(plan_for("run")))
 
 
 @pytest.mark.parametrize(
@@ -221,7 +220,7 @@ def test_a_preparation_that_a_full_disk_stops_leaves_nothing(
 
 
 def test_what_was_left_behind_a_finished_run_goes_and_nothing_else(prepared: Path, runs_folder: Path) -> None:
-    run = train(plan_for("run"))
+    run = tiny.train(plan_for("run"))
     before = snapshot(run)
     for name in ("checkpoint-2", ".checkpoint-4.doomed.tmp", ".export.tmp"):
         (run / name).mkdir()
@@ -231,9 +230,9 @@ def test_what_was_left_behind_a_finished_run_goes_and_nothing_else(prepared: Pat
     (run / ".notes").write_text("mine")
     with (run / ".lock").open("a+") as file:
         assert lock(file)
-        train(plan_for("run"))
+        tiny.train(plan_for("run"))
         assert (run / "checkpoint-2").exists(), "another process is at it"
-    train(plan_for("run"))
+    tiny.train(plan_for("run"))
     names = {path.name for path in run.iterdir()}
     assert names == {*(Path(name).parts[0] for name in before), ".lock", "checkpoint-of-mine", ".notes"}
     assert before.items() <= snapshot(run).items()
@@ -304,7 +303,7 @@ def test_what_a_launcher_left_behind_is_refused(
         monkeypatch.setenv(name, value)
     file = write_config(tiny.train_values())
     with pytest.raises(UserError, match="torchrun --nproc_per_node=N in place of python") as refused:
-        train(load_plan(file, [], TrainConfig))
+        tiny.train(load_plan(file, [], TrainConfig))
     assert expected in str(refused.value)
     assert not list(runs_folder.iterdir())
 

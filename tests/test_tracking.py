@@ -21,11 +21,10 @@ from test_processes import TORCHRUN, finish, latest_step, start, wait_until
 
 from palenka.report.results import read_runs
 from palenka.training import trackers
-from palenka.training.cohort import train
 from palenka.training.plan import make_plan
 from palenka.training.schema import DistillConfig
+from palenka.training.student import Student
 from palenka.training.trackers import TrackedRun, Trackers, TrackingConfig, WandbConfig, scalars, tracking_problems
-from palenka.training.trainer import Trainer
 from palenka.util.errors import UserError
 from palenka.util.files import read_json
 from palenka.util.paths import ROOT
@@ -59,7 +58,7 @@ def student(name: str = "study/student", tracking: dict[str, Any] | None = None,
 
 
 def train_student(values: dict[str, Any]) -> Path:
-    return train(make_plan(DistillConfig.model_validate(values), "test"))
+    return tiny.train(make_plan(DistillConfig.model_validate(values), "test"))
 
 
 def wandb_records(path: Path) -> list[Any]:
@@ -179,15 +178,15 @@ def test_trackers_files_are_no_runs_to_a_report(runs_folder: Path) -> None:
 def test_steps_after_the_checkpoint_are_told_again(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken off at step 7 with a checkpoint of step 5: readers find steps 6 and 7 once."""
     values = student(tracking=OFFLINE, checkpoint_steps=5, eval_steps=100)
-    clip = Trainer._clip
+    clip = Student._clip
 
-    def fail_at_step_7(self: Trainer) -> Any:
-        if self.progress.step == 7:
+    def fail_at_step_7(self: Student) -> Any:
+        if self.step == 7:
             raise RuntimeError("out of memory")
         return clip(self)
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr(Trainer, "_clip", fail_at_step_7)
+        patch.setattr(Student, "_clip", fail_at_step_7)
         train_student(values)
     gc.collect()  # what held the lock
     time.sleep(1.1)  # wandb and TensorBoard name their files by the second

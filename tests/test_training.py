@@ -24,19 +24,29 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 import palenka.runs.directory
 import palenka.training.cohort
+import palenka.training.export
+import palenka.training.loop
+import palenka.training.state
+import palenka.training.student
 import palenka.training.trainer
 from palenka import objectives
+from palenka.data.batch import Batch
 from palenka.data.tokenizer import load_tokenizer
 from palenka.data.tokens import Domain
 from palenka.models.huggingface import build_model
 from palenka.optimizers.adamw import parameter_groups
 from palenka.optimizers.schedules import learning_rate
 from palenka.runs.directory import Run
-from palenka.training.cohort import Cohort, train
+from palenka.training.batches import Batches
+from palenka.training.loop import fit
 from palenka.training.loss_module import LossModule
+from palenka.training.meter import Meter
 from palenka.training.plan import Plan, make_plan
 from palenka.training.schema import DistillConfig, TrainConfig
-from palenka.training.trainer import Diverged, Meter, Trainer, summarise_dev
+from palenka.training.session import Diverged
+from palenka.training.student import Student
+from palenka.training.trainer import Trainer
+from palenka.training.validation import summarise
 from palenka.util.errors import UserError
 from palenka.util.files import read_json
 
@@ -63,7 +73,7 @@ def plan_for(values: dict[str, Any], **training: Any) -> Plan:
 
 
 def train_run(values: dict[str, Any], **training: Any) -> Path:
-    return train(plan_for(values, **training))
+    return tiny.train(plan_for(values, **training))
 
 
 def initial_student(plan: Plan) -> PreTrainedModel:
@@ -103,7 +113,7 @@ def test_warmup_longer_than_the_run_never_ends() -> None:
 
 def test_matrices_decay_and_vectors_do_not(teacher: Path) -> None:
     plan = plan_for(tiny.distill_values())
-    loss_module = Trainer(plan, Run("student", plan.runs), plan.identity()).loss_module
+    loss_module = tiny.trainer(plan).loss
     decayed, plain = parameter_groups(loss_module, weight_decay=0.1)
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
     name_of = {id(parameter): name for name, parameter in loss_module.named_parameters()}
@@ -127,7 +137,7 @@ def test_dev_summary_by_hand() -> None:
         Domain("books", start=100, end=150, words=40, bytes=100, documents=1),  # 2 bytes a token
     ]
     sums = torch.tensor([[20.0, 10], [30.0, 5]], dtype=torch.float64)  # nats, tokens
-    summary = summarise_dev(sums, domains)
+    summary = summarise(sums, domains)
     assert summary["tokens"] == 15
     assert summary["cross_entropy"] == pytest.approx(50 / 15)
     assert summary["bits_per_byte"] == pytest.approx(50 / 50 / math.log(2))  # 10 · 4 + 5 · 2 bytes
@@ -142,7 +152,7 @@ def test_dev_summary_by_hand() -> None:
 
 def dev_cross_entropy(model: PreTrainedModel, plan: Plan) -> float:
     """Nats per token over the dev windows, from plain logits."""
-    inputs, labels = (torch.from_numpy(array) for array in plan.dev_windows.batch(range(len(plan.dev_windows))))
+    inputs, labels = (torch.from_numpy(array) for array in plan.dev_windows().batch(range(len(plan.dev_windows()))))
     with torch.no_grad():
         logits = model.eval()(inputs).logits
     return float(F.cross_entropy(logits.flatten(0, 1).double(), labels.flatten()))
@@ -151,7 +161,7 @@ def dev_cross_entropy(model: PreTrainedModel, plan: Plan) -> float:
 def test_training_lowers_the_dev_loss_it_reports(prepared: Path, runs_folder: Path) -> None:
     plan = plan_for(tiny.train_values(), lr=1e-2, max_steps=60, eval_steps=20)
     before = dev_cross_entropy(initial_student(plan), plan)
-    run = train(plan)
+    run = tiny.train(plan)
     after = dev_cross_entropy(AutoModelForCausalLM.from_pretrained(run, dtype=torch.float32), plan)
     assert read_json(run / "result.json")["dev"]["cross_entropy"] == pytest.approx(after, abs=1e-5)
     assert after < before - 1
@@ -177,13 +187,13 @@ def test_records_have_the_documented_fields(teacher: Path) -> None:
 
 def test_records_count_what_was_seen(teacher: Path) -> None:
     plan = plan_for(tiny.distill_values())
-    run = train(plan)
+    run = tiny.train(plan)
     for record in records(run):
         seen = range(8 * record["step"])
-        starts, ends = plan.windows.bounds(seen)
-        assert record["tokens"] == int((plan.windows.batch(seen)[1] != -100).sum()) == int((ends - starts).sum())
-        assert record["words"] == plan.windows.words(seen)
-        assert record["epoch"] == pytest.approx(8 * record["step"] / plan.windows.epoch_size(0), abs=1e-4)
+        starts, ends = plan.windows().bounds(seen)
+        assert record["tokens"] == int((plan.windows().batch(seen)[1] != -100).sum()) == int((ends - starts).sum())
+        assert record["words"] == plan.windows().words(seen)
+        assert record["epoch"] == pytest.approx(8 * record["step"] / plan.windows().epoch_size(0), abs=1e-4)
     result = read_json(run / "result.json")
     last = records(run, "dev")[-1]
     assert [result[key] for key in ("steps", "tokens", "words", "epochs")] == [
@@ -196,11 +206,11 @@ def test_records_count_what_was_seen(teacher: Path) -> None:
 
 def test_first_record_is_the_loss_of_the_initial_student(prepared: Path, runs_folder: Path) -> None:
     plan = plan_for(tiny.train_values(), max_steps=1)
-    inputs, labels = (torch.from_numpy(array) for array in plan.windows.batch(range(8)))
+    inputs, labels = (torch.from_numpy(array) for array in plan.windows().batch(range(8)))
     with torch.no_grad():
         logits = initial_student(plan)(inputs).logits
     expected = float(F.cross_entropy(logits.flatten(0, 1), labels.flatten()))
-    (record,) = records(train(plan), "train")
+    (record,) = records(tiny.train(plan), "train")
     assert record["hard_target"] == pytest.approx(expected, rel=1e-6)
     assert record["loss"] == pytest.approx(expected, rel=1e-6)
     assert record["lr"] == 0.5e-3
@@ -241,15 +251,15 @@ def test_the_gradient_exchange_is_let_go_of_before_the_processes_part(
 ) -> None:
     trainers: list[Trainer] = []
     held: list[Any] = []
-    build = Trainer._build
+    resume = Trainer.resume
 
-    def noted(self: Trainer, *rest: Any) -> LossModule:
+    def noted(self: Trainer) -> None:
         trainers.append(self)
-        return build(self, *rest)
+        resume(self)
 
-    monkeypatch.setattr(Trainer, "_build", noted)
+    monkeypatch.setattr(Trainer, "resume", noted)
     monkeypatch.setattr(
-        palenka.training.cohort, "_part_processes", lambda: held.append([list(t.accelerator._models) for t in trainers])
+        palenka.training.loop, "_part_processes", lambda: held.append([list(t.accelerator._models) for t in trainers])
     )
     train_run(tiny.train_values())
     assert held == [[[]]]
@@ -290,20 +300,20 @@ def test_run_finished_by_another_process_meanwhile_is_left_alone(teacher: Path) 
     plan = plan_for(tiny.distill_values())
     late = Run("student", plan.runs)
     assert not late.finished
-    run = train(plan)
+    run = tiny.train(plan)
     gc.collect()
     before = snapshot(run)
     with pytest.raises(UserError, match="finished"):
-        Trainer(plan, late, plan.identity())
+        tiny.trainer(plan, late)
     assert snapshot(run) == before
 
 
 @pytest.mark.usefixtures("kept_checkpoints")
 @pytest.mark.parametrize("tied", [False, True])
 def test_export_is_the_plain_best_student(teacher: Path, tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(palenka.training.trainer, "learning_rate", lambda step, *rest: 1e-2 if step < 6 else 1.0)
+    monkeypatch.setattr(palenka.training.student, "learning_rate", lambda step, *rest: 1e-2 if step < 6 else 1.0)
     plan = plan_for(tiny.distill_values(student={**tiny.LLAMA, "tie_word_embeddings": tied}), eval_steps=2)
-    run = train(plan)
+    run = tiny.train(plan)
     best = read_json(run / "result.json")["best_step"]
     dev = {record["step"]: record["loss"] for record in records(run, "dev")}
     assert best == min(dev, key=dev.__getitem__)
@@ -325,7 +335,7 @@ def test_export_is_the_plain_best_student(teacher: Path, tied: bool, monkeypatch
         run, output_loading_info=True, dtype=torch.float32, attn_implementation="eager"
     )
     assert not any(loading.values())
-    inputs = torch.from_numpy(plan.dev_windows.batch(range(4))[0])
+    inputs = torch.from_numpy(plan.dev_windows().batch(range(4))[0])
     with torch.no_grad():
         assert torch.equal(exported.eval()(inputs).logits, plain.eval()(inputs).logits)
 
@@ -420,15 +430,15 @@ def test_gradient_is_clipped_apart_from_the_projections(teacher: Path, monkeypat
     def norm_of(parameters: Iterator[torch.nn.Parameter]) -> float:
         return math.sqrt(sum(float(p.grad.square().sum()) for p in parameters if p.grad is not None))
 
-    clip = Trainer._clip
+    clip = Student._clip
 
-    def watched(self: Trainer) -> torch.Tensor:
-        before = norm_of(self.loss_module.student.parameters())
+    def watched(self: Student) -> torch.Tensor:
+        before = norm_of(self.loss.student.parameters())
         reported = clip(self)
-        norms.append((before, float(reported[0]), *(norm_of(m.parameters()) for m in self.loss_module.children())))
+        norms.append((before, float(reported[0]), *(norm_of(m.parameters()) for m in self.loss.children())))
         return reported
 
-    monkeypatch.setattr(Trainer, "_clip", watched)
+    monkeypatch.setattr(Student, "_clip", watched)
     train_run(tiny.distill_values(), max_grad_norm=0.01, max_steps=2)
     for before, reported, student, projections in norms:
         assert before > 0.01
@@ -445,9 +455,9 @@ def test_hidden_state_weight_matters_and_its_projections_learn(teacher: Path) ->
     def student(name: str, weight: float) -> tuple[Path, dict[str, torch.Tensor]]:
         objective = tiny.distill_values()["objective"] | {"hidden_state": {"weight": weight}}
         plan = plan_for(tiny.distill_values(name=name, objective=objective))
-        trainer = Trainer(plan, Run(name, plan.runs), plan.identity())
-        owned = {k: v.clone() for k, v in trainer.loss_module.state_dict().items() if not k.startswith("student.")}
-        Cohort([trainer]).run_to_end()
+        trainer = tiny.trainer(plan)
+        owned = {k: v.clone() for k, v in trainer.loss.state_dict().items() if not k.startswith("student.")}
+        fit(trainer, Batches(plan.windows(), plan.paradigm, plan.config.training.batch_size))
         return trainer.run.path, owned
 
     without, nothing = student("without", 0.0)
@@ -503,11 +513,10 @@ def first_file_only(run: Run, folder: Path) -> None:
     first.replace(run.path / first.name)
 
 
-TRAINING = palenka.training.trainer
 POINTS = {
     "before anything": (Run, "drop_records_after", 1),
-    "in the first step, without a checkpoint": (Trainer, "_clip", 1),
-    "in a step": (Trainer, "_clip", 6),
+    "in the first step, without a checkpoint": (Student, "_clip", 1),
+    "in a step": (Student, "_clip", 6),
     "while a record is appended": (Run, "log", 4, half_a_line),
     "while a dev record is appended": (Run, "log", 5, half_a_line),
     "after the weights of a checkpoint": (torch, "save", 3, half_a_file),
@@ -517,8 +526,8 @@ POINTS = {
     "before old checkpoints are dropped": (Run, "drop_checkpoints", 4),
     "before the checkpoint of the best step is dropped": (Run, "drop_checkpoints", 9),
     "while an old checkpoint is dropped": (shutil, "rmtree", 6, half_a_folder),
-    "before the export": (Trainer, "_export", 1),
-    "while the export is written": (TRAINING, "save_tokenizer", 1),
+    "before the export": (palenka.training.trainer, "export_run", 1),
+    "while the export is written": (palenka.training.export, "save_tokenizer", 1),
     "while the export is moved": (Run, "place", 1, first_file_only),
     "between export and result": (Run, "finish", 1),
 }
@@ -544,7 +553,7 @@ def test_killed_again_while_resuming(dropout_student: dict[str, Any]) -> None:
     for point in (
         POINTS["in a step"],
         (Run, "drop_records_after", 1),
-        (TRAINING, "load_model", 1),
+        (palenka.training.state, "load_model", 1),
         (Run, "log", 1, half_a_line),
     ):
         killed_run(dropout_student, point)
@@ -555,15 +564,15 @@ def test_killed_between_records_keeps_their_means(dropout_student: dict[str, Any
     """A record is a mean over steps on both sides of the kill."""
     values = dropout_student | {"training": dropout_student["training"] | {"logging_steps": 4}}
     whole = train_run(values | {"name": "whole"}, checkpoint_steps=1)
-    killed_run(values, (Trainer, "_clip", 7))
+    killed_run(values, (Student, "_clip", 7))
     assert outcome(train_run(values, checkpoint_steps=1)) == outcome(whole)
 
 
 def test_best_checkpoint_outlives_later_ones(teacher: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(palenka.training.trainer, "learning_rate", lambda step, *rest: 1e-2 if step < 4 else 1.0)
+    monkeypatch.setattr(palenka.training.student, "learning_rate", lambda step, *rest: 1e-2 if step < 4 else 1.0)
     whole = train_run(tiny.distill_values(name="whole"), checkpoint_steps=1, eval_steps=2)
     values = tiny.distill_values(training=tiny.distill_values()["training"] | {"eval_steps": 2})
-    killed_run(values, (Trainer, "_clip", 8))
+    killed_run(values, (Student, "_clip", 8))
     run = runs_folder / "student"
     assert {path.name for path in run.glob("checkpoint-*")} == {"checkpoint-4", "checkpoint-6", "checkpoint-7"}
     train_run(values, checkpoint_steps=1)
@@ -589,11 +598,11 @@ def test_resume_takes_the_optimizer_and_the_projections_along(teacher: Path) -> 
     whole = train_run(tiny.distill_values(name="whole"), checkpoint_steps=3)
     plan = plan_for(tiny.distill_values(), checkpoint_steps=3)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        kill_at(patch, Trainer, "_clip", 6)
-        train(plan)
+        kill_at(patch, Student, "_clip", 6)
+        tiny.train(plan)
     gc.collect()
     assert Run("student", plan.runs).checkpoints() == [4, 3]
-    assert outcome(train(plan)) == outcome(whole)
+    assert outcome(tiny.train(plan)) == outcome(whole)
 
 
 # Refusals
@@ -604,18 +613,18 @@ def test_a_run_does_not_go_on_in_another_precision(teacher: Path, monkeypatch: p
     plan = plan_for(tiny.distill_values(), checkpoint_steps=1, precision="auto")
     monkeypatch.setattr("palenka.training.plan.fast_precision", lambda device: "fp32")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        kill_at(patch, Trainer, "_clip", 3)
-        train(plan)
+        kill_at(patch, Student, "_clip", 3)
+        tiny.train(plan)
     gc.collect()
     AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setattr("palenka.training.plan.fast_precision", lambda device: "bf16")
     with pytest.raises(UserError, match="trained in fp32 so far, but training.precision: auto means bf16") as refused:
-        train(plan_for(tiny.distill_values(), checkpoint_steps=1, precision="auto"))
+        tiny.train(plan_for(tiny.distill_values(), checkpoint_steps=1, precision="auto"))
     del refused
     gc.collect()
     AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setattr("palenka.training.plan.fast_precision", lambda device: "fp32")
-    assert (train(plan_for(tiny.distill_values(), checkpoint_steps=1, precision="auto")) / "result.json").exists()
+    assert (tiny.train(plan_for(tiny.distill_values(), checkpoint_steps=1, precision="auto")) / "result.json").exists()
 
 
 def test_changed_learning_rate_under_a_taken_name(
@@ -649,9 +658,9 @@ def test_changed_teacher_under_a_taken_name(teacher: Path, prepared: Path) -> No
 
 def spoil_weights_after(step: int, patch: pytest.MonkeyPatch) -> None:
     """An infinite learning rate in that step: its loss is still finite."""
-    trainer = palenka.training.trainer
-    original = trainer.learning_rate
-    patch.setattr(trainer, "learning_rate", lambda at, *rest: math.inf if at == step else original(at, *rest))
+    student = palenka.training.student
+    original = student.learning_rate
+    patch.setattr(student, "learning_rate", lambda at, *rest: math.inf if at == step else original(at, *rest))
 
 
 @pytest.mark.parametrize(
@@ -681,12 +690,11 @@ def test_dev_loss_falls_for_every_domain(prepared: Path, runs_folder: Path) -> N
 
 def test_teachers_are_in_no_optimizer_and_no_checkpoint(teacher: Path) -> None:
     plan = plan_for(tiny.distill_values())
-    trainer = Trainer(plan, Run("student", plan.runs), plan.identity())
-    assert isinstance(trainer.loss_module, LossModule)
-    size = sum(parameter.numel() for parameter in trainer.loss_module.parameters())
+    trainer = tiny.trainer(plan)
+    size = sum(parameter.numel() for parameter in trainer.loss.parameters())
     student = sum(parameter.numel() for parameter in initial_student(plan).parameters())
     assert size == student + 2 * tiny.LLAMA["hidden_size"] * tiny.GPT2["hidden_size"]
-    held = sum(p.numel() for group in trainer.optimizer.param_groups for p in group["params"])
+    held = sum(p.numel() for group in trainer.student.optimizer.param_groups for p in group["params"])
     assert held == size
 
 
@@ -695,15 +703,15 @@ def test_windows_are_the_plans(prepared: Path, runs_folder: Path, monkeypatch: p
     plan = plan_for(
         tiny.train_values(data={"name": "tiny", "seq_length": 16, "dev_samples": 16, "fraction": 0.05}), max_steps=10
     )
-    assert plan.windows.epoch_size(0) < 80, "the run should see more than one epoch"
+    assert plan.windows().epoch_size(0) < 80, "the run should see more than one epoch"
     seen = []
     forward = LossModule.forward
 
-    def watched(self: LossModule, input_ids: torch.Tensor, *rest: Any) -> Any:
-        seen.append(input_ids.numpy().copy())
-        return forward(self, input_ids, *rest)
+    def watched(self: LossModule, batch: Batch, *rest: Any) -> Any:
+        seen.append(batch.input_ids.numpy().copy())
+        return forward(self, batch, *rest)
 
     monkeypatch.setattr(LossModule, "forward", watched)
-    run = train(plan)
-    assert np.array_equal(np.concatenate(seen), plan.windows.batch(range(80))[0])
+    run = tiny.train(plan)
+    assert np.array_equal(np.concatenate(seen), plan.windows().batch(range(80))[0])
     assert records(run)[-1]["epoch"] > 1

@@ -11,6 +11,12 @@ from transformers import PreTrainedModel
 from palenka.data.integrity import sealed
 from palenka.data.tokenizer import load_tokenizer, save_tokenizer
 from palenka.models.huggingface import ModelConfig, build_model, quiet_transformers
+from palenka.runs.directory import Run
+from palenka.training.build import build_loss_module, build_optimizer, find_teachers
+from palenka.training.cohort import train_cohorts
+from palenka.training.plan import Plan
+from palenka.training.session import Session
+from palenka.training.trainer import Trainer
 from palenka.util.devices import GIB, HERE, Device
 from palenka.util.files import read_json, write_json
 
@@ -70,6 +76,20 @@ def distill_values(**changes: Any) -> dict[str, Any]:
     values["teachers"] = [{"run": "teacher"}]
     values["objective"] = {"hard_target": {"weight": 1.0}, "logit": {"weight": 0.5}, "hidden_state": {"weight": 0.5}}
     return values | changes
+
+
+def train(plan: Plan, from_last_good: bool = False) -> Path:
+    """A run to its end; its folder."""
+    train_cohorts([[plan]], from_last_good)
+    return plan.folder
+
+
+def trainer(plan: Plan, run: Run | None = None) -> Trainer:
+    """A run that is opened, and has taken no step yet."""
+    session = Session(plan, run or Run(plan.config.name, plan.runs))
+    session.open()
+    loss = build_loss_module(plan, find_teachers(plan, session.device), session.device)
+    return Trainer(session, loss, build_optimizer(plan, loss))
 
 
 def write_raw_text(folder: Path) -> None:

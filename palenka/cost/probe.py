@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from palenka.cost.estimate import flops_per_token, step_seconds, this_machine
-from palenka.optimizers.adamw import adamw
-from palenka.training.build import build_loss_module, random_teachers
+from palenka.data.batch import Batch
+from palenka.training.build import build_loss_module, build_optimizer, random_teachers
 from palenka.training.loss_module import LossModule, StepSize
 from palenka.training.plan import Workload
 from palenka.util.devices import Device
@@ -69,7 +69,7 @@ def measure(work: Workload) -> Measurement:
     here = this_machine()
     training, context = work.config.training, work.config.data.seq_length
     loss_module = build_loss_module(work, random_teachers(work, device), device)
-    optimizer = adamw(loss_module, training.lr, training.weight_decay)
+    optimizer = build_optimizer(work, loss_module)
     sequences = affordable_sequences(work, step_seconds(work, here).of())
     tokens = torch.randint(0, work.model.vocab_size, (sequences, context), device=device)
     taken = [_step(loss_module, optimizer, tokens, work) for _ in range(1 + STEPS)][1:]
@@ -98,7 +98,7 @@ def _step(
     size = StepSize(tokens.numel(), len(tokens))
     for micro_batch in tokens.split(work.micro_batch_size):
         with _precision(work, tokens.device):
-            loss, _ = loss_module(micro_batch, micro_batch, size)
+            loss, _ = loss_module(Batch(micro_batch, micro_batch), size)
         loss.backward()
     _wait(tokens.device)
     between = time.perf_counter()

@@ -32,17 +32,18 @@ def terminal_text(found: Estimate, devices: Sequence[Device]) -> str:
 def plan_text(plan: Plan, devices: Sequence[Device]) -> str:
     """A checked run: its resolved configuration, what it will do, then memory and time on each device."""
     found = Estimate(plan.config.name, plan, [Length("time", plan.total_steps)])
-    data = plan.config.data
+    data, windows = plan.config.data, plan.windows()
+    words = windows.words(range(plan.total_windows)) if plan.milestones.points else 0
     lines = [
         _student(plan),
         *_others(plan, with_layers=True),
         *([_cache_line(plan)] if plan.config.recorded else []),
-        f"  data {data.name}: {plan.windows.epoch_size(0):,} windows of {data.seq_length} tokens an epoch, "
-        f"{len(plan.dev_windows):,} dev windows",
+        f"  data {data.name}: {windows.epoch_size(0):,} windows of {data.seq_length} tokens an epoch, "
+        f"{len(plan.dev_windows()):,} dev windows",
         f"  {plan.total_steps:,} steps of {plan.config.training.batch_size} sequences "
         f"({plan.processes} process(es), micro-batches of {plan.micro_batch_size}); "
         f"dev evaluation every {plan.eval_steps}, checkpoint every {plan.checkpoint_steps}",
-        *(plan.milestones.describe(plan.words, plan.parameters["total"]) if plan.milestones.points else []),
+        *(plan.milestones.describe(words, plan.parameters["total"]) if plan.milestones.points else []),
         f"  {_per_token(found.flops)}, {_total(found, plan.total_steps)} in all, in {plan.precision} here",
     ]
     config = yaml.safe_dump(plan.resolved, sort_keys=False)

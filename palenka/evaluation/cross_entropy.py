@@ -14,7 +14,7 @@ import numpy as np
 from palenka.data.integrity import verify
 from palenka.data.tokens import DevWindows, TokenSplit, WindowConfig
 from palenka.evaluation.results import check_splits, read_result, report_unusable, text_figures, whole_text
-from palenka.evaluation.scoring import BATCH_TOKENS, IGNORED, Scorer, progress
+from palenka.evaluation.scoring import BATCH_TOKENS, Scorer, progress
 from palenka.util.errors import UserError
 
 SPLITS = ("dev", "test")
@@ -71,10 +71,10 @@ def _of_split(scorer: Scorer, split: TokenSplit, window: WindowConfig, label: st
     batches = [range(start, min(start + size, len(windows))) for start in range(0, len(windows), size)]
     nats, labels = np.zeros(len(split.domains)), np.zeros(len(split.domains))
     for batch in progress(batches, [len(batch) for batch in batches], f"cross-entropy, {label}", "windows"):
-        inputs, targets = windows.batch(batch)
+        shown = scorer.paradigm.window_batch(windows, batch)
         domains = [windows.domain_of(index) for index in batch]
-        np.add.at(nats, domains, -scorer.log_probs(inputs, targets))
-        np.add.at(labels, domains, (targets != IGNORED).sum(axis=1))
+        np.add.at(nats, domains, -scorer.log_probs(shown))
+        np.add.at(labels, domains, shown.counts.sum(dim=1).numpy())
     means = np.divide(nats, labels, out=np.zeros_like(nats), where=labels > 0)
     return whole_text({
         domain.name: text_figures(mean, domain.end - domain.start, domain.words, domain.bytes)

@@ -1,4 +1,4 @@
-"""Log-probabilities of texts under a causal language model, in float32 and in batches.
+"""Log-probabilities of texts under a language model, in float32 and in batches.
 
 A score is the sum of the log-probabilities of a text's tokens after its context, in nats. Two protocols say what
 these are. The first is that of the challenge's pipeline of 2024, a fork of lm-eval 0.4.2, the second of its successor:
@@ -27,16 +27,20 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
+from palenka import paradigms
+from palenka.data.batch import Batch
+from palenka.data.tokens import IGNORED
 from palenka.evaluation.items import Choice, Item
 from palenka.evaluation.prefix_tree import Inputs, Row, rows_of
 from palenka.models.folder import load_frozen
 from palenka.models.huggingface import SAFELY, longest_input
 from palenka.models.logits import vocabulary_head
 from palenka.models.onednn import use_onednn
+from palenka.paradigms import Paradigm, Query, Vocabulary
+from palenka.util.config import read_yaml
 from palenka.util.errors import UserError
 from palenka.util.hardware import local_device
 
-IGNORED = -100
 PADDING = 0  # whichever: nothing attends to it
 BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}
 LOGITS_AT_ONCE = {"cpu": 2**21, "cuda": 2**27}
@@ -149,6 +153,26 @@ def load_causal_model(folder: Path) -> tuple[Any, Any]:
         raise UserError(f"{folder}: the tokenizer cannot be loaded: {error}") from None
 
 
+def learned_paradigm(folder: Path, tokenizer: Any) -> Paradigm:
+    """How the model of a folder learned, as the config of its run says; causal where there is none.
+
+    Raises:
+        UserError: a paradigm that there is not.
+    """
+    path = folder / "config.yaml"
+    given = read_yaml(path).get("paradigm", "causal") if path.exists() else "causal"
+    try:
+        return paradigms.of(paradigms.DOOR.read(given), vocabulary_of(tokenizer))
+    except ValueError as error:
+        raise UserError(f"{path}: paradigm: {error}") from None
+
+
+def vocabulary_of(tokenizer: Any) -> Vocabulary:
+    """What paradigms need to know of a tokenizer."""
+    ids = (getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "pad", "mask"))
+    return Vocabulary(len(tokenizer), *ids)
+
+
 def prefix_token(tokenizer: Any, limits: Limits) -> int:
     """The token that the 2024 protocol scores a text without context after.
 
@@ -166,15 +190,16 @@ def prefix_token(tokenizer: Any, limits: Limits) -> int:
 
 
 class Scorer:
-    """A causal language model and its tokenizer, ready to score."""
+    """A language model, its tokenizer, and the paradigm that it learned by: how it is asked. Causal by default."""
 
-    def __init__(self, model: torch.nn.Module, tokenizer: Any, name: str) -> None:
+    def __init__(self, model: torch.nn.Module, tokenizer: Any, name: str, paradigm: Paradigm | None = None) -> None:
         self.model: Any = model.eval()
         self.tokenizer = tokenizer
         self.name = name
+        self.paradigm = paradigm or paradigms.of(paradigms.DOOR.read("causal"), vocabulary_of(tokenizer))
         self.device = next(model.parameters()).device
         self.body, self.head = _body_and_head(self.model)
-        self.takes_trees = self._takes_trees_of(ROW_NODES)
+        self.takes_trees = self.paradigm.attention == "causal" and self._takes_trees_of(ROW_NODES)
 
     @classmethod
     def load(cls, folder: Path) -> "Scorer":
@@ -185,7 +210,7 @@ class Scorer:
         """
         model, tokenizer = load_causal_model(folder)
         use_onednn(model)
-        return cls(model, tokenizer, str(folder))
+        return cls(model, tokenizer, str(folder), learned_paradigm(folder, tokenizer))
 
     @property
     def max_length(self) -> int | None:
@@ -217,63 +242,72 @@ class Scorer:
         """
         numbers: dict[Text, int] = {}
         order = [numbers.setdefault(text, len(numbers)) for text in texts]
-        distinct = [(text.context or (self.prefix,)) + text.continuation for text in numbers]
-        contexts = [len(text.context) or 1 for text in numbers]
-        longest = max((len(text) for text in distinct), default=0)
+        asked = [
+            (number, query)
+            for text, number in numbers.items()
+            for query in self.paradigm.queries(text.context or (self.prefix,), text.continuation)
+        ]
+        queries = [query for _, query in asked]
+        longest = 1 + max((len(query.tokens) for query in queries), default=0)
         share_long = self.takes_trees and longest > ROW_NODES and self._takes_trees_of(2 * longest)
-        rows = rows_of([text[:-1] for text in distinct], ROW_NODES if self.takes_trees else 0, share_long)
+        rows = rows_of([query.tokens for query in queries], ROW_NODES if self.takes_trees else 0, share_long)
         batches = list(_batches(rows, batch_tokens or BATCH_TOKENS[self.device.type]))
-        scores = np.zeros(len(distinct))
+        of_queries = np.zeros(len(queries))
         sizes = [sum(len(row.texts) for row in rows) for rows in batches]
         with _workers(self.device) as apply:
-            done = apply(lambda rows: self._add_scores(scores, rows, distinct, contexts), batches)
+            done = apply(lambda rows: self._add_scores(of_queries, rows, queries), batches)
             for _ in progress(done, sizes, label, "sentences"):
                 pass
+        scores = np.zeros(len(numbers))
+        np.add.at(scores, [number for number, _ in asked], of_queries)
         return scores[order]
 
     def _takes_trees_of(self, nodes: int) -> bool:
         return _takes_trees(self.body, self.vocabulary, nodes, self.max_length or nodes, self.device)
 
     @torch.inference_mode()
-    def _add_scores(
-        self, scores: NDArray[np.float64], rows: Sequence[Row], texts: list[tuple[int, ...]], contexts: list[int]
-    ) -> None:
-        """Add to each text's score the log-probabilities of its tokens after its context.
+    def _add_scores(self, scores: NDArray[np.float64], rows: Sequence[Row], queries: Sequence[Query]) -> None:
+        """Add to each query's score the log-probabilities of its targets.
 
         Args:
-            scores: (texts,), changed in place.
-            rows: a batch: the inputs, that is all tokens but the last, of some of the texts.
-            texts: token ids of all texts.
-            contexts: how many of each text's first tokens are not scored.
+            scores: (queries,), changed in place.
+            rows: a batch: the inputs of some of the queries.
+            queries: all of them.
         """
         inputs = Inputs.of(rows, PADDING)
         places = [
             (number, row, node, token)
             for row, tree in enumerate(rows)
             for number, path in zip(tree.texts, tree.paths, strict=True)
-            for node, token in zip(path[contexts[number] - 1 :], texts[number][contexts[number] :], strict=True)
+            for place, token in zip(queries[number].places, queries[number].targets, strict=True)
+            for node in (path[place],)
         ]
         if places:
             owner, row, node, token = np.array(places).T
-            states = _tree_states(self.body, inputs, self.device) if _is_shared(rows) else self._states(inputs.tokens)
+            states = self._states_of_rows(rows, inputs)
             np.add.at(scores, owner, self._log_probs_at(states, row * inputs.tokens.shape[1] + node, token))
 
     @torch.inference_mode()
-    def log_probs(self, inputs: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Sum over each row of the log-probabilities of its labels, in nats: (rows,).
-
-        Args:
-            inputs: (rows, positions) token ids, padded on the right.
-            labels: (rows, positions): the token after each input; -100 where none is scored.
-        """
+    def log_probs(self, batch: Batch) -> NDArray[np.float64]:
+        """Sum over each sequence of the log-probabilities of its labels, in nats: (batch,)."""
+        labels = batch.labels.numpy()
         places = np.flatnonzero(labels != IGNORED)
-        sums = np.zeros(len(inputs))
-        found = self._log_probs_at(self._states(inputs), places, labels.ravel()[places])
-        np.add.at(sums, places // inputs.shape[1], found)
+        sums = np.zeros(len(batch))
+        found = self._log_probs_at(self._states(batch), places, labels.ravel()[places])
+        np.add.at(sums, places // labels.shape[1], found)
         return sums
 
-    def _states(self, inputs: NDArray[np.int64]) -> Tensor:
-        return self.body(torch.from_numpy(inputs).to(self.device))
+    def _states_of_rows(self, rows: Sequence[Row], inputs: Inputs) -> Tensor:
+        if self.paradigm.attention == "full":
+            return self._states(_seeing_all(inputs.tokens, [len(row.tokens) for row in rows]))
+        if _is_shared(rows):
+            return _tree_states(self.body, inputs, self.device)
+        return self._states(Batch(torch.from_numpy(inputs.tokens), torch.empty(0)))
+
+    def _states(self, batch: Batch) -> Tensor:
+        batch = batch.to(self.device)
+        mask = batch.additive_mask(torch.float32)
+        return self.body(batch.input_ids, **({} if mask is None else {"attention_mask": mask}))
 
     def _log_probs_at(
         self, states: Tensor, places: NDArray[np.int64], tokens: NDArray[np.int64]
@@ -349,6 +383,14 @@ def _tree_states(body: Body, inputs: Inputs, device: torch.device) -> Tensor:
     )
     mask = torch.zeros(visible.shape, device=device).masked_fill_(~visible, torch.finfo(torch.float32).min)
     return body(tokens, attention_mask=mask[:, None], position_ids=positions)
+
+
+def _seeing_all(tokens: NDArray[np.int64], lengths: Sequence[int]) -> Batch:
+    """Rows (rows, positions) of which each position sees all of its row, and nothing of its padding."""
+    is_there = torch.arange(tokens.shape[1]) < torch.tensor(lengths)[:, None]
+    mask = torch.zeros(is_there.shape).masked_fill_(~is_there, torch.finfo(torch.float32).min)
+    attention = mask[:, None, None].expand(-1, 1, tokens.shape[1], -1)
+    return Batch(torch.from_numpy(tokens), torch.empty(0), attention)
 
 
 @torch.inference_mode()

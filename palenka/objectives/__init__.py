@@ -7,17 +7,16 @@ Every objective returns its *unweighted* value. It never runs a model, never log
 terms, devices or processes. Parameters it owns are trained with the student and left out of the exported model.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
 
+from palenka.data.batch import Batch
 from palenka.models.outputs import ModelShape, States
-from palenka.util.config import Section, did_you_mean
-from palenka.util.errors import UserError
+from palenka.util.config import Section
+from palenka.util.doors import Door
 from palenka.util.schedules import Weight
 
 
@@ -66,7 +65,7 @@ class TokenObjective(Objective):
             student: float32 logits (tokens, vocabulary).
             teachers: float32 logits (tokens, vocabulary) of each teacher, or of their mean weighted by shares alone
                 (one product instead of several), or none, as `teacher_logits` says.
-            labels: the token that follows each position (tokens,).
+            labels: the token that each position predicts (tokens,).
 
         Returns:
             (tokens,), in nats.
@@ -90,34 +89,19 @@ class StateObjective(Objective):
         """For each teacher the (teacher layer, student layer) pairs whose attention is needed; mostly none."""
         return ()
 
-    def forward(self, student: States, teachers: Sequence[States], mask: Tensor) -> Tensor:
+    def forward(self, student: States, teachers: Sequence[States], batch: Batch) -> Tensor:
         """Mean of the term over the positions that count.
 
         Args:
             student: of the student, with gradient.
             teachers: of each teacher, without.
-            mask: bool (batch, time), False where there is nothing to predict.
+            batch: what they were shown; `batch.counts` says which positions have something to predict, and one has.
 
         Returns:
-            A scalar: the mean over the True positions.
+            A scalar: the mean over these positions.
         """
         raise NotImplementedError
 
 
-def available() -> list[str]:
-    """Names of all objectives: the files in this folder, but for those that begin with an underscore."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
-
-
-def find(name: str) -> type[Objective]:
-    """The objective class of file `<name>.py`.
-
-    Raises:
-        UserError: no such file.
-    """
-    if name not in available():
-        raise UserError(f"unknown objective {name!r}{did_you_mean(name, available())}")
-    module = importlib.import_module(f"{__name__}.{name}")
-    class_name = "".join(word.capitalize() for word in name.split("_"))
-    objective: type[Objective] = getattr(module, class_name)
-    return objective
+DOOR: Door[Objective] = Door(__name__, "objective")
+available, find = DOOR.available, DOOR.find

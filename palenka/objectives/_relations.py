@@ -4,8 +4,8 @@ r"""Relations between the tokens of a window, as an attention layer holds them, 
     L = sum_k s_k  1/|M_k| sum_{(i,j) in M_k}  1/(A N) sum_h sum_t  KL( R^k_i(t) || R^S_j(t) )
 
 The vectors of all attention heads are put side by side and regrouped into A relation heads (MiniLMv2, arXiv
-2012.15828), so that models of other widths and head counts compare. The mask is causal: token t relates to the tokens
-up to t.
+2012.15828), so that models of other widths and head counts compare. The mask is the batch's: a token relates to those
+that it sees.
 """
 
 import math
@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from palenka.data.batch import Batch
 from palenka.models.outputs import Attention
 from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
 from palenka.objectives._layers import Layers, chosen_pairs
@@ -74,28 +75,37 @@ class RelationObjective(StateObjective):
         """The two sides of the relation, each (batch, heads, time, d)."""
         raise NotImplementedError
 
-    def forward(self, student: States, teachers: Sequence[States], mask: Tensor) -> Tensor:
+    def forward(self, student: States, teachers: Sequence[States], batch: Batch) -> Tensor:
+        counts, visible = batch.counts, batch.visible()
         distances = [
-            [mean_where(mask, self._distance(student.attention[j], teacher.attention[i], heads)) for i, j in pairs]
+            [
+                mean_where(counts, self._distance(student.attention[j], teacher.attention[i], heads, visible))
+                for i, j in pairs
+            ]
             for pairs, heads, teacher in zip(self.pairs, self.heads, teachers, strict=True)
         ]
         return mean_over_teachers(self.shares, distances)
 
-    def _distance(self, student: Attention, teacher: Attention, heads: int) -> Tensor:
+    def _distance(self, student: Attention, teacher: Attention, heads: int, visible: Tensor) -> Tensor:
         """KL of each position (batch, time), a mean over relation heads."""
-        target, own = (relation_log_probs(*self.related(attention), heads) for attention in (teacher, student))
+        target, own = (relation_log_probs(*self.related(side), heads, visible) for side in (teacher, student))
         return divergence(target, own).mean(dim=1)
 
 
-def relation_log_probs(left: Tensor, right: Tensor, heads: int) -> Tensor:
-    """Log-probabilities (batch, relation heads, time, time) with which each token relates to those up to it."""
+def relation_log_probs(left: Tensor, right: Tensor, heads: int, visible: Tensor) -> Tensor:
+    """Log-probabilities (batch, relation heads, time, time) with which each token relates to those that it sees.
+
+    Args:
+        left, right: the two sides of the relation, (batch, attention heads, time, d).
+        heads: relation heads.
+        visible: bool, (time, time) or (batch or 1, 1, time, time).
+    """
     left, right = _cut(left, heads), _cut(right, heads)
     with torch.autocast(left.device.type, enabled=False):  # a mean of small differences: bf16 would drown it
         scores = left @ right.transpose(-1, -2) / math.sqrt(left.shape[-1])
-    past = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    return F.log_softmax(scores.masked_fill(~past, MASKED), dim=-1)
+    return F.log_softmax(scores.masked_fill(~visible, MASKED), dim=-1)
 
 
 def _cut(vectors: Tensor, heads: int) -> Tensor:
-    """(batch, attention heads, time, d) in float32, regrouped into (batch, heads, time, width / heads)."""
+    """(batch, attention heads, time, d) in float32, cut anew into (batch, heads, time, width / heads)."""
     return vectors.float().transpose(1, 2).flatten(2).unflatten(2, (heads, -1)).transpose(1, 2)

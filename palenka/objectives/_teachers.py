@@ -38,12 +38,12 @@ def mean_over_teachers(shares: Sequence[float], losses: Iterable[Sequence[Tensor
     return torch.stack([share * torch.stack(list(of_pairs)).mean() for share, of_pairs in of_teachers]).sum()
 
 
-def mean_where(mask: Tensor, values: Tensor) -> Tensor:
-    """Mean of values (…,) over the True positions of mask (…,).
+def mean_where(counts: Tensor, values: Tensor) -> Tensor:
+    """Mean of values (…,) over the positions that count (…,), bool.
 
     In work of one shape in all steps: to pick the positions out, a GPU would have to be asked how many there are.
     """
-    return torch.where(mask, values, 0.0).sum() / mask.sum()
+    return torch.where(counts, values, 0.0).sum() / counts.sum()
 
 
 def divergence(from_log_probs: Tensor, to_log_probs: Tensor) -> Tensor:

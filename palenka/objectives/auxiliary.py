@@ -20,6 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from palenka.data.batch import Batch
 from palenka.data.tokens import IGNORED
 from palenka.models.chunked_loss import HeadInput, WeightedTerm, chunked_loss, teacher_logits
 from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
@@ -66,18 +67,18 @@ class Auxiliary(StateObjective):
         lent = 0 if self.config.own_heads else len(self.layers)
         return super().flops(context) + 4.0 * lent * student + 2.0 * sum(teachers)
 
-    def forward(self, student: States, teachers: Sequence[States], mask: Tensor) -> Tensor:
+    def forward(self, student: States, teachers: Sequence[States], batch: Batch) -> Tensor:
         features = [
             norm(adapter(student.hidden[layer]).float())
             for layer, adapter, norm in zip(self.layers, self.adapters, self.norms, strict=True)
         ]
-        loss = self._class_loss(features, student, teachers, mask)
+        loss = self._class_loss(features, student, teachers, batch.counts)
         if self.config.feature_weight:
-            loss = loss + self.config.feature_weight * self._feature_loss(features, teachers, mask)
+            loss = loss + self.config.feature_weight * self._feature_loss(features, teachers, batch.counts)
         return loss
 
     def _class_loss(
-        self, features: list[Tensor], student: States, teachers: Sequence[States], mask: Tensor
+        self, features: list[Tensor], student: States, teachers: Sequence[States], counts: Tensor
     ) -> Tensor:
         heads = list(self.heads) or [student.head] * len(features)
         inputs = [
@@ -85,10 +86,10 @@ class Auxiliary(StateObjective):
             for feature, head in zip(features, heads, strict=True)
         ]
         teacher_inputs = [teacher_logits(teacher.hidden[-1], teacher.head) for teacher in teachers]
-        labels = torch.where(mask, 0, IGNORED).flatten()
+        labels = torch.where(counts, 0, IGNORED).flatten()
         # In two steps: gradients of a mean, not of a sum, fit into float16 for any number of tokens.
         mean, _ = chunked_loss(inputs, teacher_inputs, labels, [WeightedTerm(self._token_losses, 1 / len(labels))])
-        return mean * (len(labels) / mask.sum())
+        return mean * (len(labels) / counts.sum())
 
     def _token_losses(self, students: Sequence[Tensor], teachers: Sequence[Tensor], labels: Tensor) -> Tensor:
         """The weighted sum over heads of each token (tokens,)."""
@@ -98,11 +99,11 @@ class Auxiliary(StateObjective):
         losses = torch.stack(own) * temperature**2
         return (adaptive_weights(losses) * losses).sum(dim=0)
 
-    def _feature_loss(self, features: list[Tensor], teachers: Sequence[States], mask: Tensor) -> Tensor:
+    def _feature_loss(self, features: list[Tensor], teachers: Sequence[States], counts: Tensor) -> Tensor:
         targets = [_normalized(teacher.hidden[-1]) for teacher in teachers]
         distances = [
             [
-                mean_where(mask, (_normalized(project(feature)) - target).square().mean(dim=-1))
+                mean_where(counts, (_normalized(project(feature)) - target).square().mean(dim=-1))
                 for feature, project in zip(features, projections, strict=True)  # type: ignore[call-overload]
             ]
             for target, projections in zip(targets, self.projections, strict=True)

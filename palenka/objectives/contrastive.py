@@ -21,6 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from palenka.data.batch import Batch
 from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
 from palenka.objectives._layers import Layers, chosen_pairs
 from palenka.objectives._teachers import mean_over_teachers
@@ -59,10 +60,11 @@ class Contrastive(StateObjective):
         cosines = 6 * self.config.projection_size * candidates * sum(map(len, self.pairs))
         return super().flops(context) - 2 * of_teachers + cosines
 
-    def forward(self, student: States, teachers: Sequence[States], mask: Tensor) -> Tensor:
+    def forward(self, student: States, teachers: Sequence[States], batch: Batch) -> Tensor:
+        counts = batch.counts
         losses = [
             [
-                self._info_nce(own(student.hidden[j]), its(teacher.hidden[i].to(student.hidden[j].dtype)), mask)
+                self._info_nce(own(student.hidden[j]), its(teacher.hidden[i].to(student.hidden[j].dtype)), counts)
                 for (i, j), own, its in zip(pairs, of_student, of_teacher, strict=True)  # type: ignore[call-overload]
             ]
             for teacher, pairs, of_student, of_teacher in zip(
@@ -71,14 +73,14 @@ class Contrastive(StateObjective):
         ]
         return mean_over_teachers(self.shares, losses)
 
-    def _info_nce(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
+    def _info_nce(self, student: Tensor, teacher: Tensor, counts: Tensor) -> Tensor:
         """Mean loss over the positions that count; student and teacher (batch, time, projection size)."""
         student, teacher = (F.normalize(side.float(), dim=-1) for side in (student, teacher))
-        groups = zip(*(side.split(self.config.group) for side in (student, teacher, mask)), strict=True)
-        return torch.stack([self._group_sum(*group) for group in groups]).sum() / mask.sum()
+        groups = zip(*(side.split(self.config.group) for side in (student, teacher, counts)), strict=True)
+        return torch.stack([self._group_sum(*group) for group in groups]).sum() / counts.sum()
 
-    def _group_sum(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-        counts = mask.flatten()
+    def _group_sum(self, student: Tensor, teacher: Tensor, counts: Tensor) -> Tensor:
+        counts = counts.flatten()
         with torch.autocast(student.device.type, enabled=False):  # a small temperature magnifies what bf16 rounds off
             scores = student.flatten(0, 1) @ teacher.flatten(0, 1).T / self.config.temperature
         scores = scores.masked_fill(~counts, MASKED)

@@ -19,6 +19,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from palenka.data.batch import Batch
 from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
 from palenka.objectives._teachers import mean_over_teachers, mean_where
 
@@ -49,10 +50,11 @@ class HiddenState(StateObjective):
     def repeated(self) -> Sequence[nn.Module]:
         return (self.distance,)
 
-    def forward(self, student: States, teachers: Sequence[States], mask: Tensor) -> Tensor:
+    def forward(self, student: States, teachers: Sequence[States], batch: Batch) -> Tensor:
+        counts = batch.counts
         distances = [
             [
-                self.distance(project(student.hidden[j]), teacher.hidden[i], mask)
+                self.distance(project(student.hidden[j]), teacher.hidden[i], counts)
                 for (i, j), project in zip(pairs, projections, strict=True)  # type: ignore[call-overload]
             ]
             for pairs, projections, teacher in zip(self.layer_pairs, self.projections, teachers, strict=True)
@@ -67,9 +69,9 @@ class Distance(nn.Module):
         super().__init__()
         self.kind = kind
 
-    def forward(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-        """Over the True positions of mask (batch, time), of states (batch, time, width): a scalar."""
-        return mean_where(mask, self._of_positions(student.float(), teacher.float()))
+    def forward(self, student: Tensor, teacher: Tensor, counts: Tensor) -> Tensor:
+        """Over the positions that count (batch, time), of states (batch, time, width): a scalar."""
+        return mean_where(counts, self._of_positions(student.float(), teacher.float()))
 
     def _of_positions(self, student: Tensor, teacher: Tensor) -> Tensor:
         if self.kind == "cosine":

@@ -124,9 +124,10 @@ def _binned(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def train_term(run: Run) -> str:
-    """Where a run's training cross-entropy stands: `hard_target`, or `loss` where no term is named."""
-    named = run.weights or any("hard_target" in record for record in run.metrics)
-    return "hard_target" if named else "loss"
+    """Where a run's training cross-entropy stands: `cross_entropy` of a plain one, `hard_target` of a student; `loss`
+    where no term is named."""
+    recorded = {term for record in run.metrics for term in ("cross_entropy", "hard_target") if term in record}
+    return min(recorded, default="hard_target" if run.weights else "loss")
 
 
 def terms(runs: list[Run]) -> list[str]:

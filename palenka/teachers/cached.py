@@ -32,6 +32,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from palenka.data.batch import Batch
 from palenka.runs.identity import differences
 from palenka.teachers.live import TeacherPass, Teachers
 from palenka.util.errors import UserError
@@ -273,8 +274,8 @@ class CachedTeachers(Teachers):
         super().__init__([], shares=[1.0])
         self.cache, self.device = cache, device
 
-    def run(self, input_ids: Tensor, windows: range | None = None, students: int = 1) -> TeacherPass:
-        """What was recorded for `windows`; their input_ids (batch, time) are ignored.
+    def run(self, batch: Batch, windows: range | None = None, students: int = 1) -> TeacherPass:
+        """What was recorded of `windows`; the batch that was made of them is not looked at.
 
         It is the prediction of all teachers together. Its logits are never kept: each student shapes the tail.
         """

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from palenka.data.batch import Batch
 from palenka.models.attention import AttentionRecorder
-from palenka.models.chunked_loss import HeadInput, HeadLogits, Logits, teacher_logits
-from palenka.models.huggingface import model_shape, name_of, probe_tokens
+from palenka.models.chunked_loss import HeadLogits, Logits
+from palenka.models.forward import ModelOutput, check_states, run_model
 from palenka.models.logits import linear_of, teacher_head
 from palenka.models.onednn import replace_layers
-from palenka.models.outputs import Attention, ModelShape, States
-from palenka.util.errors import UserError
+from palenka.models.outputs import States
 
 
 class TeacherOutput(Protocol):
@@ -24,74 +24,6 @@ class TeacherOutput(Protocol):
     def head_input(self) -> Logits: ...
 
     def states(self) -> States: ...
-
-
-@dataclass(frozen=True)
-class ModelOutput:
-    """What a model computed: its final states, the states asked for, and what turns the final ones into logits."""
-
-    final: Tensor
-    hidden: tuple[Tensor, ...]
-    attention: dict[int, Attention]
-    head: nn.Module
-
-    def head_input(self) -> Logits:
-        return teacher_logits(self.final, self.head)
-
-    def student_input(self) -> HeadInput:
-        """The output of a model in training, whose head is linear."""
-        return HeadInput(self.final.flatten(0, 1), cast(nn.Linear, self.head))
-
-    def states(self) -> States:
-        return States(self.hidden, self.attention, self.head)
-
-
-def run_model(
-    model: PreTrainedModel, input_ids: Tensor, keep_hidden: bool = False, recorder: AttentionRecorder | None = None,
-    head: nn.Module | None = None,
-) -> ModelOutput:  # fmt: skip
-    """Run all of a model but its head over input_ids (batch, time); without a `head`, the model's is a linear layer."""
-    output = model.base_model(input_ids, output_hidden_states=keep_hidden, use_cache=False)
-    attention = recorder.take() if recorder else {}
-    head = head or model.get_output_embeddings()
-    return ModelOutput(output.last_hidden_state, output.hidden_states or (), attention, head)
-
-
-@torch.no_grad()
-def check_states(model: PreTrainedModel, hidden_states: bool, recorder: AttentionRecorder | None) -> None:
-    """Check on a few tokens that a model shows its states and attention as objectives expect them.
-
-    Raises:
-        UserError: naming what it does not show.
-    """
-    output, shape = run_model(model, probe_tokens(model), hidden_states, recorder), model_shape(model.config)
-    if hidden_states:
-        _check_hidden(model, output, shape)
-    of_width = {
-        layer
-        for layer, noted in output.attention.items()
-        if noted.queries.ndim == 4 and noted.queries.shape[1] * noted.queries.shape[3] == shape.attention_size
-    }
-    if lacking := sorted(recorder.layers - of_width if recorder else ()):
-        layers = f"layer{'s' * (len(lacking) > 1)} {', '.join(map(str, lacking))}"
-        raise UserError(f"{name_of(model)}: the attention of {layers} cannot be recorded; leave such objectives out")
-
-
-def _check_hidden(model: PreTrainedModel, output: ModelOutput, shape: ModelShape) -> None:
-    """States of the embeddings and all layers, of one width, the last after the final norm."""
-    if problem := _hidden_problem(output, shape.hidden_size, shape.num_hidden_layers):
-        raise UserError(f"{name_of(model)}: {problem}; it can teach its logits, but not its states")
-
-
-def _hidden_problem(output: ModelOutput, width: int, layers: int) -> str | None:
-    if len(output.hidden) != layers + 1:
-        return f"it shows {len(output.hidden)} states instead of one more than its {layers} layers"
-    for position, states in {"last": output.hidden[-1], "first": output.hidden[0]}.items():
-        if states.shape[-1] != width:
-            return f"its {position} states have {states.shape[-1]} numbers, not the {width} of its layers"
-    if not torch.equal(output.hidden[-1], output.final):
-        return "the last of its states are not those that its logits are made of"
-    return None
 
 
 @dataclass(frozen=True)
@@ -192,16 +124,16 @@ class Teachers:
             check_states(model, hidden_states, self._recorders[k] if layers else None)
 
     @torch.no_grad()
-    def run(self, input_ids: Tensor, windows: range | None = None, students: int = 1) -> TeacherPass:
-        """What each teacher computes of input_ids (batch, time); nothing where no student asked for anything.
+    def run(self, batch: Batch, windows: range | None = None, students: int = 1) -> TeacherPass:
+        """What each teacher computes of a batch; nothing where no student asked for anything.
 
         Args:
-            input_ids: (batch, time).
+            batch: as the student sees it.
             windows: their positions in training order, for cached teachers.
             students: how many will learn from it; if several, logits are kept for the next.
         """
         outputs = [
-            run_model(model, input_ids, self._hidden_states, recorder, head)
+            run_model(model, batch, self._hidden_states, recorder, head)
             for model, recorder, head in zip(self.models, self._recorders, self.heads, strict=True)
             if self._needed
         ]

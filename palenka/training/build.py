@@ -3,12 +3,12 @@
 import torch
 from transformers import PreTrainedModel
 
-from palenka import objectives
 from palenka.models.folder import load_frozen
 from palenka.models.huggingface import build_model, model_shape
 from palenka.models.logits import check_student
 from palenka.models.onednn import use_onednn
 from palenka.objectives import Objective, ObjectiveConfig
+from palenka.optimizers.adamw import adamw
 from palenka.teachers.cached import CachedTeachers
 from palenka.teachers.live import Teachers
 from palenka.training.loss_module import LossModule
@@ -18,8 +18,15 @@ from palenka.util.seeds import seeded
 
 
 def find_teachers(plan: Plan, device: torch.device) -> Teachers:
-    """The trained teachers, or what was recorded of them."""
-    return CachedTeachers(plan.cached_logits, device) if plan.cached_logits else load_teachers(plan, device)
+    """The trained teachers, or what was recorded of them.
+
+    Raises:
+        UserError: one that cannot teach, or nothing has been recorded.
+    """
+    if plan.cached_logits is None:
+        return load_teachers(plan, device)
+    plan.cached_logits.check(plan.total_windows)
+    return CachedTeachers(plan.cached_logits, device)
 
 
 def load_teachers(work: Workload, device: torch.device) -> Teachers:
@@ -44,13 +51,33 @@ def _teachers(work: Workload, models: list[PreTrainedModel]) -> Teachers:
 
 
 def build_loss_module(work: Workload, teachers: Teachers, device: torch.device) -> LossModule:
-    """The student and the objectives with initial weights, in training mode."""
+    """The student and the objectives with initial weights."""
+    return LossModule(build_student(work, device), build_objectives(work), teachers)
+
+
+def build_student(work: Workload, device: torch.device) -> PreTrainedModel:
+    """The model that is trained, with initial weights, in training mode.
+
+    Raises:
+        UserError: its logits are more than a linear layer of its last states.
+    """
     student = build_model(work.model, work.config.seed, device)
     check_student(student)
-    terms = {name: _build_objective(name, config, work) for name, config in work.config.terms.items()}
-    return LossModule(student, teachers, terms).to(device).train()
+    return student.train()
+
+
+def build_objectives(work: Workload) -> dict[str, Objective]:
+    """The terms of the loss, with initial weights of what they own."""
+    return {name: _build_objective(name, config, work) for name, config in work.config.terms.items()}
 
 
 def _build_objective(name: str, config: ObjectiveConfig, work: Workload) -> Objective:
     with seeded(work.config.seed, "objective", name):
-        return objectives.find(name)(config, model_shape(work.model), work.teacher_shapes)
+        return work.config.objective_class(name)(config, model_shape(work.model), work.teacher_shapes)
+
+
+def build_optimizer(work: Workload, loss: LossModule) -> torch.optim.Optimizer:
+    """The optimizer of all that is trained."""
+    training = work.config.training
+    betas = (training.adam_beta1, training.adam_beta2)
+    return adamw(loss, training.lr, training.weight_decay, betas, training.adam_epsilon)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from palenka.data.integrity import verify
-from palenka.data.tokens import IGNORED
 from palenka.models.chunked_loss import CHUNK_TOKENS, Logits
 from palenka.objectives._teachers import combined_log_probs, divergence
 from palenka.objectives.logit import Logit
@@ -55,6 +54,7 @@ class Recorder:
         self.plan, self.cache, self.device = plan, cache, local_device()
         self.config = cast(Logit.Config, plan.config.terms["logit"])
         self.shares = [teacher.shape.share for teacher in plan.teachers]
+        self.windows = plan.windows()
         self.teachers = load_teachers(plan, self.device)
         self.teachers.require(False, [()] * len(self.shares))
 
@@ -94,9 +94,9 @@ class Recorder:
         """What teachers predict together at the temperature of `logit`; a recorded tail is flat here."""
         for first in range(windows.start, windows.stop, BATCH):
             batch = range(first, min(first + BATCH, windows.stop))
-            input_ids, labels = (torch.from_numpy(array).to(self.device) for array in self.plan.windows.batch(batch))
-            sources = teachers.run(input_ids, batch).each_logits
-            counts = labels.flatten() != IGNORED
+            shown = self.plan.paradigm.window_batch(self.windows, batch).to(self.device)
+            sources = teachers.run(shown, batch).each_logits
+            counts = shown.counts.flatten()
             for start in range(0, len(counts), CHUNK_TOKENS[self.device.type]):
                 rows = slice(start, min(start + CHUNK_TOKENS[self.device.type], len(counts)))
                 yield self._combined(sources, shares, rows), counts[rows]

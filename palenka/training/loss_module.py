@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from palenka.data.tokens import IGNORED
+from palenka.data.batch import Batch
 from palenka.models.attention import AttentionRecorder
-from palenka.models.chunked_loss import Logits, WeightedTerm, chunked_loss, of_one_head, token_losses
+from palenka.models.chunked_loss import Logits, WeightedTerm, chunked_loss, of_one_head
+from palenka.models.forward import ModelOutput, run_model
 from palenka.models.huggingface import transformer_layers
 from palenka.objectives import Objective, StateObjective, TokenObjective
-from palenka.teachers.live import ModelOutput, TeacherPass, Teachers, run_model
+from palenka.teachers.live import TeacherPass, Teachers
 
 # The share of activations that a compiled layer keeps for backward. Recomputing the rest, which is cheap, saves a sixth
 # of a step's memory at no cost in time.
@@ -38,16 +39,18 @@ class LossModule(nn.Module):
     """A student trained by a weighted sum of objectives.
 
     Args:
-        student: a causal language model.
-        teachers: what it learns from; they are told what the objectives need of them.
+        student: a language model whose head is linear.
         objectives: name → objective; those of weight 0 are left out, and so is the work they would need.
+        teachers: what it learns from, if anything; they are told what the objectives need of them.
     """
 
-    def __init__(self, student: PreTrainedModel, teachers: Teachers, objectives: dict[str, Objective]) -> None:
+    def __init__(
+        self, student: PreTrainedModel, objectives: dict[str, Objective], teachers: Teachers | None = None
+    ) -> None:
         super().__init__()
         self.student = student
-        self.objectives = nn.ModuleDict(objectives)
-        self.teachers = teachers
+        self.objectives = nn.ModuleDict(objectives).to(student.device)
+        self.teachers = teachers = teachers or Teachers([])
         self._token_terms = {n: o for n, o in objectives.items() if isinstance(o, TokenObjective)}
         self._state_terms = {n: o for n, o in objectives.items() if isinstance(o, StateObjective)}
         self.term_names = [*self._token_terms, *self._state_terms]
@@ -76,31 +79,26 @@ class LossModule(nn.Module):
         for part in (*layers, *(part for term in self._state_terms.values() for part in term.repeated)):
             part.compile(dynamic=False)
 
-    def forward(
-        self, input_ids: Tensor, labels: Tensor, step: StepSize, teachers: TeacherPass | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: Batch, step: StepSize, teachers: TeacherPass | None = None) -> tuple[Tensor, Tensor]:
         """This batch's share of the step's loss.
 
         Args:
-            input_ids: (batch, time).
-            labels: (batch, time), the token after each position, -100 where none counts.
+            batch: what is shown and predicted.
             step: sizes that sums are divided by.
-            teachers: what the teachers computed of these input_ids, where it is known already.
+            teachers: what the teachers computed of this batch, where it is known already.
 
         Returns:
             The weighted sum of all terms, a scalar with gradient; the unweighted terms (terms,) in the order of
             `term_names`. Summed over the step's batches both are means per token.
         """
-        mask = labels != IGNORED
         if teachers is None:
-            teachers = self.teachers.run(input_ids)
-        student = run_model(self.student, input_ids, self._hidden_states, self._recorder)
-        loss, terms = self._token_loss(student, teachers, labels, step)
-        # Where nothing counts, a mean would be NaN: the terms are taken over all positions then, and their share is 0.
-        counted = mask | ~mask.any()
+            teachers = self.teachers.run(batch)
+        student = run_model(self.student, batch, self._hidden_states, self._recorder)
+        loss, terms = self._token_loss(student, teachers, batch.labels, step)
         teacher_states = teachers.states() if self._state_terms else []
-        state_losses = [term(student.states(), teacher_states, counted) for term in self._state_terms.values()]
-        share = mask.sum() / step.tokens
+        countable = batch.never_empty()  # a mean over nothing is not finite; the share of such a batch is 0
+        state_losses = [term(student.states(), teacher_states, countable) for term in self._state_terms.values()]
+        share = batch.counts.sum() / step.tokens
         for term, value in zip(self._state_terms.values(), state_losses, strict=True):
             loss = loss + term.config.weight.at(step.progress) * share * value
         return loss, torch.stack([*terms, *(share * value.detach() for value in state_losses)])
@@ -125,13 +123,3 @@ class LossModule(nn.Module):
         )
         totals = zip(self._token_terms.values(), sums, strict=True)
         return loss, [total / sizes[term.reduction] for term, total in totals]
-
-
-def token_cross_entropy(model: PreTrainedModel, input_ids: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Next-token cross-entropy of each sequence.
-
-    Returns:
-        Sums in nats (batch,), float64; numbers of tokens (batch,).
-    """
-    losses = token_losses(run_model(model, input_ids).student_input(), labels.flatten())
-    return losses.double().reshape(labels.shape).sum(dim=1), (labels != IGNORED).sum(dim=1)

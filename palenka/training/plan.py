@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from transformers import PretrainedConfig
 
-from palenka import objectives
+from palenka import objectives, paradigms
 from palenka.data.integrity import read_prepared
 from palenka.data.tokenizer import load_tokenizer, vocabulary_sha256
 from palenka.data.tokens import DevWindows, TokenSplit, TrainWindows
@@ -24,11 +24,12 @@ from palenka.models.huggingface import (
 from palenka.models.outputs import ModelShape
 from palenka.objectives import TeacherShape
 from palenka.objectives.logit import Logit
+from palenka.paradigms import Paradigm, Vocabulary
 from palenka.runs.directory import find_run
 from palenka.runs.identity import Identity
 from palenka.teachers.cached import VERSION, CachedLogits
 from palenka.training.milestones import MilestonePlan, plan_milestones
-from palenka.training.schema import MOST_WINDOWS, LayerMapping, RunConfig, TeacherConfig, TrainingConfig
+from palenka.training.schema import CAUSAL, MOST_WINDOWS, LayerMapping, RunConfig, TeacherConfig, TrainingConfig
 from palenka.training.trackers import tracking_problems
 from palenka.util.config import compose, load, problems_error, read_yaml
 from palenka.util.errors import UserError
@@ -109,15 +110,28 @@ class Plan(Workload):
 
     runs: Path
     data_folder: Path
-    windows: TrainWindows
-    dev_windows: DevWindows
+    vocabulary: Vocabulary
     total_steps: int
     milestones: MilestonePlan
 
+    @cached_property
+    def paradigm(self) -> Paradigm:
+        """How the run learns from its windows."""
+        return paradigms.of(self.config.paradigm, self.vocabulary)
+
+    def windows(self) -> TrainWindows:
+        """The training text, opened."""
+        split, config = TokenSplit.open(self.data_folder / "train"), self.config
+        return TrainWindows(split, config.data.windows, config.data_seed, **self._ids)
+
+    def dev_windows(self) -> DevWindows:
+        """The dev text, opened."""
+        data = self.config.data
+        return DevWindows(TokenSplit.open(self.data_folder / "dev"), data.windows, data.dev_samples, **self._ids)
+
     @property
-    def words(self) -> int:
-        """Words that the whole run sees."""
-        return self.windows.words(range(self.total_windows))
+    def _ids(self) -> dict[str, Any]:
+        return {"bos_id": self.vocabulary.bos, "pad_id": self.vocabulary.pad}
 
     @property
     def total_windows(self) -> int:
@@ -143,8 +157,9 @@ class Plan(Workload):
             "shares": shares,
             "precision": self.precision,
             "data": read_prepared(self.data_folder)["key"],
-            "windows": asdict(self.windows.config),
-            "data_seed": self.windows.seed,
+            "windows": asdict(self.config.data.windows),
+            "data_seed": self.config.data_seed,
+            **({} if self.config.paradigm == CAUSAL else {"paradigm": self.config.paradigm.model_dump()}),
         }
         root = (ROOT / signals if signals else signals_root()) / self.config.data.name
         return CachedLogits(root, identity, self.config.data.seq_length)
@@ -153,6 +168,11 @@ class Plan(Workload):
     def teacher_weights(self) -> dict[str, str]:
         """Fingerprints of the teachers' weights."""
         return {teacher.name: teacher.weights_sha256 for teacher in self.teachers}
+
+    @property
+    def folder(self) -> Path:
+        """The run directory."""
+        return self.runs / self.config.name
 
     @property
     def method(self) -> str:
@@ -214,15 +234,13 @@ def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
         problems.append(f"evaluation.tasks: {error}")
     if problems:
         raise problems_error(where, problems)
-    special_ids = {"bos_id": tokenizer.bos_token_id, "pad_id": tokenizer.pad_token_id}
-    seed = config.seed if config.data.seed is None else config.data.seed
-    train, dev = (TokenSplit.open(data_folder / split) for split in ("train", "dev"))
-    windows = TrainWindows(train, config.data.windows, seed, **special_ids)
-    dev_windows = DevWindows(dev, config.data.windows, config.data.dev_samples, **special_ids)
-    return Plan(
-        config, workload.model, workload.teachers, workload.processes, _runs_of(config), data_folder, windows,
-        dev_windows, _total_steps(config.training, windows, where), milestones,
+    special = Vocabulary(len(tokenizer), tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.mask_token_id)
+    plan = Plan(
+        config, workload.model, workload.teachers, workload.processes, _runs_of(config), data_folder, special,
+        total_steps=0, milestones=milestones,
     )  # fmt: skip
+    plan.dev_windows()  # refuses too small a sample
+    return replace(plan, total_steps=_total_steps(config.training, plan.windows(), where))
 
 
 def make_workload(config: RunConfig, where: str) -> Workload:
@@ -326,7 +344,7 @@ def _build_on_meta(
     name: str, config: RunConfig, student: PretrainedConfig, teachers: list[TeacherPlan]
 ) -> objectives.Objective:
     with torch.device("meta"):
-        return objectives.find(name)(config.terms[name], model_shape(student), _teacher_shapes(config, teachers))
+        return config.objective_class(name)(config.terms[name], model_shape(student), _teacher_shapes(config, teachers))
 
 
 def _teacher_shapes(config: RunConfig, teachers: list[TeacherPlan]) -> list[TeacherShape]:

@@ -13,10 +13,11 @@ from pydantic import (
     model_validator,
 )
 
-from palenka import objectives
+from palenka import objectives, paradigms
 from palenka.data.tokens import WindowConfig
 from palenka.models.huggingface import ModelConfig
-from palenka.objectives import ObjectiveConfig, TokenObjective
+from palenka.objectives import Objective, ObjectiveConfig, TokenObjective
+from palenka.objectives.hard_target import HardTarget
 from palenka.runs.directory import RESERVED
 from palenka.training.milestones import EvaluationConfig
 from palenka.training.trackers import TrackingConfig
@@ -144,6 +145,7 @@ def _objective_schema() -> type[BaseModel]:
 
 
 ObjectiveTerms = _objective_schema()
+CAUSAL = paradigms.DOOR.read("causal")
 
 
 class RunConfig(Section):
@@ -154,6 +156,9 @@ class RunConfig(Section):
     )
     data: DataConfig
     training: TrainingConfig
+    paradigm: paradigms.DOOR.section = Field(  # type: ignore[name-defined]
+        default=CAUSAL, description="what of a window is shown and predicted"
+    )
     seed: int = Field(default=42, ge=0, le=LARGEST_SEED)
     paths: PathsConfig = PathsConfig()
     tracking: TrackingConfig = TrackingConfig()
@@ -163,6 +168,15 @@ class RunConfig(Section):
     def terms(self) -> dict[str, ObjectiveConfig]:
         """Objectives with a weight above 0; the others cost nothing."""
         raise NotImplementedError
+
+    def objective_class(self, term: str) -> type[Objective]:
+        """What a term is."""
+        return objectives.find(term)
+
+    @property
+    def data_seed(self) -> int:
+        """What decides windows and their order."""
+        return self.seed if self.data.seed is None else self.data.seed
 
     @property
     def trained_model(self) -> ModelConfig:
@@ -185,7 +199,10 @@ class TrainConfig(RunConfig):
 
     @property
     def terms(self) -> dict[str, ObjectiveConfig]:
-        return {"hard_target": ObjectiveConfig.model_validate({"weight": 1.0})}
+        return {"cross_entropy": ObjectiveConfig.model_validate({"weight": 1.0})}
+
+    def objective_class(self, term: str) -> type[Objective]:
+        return HardTarget
 
     @property
     def trained_model(self) -> ModelConfig:

@@ -1,0 +1,206 @@
+"""The training loop: students that learn from the same teachers, step by step, on one teacher pass.
+
+Mostly there is one student. Several (a *cohort*, which differs in objective weights or initial seed) cost one pass of
+their teachers instead of one each: every micro-batch goes through the teachers once and then through one student after
+the other, so that only one student's activations exist at a time. Each student has its own optimizer, clipping, random
+streams and run directory, and equals its solo run.
+
+Shared is all that teachers computed, their logits too: the first student's loss forms them, chunk by chunk, and they
+stay until the last student of the micro-batch has had its turn.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from palenka.training.batches import Batches, StepBatch
+from palenka.training.gradients import are_finite
+from palenka.training.loss_module import StepSize
+from palenka.training.preemption import Interrupted, Interruption
+from palenka.training.progress import CohortDisplay
+from palenka.training.session import Diverged
+from palenka.training.trainer import Trainer
+from palenka.util.errors import UserError
+from palenka.util.system_errors import noting
+
+
+def fit(trainer: Trainer, batches: Batches) -> None:
+    """Train one run from its last checkpoint, if there is one, to its end, and export its best step.
+
+    Raises:
+        Interrupted: a signal told this process to stop; the same command resumes from there.
+        Diverged: the loss is no longer finite.
+    """
+    with last_training():
+        diverged = Loop([trainer], batches).run_to_end()
+    if diverged:
+        raise Diverged("\n".join(diverged))
+
+
+@contextmanager
+def last_training() -> Iterator[None]:
+    """Part the processes after the last training, also where it was interrupted."""
+    try:
+        yield
+    except Interrupted:
+        _part_processes()
+        raise
+    _part_processes()
+
+
+def _part_processes() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+class Loop:
+    """Students in training on one teacher pass, as one process sees them.
+
+    Args:
+        trainers: at least one; their teachers are one and the same.
+        batches: what they see.
+        display: of all of them, if they are several.
+    """
+
+    def __init__(self, trainers: Sequence[Trainer], batches: Batches, display: CohortDisplay | None = None) -> None:
+        self.trainers, self.batches, self.display = list(trainers), batches, display
+        self.plan, self.teachers = trainers[0].plan, trainers[0].loss.teachers
+        self.accelerator = trainers[0].accelerator
+        self.interruption = Interruption()
+        for trainer in trainers:
+            trainer.broken_teachers = self._broken_teachers
+        self._diverged: list[str] = []
+        self._last = time.monotonic()
+
+    def run_to_end(self) -> list[str]:
+        """Train, evaluate and checkpoint from where each student stands; export the best of each.
+
+        Returns:
+            What to say of each student that diverged.
+
+        Raises:
+            Interrupted: a signal told this process to stop, and each student has left a checkpoint.
+        """
+        try:
+            with self.interruption, noting(self._kept):
+                is_at_end = self._run_to_end()
+        except BaseException:
+            for trainer in self.trainers:
+                trainer.session.trackers.finish(None)
+                trainer.student.release()
+            raise
+        finally:
+            self.batches.close()
+            if self.display:
+                self.display.close()
+        if not is_at_end:
+            raise Interrupted
+        return self._diverged
+
+    def _kept(self) -> str:
+        first, *others = (trainer.run for trainer in self.trainers)
+        return f"{first.kept}{f'; so do the {len(others)} other students of its cohort' if others else ''}"
+
+    def _run_to_end(self) -> bool:
+        """False where it was interrupted."""
+        for trainer in self.trainers:
+            trainer.resume()
+        self._last = time.monotonic()
+        for step in range(min(trainer.progress.step for trainer in self.trainers), self.plan.total_steps):
+            self.step(step)
+            if not self.trainers:
+                return True
+            if step + 1 < self.plan.total_steps and self.interruption.is_agreed(step + 1, self.accelerator):
+                self._interrupt()
+                return not self.trainers
+        self._finish()
+        return True
+
+    def _finish(self) -> None:
+        """Finish each student, even if another one's best checkpoint is damaged."""
+        failures = []
+        for trainer in self.trainers:
+            try:
+                trainer.finish()
+            except UserError as failure:
+                failures.append(str(failure))
+            trainer.student.release()
+        if failures:
+            raise UserError("\n".join(failures))
+
+    def _interrupt(self) -> None:
+        """Leave a checkpoint of each student; one that turns out to have diverged has none to resume from."""
+        for trainer in list(self.trainers):
+            try:
+                trainer.interrupt()
+            except Diverged as failure:
+                self._drop(trainer, failure)
+
+    def step(self, step: int) -> None:
+        """One optimizer step of each student that is at it: after a resume, some may be ahead of others."""
+        active = [trainer for trainer in self.trainers if trainer.progress.step == step]
+        if not active:
+            return
+        batch = self.batches[step]
+        self._take_step(step, batch, active)
+        self._share_time(active)
+        for trainer in active:
+            try:
+                trainer.after_step(batch.words)
+            except Diverged as failure:
+                self._drop(trainer, failure)
+        if self.display:
+            self.display.advance(step + 1)
+
+    def _take_step(self, step: int, batch: StepBatch, active: Sequence[Trainer]) -> None:
+        """Gradients of the whole step, in micro-batches; a student moves before the next one has its last gradient."""
+        size = StepSize(batch.tokens, len(batch.positions), progress=step / self.plan.total_steps)
+        for trainer in active:
+            trainer.student.start_step(step)
+        micro_batches = list(self._my_rows(len(batch.positions)))
+        for micro, rows in enumerate(micro_batches):
+            shown = batch.batch.rows(rows).to(self.accelerator.device)
+            of_teachers = self.teachers.run(shown, batch.positions[rows], students=len(active))
+            is_last = micro == len(micro_batches) - 1
+            for trainer in active:
+                trainer.student.accumulate(micro, is_last, shown, size, of_teachers)
+                if is_last:
+                    trainer.finish_step(batch)
+
+    @torch.no_grad()
+    def _broken_teachers(self, step: int) -> list[str]:
+        """Teachers whose predictions for a step's batch are not finite, in any process."""
+        batch, device = self.batches[step], self.accelerator.device
+        recorded = self.plan.config.recorded is not None
+        names = ["the cache of teacher logits"] if recorded else [f"teacher {of.name!r}" for of in self.plan.teachers]
+        broken = torch.zeros(len(names), device=device)
+        for rows in self._my_rows(len(batch.positions)):
+            shown = batch.batch.rows(rows).to(device)
+            of_teachers = self.teachers.run(shown, batch.positions[rows])
+            tokens = shown.labels.numel()
+            for index, source in enumerate(of_teachers.each_logits):
+                broken[index] += not are_finite(source, tokens, self.plan.model.vocab_size, device)
+        counts = self.accelerator.reduce(broken, reduction="sum").tolist()
+        return [name for name, count in zip(names, counts, strict=True) if count]
+
+    def _my_rows(self, batch_size: int) -> Iterator[slice]:
+        """The micro-batches of this process: every n-th of the batch for n processes."""
+        portion = self.plan.micro_batch_size
+        stride = portion * self.accelerator.num_processes
+        for first in range(self.accelerator.process_index * portion, batch_size, stride):
+            yield slice(first, first + portion)
+
+    def _share_time(self, active: Sequence[Trainer]) -> None:
+        """Count the time since the last call for the students that it went into, in equal parts."""
+        now = time.monotonic()
+        for trainer in active:
+            trainer.add_time((now - self._last) / len(active))
+        self._last = now
+
+    def _drop(self, trainer: Trainer, failure: Diverged) -> None:
+        """Go on without a student."""
+        self._diverged.append(str(failure))
+        self.trainers.remove(trainer)
+        trainer.mark_diverged(str(failure))
