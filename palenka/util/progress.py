@@ -1,0 +1,55 @@
+"""How far a piece of work is: a bar on a terminal. In a log there is none, and whoever works says what is to be said."""
+
+import atexit
+import sys
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+
+class Bar:
+    """A bar on standard error where that is a terminal, else nothing. What is printed there meanwhile stands above it.
+
+    Args:
+        label: what is done.
+        total: how much of it there is.
+        unit: of the total; `B` for bytes.
+        enabled: False shows none on a terminal either.
+    """
+
+    def __init__(self, label: str, total: int, unit: str, enabled: bool = True) -> None:
+        figures = (DownloadColumn(),) if unit == "B" else (MofNCompleteColumn(), TextColumn(unit))
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), *figures,
+            TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False),
+            console=Console(stderr=True), redirect_stdout=False, disable=not (enabled and sys.stderr.isatty()),
+        )  # fmt: skip
+        self._task = self._progress.add_task(label, total=total, note="")
+        self._progress.start()
+        atexit.register(self.close)  # which shows the cursor again
+
+    @property
+    def is_shown(self) -> bool:
+        return not self._progress.disable
+
+    def advance(self, count: int = 1) -> None:
+        self._progress.advance(self._task, count)
+
+    def reach(self, done: int) -> None:
+        self._progress.update(self._task, completed=done)
+
+    def note(self, text: str) -> None:
+        """Show a text behind the bar."""
+        self._progress.update(self._task, note=text)
+
+    def close(self) -> None:
+        self._progress.stop()
+        atexit.unregister(self.close)
