@@ -7,7 +7,6 @@ from typing import Any
 from palenka.util.files import read_json
 
 TIMINGS = ("seconds", "tokens_per_second")
-NO_PROCESS = 2**22 + 1  # beyond the largest number that Linux gives to a process
 
 
 def records(run: Path, split: str | None = None) -> list[dict[str, Any]]:

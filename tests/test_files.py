@@ -9,9 +9,17 @@ from typing import Any
 
 import pytest
 
-from palenka.util import files
 from palenka.util.errors import UserError
-from palenka.util.files import read_json, replace, sha256, sync_tree, write_bytes, write_json, write_text
+from palenka.util.files import (
+    read_json,
+    remove_leftovers,
+    replace,
+    sha256,
+    sync_tree,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 
 @pytest.fixture
@@ -35,7 +43,8 @@ def flushed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_a_file_is_flushed_before_it_is_renamed_and_its_folder_after(tmp_path: Path, flushed: list[str]) -> None:
     write_bytes(tmp_path / "a", b"content")
-    temporary = f".a.{os.getpid()}.tmp"
+    temporary = flushed[0]
+    assert temporary.startswith(".a.") and temporary.endswith(".tmp")
     assert flushed == [temporary, f"{temporary} > a", tmp_path.name]
     assert (tmp_path / "a").read_bytes() == b"content"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
@@ -90,11 +99,16 @@ def test_a_file_that_another_writer_takes_for_a_leftover_is_written_all_the_same
         nonlocal calls
         calls += 1
         if calls == 1:
-            files._remove_leftovers(tmp_path / "card")
+            remove_leftovers(tmp_path)
             assert list(tmp_path.iterdir()) == []
         lock(file, operation)
 
-    monkeypatch.setattr(files.fcntl, "flock", late)
+    monkeypatch.setattr(fcntl, "flock", late)
     write_text(tmp_path / "card", "whole")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"card": "whole"}
-    assert calls == 3  # the first of the other writer's is within the first of ours
+
+
+def test_nothing_is_written_to_a_folder_that_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="gone/card"):
+        write_text(tmp_path / "gone" / "card", "whole")
+    assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_files import NO_PROCESS
 
 from palenka.runs.directory import Run, find_run
 from palenka.runs.identity import Identity
@@ -144,18 +143,21 @@ def test_result_json_marks_completion_and_checkpoints_go(run: Run) -> None:
 
 
 HOLDER = """
+import os
 import sys
 from pathlib import Path
 from palenka.runs.directory import Run
 from palenka.runs.identity import Identity
 run = Run("one", Path(sys.argv[1]))
 run.open(Identity({"data": "x"}, {"data": "x"}), {})
-print("locked", flush=True)
+if os.fork():
+    print("locked", flush=True)
 sys.stdin.read()
 """
 
 
 def test_a_run_belongs_to_one_process_until_that_ends_however_it_ends(tmp_path: Path) -> None:
+    """It has forked another, as the workers of a data loader are, which lives on."""
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
@@ -166,8 +168,9 @@ def test_a_run_belongs_to_one_process_until_that_ends_however_it_ends(tmp_path: 
         assert (tmp_path / "one" / "identity.json").read_text() == before
         Run("two", tmp_path).open(IDENTITY, {})
         holder.kill()
-    after = Run("one", tmp_path)
-    after.open(Identity({"data": "x"}, {"data": "x"}), {})
+        holder.wait()
+        after = Run("one", tmp_path)
+        after.open(Identity({"data": "x"}, {"data": "x"}), {})
     assert f"process {os.getpid()} on " in (after.path / ".lock").read_text()
 
 
@@ -262,8 +265,8 @@ def test_half_removed_checkpoints_do_not_count(run: Run, monkeypatch: pytest.Mon
 def test_opening_a_run_clears_what_a_kill_left(run: Run, tmp_path: Path) -> None:
     (run.path / ".checkpoint-7.tmp").mkdir()
     (run.path / ".checkpoint-7.tmp" / "state").write_text("half")
-    (run.path / f".identity.json.{NO_PROCESS}.tmp").write_text("{")
-    run._lock_file.close()
+    (run.path / ".identity.json.killed.tmp").write_text("{")
+    run._lock.release()
     Run("group/one", tmp_path).open(IDENTITY, {})
     assert not list(run.path.glob(".*.tmp"))
 
@@ -431,9 +434,11 @@ def test_a_run_without_its_identity_is_named(run: Run) -> None:
 
 def test_what_another_process_is_writing_into_a_finished_run_is_left_to_it(run: Run) -> None:
     run.finish({"dev": 1.5})
-    run._lock_file.close()  # as where its process ends
-    mine, gone, other = (run.path / f".README.md.{pid}.tmp" for pid in (os.getpid(), NO_PROCESS, os.getppid()))
-    for path in (mine, gone, other):
+    run._lock.release()  # as where its process ends
+    gone, busy = (run.path / f".README.md.{writer}.tmp" for writer in ("gone", "busy"))
+    for path in (gone, busy):
         path.touch()
-    Run(run.name, run.path.parents[1]).tidy()
-    assert [path.exists() for path in (mine, gone, other)] == [False, False, True]
+    with busy.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        Run(run.name, run.path.parents[1]).tidy()
+    assert [path.exists() for path in (gone, busy)] == [False, True]

@@ -14,7 +14,7 @@ import pytest
 import tiny
 import torch
 from conftest import Call, WriteConfig
-from run_files import NO_PROCESS, outcome, snapshot
+from run_files import outcome, snapshot
 from safetensors.torch import save_file
 
 from palenka import cli
@@ -225,7 +225,7 @@ def test_what_was_left_behind_a_finished_run_goes_and_nothing_else(prepared: Pat
     for name in ("checkpoint-2", ".checkpoint-4.doomed.tmp", ".export.tmp"):
         (run / name).mkdir()
         (run / name / "file").write_text("left")
-    (run / f".result.json.{NO_PROCESS}.tmp").write_text("left")
+    (run / ".result.json.killed.tmp").write_text("left")
     (run / "checkpoint-of-mine").mkdir()
     (run / ".notes").write_text("mine")
     with (run / ".lock").open("a+") as file:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
+from filelock import Timeout
 
 from palenka.runs.checkpoints import find_damage, read_state, write_state
 from palenka.runs.identity import Identity
@@ -32,6 +33,7 @@ from palenka.util.files import (
     named,
     read_json,
     read_object,
+    remove_leftovers,
     removed_on_error,
     replace,
     sync_file,
@@ -215,7 +217,7 @@ class Run:
             UserError: another process holds the run, has just finished it, or made it another run.
         """
         make_folder(self.path)
-        self._lock()
+        self._take_lock()
         self.check_identity(identity)
         if self.finished:
             raise UserError(f"{self.path}: another process has just finished this run; nothing is left to do")
@@ -230,25 +232,25 @@ class Run:
         """Remove what was left by a process that was killed after writing its result, unless one is still running."""
         if self.finished and (self.checkpoints() or any(self.path.glob(LEFTOVERS))):
             with suppress(UserError, OSError):  # held, or where nothing can be removed
-                self._lock()
-                with self._lock_file:
+                self._take_lock()
+                try:
                     self._remove_leftovers()
                     self.drop_checkpoints(keep=set())
+                finally:
+                    self._lock.release()
 
     def _remove_leftovers(self) -> None:
-        for leftover in self.path.glob(LEFTOVERS):
-            if not _is_being_written(leftover):
-                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        remove_leftovers(self.path)
+        for folder in filter(Path.is_dir, self.path.glob(LEFTOVERS)):
+            shutil.rmtree(folder)
 
-    def _lock(self) -> None:
-        self._lock_file = (self.path / ".lock").open("a+")
-        if not lock(self._lock_file):
-            self._lock_file.seek(0)
-            holder = self._lock_file.read().strip()
-            raise UserError(f"{self.path}: another process is training this run ({holder})")
-        self._lock_file.truncate(0)
-        self._lock_file.write(f"process {os.getpid()} on {platform.node()}")
-        self._lock_file.flush()
+    def _take_lock(self) -> None:
+        path = self.path / ".lock"
+        try:
+            self._lock = lock(path, holder=f"process {os.getpid()} on {platform.node()}")
+        except Timeout:
+            holder = path.read_text(errors="replace").strip()
+            raise UserError(f"{self.path}: another process is training this run ({holder})") from None
 
     def checkpoint_path(self, step: int) -> Path:
         return self.path / f"{CHECKPOINT}{step}"
@@ -406,12 +408,6 @@ class Run:
         self._flush_log()
         write_json(self.path / "result.json", result)
         self.drop_checkpoints(keep=set())
-
-
-def _is_being_written(temporary: Path) -> bool:
-    """Whether the process that a temporary file is named after still exists; it may be writing a model card."""
-    *_, writer, _ = temporary.name.split(".")
-    return writer.isdecimal() and int(writer) != os.getpid() and Path("/proc", writer).exists()
 
 
 def environment() -> dict[str, Any]:

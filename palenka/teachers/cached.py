@@ -36,7 +36,16 @@ from palenka.data.batch import Batch
 from palenka.runs.identity import differences
 from palenka.teachers.live import TeacherPass, Teachers
 from palenka.util.errors import UserError
-from palenka.util.files import make_folder, read_json, read_object, removed_on_error, replace, sha256, write_json
+from palenka.util.files import (
+    make_folder,
+    read_json,
+    read_object,
+    remove_leftovers,
+    removed_on_error,
+    replace,
+    sha256,
+    write_json,
+)
 from palenka.util.locks import held
 from palenka.util.system_errors import noting
 
@@ -163,8 +172,7 @@ class CachedLogits:
         make_folder(self.folder)
         with held(self.folder / ".lock", tell):
             self._check_identity()
-            for leftover in self.folder.glob(".*.tmp"):
-                leftover.unlink()
+            remove_leftovers(self.folder)
             write_json(self.folder / "identity.json", self.identity)
             yield
 

@@ -5,20 +5,23 @@ folder holds. So a file is flushed before it is renamed to its place, and its fo
 """
 
 import errno
-import fcntl
 import glob
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock
 
 from palenka.util.config import require_file
 from palenka.util.errors import UserError
+from palenka.util.locks import held
 
 
 def write_text(path: Path, text: str) -> None:
@@ -28,32 +31,19 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that it is either whole or not there."""
-    _remove_leftovers(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with named(path), removed_on_error(temporary), _held(temporary) as file:
+    remove_leftovers(path.parent, f".{glob.escape(path.name)}.*.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    with named(path), removed_on_error(temporary), held(temporary), temporary.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
         replace(temporary, path)
 
 
-def _held(temporary: Path) -> IO[bytes]:
-    """A file to write that no other writer takes for a leftover; one that did so before the lock keeps it."""
-    while True:
-        file = temporary.open("wb")
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), temporary.stat()):
-                return file
-        file.close()
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Remove what killed writers of a file left behind; a live writer holds a lock on its own."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        with suppress(OSError), leftover.open("r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def remove_leftovers(folder: Path, pattern: str = ".*.tmp") -> None:
+    """Remove what killed writers left behind; a live writer holds the lock of its file."""
+    for leftover in folder.glob(pattern):
+        with suppress(OSError), FileLock(leftover, blocking=False, fallback_to_soft=False):
             leftover.unlink()
 
 
