@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-from fractions import Fraction
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -25,7 +24,6 @@ from palenka.evaluation.comparison import (
     mean_outcomes,
     resampled,
 )
-from palenka.evaluation.distributions import binomial_two_sided, regularized_beta, t_cdf, t_quantile
 
 
 def outcomes(**subtasks: list[float]) -> Outcomes:
@@ -48,52 +46,11 @@ def compared(first: Outcomes, second: Outcomes, resamples: int = 2000, single_ru
     ],
 )
 def test_mcnemar_by_hand(first: int, second: int, p: float) -> None:
-    assert binomial_two_sided(first, second) == pytest.approx(p, rel=1e-12)
-    assert binomial_two_sided(second, first) == binomial_two_sided(first, second)
-
-
-@pytest.mark.parametrize(("few", "many"), [(480, 560), (3300, 3500), (900, 1400)])
-def test_mcnemar_against_whole_numbers(few: int, many: int) -> None:
-    term, tail = 1, 0
-    for k in range(few + 1):
-        tail += term
-        term = term * (few + many - k) // (k + 1)
-    assert binomial_two_sided(few, many) == pytest.approx(float(Fraction(2 * tail, 2 ** (few + many))), rel=1e-9)
-
-
-def test_mcnemar_of_many_items_is_nearly_normal() -> None:
-    z = (20_300 - 19_700 - 1) / math.sqrt(40_000)
-    assert binomial_two_sided(20_300, 19_700) == pytest.approx(2 * NormalDist().cdf(-z), rel=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("share", "freedom", "t"),
-    [
-        (0.975, 1, 12.706204736),
-        (0.975, 2, 4.302652730),
-        (0.95, 4, 2.131846786),
-        (0.975, 10, 2.228138852),
-        (0.995, 30, 2.749995654),
-        (0.975, 1e6, 1.959966),
-    ],
-)
-def test_t_quantiles_of_the_tables(share: float, freedom: float, t: float) -> None:
-    assert t_quantile(share, freedom) == pytest.approx(t, rel=1e-6)
-    assert t_cdf(t_quantile(share, freedom), freedom) == pytest.approx(share, abs=1e-10)
-
-
-def test_t_of_two_degrees_has_a_closed_form() -> None:
-    for t in (-3.0, -0.5, 0.0, 0.1, 2.0, 40.0):
-        assert t_cdf(t, 2) == pytest.approx(0.5 + t / (2 * math.sqrt(2 + t * t)), abs=1e-13)
-    # 2.5 degrees stand between 2 and 3, whose values are in the tables.
-    assert 3.182446 < t_quantile(0.975, 2.5) < 4.302653
-
-
-def test_the_incomplete_beta_has_closed_forms() -> None:
-    for x in (0.0, 0.1, 0.5, 0.93, 1.0):
-        assert regularized_beta(1, 3, x) == pytest.approx(1 - (1 - x) ** 3, abs=1e-14)
-        assert regularized_beta(2, 2, x) == pytest.approx(3 * x**2 - 2 * x**3, abs=1e-14)
-        assert regularized_beta(0.5, 0.5, x) == pytest.approx(2 / math.pi * math.asin(math.sqrt(x)), abs=1e-14)
+    ahead, behind = outcomes(x=[1] * first + [0] * second + [1]), outcomes(x=[0] * first + [1] * second + [1])
+    found = compared(ahead, behind, 2)
+    assert (found.a_ahead, found.b_ahead) == (first, second)
+    assert found.mcnemar_p == found.p == pytest.approx(p, rel=1e-12)
+    assert compared(behind, ahead, 2).p == found.p
 
 
 def test_holm_by_hand() -> None:

@@ -6,7 +6,7 @@
     results.py               what scores come to; results read back and checked
     statistics.py            accuracies, ties, errors        correlation.py    predictions of people
     baselines.py, ngram.py   what the items give away        cross_entropy.py  dev and test text, per domain
-    comparison.py            two models, with distributions.py
+    comparison.py            two models on the same items
     second_opinion.py        how far another scorer's scores are from ours
     display.py               what is shown
     official/                the challenge's own pipelines, minicons, files to submit

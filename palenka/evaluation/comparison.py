@@ -15,8 +15,7 @@ from statistics import NormalDist, mean, variance
 
 import numpy as np
 from numpy.typing import NDArray
-
-from palenka.evaluation.distributions import binomial_two_sided, t_quantile
+from scipy.stats import binomtest, ttest_ind
 
 Outcomes = dict[str, NDArray[np.float64]]
 """Outcomes in line order, by subtask."""
@@ -112,7 +111,7 @@ def compare_items(
     low, high = np.quantile(sum(drawn[name] for name in subtasks) / len(subtasks), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     difference, stderr = accuracy(one) - accuracy(other), paired_stderr(one, other)
     ahead = discordant(one, other)
-    sign_test = binomial_two_sided(*ahead)
+    sign_test = float(binomtest(ahead[0], sum(ahead)).pvalue) if any(ahead) else 1.0
     exact = single_runs and len(subtasks) == 1
     return ItemDifference(
         a=accuracy(one),
@@ -143,11 +142,9 @@ def compare_seeds(first: Sequence[float], second: Sequence[float]) -> SeedDiffer
     """From the accuracy of each seed's run; None where a side has one seed only, or no side any spread."""
     if min(len(first), len(second)) < 2:
         return None
-    parts = [(variance(values) / len(values), len(values) - 1) for values in (first, second)]
-    squared = sum(part for part, _ in parts)
+    squared = sum(variance(values) / len(values) for values in (first, second))
     if not squared:
         return None
-    freedom = squared**2 / sum(part**2 / degrees for part, degrees in parts)
-    difference, stderr = mean(first) - mean(second), math.sqrt(squared)
-    margin = t_quantile((1 + LEVEL) / 2, freedom) * stderr
-    return SeedDifference(difference, stderr, difference - margin, difference + margin, freedom)
+    welch = ttest_ind(first, second, equal_var=False)
+    low, high = welch.confidence_interval(LEVEL)
+    return SeedDifference(mean(first) - mean(second), math.sqrt(squared), float(low), float(high), float(welch.df))

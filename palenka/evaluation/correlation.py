@@ -10,10 +10,12 @@ Source: Efron and Stein, "The jackknife estimate of variance", Annals of Statist
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
 NOTHING_LEFT = 1e-10
@@ -53,15 +55,13 @@ def spearman(one: NDArray[Any], other: NDArray[Any]) -> Estimate:
 
 
 def _rank_correlation(one: NDArray[Any], other: NDArray[Any]) -> float:
-    x, y = (ranks - ranks.mean() for ranks in (_ranks(one), _ranks(other)))
+    return _correlation(rankdata(one), rankdata(other))
+
+
+def _correlation(one: Floats, other: Floats) -> float:
+    x, y = one - one.mean(), other - other.mean()
     spread = np.sqrt((x @ x) * (y @ y))
     return float(x @ y / spread) if spread else 0.0
-
-
-def _ranks(values: NDArray[Any]) -> Floats:
-    """1 for the smallest value; equal values have the mean of their ranks."""
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[places]
 
 
 def partial_r2(
@@ -80,42 +80,25 @@ def partial_r2(
         controls: (rows,) each.
         clusters: number of each row's cluster, (rows,): rows of one cluster are not independent.
     """
-    _, of_row = np.unique(clusters, return_inverse=True)
-    products = np.stack([_products(outcome, predictor, controls, of_row) for outcome in outcomes])
-    whole = products.sum(1)
-    shares = _explained(whole).mean()
-    without = _explained(whole[:, None] - products).mean(0)
-    return Estimate(float(shares), jackknife_error(without))
+    products = [one * other for one, other in combinations(controls, 2)]
+    columns = np.stack([np.ones_like(predictor), *controls, *products, predictor], axis=1)
+
+    def share(rows: NDArray[np.bool_]) -> float:
+        return float(np.mean([_explained(columns[rows], outcome[rows]) for outcome in outcomes]))
+
+    without = [share(np.not_equal(clusters, cluster)) for cluster in np.unique(clusters)]
+    return Estimate(share(np.full(len(predictor), True)), jackknife_error(np.array(without)))
 
 
-def _products(outcome: Floats, predictor: Floats, controls: Sequence[Floats], clusters: NDArray[np.int64]) -> Floats:
-    """Cross-products of a regression's columns, summed over each cluster's complete rows: (clusters, columns, columns).
-
-    The predictor and the outcome are the last two columns. All are standardised first. As the products of controls
-    stand beside their factors, that changes no residual, and makes cross-products exact enough to solve with.
-    """
-    table = np.stack([*controls, predictor, outcome])
-    complete = ~np.isnan(table).any(0)
-    *factors, x, y = (_standardised(column) for column in table[:, complete])
-    pairs = [a * b for number, a in enumerate(factors) for b in factors[:number]]
-    columns = np.stack([np.ones_like(y), *factors, *pairs, x, y], axis=1)
-    sums = np.zeros((clusters.max() + 1, columns.shape[1], columns.shape[1]))
-    np.add.at(sums, clusters[complete], columns[:, :, None] * columns[:, None])
-    return sums
-
-
-def _standardised(column: Floats) -> Floats:
-    deviations = column - column.mean()
-    return deviations / (deviations.std() or 1.0)
-
-
-def _explained(products: Floats) -> Floats:
-    """Squared correlation of what other columns leave of the last two: (…, columns, columns) → (…)."""
-    controls, shared, last = products[..., :-2, :-2], products[..., :-2, -2:], products[..., -2:, -2:]
-    left = last - shared.swapaxes(-1, -2) @ np.linalg.pinv(controls, rcond=1e-12, hermitian=True) @ shared
-    x, y, both = left[..., 0, 0], left[..., 1, 1], left[..., 0, 1]
-    is_left = (x > NOTHING_LEFT * last[..., 0, 0]) & (y > NOTHING_LEFT * last[..., 1, 1])
-    return np.divide(both**2, x * y, out=np.zeros_like(x), where=is_left)
+def _explained(columns: Floats, outcome: Floats) -> float:
+    """Squared correlation of what the other columns leave of an outcome (rows,) and of the last (rows, columns)."""
+    table = np.column_stack([columns, outcome])
+    table = table[~np.isnan(table).any(axis=1)]
+    controls, pair = table[:, :-2], table[:, -2:]
+    left = pair - controls @ np.linalg.lstsq(controls, pair)[0]
+    if (left.var(axis=0) <= NOTHING_LEFT * pair.var(axis=0)).any():
+        return 0.0
+    return _correlation(*left.T) ** 2
 
 
 def jackknife_error(without: Floats) -> float:
