@@ -19,7 +19,7 @@ from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
 NOTHING_LEFT = 1e-10
-"""Of a variable's variance: what is left of a variable that others explain wholly is rounding, no larger than this."""
+"""Of a variable's squares: what is left of a variable that others explain wholly is rounding, no larger than this."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,12 @@ def spearman(one: NDArray[Any], other: NDArray[Any]) -> Estimate:
     A variable that never changes ranks nothing: the correlation is 0, where scipy has no number. With fewer than three
     items, where the jackknife says nothing, the standard error is the largest it could be, 1.
     """
-    value = _rank_correlation(one, other)
-    if len(one) < 3:
+    value, n = _correlation(rankdata(one), rankdata(other)), len(one)
+    if n < 3:
         return Estimate(value, 1.0)
-    others = ~np.eye(len(one), dtype=bool)
-    return Estimate(value, jackknife_error(np.array([_rank_correlation(one[rest], other[rest]) for rest in others])))
-
-
-def _rank_correlation(one: NDArray[Any], other: NDArray[Any]) -> float:
-    return _correlation(rankdata(one), rankdata(other))
+    others = np.nonzero(~np.eye(n, dtype=bool))[1].reshape(n, n - 1)
+    without = map(_correlation, rankdata(one[others], axis=1), rankdata(other[others], axis=1))
+    return Estimate(value, jackknife_error(np.array(list(without))))
 
 
 def _correlation(one: Floats, other: Floats) -> float:
@@ -96,7 +93,7 @@ def _explained(columns: Floats, outcome: Floats) -> float:
     table = table[~np.isnan(table).any(axis=1)]
     controls, pair = table[:, :-2], table[:, -2:]
     left = pair - controls @ np.linalg.lstsq(controls, pair)[0]
-    if (left.var(axis=0) <= NOTHING_LEFT * pair.var(axis=0)).any():
+    if ((left**2).sum(axis=0) <= NOTHING_LEFT * (pair**2).sum(axis=0)).any():
         return 0.0
     return _correlation(*left.T) ** 2
 

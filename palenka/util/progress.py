@@ -1,4 +1,4 @@
-"""How far a piece of work is: a bar on a terminal. In a log there is none, and whoever works says what is to be said."""
+"""How far a piece of work is: a bar on a terminal, and in a log nothing but what whoever works says."""
 
 import atexit
 import sys
