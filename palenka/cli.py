@@ -116,7 +116,7 @@ def _refuse_former_words(arguments: Sequence[str]) -> None:
 
 
 def _add_download(commands: Any) -> None:
-    parser = commands.add_parser("download", help="fetch official texts and evaluation items, checked and resumable")
+    parser = commands.add_parser("download", help="fetch official texts and evaluation items, checked")
     parser.add_argument("items", nargs="*", metavar="WHAT", help="items by name; --list shows them")
     parser.add_argument("--out", type=Path, metavar="DIR", help="another folder than the item's own (one item only)")
     parser.add_argument("--list", action="store_true", help="list the items: size, folder, licence, citation")
@@ -129,7 +129,7 @@ def _add_download(commands: Any) -> None:
         try:
             return download(parsed.items, parsed.out)
         except KeyboardInterrupt:
-            print("\ninterrupted; what has arrived is kept, and the same command resumes from there", file=sys.stderr)
+            print("\ninterrupted; complete files are kept, and the same command fetches the rest", file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
 
     parser.set_defaults(run=run)

@@ -1,6 +1,6 @@
 """An HTTP server on this machine that misbehaves as told, and remembers what it was asked and what it sent.
 
-    server.add("/file", b"...")               serve a file, with an ETag, and pieces of it when asked for a Range
+    server.add("/file", b"...")               serve a file, and pieces of it when asked for a Range
     server.fault("/file", truncated(10), …)   what the next requests for it meet, one fault a request
     server.osf(node, {"folder/name": b"…"})   the listing of a project as OSF gives it, with the files
     server.hub(dataset, revision, {…})        the listing of a dataset as the Hugging Face hub gives it, with the files
@@ -15,21 +15,22 @@ import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 
 @dataclass
 class Served:
     body: bytes
-    etag: str
-    kind: str = "application/octet-stream"
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Seen:
     path: str
-    headers: dict[str, str]
+    headers: Message
     sent: int = 0
 
 
@@ -52,17 +53,18 @@ class FaultyServer:
         self._server.shutdown()
         self._server.server_close()
 
-    def add(self, path: str, body: bytes, kind: str = "application/octet-stream") -> str:
-        self.files[path] = Served(body, f'"{hashlib.md5(body).hexdigest()}"', kind)
+    def add(self, path: str, body: bytes, **headers: str) -> str:
+        self.files[path] = Served(body, {name.replace("_", "-"): value for name, value in headers.items()})
         return self.url + path
 
     def fault(self, path: str, *faults: "Fault") -> None:
         self.faults.setdefault(path, []).extend(faults)
 
     def asked(self, path: str) -> list[Seen]:
+        """The GET requests for a path."""
         return [seen for seen in self.seen if seen.path == path]
 
-    def osf(self, node: str, files: dict[str, bytes], hashes: bool = True, page: int = 100) -> None:
+    def osf(self, node: str, files: dict[str, bytes], page: int = 100) -> None:
         root = f"/v2/nodes/{node}/files/osfstorage/"
         folders: dict[str, dict[str, dict[str, Any]]] = {"": {}}
         for path, body in files.items():
@@ -77,9 +79,9 @@ class FaultyServer:
                     "relationships": {"files": {"links": {"related": {"href": href}}}},
                 }
                 folders["/".join(parents[:depth])][parent] = entry
-            sha256 = {"sha256": hashlib.sha256(body).hexdigest()} if hashes else {}
+            hashes = {"sha256": hashlib.sha256(body).hexdigest()}
             folders["/".join(parents)][name] = {
-                "attributes": {"name": name, "kind": "file", "size": len(body), "extra": {"hashes": sha256}},
+                "attributes": {"name": name, "kind": "file", "size": len(body), "extra": {"hashes": hashes}},
                 "links": {"download": self.add(f"/download/{node}/{path}", body)},
             }
         for folder, entries in folders.items():
@@ -89,21 +91,21 @@ class FaultyServer:
         for start in range(0, len(entries), page):
             following = f"{self.url}{path}page-{start + page}" if start + page < len(entries) else None
             body = {"data": entries[start : start + page], "links": {"next": following}}
-            self.add(f"{path}page-{start}" if start else path, json.dumps(body).encode(), "application/vnd.api+json")
+            self.add(f"{path}page-{start}" if start else path, json.dumps(body).encode())
 
     def hub(self, dataset: str, revision: str, files: dict[str, bytes], large: tuple[str, ...] = ()) -> None:
-        folders: dict[str, list[dict[str, Any]]] = {}
+        folders: dict[str, list[dict[str, Any]]] = {"": []}
         for path, body in files.items():
-            entry: dict[str, Any] = {"type": "file", "path": path, "size": len(body)}
-            entry["oid"] = hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
+            git_sha1 = hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
+            entry: dict[str, Any] = {"type": "file", "path": path, "size": len(body), "oid": git_sha1}
             if path in large:
-                entry["lfs"] = {"oid": hashlib.sha256(body).hexdigest(), "size": len(body)}
-                entry["oid"] = hashlib.sha1(b"a pointer").hexdigest()
-            folders.setdefault(path.rpartition("/")[0], []).append(entry)
-            self.add(f"/datasets/{dataset}/resolve/{revision}/{path}", body)
+                entry["lfs"] = {"oid": hashlib.sha256(body).hexdigest(), "size": len(body), "pointerSize": 130}
+            for folder in {"", path.rpartition("/")[0]}:
+                folders.setdefault(folder, []).append(entry)
+            etag = entry["lfs"]["oid"] if path in large else git_sha1
+            self.add(f"/datasets/{dataset}/resolve/{revision}/{path}", body, ETag=f'"{etag}"', X_Repo_Commit=revision)
         for folder, entries in folders.items():
-            path = f"/api/datasets/{dataset}/tree/{revision}/{folder}".rstrip("/")
-            self.add(path, json.dumps(entries).encode(), "application/json")
+            self.add(f"/api/datasets/{dataset}/tree/{revision}/{folder}".rstrip("/"), json.dumps(entries).encode())
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -111,18 +113,30 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self.close_connection = True
-        path = self.path.partition("?")[0]
-        self.record = Seen(path, dict(self.headers.items()))
-        self.served.seen.append(self.record)
-        faults = self.served.faults.get(path)
-        file = self.served.files.get(path)
+        self._record()
+        faults = self.served.faults.get(self.record.path)
+        file = self.served.files.get(self.record.path)
         if faults:
-            faults.pop(0)(self, file or Served(b"", ""))
+            faults.pop(0)(self, file or Served(b""))
         elif file:
             whole(self, file)
         else:
             answer(self, 404)
+
+    def do_HEAD(self) -> None:
+        """As the hub's library asks before it fetches; no fault meets it."""
+        self._record()
+        file = self.served.files.get(self.record.path)
+        self.served.seen.remove(self.record)
+        if file:
+            answer(self, 200, file.headers | {"Content-Length": str(len(file.body))})
+        else:
+            answer(self, 404)
+
+    def _record(self) -> None:
+        self.close_connection = True
+        self.record = Seen(unquote(self.path.partition("?")[0]), self.headers)
+        self.served.seen.append(self.record)
 
     def log_message(self, *arguments: Any) -> None:
         pass
@@ -145,11 +159,7 @@ def answer(handler: _Handler, status: int, headers: dict[str, str] | None = None
 def whole(handler: _Handler, file: Served, upto: int | None = None) -> None:
     """The file, or the piece of it that was asked for; `upto`: break off when so many bytes of it are out."""
     start = int(handler.headers["Range"].removeprefix("bytes=").rstrip("-")) if "Range" in handler.headers else 0
-    if start and handler.headers.get("If-Range", file.etag) != file.etag:
-        start = 0
-    if start > len(file.body):
-        return answer(handler, 416)
-    headers = {"ETag": file.etag, "Content-Type": file.kind, "Content-Length": str(len(file.body) - start)}
+    headers = file.headers | {"Content-Length": str(len(file.body) - start)}
     if start:
         headers["Content-Range"] = f"bytes {start}-{len(file.body) - 1}/{len(file.body)}"
     return answer(handler, 206 if start else 200, headers, file.body[start:upto])
@@ -184,33 +194,19 @@ def redirect(to: str, code: int = 302) -> Fault:
     return lambda handler, file: answer(handler, code, {"Location": to})
 
 
-def web_page(kind: str = "text/html") -> Fault:
+def web_page(handler: _Handler, file: Served) -> None:
     body = b"<!DOCTYPE html>\n<html><body>Please log in to use this network.</body></html>"
-    return lambda handler, file: answer(handler, 200, {"Content-Type": kind}, body)
+    answer(handler, 200, {"Content-Type": "text/html"}, body)
 
 
-def other_bytes(body: bytes, etag: str = '"other"') -> Fault:
-    return lambda handler, file: whole(handler, Served(body, etag))
+def other_bytes(handler: _Handler, file: Served) -> None:
+    """As many bytes as the file has, or as the piece that was asked for, but others: another version."""
+    whole(handler, Served(b"?" * len(file.body), file.headers | {"ETag": '"other"'}))
+
+
+def one_byte_less(handler: _Handler, file: Served) -> None:
+    whole(handler, Served(file.body[:-1], file.headers))
 
 
 def ignoring_range(handler: _Handler, file: Served) -> None:
-    answer(handler, 200, {"ETag": file.etag}, file.body)
-
-
-def of_another_version(handler: _Handler, file: Served) -> None:
-    """A piece where one was asked for, but of a file that has changed since: If-Range is ignored."""
-    start = int(handler.headers["Range"].removeprefix("bytes=").rstrip("-"))
-    headers = {"ETag": '"newer"', "Content-Range": f"bytes {start}-{len(file.body) - 1}/{len(file.body)}"}
-    answer(handler, 206, headers, b"?" * (len(file.body) - start))
-
-
-def another_piece(handler: _Handler, file: Served) -> None:
-    headers = {"ETag": file.etag, "Content-Range": f"bytes 10-{len(file.body) - 1}/{len(file.body)}"}
-    answer(handler, 206, headers, file.body[10:])
-
-
-def without_length(handler: _Handler, file: Served) -> None:
-    handler.send_response(200)
-    handler.send_header("Connection", "close")
-    handler.end_headers()
-    handler.wfile.write(file.body)
+    answer(handler, 200, file.headers, file.body)

@@ -16,12 +16,11 @@ DOMAINS = ("bnc_spoken", "childes", "gutenberg", "open_subtitles", "simple_wiki"
 
 @dataclass(frozen=True)
 class GithubFile:
-    """A file of a repository; its size and hash are part of the catalogue."""
+    """A file of a repository; its hash is part of the catalogue."""
 
     repository: str
     revision: str
     path: str
-    size: int
     sha256: str
 
 
@@ -203,7 +202,6 @@ _ITEMS = (
                         repository="babylm/babylm.github.io",
                         revision="main",
                         path="babylm_data.zip",
-                        size=253_170_132,
                         sha256="1337771192c61fa38c7eca2ef535f568c19270789b114fe7c60fe23e4314ab57",
                     ),
                 ),
@@ -271,7 +269,6 @@ _ITEMS = (
                         repository="alexwarstadt/blimp",
                         revision="3e56b06fcabca9b30822fc66435fca6b1aa40bb1",
                         path="BLiMP.zip",
-                        size=2_354_164,
                         sha256="172a1a714d72e72a89e8384dd531483f3d0f8a9aee3d33dccaf7992d8cecbb73",
                     ),
                 ),
@@ -301,7 +298,6 @@ _ITEMS = (
                         repository="babylm/evaluation-pipeline-2025",
                         revision="bf55c1131e53654c2a87418f5629c26959acd710",
                         path="evaluation_pipeline/ewok/vocab.txt",
-                        size=553_088,
                         sha256="f812e2f4b723598964d3cbbd860e7b18a8d7e4902859fe74f4a6104694a41ceb",
                     ),
                 ),

@@ -1,39 +1,41 @@
 """Fetch official texts and items: whole, checked, where `prepare` and `evaluate` find them.
 
 A folder appears whole or not at all: it is filled under another name beside its place and renamed. What stands there
-already is never overwritten: it is the same, or an error. `download.json` beside it records what came, from where, and
-with which hash. A hash that nobody publishes is recorded when the file first comes, and holds from then on.
+already is never overwritten: it is the same, or an error. `download.json` beside it records what came, with its hashes.
 """
 
 import hashlib
-import json
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from tqdm import tqdm
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from palenka.data.catalog import CATALOGUE, GithubFile, HubFiles, Item, OsfFile, Part, Place
+from palenka.data.catalog import CATALOGUE, HubFiles, Item, Part
 from palenka.data.fetch.archives import unpack
 from palenka.data.fetch.ewok import write_filtered
-from palenka.data.fetch.places import github_url, hub_url, look_up
-from palenka.data.fetch.transport import Digest, Patience, Refused, Remote, Unreachable, Web, difference, digest_of
+from palenka.data.fetch.hub import Unreachable
+from palenka.data.fetch.places import by_hand, fetch
 from palenka.util import paths
 from palenka.util.config import did_you_mean
 from palenka.util.errors import UserError
-from palenka.util.files import make_folder, sync_tree, write_text
-from palenka.util.files import replace as rename
+from palenka.util.files import make_folder, named, removed_on_error, replace, sha256, sync_tree, write_json
 from palenka.util.locks import held
 
 RECEIPT = "download.json"
 
 
-def download(names: Sequence[str], out: Path | None = None, patience: Patience | None = None) -> None:
+class Came(BaseModel):
+    """A folder as it came: for which item, and the sha256 of each file in it."""
+
+    item: str
+    content: dict[str, str]
+
+
+def download(names: Sequence[str], out: Path | None = None) -> None:
     """Fetch items of the catalogue to `out`, by default each to its place; prints what to do with them.
 
     Raises:
@@ -42,16 +44,16 @@ def download(names: Sequence[str], out: Path | None = None, patience: Patience |
     items = _chosen(names)
     if out and len(items) > 1:
         raise UserError(f"--out {out}: with one item only, not with {', '.join(item.name for item in items)}")
-    web = Web(patience or Patience())
     for item in items:
         target = (out or _default_target(item)).absolute()
         _announce(item, target)
-        try:
-            make_folder(target)
-            with held(target / ".download.lock", partial(_say, f"  waiting for another download to {_short(target)}")):
-                _Job(item, target, web).run()
-        except OSError as error:
-            raise UserError(f"{error.filename or target}: {error.strerror or error}") from None
+        make_folder(target)
+        waiting = partial(_say, f"  waiting for another download to {_short(target)}")
+        with named(target), held(target / ".download.lock", waiting):
+            for part in item.parts:
+                _install(item, part, target)
+            if "ewok_filtered" in item.tasks:
+                _filter_ewok(target / item.parts[0].folder, target / "ewok_filtered")
         print(f"\n{_next_step(item, target)}\n")
 
 
@@ -93,222 +95,118 @@ def _next_step(item: Item, target: Path) -> str:
     return f"Next: python -m palenka evaluate RUN --tasks {','.join(item.tasks)}{data}"
 
 
-@dataclass
-class _Job:
-    """One item on its way to its folder."""
-
-    item: Item
-    target: Path
-    web: Web
-
-    def run(self) -> None:
-        for part in self.item.parts:
-            try:
-                self._install(part)
-            except Refused as error:
-                raise Refused(f"{error}\n{self._access(part)}") from None
-            except Unreachable as error:
-                raise Unreachable(f"{error}\n{self._by_hand()}") from None
-        if "ewok_filtered" in self.item.tasks:
-            self._filter_ewok()
-
-    def _install(self, part: Part) -> None:
-        final, earlier = self.target / part.folder, self._earlier(part)
-        if earlier and final.exists():
-            changed = _first_difference(earlier["content"], _content(final))
-            if changed:
-                raise UserError(f"{final}: changed since it was downloaded ({changed}); remove it to fetch it again")
-            _say(f"  {part.folder}: already there")
-            return
-        try:
-            remotes = [_held_to(remote, earlier) for remote in self._remotes(part)]
-        except Unreachable as error:
-            if not final.exists():
-                raise
-            _say(f"  {part.folder}: is there, but could not be checked ({error})")
-            return
-        if part.archive:
-            self._install_archive(part, remotes[0])
-        else:
-            self._install_files(part, remotes)
-
-    def _install_files(self, part: Part, remotes: list[Remote]) -> None:
-        final, staging = self.target / part.folder, self.target / f".{part.folder}.partial"
-        if final.exists() and all(remote.hash_is_known for remote in remotes):
-            _compare(final, remotes)
-            _say(f"  {part.folder}: already there")
-            self._record(part, remotes, {remote.name: digest_of(final / remote.name) for remote in remotes})
-            return
-        staging.mkdir(exist_ok=True)
-        found = {}
-        with self._bar(remotes) as bar:
-            for remote in remotes:
-                found[remote.name] = self._fetch(remote, staging / remote.name, bar)
-        _remove_strangers(staging, found.keys())
-        self._place(staging, final)
-        self._record(part, remotes, found)
-
-    def _install_archive(self, part: Part, remote: Remote) -> None:
-        staging, fetched = self.target / f".{part.folder}.partial", self.target / f".{remote.name}"
-        archive = self.target / remote.name
-        if archive.exists():
-            found = digest_of(archive)
-            if problem := difference(remote, found):
-                raise UserError(f"{archive}: is there already, but is not the right file: {problem}; move it away")
-        else:
-            archive = fetched
-            with self._bar([remote]) as bar:
-                found = self._fetch(remote, archive, bar)
-        shutil.rmtree(staging, ignore_errors=True)
-        _say(f"  {part.folder}: unpacking")
-        try:
-            unpack(archive, staging)
-        except UserError:
-            if not remote.hash_is_known:
-                fetched.unlink(missing_ok=True)
-            raise
-        self._place(staging, self.target / part.folder)
-        self._record(part, [remote], {remote.name: found})
-        fetched.unlink(missing_ok=True)
-
-    def _remotes(self, part: Part) -> list[Remote]:
-        """The part's files; of an archive put there by hand, without asking, where nobody can be asked."""
-        try:
-            return [remote for place in part.places for remote in look_up(place, self.web)]
-        except Unreachable:
-            place = part.places[0]
-            if isinstance(place, OsfFile) and (self.target / place.name).exists():
-                return [Remote(place.name, f"https://osf.io/{place.node}")]
-            raise
-
-    def _bar(self, remotes: list[Remote]) -> "tqdm[Any]":
-        total = sum(remote.size or 0 for remote in remotes) or None
-        return tqdm(total=total, unit="B", unit_scale=True, desc=f"  {self.item.name}", disable=None)
-
-    def _fetch(self, remote: Remote, path: Path, bar: "tqdm[Any]") -> Digest:
-        """Fetch a file, unless an earlier call of the same command has."""
-
-        def advance(count: int) -> None:
-            bar.update(count)
-
-        found = digest_of(path) if path.exists() else None
-        if found and not difference(remote, found):
-            advance(found.size)
-            return found
-        path.unlink(missing_ok=True)
-        found = self.web.fetch(remote, path, advance)
-        if not remote.hash_is_known:
-            _say(f"  {remote.name}: nobody publishes its hash; on record from now on: sha256 {found.sha256}")
-        return found
-
-    def _place(self, staging: Path, final: Path) -> None:
+def _install(item: Item, part: Part, target: Path) -> None:
+    """Have a part in its folder: there already, or fetched and compared with what came before."""
+    final, staging = target / part.folder, target / f".{part.folder}.partial"
+    came = _receipt(target).get(part.folder)
+    before = came.content if came and came.item == item.name else None
+    if before and final.exists():
+        if changed := _difference(before, _content(final)):
+            raise UserError(f"{final}: changed since it was downloaded ({changed}); remove it to fetch it again")
+        _say(f"  {part.folder}: already there")
+        return
+    try:
+        files = _fetched(part, target, staging)
+    except Unreachable as error:
         if not final.exists():
-            sync_tree(staging)
-            rename(staging, final)
-            _say(f"  {final.name}: came whole")
-            return
-        changed = _first_difference(_content(staging), _content(final))
-        if changed:
-            raise UserError(f"{final}: there is another content already ({changed}); it is left alone")
-        shutil.rmtree(staging)
+            raise Unreachable(f"{error}\n{_advice(item, target)}") from None
+        _say(f"  {part.folder}: is there, but could not be checked ({error})")
+        return
+    with removed_on_error(staging):
+        whole = _assembled(part, files, staging / "whole")
+        if before and (changed := _difference(before, _content(whole))):
+            raise UserError(
+                f"{item.page}: another {part.folder} is published now than the one that came before ({changed}). "
+                f"If you trust it, remove {target / RECEIPT}"
+            )
+        _place(whole, final)
+    shutil.rmtree(staging)
+    _record(item, part, target)
+
+
+def _fetched(part: Part, target: Path, staging: Path) -> list[Path]:
+    """The files of a part in its staging folder, rid of what a killed download left there."""
+    staging.mkdir(exist_ok=True)
+    for leftover in [*staging.glob("tmp*"), *staging.rglob("*.incomplete")]:
+        leftover.unlink()
+    return [file for place in part.places for file in fetch(place, staging, given=target)]
+
+
+def _assembled(part: Part, files: list[Path], folder: Path) -> Path:
+    """The folder that becomes the part's."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if part.archive:
+        return unpack(files[0], folder)
+    folder.mkdir()
+    for file in files:
+        shutil.copyfile(file, folder / file.name)
+    return folder
+
+
+def _place(whole: Path, final: Path) -> None:
+    if not final.exists():
+        sync_tree(whole)
+        replace(whole, final)
+        _say(f"  {final.name}: came whole")
+    elif changed := _difference(_content(whole), _content(final)):
+        raise UserError(f"{final}: there is another content already ({changed}); it is left alone")
+    else:
         _say(f"  {final.name}: already there")
 
-    def _record(self, part: Part, remotes: list[Remote], found: dict[str, Digest]) -> None:
-        entry = {
-            "item": self.item.name,
-            "files": {
-                remote.name: {
-                    "url": remote.url,
-                    "size": found[remote.name].size,
-                    "sha256": found[remote.name].sha256,
-                    "vouched_for_by": remote.vouched if remote.hash_is_known else "nobody (first use)",
-                }
-                for remote in remotes
-            },
-            "content": _content(self.target / part.folder),
-        }
-        _write_receipt(self.target, part.folder, entry)
-        if part.content_sha256 and _joined_sha256(self.target / part.folder) != part.content_sha256:
-            _say(
-                f"  {part.folder}: whole, but not the pairs that Palenka knows (sha256 of all its files joined is not "
-                f"{part.content_sha256[:12]}…); scores may not compare with those of earlier years"
-            )
 
-    def _earlier(self, part: Part) -> dict[str, Any] | None:
-        entry = _read_receipt(self.target).get(part.folder)
-        return entry if entry and entry["item"] == self.item.name else None
+def _record(item: Item, part: Part, target: Path) -> None:
+    folder = target / part.folder
+    entries = _receipt(target) | {part.folder: Came(item=item.name, content=_content(folder))}
+    write_json(target / RECEIPT, {name: entry.model_dump() for name, entry in entries.items()})
+    if part.content_sha256 and _joined_sha256(folder) != part.content_sha256:
+        _say(
+            f"  {part.folder}: whole, but not the pairs that Palenka knows (sha256 of all its files joined is not "
+            f"{part.content_sha256[:12]}…); scores may not compare with those of earlier years"
+        )
 
-    def _filter_ewok(self) -> None:
-        source, final = self.target / self.item.parts[0].folder, self.target / "ewok_filtered"
-        staging = self.target / ".ewok_filtered.partial"
-        shutil.rmtree(staging, ignore_errors=True)
+
+def _receipt(target: Path) -> dict[str, Came]:
+    path = target / RECEIPT
+    try:
+        return TypeAdapter(dict[str, Came]).validate_json(path.read_bytes()) if path.exists() else {}
+    except ValidationError:
+        raise UserError(f"{path}: not a record of downloads any more; remove it") from None
+
+
+def _filter_ewok(source: Path, final: Path) -> None:
+    staging = final.with_name(f".{final.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    with removed_on_error(staging):
         write_filtered(source / "ewok-core-1.0.parquet", source / "vocab.txt", staging)
-        self._place(staging, final)
-
-    def _access(self, part: Part) -> str:
-        gated = [place for place in part.places if isinstance(place, HubFiles) and place.gated]
-        if not gated:
-            return self._by_hand()
-        return (
-            f"{gated[0].dataset} is given to those who accept its terms. To get access:\n"
-            f"  1. log in at {self.item.page} and accept the terms there (access comes at once)\n"
-            "  2. make a token that may read at https://huggingface.co/settings/tokens\n"
-            "  3. export HF_TOKEN=… with it, or store it with `hf auth login`, and call the same command again"
-        )
-
-    def _by_hand(self) -> str:
-        missing = [part for part in self.item.parts if not (self.target / part.folder).exists()]
-        hints = [hint for part in missing for place in part.places for hint in self._hints(part, place)]
-        return (
-            "By hand, on a machine that reaches it:\n"
-            + "".join(f"  {hint}\n" for hint in hints)
-            + "The same command then takes them from there, and what has come so far is kept. "
-            "Everything else in Palenka works without a network."
-        )
-
-    def _hints(self, part: Part, place: Place) -> list[str]:
-        """Which file or folder to fetch, and where to put it."""
-        folder = self.target if part.archive else self.target / part.folder
-        if isinstance(place, GithubFile):
-            return [f"{github_url(place)} (sha256 {place.sha256}) to {folder}/"]
-        if isinstance(place, HubFiles) and place.names:
-            return [f"{hub_url(place, name)} to {folder}/" for name in place.names]
-        return [f"{place.name if isinstance(place, OsfFile) else part.folder} from {self.item.page} to {self.target}/"]
+        _place(staging, final)
+    shutil.rmtree(staging, ignore_errors=True)
 
 
-def _held_to(remote: Remote, earlier: dict[str, Any] | None) -> Remote:
-    """The file as the receipt knows it. Raises UserError where another one is published now."""
-    known = (earlier or {"files": {}})["files"].get(remote.name)
-    if not known:
-        return remote
-    on_record = replace(remote, size=known["size"], sha256=known["sha256"])
-    if (remote.size or on_record.size, remote.sha256 or on_record.sha256) != (on_record.size, on_record.sha256):
-        raise UserError(
-            f"{remote.url}: another file is published now ({remote.size:,} bytes, sha256 {remote.sha256}) than the one "
-            f"that came before ({on_record.size:,} bytes, sha256 {on_record.sha256}, on record in {RECEIPT}). "
-            f"If you trust the new one, remove {RECEIPT}."
-        )
-    return on_record if remote.hash_is_known else replace(on_record, vouched=f"{RECEIPT}, written when it first came,")
-
-
-def _compare(folder: Path, remotes: list[Remote]) -> None:
-    """Whether a folder that is there already holds what would be fetched. Raises UserError if it does not."""
-    there = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    expected = {remote.name: remote for remote in remotes}
-    problems = [f"{name} is missing" for name in sorted(expected.keys() - there)]
-    problems += [f"{name} does not belong there" for name in sorted(there - expected.keys())]
-    for name in sorted(there & expected.keys()):
-        if problem := difference(expected[name], digest_of(folder / name)):
-            problems.append(f"{name} is not the right file ({problem})")
-    if problems:
-        raise UserError(f"{folder}: is there already, with another content, and is left alone: {'; '.join(problems)}")
+def _advice(item: Item, target: Path) -> str:
+    """How to get what did not come."""
+    lines = ["The same command tries again, and keeps the files that came whole."]
+    missing = [part for part in item.parts if not (target / part.folder).exists()]
+    if any(isinstance(place, HubFiles) and place.gated for part in missing for place in part.places):
+        lines += [
+            f"{item.name} is given to those who accept its terms. To get access:",
+            f"  1. log in at {item.page} and accept the terms there (access comes at once)",
+            "  2. make a token that may read at https://huggingface.co/settings/tokens",
+            "  3. export HF_TOKEN=… with it, or store it with `hf auth login`, and call the same command again",
+        ]
+    lines.append("By hand, on a machine that reaches it:")
+    for part in missing:
+        for place in part.places:
+            lines.append(f"  {by_hand(place)} to {target if part.archive else target / part.folder}/")
+    lines.append(
+        "The same command then takes them from there. Everything else in Palenka works without a network."
+    )
+    return "\n".join(lines)
 
 
 def _content(folder: Path) -> dict[str, str]:
     """sha256 of each file below a folder, hidden ones left out."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    names = {path.relative_to(folder).as_posix(): path for path in files}
-    return {name: digest_of(path).sha256 for name, path in names.items() if not name.startswith(".")}
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {name: sha256(path) for name, path in files.items() if not name.startswith(".")}
 
 
 def _joined_sha256(folder: Path) -> str:
@@ -318,36 +216,11 @@ def _joined_sha256(folder: Path) -> str:
     return joined.hexdigest()
 
 
-def _first_difference(expected: dict[str, str], found: dict[str, str]) -> str:
+def _difference(expected: dict[str, str], found: dict[str, str]) -> str:
     for name in sorted({*expected, *found}):
         if expected.get(name) != found.get(name):
             return f"{name} is {'missing' if name not in found else 'new' if name not in expected else 'another'}"
     return ""
-
-
-def _remove_strangers(folder: Path, names: Set[str]) -> None:
-    for path in folder.iterdir():
-        if path.name not in names:
-            path.unlink()
-
-
-def _read_receipt(target: Path) -> dict[str, Any]:
-    path = target / RECEIPT
-    if not path.exists():
-        return {}
-    try:
-        entries: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        for entry in entries.values():
-            known = [(file["size"], file["sha256"]) for file in entry["files"].values()]
-            entry["item"], entry["content"].items(), known
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path}: no longer a record of downloads; remove it") from None
-    return entries
-
-
-def _write_receipt(target: Path, folder: str, entry: dict[str, Any]) -> None:
-    text = json.dumps(_read_receipt(target) | {folder: entry}, indent=2, ensure_ascii=False)
-    write_text(target / RECEIPT, text + "\n")
 
 
 def _short(path: Path) -> str:

@@ -12,7 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
+
 from palenka.util.errors import UserError
+from palenka.util.system_errors import KINDS
 
 PREFIX = "hf:"
 FORMATS = ("arrow", "csv", "json", "parquet", "text")
@@ -48,9 +51,7 @@ def read_address(source: str) -> Address:
 def resolve(address: Address) -> tuple[Address, list[str]]:
     """The address at the commit that it means now, and the names of the repository's files."""
     with clear_failures(address):
-        from huggingface_hub import HfApi
-
-        info = HfApi().dataset_info(address.repository, revision=address.revision)
+        info = huggingface_hub.HfApi().dataset_info(address.repository, revision=address.revision)
     return replace(address, revision=info.sha), [file.rfilename for file in info.siblings or []]
 
 
@@ -61,9 +62,7 @@ def domain_files(address: Address, names: list[str], split: str) -> list[Path]:
     if not wanted:
         return []
     with clear_failures(address):
-        from huggingface_hub import snapshot_download
-
-        folder = snapshot_download(
+        folder = huggingface_hub.snapshot_download(
             address.repository, repo_type="dataset", revision=address.revision, allow_patterns=wanted
         )
     return [Path(folder) / name for name in wanted]
@@ -97,8 +96,14 @@ def _split_name(address: Address, split: str, there: list[str]) -> str:
     raise UserError(f"{address}: no {wanted}; there are: {', '.join(there)}; name one as {address}:SPLIT{advice}")
 
 
+class Unreachable(UserError):
+    """No answer, or none that helps: the network, a proxy, the server, or access that is not given."""
+
+
 @contextmanager
-def clear_failures(address: Address) -> Iterator[None]:
+def clear_failures(
+    address: Address, advice: str = ". Without a network, download its files elsewhere and give their folder instead"
+) -> Iterator[None]:
     """The hub's libraries raise whatever their network library of the day does, with nothing in common."""
     try:
         yield
@@ -107,8 +112,9 @@ def clear_failures(address: Address) -> Iterator[None]:
     except ImportError as error:
         raise UserError(f"{address}: this needs the library {error.name}: pip install {error.name}") from None
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(
-            f"{address}: cannot be read from the Hugging Face Hub ({type(error).__name__}: {reason}). Without a "
-            "network, download its files elsewhere and give their folder instead"
+        if isinstance(error, OSError) and error.errno in KINDS:  # of this machine: a full disk, say
+            raise
+        reason = re.sub("Bearer.*", "Bearer …", " ".join(str(error).split()))[:300]
+        raise Unreachable(
+            f"{address}: cannot be read from the Hugging Face Hub ({type(error).__name__}: {reason}){advice}"
         ) from None

@@ -1,163 +1,182 @@
-"""Where the files of a place are, and what the place publishes about them: size and hash, as far as it does.
+"""Where the files of a place are, and how they come: with the hash that the place publishes, or not at all.
 
-GitHub is not asked: the catalogue knows. The hub lists a revision's files with the sha256 of large ones and the Git
-hash of small ones. OSF lists a project folder by folder, with size and sha256. Addresses begin with what
-PALENKA_GITHUB, HF_ENDPOINT and PALENKA_OSF say, which is how a mirror is used.
+GitHub is not asked: the catalogue knows the hash. OSF lists a project folder by folder, with the sha256 of each file.
+What they hold, `pooch` fetches. The hub's files are fetched by `huggingface_hub`, which compares sizes alone, so
+that their hashes are compared afterwards. A file that broke off begins anew, and files that came whole stay.
+Addresses begin with what PALENKA_GITHUB, HF_ENDPOINT and PALENKA_OSF say, which is how a mirror is used.
 """
 
 import os
 import re
-import urllib.parse
-from collections.abc import Iterable, Iterator
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import pooch
+import requests
+from huggingface_hub import HfApi
+from requests.adapters import HTTPAdapter, Retry
 
 from palenka.data.catalog import GithubFile, HubFiles, OsfFile, OsfFolder, Place
-from palenka.data.fetch.transport import Refused, Remote, Unreachable, Web, check_downgrade
+from palenka.data.fetch.hub import Address, Unreachable, clear_failures
 from palenka.util.errors import UserError
 
-_BASES = {
-    "PALENKA_OSF": "https://api.osf.io",
-    "PALENKA_GITHUB": "https://github.com",
-    "HF_ENDPOINT": "https://huggingface.co",
-}
+_BASES = {"PALENKA_OSF": "https://api.osf.io", "PALENKA_GITHUB": "https://github.com"}
 _FILE_NAME = re.compile(r"\w[\w.+-]*")
-_MOST_LISTINGS = 60
+_MOST_FOLDERS = 60
+_RETRIES = 2
+_TIMEOUT = 30.0
 
 
-def look_up(place: Place, web: Web) -> list[Remote]:
-    """The files of a place, as far as it publishes what they are."""
-    if isinstance(place, GithubFile):
-        name = Path(place.path).name
-        return [Remote(name, github_url(place), place.size, place.sha256, vouched="the catalogue")]
+class Remote(NamedTuple):
+    """A file to fetch with pooch."""
+
+    name: str
+    url: str
+    sha256: str
+
+
+def fetch(place: Place, folder: Path, given: Path) -> list[Path]:
+    """The files of a place, somewhere below `folder`; whole ones that are there already are not fetched again.
+
+    Args:
+        given: a folder where a person may have put files that pooch would fetch. They are left as they are.
+
+    Raises:
+        Unreachable: they cannot be had.
+        UserError: what came is not what was published; nothing of it stays.
+    """
     if isinstance(place, HubFiles):
-        return _hub_files(place, web)
-    return _osf_files(place, web)
+        return _from_hub(place, folder)
+    try:
+        remotes = [_on_github(place)] if isinstance(place, GithubFile) else _on_osf(place)
+    except Unreachable as error:
+        if isinstance(place, OsfFile) and (given / place.name).exists():
+            print(f"  {place.name}: is there, but could not be checked ({error})", file=sys.stderr, flush=True)
+            return [given / place.name]
+        raise
+    store = pooch.create(
+        folder, base_url="", registry={remote.name: remote.sha256 for remote in remotes},
+        urls={remote.name: remote.url for remote in remotes}, retry_if_failed=_RETRIES,
+    )  # fmt: skip
+    downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), chunk_size=1 << 16, timeout=_TIMEOUT)
+    files = []
+    for remote in remotes:
+        if (given / remote.name).exists():
+            (folder / remote.name).unlink(missing_ok=True)
+            (folder / remote.name).symlink_to(given / remote.name)
+        with _explained(remote.url):
+            files.append(Path(store.fetch(remote.name, downloader=downloader)))
+    return files
+
+
+def by_hand(place: Place) -> str:
+    """Which files a person would fetch, and from where."""
+    if isinstance(place, GithubFile):
+        return f"{_on_github(place).url} (sha256 {place.sha256})"
+    if isinstance(place, HubFiles):
+        names = ", ".join(place.names) or "all .jsonl files"
+        page = f"https://huggingface.co/datasets/{place.dataset}/tree/{place.revision}/{place.folder}".rstrip("/")
+        return f"{names} from {page}"
+    return f"{place.name} from https://osf.io/{place.node} (folder {place.folder})"
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    try:
+        yield
+    except requests.RequestException as error:
+        raise Unreachable(" ".join(f"{url}: {error}".split())) from None
+    except ValueError as error:  # pooch, of a hash
+        raise UserError(f"{url}: {error}") from None
 
 
 def _base(variable: str) -> str:
-    base = os.environ.get(variable) or _BASES[variable]
-    if not re.match(r"https?://[^/\s]", base):
-        raise UserError(f"{variable}={base}: expected an address such as {_BASES[variable]}")
-    return base.rstrip("/")
+    return (os.environ.get(variable) or _BASES[variable]).rstrip("/")
 
 
-def github_url(file: GithubFile) -> str:
-    return f"{_base('PALENKA_GITHUB')}/{file.repository}/raw/{file.revision}/{file.path}"
+def _on_github(file: GithubFile) -> Remote:
+    url = f"{_base('PALENKA_GITHUB')}/{file.repository}/raw/{file.revision}/{file.path}"
+    return Remote(Path(file.path).name, url, file.sha256)
 
 
-def hub_url(place: HubFiles, name: str) -> str:
-    path = f"{place.folder}/{name}" if place.folder else name
-    return f"{_base('HF_ENDPOINT')}/datasets/{place.dataset}/resolve/{place.revision}/{urllib.parse.quote(path)}"
+def _from_hub(place: HubFiles, folder: Path) -> list[Path]:
+    api = HfApi(token=place.gated)
+    at: dict[str, Any] = {"repo_id": place.dataset, "repo_type": "dataset", "revision": place.revision}
+    with clear_failures(Address(place.dataset, None, None, place.revision), advice=""):
+        listed = {Path(entry.path).name: entry.path for entry in api.list_repo_tree(path_in_repo=place.folder, **at)}
+        names = place.names or sorted(name for name in listed if name.endswith(".jsonl"))
+        if not names or set(names) - listed.keys():
+            raise Unreachable(f"{place.dataset}: no {', '.join(names) or '.jsonl'} there; found: {', '.join(listed)}")
+        # One by one: snapshot_download answers Ctrl-C only when the files that it is at have come.
+        files = [Path(api.hf_hub_download(filename=listed[name], local_dir=folder, **at)) for name in names]
+        wrong = api.verify_repo_checksums(local_dir=folder, **at).mismatches
+    if wrong:
+        shutil.rmtree(folder)
+        told = "; ".join("{path}: {algorithm} {actual}, the hub says {expected}".format(**file) for file in wrong)
+        raise UserError(f"{place.dataset}: not the right files, removed: {told}")
+    return files
 
 
-def _hub_files(place: HubFiles, web: Web) -> list[Remote]:
-    token = _hub_token() if place.gated else None
-    if place.gated and not token:
-        raise Refused(f"{place.dataset}: no Hugging Face token was found (HF_TOKEN)")
-    url = f"{_base('HF_ENDPOINT')}/api/datasets/{place.dataset}/tree/{place.revision}/{place.folder}".rstrip("/")
-    answer, _ = web.get_json(url, token)
-    listed = {}
-    for entry in answer if isinstance(answer, list) else []:
-        if isinstance(entry, dict) and entry.get("type") == "file":
-            listed[Path(str(entry.get("path"))).name] = entry
-    return [_hub_remote(place, name, listed[name], token) for name in _wanted(listed, place.names, url)]
+def _on_osf(place: OsfFile | OsfFolder) -> list[Remote]:
+    where = f"https://osf.io/{place.node}"
+    try:
+        if isinstance(place, OsfFile):
+            entries = [_find(place, "file")]
+        else:
+            folder = _folder_url(_find(place, "folder"))
+            entries = [entry for entry in _listing(folder) if _name(entry).endswith(".jsonl")]
+        remotes = [
+            Remote(_name(entry), entry["links"]["download"], entry["attributes"]["extra"]["hashes"]["sha256"])
+            for entry in entries
+        ]
+    except (KeyError, TypeError, AttributeError):
+        raise Unreachable(f"{where}: not a listing as OSF describes it, or without sha256") from None
+    for remote in remotes:
+        if not _FILE_NAME.fullmatch(remote.name):
+            raise Unreachable(f"{where}: {remote.name!r} is no name for a file here")
+    if not remotes:
+        raise Unreachable(f"{where}: no .jsonl files in {place.name}")
+    return remotes
 
 
-def _hub_remote(place: HubFiles, name: str, entry: dict[str, Any], token: str | None) -> Remote:
-    large = entry["lfs"] if isinstance(entry.get("lfs"), dict) else None
-    size, sha256 = _size(large or entry), _hash(large.get("oid"), 64) if large else None
-    git_sha1 = None if large else _hash(entry.get("oid"), 40)
-    return Remote(name, hub_url(place, name), size, sha256, git_sha1, "the hub", token)
-
-
-def _hub_token() -> str | None:
-    from huggingface_hub import get_token
-
-    return get_token()
-
-
-def _osf_files(place: OsfFile | OsfFolder, web: Web) -> list[Remote]:
-    if isinstance(place, OsfFile):
-        return [_osf_remote(_find_on_osf(place, "file", web))]
-    folder = _find_on_osf(place, "folder", web)
-    listed = {entry["attributes"]["name"]: entry for entry in _osf_listing(_osf_folder_url(folder), web)}
-    names = _wanted(listed, (), f"https://osf.io/{place.node}, folder {place.name}")
-    return [_osf_remote(listed[name]) for name in names]
-
-
-def _find_on_osf(place: OsfFile | OsfFolder, kind: str, web: Web) -> dict[str, Any]:
+def _find(place: OsfFile | OsfFolder, kind: str) -> dict[str, Any]:
     """The entry of that name, looked for where the catalogue expects it first, then in all folders of the project."""
-    root = f"{_base('PALENKA_OSF')}/v2/nodes/{place.node}/files/osfstorage/"
-    waiting, seen = [("", root)], []
-    for _ in range(_MOST_LISTINGS):
+    waiting = [("", f"{_base('PALENKA_OSF')}/v2/nodes/{place.node}/files/osfstorage/")]
+    seen: list[str] = []
+    for _ in range(_MOST_FOLDERS):
         if not waiting:
             break
         waiting.sort(key=lambda folder: not f"{place.folder}/".startswith(f"{folder[0]}/"))
         path, url = waiting.pop(0)
-        for entry in _osf_listing(url, web):
-            name = str(entry["attributes"]["name"])
-            seen.append(f"{path}/{name}".lstrip("/"))
-            if entry["attributes"]["kind"] == kind and name == place.name:
+        for entry in _listing(url):
+            seen.append(f"{path}/{_name(entry)}".lstrip("/"))
+            if (entry["attributes"]["kind"], _name(entry)) == (kind, place.name):
                 return entry
             if entry["attributes"]["kind"] == "folder":
-                waiting.append((seen[-1], _osf_folder_url(entry)))
+                waiting.append((seen[-1], _folder_url(entry)))
     raise Unreachable(f"https://osf.io/{place.node}: no {kind} {place.name!r} there; found: {', '.join(seen[:20])}")
 
 
-def _osf_listing(url: str, web: Web) -> Iterator[dict[str, Any]]:
+def _listing(url: str) -> Iterator[dict[str, Any]]:
     following: str | None = f"{url}?page%5Bsize%5D=100"
-    pages = 0
-    while following and pages < _MOST_LISTINGS:
-        check_downgrade(_base("PALENKA_OSF"), following)
-        answer, _ = web.get_json(following)
-        try:
-            for entry in answer["data"]:
-                entry["attributes"]["name"], entry["attributes"]["kind"]
-                yield entry
-            following = answer["links"].get("next")
-        except (KeyError, TypeError, AttributeError):
-            raise Unreachable(f"{url}: not a listing of files as OSF describes it") from None
-        pages += 1
+    retry = Retry(4, backoff_factor=1, status_forcelist=(429, 500, 502, 503, 504), retry_after_max=120)
+    while following:
+        with _explained(url), requests.Session() as session:
+            session.mount("http", HTTPAdapter(max_retries=retry))
+            response = session.get(following, timeout=_TIMEOUT)
+            response.raise_for_status()
+            page = response.json()
+        yield from page["data"]
+        following = page["links"].get("next")
 
 
-def _osf_folder_url(entry: dict[str, Any]) -> str:
-    try:
-        return str(entry["relationships"]["files"]["links"]["related"]["href"]).partition("?")[0]
-    except (KeyError, TypeError):
-        raise Unreachable(f"OSF names no listing of the folder {entry['attributes']['name']!r}") from None
+def _name(entry: dict[str, Any]) -> str:
+    return str(entry["attributes"]["name"])
 
 
-def _osf_remote(entry: dict[str, Any]) -> Remote:
-    name = str(entry["attributes"]["name"])
-    try:
-        url = str(entry["links"]["download"])
-        hashes = (entry["attributes"].get("extra") or {}).get("hashes") or {}
-        sha256 = _hash(hashes.get("sha256"), 64)
-    except (KeyError, TypeError, AttributeError):
-        raise Unreachable(f"OSF names no download of the file {name!r}") from None
-    if not _FILE_NAME.fullmatch(name):
-        raise Unreachable(f"OSF: {name!r} is no name for a file here")
-    check_downgrade(_base("PALENKA_OSF"), url)
-    return Remote(name, url, _size(entry["attributes"]), sha256, vouched="OSF")
-
-
-def _size(entry: dict[str, Any]) -> int | None:
-    size = entry.get("size")
-    return size if isinstance(size, int) and size > 0 else None
-
-
-def _hash(value: Any, digits: int) -> str | None:
-    return value if isinstance(value, str) and re.fullmatch(f"[0-9a-f]{{{digits}}}", value) else None
-
-
-def _wanted(listed: Iterable[str], names: tuple[str, ...], where: str) -> list[str]:
-    """The names to fetch: the given ones, or all .jsonl files."""
-    missing = [name for name in names if name not in listed]
-    chosen = list(names) or sorted(name for name in listed if name.endswith(".jsonl"))
-    if missing or not chosen:
-        raise Unreachable(f"{where}: has no {', '.join(missing) or '.jsonl files'}; found: {', '.join(sorted(listed))}")
-    for name in chosen:
-        if not _FILE_NAME.fullmatch(name):
-            raise Unreachable(f"{where}: {name!r} is no name for a file here")
-    return chosen
+def _folder_url(entry: dict[str, Any]) -> str:
+    return str(entry["relationships"]["files"]["links"]["related"]["href"]).partition("?")[0]
