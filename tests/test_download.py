@@ -175,7 +175,7 @@ LASTING = {
 
 @pytest.mark.parametrize("item", [OSF, HUB])
 @pytest.mark.parametrize("fault", LASTING)
-def test_a_lasting_fault_is_told_and_nothing_half_written_stays(
+def test_a_lasting_fault_is_reported_and_nothing_half_written_stays(
     server: FaultyServer, run: Run, tmp_path: Path, item: str, fault: str
 ) -> None:
     path = texts(server, item)
@@ -437,7 +437,7 @@ def test_names_that_a_listing_gives_cannot_leave_the_folder(
     assert not list(tmp_path.rglob("x.jsonl"))
 
 
-def test_another_text_under_the_same_name_is_told(server: FaultyServer, run: Run, tmp_path: Path) -> None:
+def test_another_text_under_the_same_name_is_an_error(server: FaultyServer, run: Run, tmp_path: Path) -> None:
     server.osf("ad7qg", text_archives())
     target = tmp_path / "corpora" / OSF
     assert run(OSF)[0] == 0
@@ -710,22 +710,16 @@ def test_a_process_ended_in_mid_download_leaves_nothing_half_written_in_place(
     wait_for(lambda: server.asked(path) and server.asked(path)[0].sent == 50_000, process)
     process.send_signal(ending)
     _, errors = process.communicate(timeout=120)
-<<<<<<< HEAD
-    assert process.returncode == (-9 if ending == signal.SIGKILL else 130)
-    assert ending == signal.SIGKILL or "the same command resumes from there" in errors
-    assert not (target / "train_10M").exists() and not (target / ".train_10M.zip").exists()
-=======
     assert process.returncode == (-9 if ending == signal.SIGKILL else 130), errors
     assert ending == signal.SIGKILL or "the same command fetches the rest" in errors
     folder = folder_of(tmp_path, item)
     assert not folder.exists()
->>>>>>> f7e6efe (Leave downloads to pooch and huggingface_hub)
 
     assert run(item)[0] == 0
     assert folder.exists() and not list(folder.parent.glob(".*.partial"))
 
 
-def test_a_process_killed_in_mid_unpacking_is_gone_on_with(server: FaultyServer, run: Run, tmp_path: Path) -> None:
+def test_a_process_killed_in_mid_unpacking_starts_it_over(server: FaultyServer, run: Run, tmp_path: Path) -> None:
     server.osf("ad7qg", text_archives())
     target = tmp_path / "corpora" / OSF
     program = (

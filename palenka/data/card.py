@@ -5,7 +5,7 @@ Made from the record (prepared.json) alone, so that the two cannot differ; it qu
 
 from typing import Any
 
-import yaml
+from huggingface_hub import DatasetCardData
 
 from palenka.data.clean import DOMAINS
 from palenka.data.effects import NO_TEXT, NOTEWORTHY, spoken
@@ -32,27 +32,26 @@ EXAMPLE_LENGTH = 128
 
 def data_card(record: dict[str, Any]) -> str:
     """The card of a prepared folder. `record`: what its prepared.json holds."""
-    front = yaml.safe_dump(_front_matter(record), sort_keys=False, allow_unicode=True, width=1000)
     sections = (_summary, _sizes, _sources, _licences, _cleaning, _tokenizer, _windows, _use)
-    return f"---\n{front}---\n\n" + "\n\n".join(section(record) for section in sections) + "\n"
+    return f"---\n{_metadata(record)}\n---\n\n" + "\n\n".join(section(record) for section in sections) + "\n"
 
 
 def _domains(record: dict[str, Any]) -> list[str]:
     return sorted({domain for split in record["splits"].values() for domain in split["domains"]})
 
 
-def _front_matter(record: dict[str, Any]) -> dict[str, Any]:
-    """Metadata. The language is known only of known domains; the licence is that of each text."""
+def _metadata(record: dict[str, Any]) -> DatasetCardData:
+    """The language is known only of known domains; the licence is that of each text."""
     known = set(_domains(record)) <= set(DOMAINS)
     documents = sum(split["documents"] for split in record["splits"].values())
-    return {
-        "pretty_name": record["name"],
-        **({"language": ["en"]} if known else {}),
-        "license": "other",
-        "task_categories": ["text-generation"],
-        "size_categories": [next((name for limit, name in SIZE_CATEGORIES.items() if documents < limit), "10M<n<100M")],
-        "tags": ["language-modeling", *(["babylm"] if known else [])],
-    }
+    return DatasetCardData(
+        pretty_name=record["name"],
+        language=["en"] if known else None,
+        license="other",
+        task_categories=["text-generation"],
+        size_categories=[next((name for limit, name in SIZE_CATEGORIES.items() if documents < limit), "10M<n<100M")],
+        tags=["language-modeling", *(["babylm"] if known else [])],
+    )
 
 
 def _summary(record: dict[str, Any]) -> str:

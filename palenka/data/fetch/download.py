@@ -184,7 +184,7 @@ def _filter_ewok(source: Path, final: Path) -> None:
 
 def _advice(item: Item, target: Path) -> str:
     """How to get what did not come."""
-    lines = ["The same command tries again, and keeps the files that came whole."]
+    lines = ["The same command tries again, and keeps complete files."]
     missing = [part for part in item.parts if not (target / part.folder).exists()]
     if any(isinstance(place, HubFiles) and place.gated for part in missing for place in part.places):
         lines += [

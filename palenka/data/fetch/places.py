@@ -2,7 +2,7 @@
 
 GitHub is not asked: the catalogue knows the hash. OSF lists a project folder by folder, with the sha256 of each file.
 What they hold, `pooch` fetches. The hub's files are fetched by `huggingface_hub`, which compares sizes alone, so
-that their hashes are compared afterwards. A file that broke off begins anew, and files that came whole stay.
+that their hashes are compared afterwards. A file that broke off starts over; complete files are kept.
 Addresses begin with what PALENKA_GITHUB, HF_ENDPOINT and PALENKA_OSF say, which is how a mirror is used.
 """
 
@@ -116,8 +116,8 @@ def _from_hub(place: HubFiles, folder: Path) -> list[Path]:
         wrong = api.verify_repo_checksums(local_dir=folder, **at).mismatches
     if wrong:
         shutil.rmtree(folder)
-        told = "; ".join("{path}: {algorithm} {actual}, the hub says {expected}".format(**file) for file in wrong)
-        raise UserError(f"{place.dataset}: not the right files, removed: {told}")
+        named = "; ".join("{path}: {algorithm} {actual}, the hub says {expected}".format(**file) for file in wrong)
+        raise UserError(f"{place.dataset}: not the right files, removed: {named}")
     return files
 
 
