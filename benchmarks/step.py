@@ -44,8 +44,8 @@ from palenka.cli import command
 from palenka.cost.estimate import flops_per_token
 from palenka.data.tokens import IGNORED
 from palenka.models.huggingface import build_model
-from palenka.optimizers.adamw import parameter_groups
-from palenka.optimizers.schedules import learning_rate
+from palenka.optimizers import parameter_groups
+from palenka.optimizers._schedules import learning_rate
 from palenka.paradigms import Vocabulary
 from palenka.runs.directory import Run
 from palenka.teachers.live import Teachers

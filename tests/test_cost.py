@@ -55,6 +55,8 @@ GRID = {
     },
 }  # fmt: skip
 
+STEP_COUNTS = 4 * (2 * 9 + 3 + 2)  # AdamW's: of each tensor of two layers, embeddings, norm, head, and two projections
+
 
 @pytest.fixture(autouse=True)
 def _no_data(runs_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,7 +219,7 @@ def test_memory_by_hand(work: MakeWork) -> None:
     found = memory(work(), "cpu")
     student = 2 * (4 * 16**2 + 3 * 16 * 32 + 2 * 16) + 16 + 2 * 320 * 16 + 2 * 16 * 24
     teacher_layer = 4 * 24**2 + 2 * 24 * 48 + 9 * 24 + 48 - 24 + 24
-    assert found.students == 16 * student + 4 * 320 * 16
+    assert found.students == 16 * student + STEP_COUNTS + 4 * 320 * 16
     assert found.teachers == 4 * work().teachers[0].parameters["total"] >= 4 * 3 * teacher_layer
     tokens = 8 * 16
     layer = 40 * 16 + 16 * 32 + 4 * 2 * 16 + 8  # two heads of 16 probabilities; two norms' scales
@@ -255,9 +257,10 @@ def test_a_cohort_adds_the_state_of_each_student_and_its_teachers_logits(work: M
     trained = work().parameters["total"] + work().owned_parameters
     logits = 1.1 * 8 * 16 * 320 * 4  # of 8 windows, in float32, with what allocators hold beside
     added = [after - before for before, after in pairwise(sizes)]
-    assert added == pytest.approx([12 * trained + logits] + [12 * trained] * 3)
+    state = 12 * trained + STEP_COUNTS
+    assert added == pytest.approx([state + logits] + [state] * 3)
     split = [memory(work("training.micro_batch_size=4"), "cuda", students).total for students in (2, 3)]
-    assert split[1] - split[0] == 16 * trained  # gradients are collected over micro-batches, each student's
+    assert split[1] - split[0] == state + 4 * trained  # gradients are collected over micro-batches, each student's
 
 
 def test_a_cohort_keeps_the_logits_that_its_students_ask_for(work: MakeWork) -> None:

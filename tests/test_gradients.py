@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 import distill
 import palenka.training.cache_logits
+from palenka.optimizers.adamw import AdamW
 from palenka.runs.directory import Run
 from palenka.teachers.live import Teachers
 from palenka.training.cache_logits import cache_logits
@@ -152,16 +153,16 @@ def test_there_may_be_no_checkpoint(teacher: Path, monkeypatch: pytest.MonkeyPat
 
 def without_step(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """The reference: what a run is whose optimizer does not move in one step."""
-    step = torch.optim.AdamW.step
+    step = AdamW.step
 
-    def lame(self: torch.optim.AdamW, *arguments: Any) -> None:
+    def lame(self: AdamW, *arguments: Any) -> None:
         nonlocal calls
         calls += 1
         if calls != number:
             step(self, *arguments)
 
     calls = 0
-    monkeypatch.setattr(torch.optim.AdamW, "step", lame)
+    monkeypatch.setattr(AdamW, "step", lame)
 
 
 def test_a_skipped_step_is_as_if_never_taken(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:

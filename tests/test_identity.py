@@ -27,7 +27,7 @@ class LaterTeacher(TeacherConfig):
 class LaterTraining(TrainingConfig):
     """With two."""
 
-    optimizer: dict[str, str] = {"name": "adamw"}
+    averaging: dict[str, str] = {"name": "none"}
     momentum: float = Field(default=0.9, ge=0)
 
 

@@ -25,7 +25,7 @@ from palenka.models.huggingface import quiet_transformers
 from palenka.models.outputs import Attention
 from palenka.objectives import StateObjective, States, TokenObjective
 from palenka.objectives.hidden_state import HiddenState
-from palenka.optimizers.adamw import parameter_groups
+from palenka.optimizers import parameter_groups
 from palenka.training.loss_module import LossModule
 from palenka.util.errors import UserError
 from palenka.util.paths import ROOT

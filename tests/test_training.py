@@ -34,8 +34,7 @@ from palenka.data.batch import Batch
 from palenka.data.tokenizer import load_tokenizer
 from palenka.data.tokens import Domain
 from palenka.models.huggingface import build_model
-from palenka.optimizers.adamw import parameter_groups
-from palenka.optimizers.schedules import learning_rate
+from palenka.optimizers import parameter_groups
 from palenka.runs.directory import Run
 from palenka.training.batches import Batches
 from palenka.training.loop import fit
@@ -85,30 +84,7 @@ def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tens
     return max(float((one[name] - other[name]).abs().max()) for name in one)
 
 
-# Schedule, parameter groups, dev summary
-
-
-@pytest.mark.parametrize(
-    ("step", "expected"),
-    [
-        (0, 0.5),  # a quarter of the way up
-        (3, 2.0),  # the last step of the warm-up has the peak
-        (4, 2.0),  # the cosine starts from it: cos 0
-        (6, 1.0 + math.sqrt(0.5)),  # a quarter of 8 steps: (1 + cos 45°)
-        (8, 1.0),  # half of them: cos 90°
-        (12, 0.0),  # after the last step
-    ],
-)
-def test_learning_rate_by_hand(step: int, expected: float) -> None:
-    assert learning_rate(step, peak=2.0, warmup_steps=4, total_steps=12) == pytest.approx(expected, abs=1e-12)
-
-
-def test_learning_rate_without_warmup_starts_at_the_peak() -> None:
-    assert learning_rate(0, peak=3e-4, warmup_steps=0, total_steps=10) == 3e-4
-
-
-def test_warmup_longer_than_the_run_never_ends() -> None:
-    assert [learning_rate(step, 1.0, warmup_steps=100, total_steps=2) for step in range(2)] == [0.01, 0.02]
+# Parameter groups, dev summary
 
 
 def test_matrices_decay_and_vectors_do_not(teacher: Path) -> None:
@@ -122,13 +98,6 @@ def test_matrices_decay_and_vectors_do_not(teacher: Path) -> None:
     assert all("norm" in name for name in names[1])
     assert [name for name in names[0] if "norm" in name] == []
     assert sum("projections" in name for name in names[0]) == 2
-
-
-def test_frozen_parameters_are_in_no_group() -> None:
-    model = tiny.model(tiny.GPT2)
-    model.get_input_embeddings().weight.requires_grad_(False)
-    grouped = {id(parameter) for group in parameter_groups(model, 0.1) for parameter in group["params"]}
-    assert grouped == {id(p) for p in model.parameters()} - {id(model.get_input_embeddings().weight)}
 
 
 def test_dev_summary_by_hand() -> None:

@@ -7,7 +7,7 @@ objectives say what they add (`Objective.flops`).
 
 Memory, in bytes at the peak of a step, for P trained parameters, n tokens in a micro-batch and vocabulary V:
 
-    students    12 P weights and Adam's moments, 4 P where processes exchange gradients
+    students    4 P weights, the optimizer's state (8 P of AdamW), 4 P where processes exchange gradients
                 one student's at a time: 4 P gradients (each student's, where a step has several micro-batches), 2 P
                 copies in low precision, 4 V d for the gradient of the head
     teachers    2 bytes a parameter in low precision, 4 in float32
@@ -50,7 +50,7 @@ USABLE = 0.9  # of a device's memory
 MATRIX_SHARE = {"cpu": 0.9, "cuda": 0.6}  # of the peak, that products of these widths reach
 PASSES = 6  # times that a kept byte goes through memory, forward and backward, with its gradient
 LOGIT_PASSES = {"cpu": 8, "cuda": 4}  # the same of arrays over the vocabulary; a CPU is slow at exponentials
-WEIGHT_BYTES = {"micro-batch": 18, "step": 40}  # traffic per parameter: copies, gradients; clipping, AdamW
+WEIGHT_BYTES = {"micro-batch": 18, "step": 16}  # traffic per parameter: copies, gradients; clipping
 LAUNCH = 6e-6  # seconds to start one kernel from Python
 
 TOKENS_PER_WORD = 1.5  # of BabyLM text with 16,000 tokens: 1.49 measured on 7.2M words
@@ -109,7 +109,7 @@ def memory(work: Workload, kind: Kind, students: int = 1) -> Memory:
     tokens = work.micro_batch_size * work.config.data.seq_length
     size = _size(work, kind)
     trained = work.parameters["total"] + work.owned_parameters
-    state = trained * (12 if work.processes == 1 else 16)
+    state = work.state_bytes + (0 if work.processes == 1 else 4 * trained)
     gradients = 4 * trained * (students if _micro_batches(work) > 1 else 1)
     passing = gradients + (2 * trained if size == 2 else 0) + 4 * work.model.vocab_size * work.model.hidden_size
     running, held = _running_teachers(work), HELD_FREE[kind]
@@ -154,7 +154,8 @@ def step_seconds(work: Workload, device: Device, share: float | None = None) -> 
         return Shared(max(at_share.student, launches.student), max(at_share.teachers, launches.teachers))
     products = flops.times(1 / (MATRIX_SHARE[device.kind] * rate))
     traffic = _traffic(work, device.kind).times(tokens)
-    weights = work.parameters["total"] * (_micro_batches(work) * WEIGHT_BYTES["micro-batch"] + WEIGHT_BYTES["step"])
+    of_each = _micro_batches(work) * WEIGHT_BYTES["micro-batch"] + WEIGHT_BYTES["step"]
+    weights = work.parameters["total"] * of_each + 2 * work.state_bytes
     return Shared(
         max(products.student + (traffic.student + weights) / device.bandwidth, launches.student),
         max(products.teachers + traffic.teachers / device.bandwidth, launches.teachers),

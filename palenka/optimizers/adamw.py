@@ -1,22 +1,24 @@
-"""AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101): Adam with weight decay kept out of the gradient."""
+r"""AdamW: Adam whose weight decay is no part of the gradient.
 
-from typing import Any
+    m <- b1 m + (1 - b1) g,    v <- b2 v + (1 - b2) g^2
+    w <- w - lr ( m' / (sqrt(v') + epsilon) + weight_decay w ),    m' = m / (1 - b1^t),  v' = v / (1 - b2^t)
+
+Loshchilov & Hutter 2019, arXiv 1711.05101. b1, b2 and epsilon are `training.adam_beta1`, `adam_beta2`, `adam_epsilon`.
+"""
 
 import torch
 from torch import nn
 
+from palenka.optimizers import Hyperparameters, Optimizer, OptimizerConfig, parameter_groups
 
-def adamw(
-    model: nn.Module, lr: float, weight_decay: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
-) -> torch.optim.AdamW:
+
+class AdamW(torch.optim.AdamW, Optimizer):
     """PyTorch's, fused: a step is one pass over the weights, and can be left out without the host waiting for it."""
-    return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, betas=betas, eps=eps, fused=True)
 
+    def __init__(self, config: OptimizerConfig, training: Hyperparameters, module: nn.Module) -> None:
+        betas = (training.adam_beta1, training.adam_beta2)
+        groups = parameter_groups(module, training.weight_decay)
+        super().__init__(groups, lr=training.lr, betas=betas, eps=training.adam_epsilon, fused=True)
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; biases and norm gains do not."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    def state_bytes(self) -> int:
+        return sum(8 * parameter.numel() + 4 for parameter in self.parameters())  # two moments; a count of steps

@@ -1,7 +1,7 @@
 """Run directories: identity, lock, checkpoints, resume, records.
 
     runs/<name>/   config.yaml  identity.json  environment.json  metrics.jsonl  checkpoint-<step>/  model  result.json
-                   revisions/<milestone>/, where a config asks for them
+                   revisions/<milestone>/  ema/, where a config asks for them
 
 `result.json` is written last and marks completion; `diverged.json` says that there will be none. Everything is written
 under a temporary name, flushed to the disk and then renamed, so that what exists is whole, also after a power loss.
@@ -48,7 +48,7 @@ from palenka.util.system_errors import noting
 
 CHECKPOINT = "checkpoint-"
 LEFTOVERS = ".*.tmp"
-RESERVED = ("evaluation", "revisions", "tensorboard", "wandb")
+RESERVED = ("ema", "evaluation", "revisions", "tensorboard", "wandb")
 """Folders within a run, beside its checkpoints."""
 PATH_STARTS = ("/", "./", "../", "~")
 
@@ -351,6 +351,10 @@ class Run:
         final = self.milestone_path(milestone)
         make_folder(final.parent)
         self._write_folder(final, write)
+
+    def save_average(self, write: Callable[[Path], None]) -> None:
+        """Write the model folder of the weights' average, whole or not at all."""
+        self._write_folder(self.path / "ema", write)
 
     def _write_folder(self, final: Path, write: Callable[[Path], None]) -> None:
         temporary = self.path / f".{final.name}.tmp"

@@ -3,12 +3,13 @@
 import torch
 from transformers import PreTrainedModel
 
+from palenka import optimizers
 from palenka.models.folder import load_frozen
 from palenka.models.huggingface import build_model, model_shape
 from palenka.models.logits import check_student
 from palenka.models.onednn import use_onednn
 from palenka.objectives import Objective, ObjectiveConfig
-from palenka.optimizers.adamw import adamw
+from palenka.optimizers import Optimizer
 from palenka.teachers.cached import CachedTeachers
 from palenka.teachers.live import Teachers
 from palenka.training.loss_module import LossModule
@@ -76,8 +77,6 @@ def _build_objective(name: str, config: ObjectiveConfig, work: Workload) -> Obje
         return work.config.objective_class(name)(config, model_shape(work.model), work.teacher_shapes)
 
 
-def build_optimizer(work: Workload, loss: LossModule) -> torch.optim.Optimizer:
+def build_optimizer(work: Workload, loss: LossModule) -> Optimizer:
     """The optimizer of all that is trained."""
-    training = work.config.training
-    betas = (training.adam_beta1, training.adam_beta2)
-    return adamw(loss, training.lr, training.weight_decay, betas, training.adam_epsilon)
+    return optimizers.build(work.config.training, loss)

@@ -1,8 +1,8 @@
 """Steps whose gradient is not finite: kept from the weights on the device, named on the host.
 
-A step is taken or not where its norm is known, through `found_inf` of torch's fused AdamW, so that nobody waits for the
-device. The host learns of it when it looks: after each step on a CPU, elsewhere before each record, evaluation and
-checkpoint. From the first bad step that is one too many, no more steps are taken: the weights stay what they were
+A step is taken or not where its norm is known, through `found_inf` of torch's fused optimizers, so that nobody waits
+for the device. The host learns of it when it looks: after each step on a CPU, elsewhere before each record, evaluation
+and checkpoint. From the first bad step that is one too many, no more steps are taken: the weights stay what they were
 before it.
 """
 
@@ -34,7 +34,8 @@ class StepGuard:
     """Decides on the device whether an optimizer's steps are taken.
 
     Args:
-        optimizer: a fused one. Those before it, such as fp16's scaler, may have marked its step already.
+        optimizer: one that obeys `found_inf`, or else leaves alone what has no gradient. Others, such as fp16's scaler,
+            may have marked its step already.
         device: of its parameters.
         allowed: bad steps that are skipped; after one more, no step is taken.
         is_scaled: whether fp16's scaler calls the optimizer.
@@ -47,9 +48,17 @@ class StepGuard:
         self._unseen: list[tuple[int, Tensor, Tensor, Tensor]] = []
         optimizer.register_step_pre_hook(self._mark)
 
+    @property
+    def is_taken(self) -> Tensor:
+        """Whether the step that was judged last is taken, a scalar."""
+        return 1 - self._is_skipped
+
     def _mark(self, optimizer: Any, *arguments: Any) -> None:
-        overflow = optimizer.found_inf if self.is_scaled else self._is_skipped
-        optimizer.found_inf = torch.maximum(overflow, self._is_skipped)
+        if getattr(optimizer, "_step_supports_amp_scaling", False):  # how torch says that it obeys found_inf
+            overflow = optimizer.found_inf if self.is_scaled else self._is_skipped
+            optimizer.found_inf = torch.maximum(overflow, self._is_skipped)
+        elif self._is_skipped:  # waits for the device
+            optimizer.zero_grad()
 
     def resume(self, skipped: int) -> None:
         """Count the steps that were skipped before a checkpoint."""

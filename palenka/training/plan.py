@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import nn
 from transformers import PretrainedConfig
 
-from palenka import objectives, paradigms
+from palenka import objectives, optimizers, paradigms
 from palenka.data.integrity import read_prepared
 from palenka.data.tokenizer import load_tokenizer, vocabulary_sha256
 from palenka.data.tokens import DevWindows, TokenSplit, TrainWindows
@@ -42,8 +43,6 @@ SCHEMA = 1  # of the configuration: raised when a default or a meaning changes, 
 UNDECISIVE = ("name", "paths", "tracking", "evaluation")  # sections that change no weight
 UNDECISIVE_TRAINING = ("skip_bad_steps",)  # where it matters, there is no result without it
 USUAL_VOCABULARY = 16_000  # what `prepare` makes unless told otherwise
-
-TRAINING_BYTES = 16  # a parameter's: its value, gradient, and two moments
 
 
 @dataclass(frozen=True)
@@ -92,6 +91,14 @@ class Workload:
     def owned_parameters(self) -> int:
         """Parameters that the objectives own: trained with the student, and left out of its folder."""
         return sum(p.numel() for objective in self.built_terms.values() for p in objective.parameters())
+
+    @cached_property
+    def state_bytes(self) -> int:
+        """Bytes that a training holds from step to step: weights, the optimizer's state, the average of weights."""
+        student, owned = model_on_meta(self.model), nn.ModuleDict(self.built_terms)
+        optimizer = optimizers.build(self.config.training, nn.ModuleDict({"student": student, "objectives": owned}))
+        average = 4 * self.parameters["total"] if self.config.training.ema else 0
+        return 4 * (self.parameters["total"] + self.owned_parameters) + optimizer.state_bytes() + average
 
     @property
     def micro_batch_size(self) -> int:

@@ -18,6 +18,8 @@ from palenka.data.tokens import WindowConfig
 from palenka.models.huggingface import ModelConfig
 from palenka.objectives import Objective, ObjectiveConfig, TokenObjective
 from palenka.objectives.hard_target import HardTarget
+from palenka.optimizers import Hyperparameters
+from palenka.optimizers._schedules import Schedule
 from palenka.runs.directory import RESERVED
 from palenka.training.milestones import EvaluationConfig
 from palenka.training.trackers import TrackingConfig
@@ -69,19 +71,19 @@ class DataConfig(Section):
         return WindowConfig(self.seq_length, self.bos, self.crop, self.window_start, self.fraction)
 
 
-class TrainingConfig(Section):
+class TrainingConfig(Hyperparameters):
     """Optimisation. `batch_size` is sequences per optimizer step over all processes."""
 
-    lr: float = Field(gt=0)
     batch_size: int = Field(ge=1, le=MOST_AT_ONCE)
     micro_batch_size: int | None = Field(default=None, ge=1)
     num_epochs: float | None = Field(default=None, gt=0, le=MOST_EPOCHS)
     max_steps: int | None = Field(default=None, ge=1, le=MOST_WINDOWS)
     warmup_steps: int = Field(default=0, ge=0, le=MOST_WINDOWS)
-    weight_decay: float = Field(default=0.0, ge=0)
-    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
-    adam_beta2: float = Field(default=0.999, ge=0, lt=1)
-    adam_epsilon: float = Field(default=1e-8, gt=0)
+    schedule: Schedule = Field(default="cosine", description="how the learning rate comes down from its peak")
+    min_lr_ratio: float = Field(default=0.0, ge=0, le=1, description="the last learning rate, as a share of the peak")
+    ema: float | None = Field(
+        default=None, gt=0, lt=1, description="decay of a moving average of the weights, left beside the plain ones"
+    )
     max_grad_norm: float = Field(default=1.0, gt=0)
     eval_steps: int | None = Field(default=None, ge=1)
     checkpoint_steps: int | None = Field(default=None, ge=1)

@@ -12,7 +12,7 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_lis
 from palenka.data.integrity import training_files, verify
 from palenka.objectives import TokenObjective
 from palenka.runs.directory import Run
-from palenka.training.plan import TRAINING_BYTES, Plan
+from palenka.training.plan import Plan
 from palenka.training.progress import CohortDisplay, Display
 from palenka.training.trackers import TrackedRun, Trackers
 from palenka.util.errors import Stopped, UserError
@@ -59,7 +59,8 @@ def begin(plan: Plan, from_last_good: bool = False) -> "Session | None":
 def _check_memory(plan: Plan) -> None:
     """Refuse a model that no batch size would make fit."""
     device = local_device()
-    needed, there = TRAINING_BYTES * plan.parameters["total"], total_memory(device)
+    gradients = 4 * (plan.parameters["total"] + plan.owned_parameters)
+    needed, there = plan.state_bytes + gradients, total_memory(device)
     if needed > there:
         raise UserError(
             f"{plan.config.name}: {plan.parameters['total']:,} parameters take {needed / 2**30:,.0f} GiB in training, "

@@ -1,12 +1,12 @@
 """What a checkpoint holds of a run in training: where it is, its weights, and its optimizer's state."""
 
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
@@ -15,6 +15,7 @@ from palenka.runs.checkpoints import WEIGHTS
 from palenka.util.errors import UserError
 from palenka.util.files import named
 
+AVERAGE = "ema.pt"
 UNREADABLE = (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, OSError, KeyError, ValueError)
 """What safetensors and torch raise where a file is not what they wrote."""
 
@@ -47,35 +48,23 @@ class Progress:
         self.best_step, self.best_dev = None, {}
 
 
-def write_tensors(folder: Path, module: nn.Module, optimizer: Any, accelerator: Accelerator) -> None:
-    """Weights, the optimizer's state, and the loss scale of fp16."""
+def write_tensors(folder: Path, module: nn.Module, states: Mapping[str, Any]) -> None:
+    """Weights, and in a file each the states of the optimizer, of fp16's loss scale, of an average of weights."""
     save_model(module, str(folder / WEIGHTS))
-    _save(optimizer.state_dict(), folder / "optimizer.pt")
-    if accelerator.scaler is not None:
-        _save(accelerator.scaler.state_dict(), folder / "scaler.pt")
+    for name, part in states.items():
+        with named(folder / name), (folder / name).open("wb") as file:  # given a path, PyTorch hides what was refused
+            torch.save(part.state_dict(), file)
 
 
-def read_tensors(folder: Path, module: nn.Module, optimizer: Any, accelerator: Accelerator) -> None:
+def read_tensors(folder: Path, module: nn.Module, states: Mapping[str, Any]) -> None:
     """What `write_tensors` wrote.
 
     Raises:
         UserError: files of an earlier version, which wrote no checksums, are damaged.
     """
     try:
-        read_weights(folder, module)
-        optimizer.load_state_dict(torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True))
-        if accelerator.scaler is not None:
-            accelerator.scaler.load_state_dict(torch.load(folder / "scaler.pt", weights_only=True))
+        load_model(module, str(folder / WEIGHTS))
+        for name, part in states.items():
+            part.load_state_dict(torch.load(folder / name, map_location="cpu", weights_only=True))
     except UNREADABLE as error:
         raise UserError(f"{folder}: cannot be read; remove it to go on without it ({error})") from None
-
-
-def read_weights(folder: Path, module: nn.Module) -> None:
-    """The weights of a checkpoint."""
-    load_model(module, str(folder / WEIGHTS))
-
-
-def _save(state: dict[str, Any], path: Path) -> None:
-    """Write a state to an open file: given a path, PyTorch does not say what the system refused."""
-    with named(path), path.open("wb") as file:
-        torch.save(state, file)

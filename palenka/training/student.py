@@ -12,12 +12,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from palenka.data.batch import Batch
-from palenka.optimizers.schedules import learning_rate
+from palenka.optimizers._averaging import WeightAverage
+from palenka.optimizers._schedules import learning_rate
 from palenka.teachers.live import TeacherPass
 from palenka.training.gradients import StepGuard
 from palenka.training.loss_module import LossModule, StepSize
 from palenka.training.meter import Meter
 from palenka.training.plan import Plan
+from palenka.training.state import AVERAGE
 from palenka.util.seeds import named_seed
 
 
@@ -38,17 +40,21 @@ class Student:
         self.device = accelerator.device
         is_scaled = accelerator.scaler is not None
         self.guard = StepGuard(optimizer, self.device, self.config.skip_bad_steps, is_scaled)
+        self.peaks = [group["lr"] for group in optimizer.param_groups]
+        self.average = WeightAverage(loss.student, self.config.ema) if self.config.ema else None
         self.model, self.optimizer = accelerator.prepare(loss, optimizer)
         self.meter = Meter(loss.term_names, self.device)
 
-    def learning_rate(self, step: int) -> float:
-        return learning_rate(step, self.config.lr, self.config.warmup_steps, self.plan.total_steps)
+    def learning_rate(self, step: int, peak: float) -> float:
+        config = self.config
+        course = (config.warmup_steps, self.plan.total_steps, config.schedule, config.min_lr_ratio)
+        return learning_rate(step, peak, *course)
 
     def start_step(self, step: int) -> None:
         """Make ready for a step, counted from 0."""
         self.step = step
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = self.learning_rate(step, peak)
         self._losses = torch.zeros(1 + len(self.loss.term_names), device=self.device)
 
     def accumulate(self, micro: int, is_last: bool, batch: Batch, size: StepSize, teachers: TeacherPass) -> None:
@@ -73,6 +79,8 @@ class Student:
         self.meter.add(self._losses, norms[0], tokens, is_bad)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.average:
+            self.average.update(self.guard.is_taken)
 
     def _clip(self) -> Tensor:
         """Clip the student and the objectives separately, so that neither drowns the other; returns both norms."""
@@ -94,6 +102,12 @@ class Student:
         weights = {name: config.weight for name, config in self.plan.config.terms.items()}
         progress = step / self.plan.total_steps
         return {f"{name}_weight": w.at(progress) for name, w in weights.items() if not w.is_constant}
+
+    @property
+    def states(self) -> dict[str, Any]:
+        """What has a state that belongs into a checkpoint, by the name of its file."""
+        held = {"optimizer.pt": self.optimizer, "scaler.pt": self.accelerator.scaler, AVERAGE: self.average}
+        return {name: part for name, part in held.items() if part is not None}
 
     def meter_state(self) -> dict[str, Any]:
         """The meter's, of all processes, for a checkpoint."""

@@ -23,7 +23,7 @@ from palenka.training.gradients import describe
 from palenka.training.loss_module import LossModule
 from palenka.training.milestones import milestone_name
 from palenka.training.session import Diverged, Session
-from palenka.training.state import Progress, read_tensors, read_weights, write_tensors
+from palenka.training.state import AVERAGE, Progress, read_tensors, write_tensors
 from palenka.training.student import Student
 from palenka.training.validation import score_milestone, validate
 from palenka.util.errors import UserError
@@ -136,7 +136,7 @@ class Trainer:
         grad_norm = means.pop("grad_norm")
         record = self.progress.position() | {"split": "train"} | means | student.scheduled_weights(last)
         record |= {
-            "lr": student.learning_rate(last),
+            "lr": student.learning_rate(last, self.config.lr),
             "grad_norm": grad_norm,
             "tokens_per_second": round(student.meter.tokens_per_second()),
         }
@@ -150,6 +150,10 @@ class Trainer:
         dev = validate(self.loss.student, self.dev_windows, self.plan.paradigm, self.accelerator)
         self._check_finite(dev["cross_entropy"])
         figures = {key: dev[key] for key in ("bits_per_byte", "domains")}
+        if self.student.average:
+            with self.student.average.in_place():
+                dev["ema"] = validate(self.loss.student, self.dev_windows, self.plan.paradigm, self.accelerator)
+            figures["ema_loss"] = dev["ema"]["cross_entropy"]
         self._record({"split": "dev", "loss": dev["cross_entropy"]} | figures)
         improved = self.progress.is_better(dev)
         if improved:
@@ -192,7 +196,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _write_tensors(self, folder: Path) -> None:
-        write_tensors(folder, self.loss, self.student.optimizer, self.accelerator)
+        write_tensors(folder, self.loss, self.student.states)
 
     def resume(self) -> None:
         """Resume from the last whole checkpoint, and forget what was recorded after it."""
@@ -244,7 +248,7 @@ class Trainer:
         self.progress = Progress(**state["progress"])
         self._saved = self.progress.step
         self.student.resume(state["meter"], len(self.progress.skipped))
-        read_tensors(folder, self.loss, self.student.optimizer, self.accelerator)
+        read_tensors(folder, self.loss, self.student.states)
 
     def finish(self) -> None:
         """Export the best student and mark the run complete.
@@ -265,8 +269,12 @@ class Trainer:
                 f"{damage}. It is the best checkpoint, so nothing was exported or removed; "
                 "the same command repeats what is lost, from an earlier checkpoint if one is whole"
             )
-        read_weights(self.run.checkpoint_path(best), self.loss)
+        average = self.student.average
+        read_tensors(self.run.checkpoint_path(best), self.loss, {AVERAGE: average} if average else {})
         export_run(self.loss.student, self.plan, self.run)
+        if average:
+            with average.in_place():
+                self.run.save_average(milestone_writer(self.loss.student, self.plan, self.run))
         result = result_of(self.plan, self.run, self.progress)
         self.run.finish(result)
         self.session.trackers.finish(result)
