@@ -75,36 +75,3 @@ def test_every_pair_of_every_teacher_has_a_projection_of_its_own_without_bias() 
     sizes = [tuple(parameter.shape) for parameter in objective.parameters()]
     assert sizes == [(5, 6)] * 2 + [(8, 6)] * 3
     assert len({parameter.data_ptr() for parameter in objective.parameters()}) == 5
-
-
-@pytest.mark.parametrize("distance", ["normalized", "plain", "cosine"])
-def test_hidden_state_is_zero_where_the_projected_student_equals_the_teacher(distance: str) -> None:
-    objective = identity(hidden_state([teacher_shape(6, 1.0, ((1, 1), (2, 2)))], 6, distance=distance))
-    same = only_hidden([torch.randn(2, 3, 6) for _ in range(3)])
-    mask = torch.ones(2, 3, dtype=torch.bool)
-    assert objective(same, [same], terms.counting(mask)).item() == pytest.approx(0, abs=1e-6)
-
-
-def test_the_default_distance_does_not_depend_on_the_scale_of_states_and_no_dimension_dominates() -> None:
-    objective = hidden_state([teacher_shape(64, 1.0, ((0, 0),))], 64)
-    assert objective.config.distance == "normalized"
-    student, teacher = torch.randn(1, 50, 64), torch.randn(1, 50, 64)
-    mask = torch.ones(1, 50, dtype=torch.bool)
-    value = objective(only_hidden([student]), [only_hidden([teacher])], terms.counting(mask)).item()
-    scaled = objective(only_hidden([student * 1000]), [only_hidden([teacher * 0.5 + 3])], terms.counting(mask)).item()
-    assert scaled == pytest.approx(value, rel=1e-3)
-    assert 1.8 < value < 2.2  # unrelated states: the variances, 1 and 1, add up
-
-
-def test_hidden_state_is_a_mean_over_positions_layers_and_teachers() -> None:
-    """Its size, and so the meaning of its weight, does not grow with any of them."""
-    state, target = torch.randn(1, 4, 3), torch.randn(1, 4, 3)
-    one = identity(hidden_state([teacher_shape(3, 1.0, ((0, 0),))], 3, distance="plain"))
-    many = identity(hidden_state([teacher_shape(3, 0.5, ((0, 0), (1, 1), (2, 2)))] * 2, 3, distance="plain"))
-    mask = torch.ones(1, 4, dtype=torch.bool)
-    single = one(only_hidden([state]), [only_hidden([target])], terms.counting(mask))
-    of_three = many(only_hidden([state] * 3), [only_hidden([target] * 3)] * 2, terms.counting(mask))
-    torch.testing.assert_close(of_three, single)
-    student, teacher = (only_hidden([torch.cat([side, side])]) for side in (state, target))
-    double = one(student, [teacher], terms.counting(torch.cat([mask, mask])))
-    torch.testing.assert_close(double, single)
