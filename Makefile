@@ -5,15 +5,16 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 PYTEST_ARGS ?=
 TORTURE_ARGS ?=
 
-.PHONY: help setup demo test torture check
+.PHONY: help setup demo test test-fast torture check
 .DEFAULT_GOAL := help
 
 help:
-	@echo 'make demo     a whole study in small: two teachers, a control, two students, a report (CPU, minutes)'
-	@echo 'make test     the test suite; make test PYTEST_ARGS="-k windows -x" for a part of it'
-	@echo 'make torture  every fault of docs/reliability.md, done to the real program (root, half an hour on two cores)'
-	@echo 'make check    ruff and mypy'
-	@echo 'make setup    what the others call first: .venv with the versions of requirements.txt'
+	@echo 'make demo       a whole study in small: two teachers, a control, two students, a report (CPU, minutes)'
+	@echo 'make test-fast  the tests that start no process and train nothing, a minute on two cores'
+	@echo 'make test       all tests; make test PYTEST_ARGS="-k windows -x" for a part of them'
+	@echo 'make torture    every fault of docs/reliability.md, done to the real program (root, half an hour on two cores)'
+	@echo 'make check      ruff and mypy'
+	@echo 'make setup      what the others call first: .venv with the versions of requirements.txt'
 
 setup: .venv/.installed
 	@:
@@ -34,6 +35,9 @@ demo: setup
 
 test: setup
 	@.venv/bin/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+test-fast: setup
+	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --fast $(PYTEST_ARGS)
 
 torture: setup
 	@.venv/bin/python tests/torture/run.py --write $(TORTURE_ARGS)

@@ -1,16 +1,26 @@
 """Shared fixtures. Data is prepared once per session; every test has runs of its own.
 
     prepared       the data folder `tiny`: a few thousand generated words, prepared; found through PALENKA_DATA
+    data           a copy of it that a test may change
     runs_folder    an empty folder that PALENKA_RUNS points to
     teacher        a finished run `teacher` in it: a GPT-2 that was never trained
     call           a function of the command line -> its exit code, output and errors
     write_config   values, file name -> the path of a YAML file
 
 Models, text and configurations themselves come from `tiny.py`.
+
+A test that starts processes asks for the fixture `processes`, one that trains for `fresh_accelerator`. `--fast`, which
+`make test-fast` gives, leaves both kinds out, and takes a share of laws over many cases; there, a test that starts a
+process, trains or leaves this machine without having asked fails.
 """
 
 import gc
+import multiprocessing.util
+import os
+import shutil
+import sys
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +29,91 @@ import tiny
 import torch
 import yaml
 from accelerate.state import AcceleratorState
+from hypothesis import settings
 
 from palenka.data.prepare import prepare
 
 WriteConfig = Callable[..., Path]
 Call = Callable[..., tuple[int, str, str]]
 
+SLOW = {"processes", "fresh_accelerator"}
+FAST_CASES = 4  # of each test, in the fast lane
+settings.register_profile("fast", max_examples=10, deadline=None)
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="no processes, no trainings, a few cases of each law")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.fast:
+        settings.load_profile("fast")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """The file that takes longest comes first: workers get a file at a time, and are to end together."""
     items.sort(key=lambda item: item.path.name != "test_slurm.py")
+    if config.option.fast:
+        kept = [item for item in items if not SLOW & set(item.fixturenames)]  # type: ignore[attr-defined]
+        groups = (list(of_one) for _, of_one in groupby(kept, key=lambda item: item.nodeid.partition("[")[0]))
+        items[:] = [item for group in groups for item in group[:: -(-len(group) // FAST_CASES)]]
 
 
 def pytest_collection_finish() -> None:
     """Trainings collect garbage. What is imported by now is none, and looking through it took most of their time."""
     gc.collect()
     gc.freeze()
+
+
+# What a test of the fast lane may do
+
+
+LOCAL = ("127.0.0.1", "::1", "localhost")
+QUERIES = ("git", "fc-list", "uname")  # by which Palenka and libraries ask what there is
+_is_watched = False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    global _is_watched
+    _is_watched = item.config.option.fast
+    done = yield
+    _is_watched = False
+    return done
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    done = yield
+    if _is_watched and AcceleratorState._shared_state:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        pytest.fail("it trains: have it ask for the fixture `fresh_accelerator`")
+    return done
+
+
+def _watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if not _is_watched:
+        return
+    if event in ("subprocess.Popen", "os.fork", "os.posix_spawn", "os.system"):
+        program = os.fsdecode(arguments[0] or arguments[1][0]) if arguments else "itself"
+        if Path(program).name not in QUERIES:
+            pytest.fail(f"it starts {program}: have it ask for the fixture `processes`")
+    elif event == "socket.connect" and isinstance(arguments[1], tuple) and arguments[1][0] not in LOCAL:
+        pytest.fail(f"it connects to {arguments[1]}")
+
+
+def _spawn(path: bytes, *others: Any) -> int:
+    _watch("subprocess.Popen", (path,))
+    return spawn(path, *others)
+
+
+sys.addaudithook(_watch)
+spawn, multiprocessing.util.spawnv_passfds = multiprocessing.util.spawnv_passfds, _spawn  # which is not audited
+
+
+@pytest.fixture(scope="session")
+def processes() -> None:
+    """Leave to start processes, which no test of the fast lane has."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,6 +141,13 @@ def prepared(prepared_once: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """data/tiny, where configurations with `data.name: tiny` find it. Never change it: it is shared by all tests."""
     monkeypatch.setenv("PALENKA_DATA", str(prepared_once.parent))
     return prepared_once
+
+
+@pytest.fixture
+def data(prepared_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same, in a copy of the test's own."""
+    monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "data"))
+    return Path(shutil.copytree(prepared_once, tmp_path / "data" / "tiny"))
 
 
 @pytest.fixture

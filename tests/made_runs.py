@@ -11,20 +11,15 @@ import yaml
 from palenka.evaluation.models import results_folder
 
 BLIMP = {
-    "anaphor_agreement": 2,
-    "argument_structure": 7,
-    "binding": 7,
-    "control_raising": 5,
-    "determiner_noun_agreement": 8,
-    "ellipsis": 2,
-    "filler_gap_dependency": 7,
-    "irregular_forms": 2,
-    "island_effects": 8,
-    "npi_licensing": 7,
-    "quantifiers": 4,
-    "s-selection": 2,
-    "subject_verb_agreement": 6,
-}
+    "anaphor_agreement": 2, "argument_structure": 7, "binding": 7, "control_raising": 5,
+    "determiner_noun_agreement": 8, "ellipsis": 2, "filler_gap_dependency": 7, "irregular_forms": 2,
+    "island_effects": 8, "npi_licensing": 7, "quantifiers": 4, "s-selection": 2, "subject_verb_agreement": 6,
+}  # fmt: skip
+EWOK = {
+    "agent-properties": 100, "material-dynamics": 80, "material-properties": 60, "physical-dynamics": 60,
+    "physical-interactions": 90, "physical-relations": 80, "quantitative-properties": 60, "social-interactions": 60,
+    "social-properties": 60, "social-relations": 90, "spatial-relations": 80,
+}  # fmt: skip
 SUPPLEMENT = {"hypernym": 84, "qa_congruence_easy": 64, "qa_congruence_tricky": 165, "turn_taking": 280}
 TEACHERS = [{"run": "demo/teacher-gpt2", "weight": 1.0, "layer_mapping": "uniform"}, {"run": "demo/teacher-llama"}]
 
@@ -196,18 +191,3 @@ def _write_member(
     splits = {"dev": losses, "test": losses}
     write_json(folder / "evaluation" / "cross_entropy.json", {"task": "cross_entropy", "splits": splits})
     return folder
-
-
-EWOK = {
-    "agent-properties": 100,
-    "material-dynamics": 80,
-    "material-properties": 60,
-    "physical-dynamics": 60,
-    "physical-interactions": 90,
-    "physical-relations": 80,
-    "quantitative-properties": 60,
-    "social-interactions": 60,
-    "social-properties": 60,
-    "social-relations": 90,
-    "spatial-relations": 80,
-}

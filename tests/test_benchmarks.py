@@ -9,6 +9,7 @@ import torch
 from palenka.util.paths import ROOT
 
 
+@pytest.mark.usefixtures("fresh_accelerator")
 def test_a_step_of_the_product_and_of_its_peer_have_one_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT / "benchmarks")])
     import step

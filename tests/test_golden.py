@@ -14,7 +14,7 @@ from palenka.util.paths import ROOT
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def found(tmp_path_factory: pytest.TempPathFactory, processes: None) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("golden") / "record.json"
     command = [sys.executable, str(Path(__file__).with_name("golden_runs.py")), "--out", str(out)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -62,6 +62,7 @@ def tokens(sentence: str) -> list[str]:
 # Files
 
 
+@pytest.mark.usefixtures("processes")
 def test_only_the_seed_decides_the_bytes(tmp_path: Path) -> None:
     code = "import sys; from pathlib import Path; from palenka.data.demo.grammar import write_demo as w; "
     code += "folder = Path(sys.argv[1]); w(folder / 'text', folder / 'pairs', words=5000, seed=int(sys.argv[2]))"

@@ -40,7 +40,7 @@ CONTEXTS = {
 
 
 @pytest.fixture(scope="module")
-def python() -> str:
+def python(processes: None) -> str:
     python = os.environ.get("PALENKA_LM_EVAL")
     if not python:
         pytest.skip("PALENKA_LM_EVAL names no Python with lm-eval")

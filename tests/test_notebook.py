@@ -27,7 +27,7 @@ FIGURES = {"effects", "lengths", "tokens-per-word", "token-lengths", "zipf", "ra
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, dict[str, Any]]]:
+def demo(tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterator[tuple[Any, dict[str, Any]]]:
     """The notebook as executed without any settings, and the prepared.json that it made."""
     folder = tmp_path_factory.mktemp("notebook")
     yield execute(folder), json.loads((folder / "data" / "demo" / "prepared.json").read_text(encoding="utf-8"))
@@ -140,6 +140,7 @@ def test_an_epoch_has_every_word_once(demo: tuple[Any, dict[str, Any]]) -> None:
         assert row["windows"] * row["labels/window"] == pytest.approx(train["tokens"], rel=1e-3)
 
 
+@pytest.mark.usefixtures("processes")
 def test_it_takes_text_of_ones_own(tmp_path: Path) -> None:
     texts = {
         "train/childes.train": "*MOT:\twhere is [points] the ball?\n*CHI:\tthere it is.\n\n*CHI:\tmore.\n" * 9,

@@ -177,6 +177,7 @@ def test_all_colours_come_from_the_page(html: str) -> None:
     assert used <= set(re.findall(r"(--[\w-]+):", html))
 
 
+@pytest.mark.usefixtures("processes")
 def test_the_same_files_give_the_same_bytes_and_no_torch_is_loaded(study: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from palenka.report.write import report; "

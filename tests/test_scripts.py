@@ -36,11 +36,13 @@ def name(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", SHELL, ids=name)
+@pytest.mark.usefixtures("processes")
 def test_bash_can_read_it(path: Path) -> None:
     subprocess.run(["bash", "-n", str(path)], check=True)
 
 
 @pytest.mark.parametrize("path", SHELL, ids=name)
+@pytest.mark.usefixtures("processes")
 def test_shellcheck_finds_nothing(path: Path) -> None:
     if not shutil.which("shellcheck"):
         pytest.skip("shellcheck is not installed")
@@ -121,6 +123,7 @@ def test_an_array_has_a_task_for_each_baseline(path: Path) -> None:
     assert f"#SBATCH --array=0-{last}\n" in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("processes")
 def test_the_file_of_a_cluster_is_read_and_what_the_shell_exports_comes_before_it(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("cluster.env"))
     site = "export SBATCH_PARTITION=file SBATCH_ACCOUNT=file PALENKA_RUNS=/file\n"
@@ -142,6 +145,7 @@ def test_the_file_of_a_cluster_is_read_and_what_the_shell_exports_comes_before_i
         ("0", "seed=3", "no CONFIG was given: sbatch it"),
     ],
 )
+@pytest.mark.usefixtures("processes")
 def test_each_task_of_an_array_gets_a_config_and_all_overrides(task: str, arguments: str, expected: str) -> None:
     shown = f'usage="sbatch it"; source scripts/preamble.sh; choose_config {arguments}; echo "${{chosen[@]}}"'
     environment = os.environ | {"SLURM_ARRAY_TASK_ID": task}
@@ -156,6 +160,7 @@ def write_program(path: Path, lines: str) -> None:
     path.chmod(0o755)
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_training_that_takes_too_long_over_its_checkpoint_is_killed_and_its_job_requeued(tmp_path: Path) -> None:
     """A job that reaches its time limit would not go back to the queue."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("cluster.env"))
@@ -177,6 +182,7 @@ def test_a_training_that_takes_too_long_over_its_checkpoint_is_killed_and_its_jo
     assert shown.splitlines() == ["signalled", "interrupted: back to the queue", "requeue 5", "ended with 137"]
 
 
+@pytest.mark.usefixtures("processes")
 def test_ctrl_c_reaches_a_training_that_no_job_has(tmp_path: Path) -> None:
     """Bash has what it starts in the background ignore it."""
     program = '[ "$1" = -c ] && exec echo 0\ntrap "echo interrupted; exit" INT\necho ready\nsleep 60 & wait'
@@ -205,6 +211,7 @@ def test_git_ignores_the_file_of_a_cluster_and_the_logs() -> None:
         ("dkds_noaux-PalenkaLlama1-58M-strict.sh", "dskd_noaux.py PalenkaLlama1-58M"),
     ],
 )
+@pytest.mark.usefixtures("processes")
 def test_a_wrapper_trains_the_teachers_first_from_any_folder(tmp_path: Path, script: str, student: str) -> None:
     """A stand-in for Python notes what it is to run; a teacher that fails is not taught from."""
     repository = tmp_path / "a repository"
@@ -230,6 +237,7 @@ def test_a_wrapper_trains_the_teachers_first_from_any_folder(tmp_path: Path, scr
 
 
 @pytest.mark.parametrize("path", JOBS, ids=name)
+@pytest.mark.usefixtures("processes")
 def test_a_job_outside_slurm_says_how_to_submit_it(path: Path, tmp_path: Path) -> None:
     outside = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
     done = subprocess.run(["bash", str(path)], cwd=tmp_path, env=outside, capture_output=True, text=True)
@@ -237,6 +245,7 @@ def test_a_job_outside_slurm_says_how_to_submit_it(path: Path, tmp_path: Path) -
     assert f"sbatch scripts/{path.name}" in done.stderr
 
 
+@pytest.mark.usefixtures("processes")
 def test_the_demo_without_an_installation_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
     shutil.copy(ROOT / "scripts" / "demo.sh", tmp_path / "scripts")

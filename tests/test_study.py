@@ -62,7 +62,7 @@ class Queue:
 
 
 @pytest.fixture
-def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Queue:
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: None) -> Queue:
     queue = Queue(tmp_path / "bin")
     monkeypatch.setenv("PATH", f"{queue.folder}:{os.environ['PATH']}")
     for name in ("PALENKA_SBATCH", "PALENKA_SBATCH_CPU", "PALENKA_SBATCH_EVAL"):

@@ -58,7 +58,7 @@ def test_an_error_of_the_system_is_a_sentence_with_its_path(call: Call, number: 
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(tmp_path: Path, processes: None) -> Iterator[Path]:
     """A file system of a megabyte, where root allows."""
     folder = tmp_path / "disk"
     folder.mkdir()
@@ -265,11 +265,13 @@ def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
 SAY = "'from palenka import cli; cli.command(lambda: print(\"café ± 0.1 … ≤ \\udc80\"))()'"
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_terminal_without_our_signs_shows_others() -> None:
     done = shell(f"{sys.executable} -c {SAY}", PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stdout, done.stderr) == (0, "cafe +- 0.1 ... <= \\udc80\n", "")
 
 
+@pytest.mark.usefixtures("processes")
 def test_closed_streams_and_a_full_output_are_no_tracebacks() -> None:
     done = shell(f"{sys.executable} -c {SAY} >&- 2>&-")
     assert done.returncode == 0
