@@ -1,9 +1,12 @@
 """A kill at a chosen point, without a process of its own."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from palenka.runs.directory import Run
 
 
 class Killed(BaseException):
@@ -27,3 +30,9 @@ def kill_at(patch: pytest.MonkeyPatch, owner: Any, name: str, call: int, damage:
         return original(*args, **kwargs)
 
     patch.setattr(owner, name, deadly)
+
+
+def half_a_line(run: Run, record: dict[str, Any]) -> None:
+    """What a kill within Run.log leaves."""
+    with (run.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record)[:40])

@@ -1,7 +1,6 @@
 """The baselines: word frequencies, and a 5-gram model against hand-computed and slow reference Kneser–Ney."""
 
 import math
-import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -178,12 +177,6 @@ def test_permutations_of_the_same_words_tie_exactly() -> None:
     texts = [" ".join(random.permutation(list(counts))) for _ in range(100)]
     scores = word_scores([item("", *texts)], counts)
     assert (scores == scores[0]).all()
-
-
-@pytest.fixture
-def data(prepared_once: Path, tmp_path: Path) -> Path:
-    """Prepared data of one's own: baselines are written beside it."""
-    return Path(shutil.copytree(prepared_once, tmp_path / "data" / "tiny"))
 
 
 def as_lines(split: TokenSplit) -> Lines:

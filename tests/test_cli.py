@@ -44,11 +44,7 @@ def fails(result: tuple[int, str, str], *expected: str) -> None:
     ("override", "expected"),
     [
         ("training.lrr=1", "training.lrr (command line): unknown key; did you mean 'lr'?"),
-        ("training.lr=quick", "training.lr (command line): input should be a valid number"),
-        ("student.hiden_size=3", "unknown key 'hiden_size'"),
         ("teachers.0.run=nobody", "no run 'nobody'"),
-        ("teachers.0.layer_mapping=[[9, 1]]", "there is no 9"),
-        ("data.name=nothing", "no prepared data there"),
         ("training.lr", "expected key.path=value"),
     ],
 )
@@ -79,10 +75,6 @@ def test_a_config_has_to_be_given(script: Script) -> None:
     fails(script("train.py"), "--config")
 
 
-def test_a_config_of_the_other_kind(script: Script, teacher: Path, write_config: WriteConfig) -> None:
-    fails(script("train.py", "--config", write_config(tiny.distill_values())), "model: required, but not given")
-
-
 def test_the_method_has_a_config_of_its_own(script: Script, teacher: Path) -> None:
     """dskd_noaux.py without --config: its default needs data that is not prepared here."""
     fails(script("dskd_noaux.py"), "strict-small: no prepared data there")
@@ -96,11 +88,8 @@ def test_dry_run_prints_config_and_plan_and_trains_nothing(
         code, output, _ = script(name, "--config", file, "training.lr=3e-3", "--dry-run", "name=dry")
         assert code == 0
         config = yaml.safe_load(output.split("\n\n")[0])
-        assert (config["name"], config["training"]["lr"], config["objective"]["logit"]["temperature"]) == (
-            "dry",
-            3e-3,
-            2.0,
-        )
+        set_to = config["name"], config["training"]["lr"], config["objective"]["logit"]["temperature"]
+        assert set_to == ("dry", 3e-3, 2.0)
         plan = [r"dry: llama, [\d,]+ parameters .*", "  teacher teacher: .*", "  objectives: 768 .*", "  data tiny: .*"]
         assert re.search("\n".join([*plan, "  8 steps"]), output)
     assert [path.name for path in runs_folder.iterdir()] == ["teacher"]
@@ -168,15 +157,6 @@ def test_a_keyboard_interrupt_says_how_to_go_on(capsys: pytest.CaptureFixture[st
     assert "resumes from the last checkpoint" in capsys.readouterr().err
 
 
-def test_other_errors_keep_their_traceback() -> None:
-    @cli.command
-    def broken() -> None:
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        broken()
-
-
 def test_each_of_several_processes_says_what_is_wrong_there(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,12 +180,14 @@ def test_each_of_several_processes_says_what_is_wrong_there(
     ],
     ids=["no such file", "no data"],
 )
+@pytest.mark.usefixtures("processes")
 def test_a_real_process_from_another_folder(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = subprocess.run([sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
     fails((done.returncode, done.stdout, done.stderr), "error: ")
     assert done.stdout == ""
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_reader_who_has_seen_enough_gets_no_traceback() -> None:
     command = [sys.executable, "-m", "palenka", "download", "--list"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as process:

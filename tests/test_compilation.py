@@ -11,8 +11,10 @@ import pytest
 import terms
 import tiny
 import torch
+from killing import Killed, kill_at
 from rounding import assert_alike
-from test_training import Killed, kill_at, outcome, plan_for, records, train_run
+from run_files import outcome, records
+from trainings import plan_for, train_run
 
 from palenka.training import compilation
 from palenka.training.student import Student
@@ -22,6 +24,7 @@ from palenka.util.errors import UserError
 needs_compiler = pytest.mark.skipif(
     hardware.compiler_problem(tiny.CPU) is not None, reason="compiling does not work here"
 )
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 STUDENT = {**tiny.LLAMA, "num_hidden_layers": 2}
 
 
@@ -87,6 +90,7 @@ def test_a_long_training_is_compiled_where_a_compiler_is_at_hand_and_says_so_whe
         compilation.should_compile(plan_for(values("demanded", True)), tiny.CPU, warns=True)
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_missing_compiler_is_noticed(tmp_path: Path) -> None:
     code = "import torch; from palenka.util import hardware; print(hardware.compiler_problem(torch.device('cpu')))"
     environment = {"CXX": str(tmp_path / "no-such-compiler"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}

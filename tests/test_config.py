@@ -66,7 +66,7 @@ def test_a_wrong_value_in_a_base_of_a_mapping_is_found_there(write_config: Write
     assert "tea.minutes (" in wrong
     assert "leaves.yaml): input should be a valid number" in wrong
     missing = problems(write_config({"tea": {"base": "nowhere.yaml"}}), [])
-    assert "run.yaml: tea.base: no such file: nowhere.yaml (relative to " in missing
+    assert "run.yaml: tea.base: no such file: nowhere.yaml (" in missing
     circle = problems(write_config({"tea": {"base": "run.yaml"}}), [])
     assert circle.endswith("base files go in a circle: run.yaml -> run.yaml")
 
@@ -169,7 +169,7 @@ def test_an_unknown_key_unlike_any_other_lists_the_known_ones(write_config: Writ
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("cups: 1\ntea: {minutes: 1, minutes: 2}\n", "the key 'minutes' appears twice"),
+        ("cups: 1\ntea:\n  minutes: 1\n  minutes: 2\n", "line 4, column 3"),
         ("cups: 1\ncups: 1\n", "the key 'cups' appears twice"),
         ("cups: [1\n", "not valid YAML"),
         ("- 1\n", "expected a mapping of keys to values, found list"),
@@ -180,7 +180,9 @@ def test_an_unknown_key_unlike_any_other_lists_the_known_ones(write_config: Writ
         ("base: nowhere.yaml\n", "base: no such file: nowhere.yaml"),
         ("base: [run.yaml]\n", "base files go in a circle: run.yaml -> run.yaml"),
         ("base: .\n", "is a folder, not a YAML file"),
-        ("cups: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
+        *((text, "not valid YAML") for text in (
+            "cups: !!python/object/apply:os.getcwd []", "cups: !goat 1", "cups: 1\n---\ncups: 2", "guests:\n\t- a",
+        )),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(write_config: WriteConfig, text: str, expected: str) -> None:
@@ -189,12 +191,6 @@ def test_a_file_that_cannot_be_read_is_named(write_config: WriteConfig, text: st
     message = problems(path, [])
     assert expected in message
     assert str(path.parent) in message
-
-
-def test_what_yaml_finds_wrong_comes_with_the_line(write_config: WriteConfig) -> None:
-    path = write_config({})
-    path.write_text("cups: 1\ntea:\n  minutes: 1\n  minutes: 2\n")
-    assert "line 4, column 3" in problems(path, [])
 
 
 def test_no_such_file_and_no_utf8(tmp_path: Path) -> None:
@@ -297,10 +293,7 @@ def change(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         ("teacher_signal.top_k=8", "teacher_signal (command line): is called cached_logits now"),
         ("teachers=[]", "teachers (command line): list should have at least 1 item"),
         ("teachers.0.weight=0", "teachers.0.weight (command line): input should be greater than 0"),
-        (
-            "teachers.0.layer_mapping=unifrom",
-            "teachers.0.layer_mapping (command line): expected 'uniform', 'last', a list",
-        ),
+        ("teachers.0.layer_mapping=unifrom", "teachers.0.layer_mapping (command line): expected 'uniform', 'last'"),
         ("teachers.0.layer_mapping=[[1, 2, 3]]", "teachers.0.layer_mapping (command line): expected 'uniform', 'last'"),
     ],
 )
@@ -400,6 +393,12 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -
         ("training.batch_size=1000000000", "less than or equal to 1048576"),
         ("data.seq_length=1000000000", "less than or equal to 1048576"),
         ("training.lr=1e400", "finite number"),
+        ("training.lr=.nan", "finite number"),
+        ("training.lr=[1, 2]", "training.lr (command line): input should be a valid number"),
+        ("name={a: 1}", "name (command line): input should be a valid string"),
+        *((f"name={name}", "name (command line): string should match pattern") for name in (
+            '""', "..", "/tmp/outside", "a/.lock", '"a\\nb"',
+        )),
         ("seed=1" + "0" * 4000, "less than or equal to 9223372036854775807"),
         ("training.batch_size=1" + "0" * 4000, "training.batch_size"),
         ("student.num_hidden_layers=1000000000", "num_hidden_layers is 1000000000, expected at most 1,000"),

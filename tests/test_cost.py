@@ -13,8 +13,8 @@ import terms
 import tiny
 import torch
 import yaml
+from architectures import ALL as ARCHITECTURES
 from conftest import Call, WriteConfig
-from test_logits import ALL as ARCHITECTURES
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel

@@ -1,6 +1,5 @@
 """The whole of `evaluate`: what is read, what is written, what is shown, and what is not done twice."""
 
-import csv
 import json
 import math
 import os
@@ -16,11 +15,12 @@ import pytest
 import tiny
 import torch
 import yaml
+from evaluation_data import EWOK, write_lines, write_pairs, write_reading
 from transformers import AutoModelForCausalLM
 
 from palenka.cli import main
 from palenka.data.tokens import TokenSplit
-from palenka.evaluation import reading, scoring
+from palenka.evaluation import scoring
 from palenka.evaluation.cross_entropy import cross_entropy
 from palenka.evaluation.evaluate import evaluate, summary
 from palenka.evaluation.items import Task, read_task
@@ -29,19 +29,6 @@ from palenka.evaluation.scoring import Scorer
 from palenka.util.errors import UserError
 from palenka.util.paths import ROOT
 
-PAIRS = {
-    "agreement": [
-        ("The cat sees a dog.", "The cat see a dog."),
-        ("A boat.", "A boat."),
-        ("Every child.", "Every childs."),
-    ],
-    "order": [("One farmer likes the river.", "Farmer one likes the river.")],
-}
-EWOK = [
-    ("The cat sees a dog.", "It is a cat.", "It is a boat."),
-    ("The cat sees a dog.", "It is a boat.", "It is a cat."),
-]
-EWOK_KEYS = ("Context1", "Target1", "Target2")
 ACCURACY = {"accuracy", "accuracy_ties_good", "stderr", "n", "ties"}
 
 
@@ -49,24 +36,9 @@ ACCURACY = {"accuracy", "accuracy_ties_good", "stderr", "n", "ties"}
 def items(tmp_path: Path) -> Path:
     """A folder of evaluation data with BLiMP and EWoK, and no supplement."""
     root = tmp_path / "items"
-    for name, pairs in PAIRS.items():
-        labels = {"linguistics_term": name, "field": "syntax"}
-        records = [{"sentence_good": good, "sentence_bad": bad, **labels} for good, bad in pairs]
-        write(root / "blimp_filtered" / f"{name}.jsonl", records)
-    write(root / "ewok_filtered" / "social.jsonl", [dict(zip(EWOK_KEYS, item, strict=True)) for item in EWOK])
+    write_pairs(root / "blimp_filtered", field="syntax")
+    write_lines(root / "ewok_filtered" / "social.jsonl", EWOK)
     return root
-
-
-def write(path: Path, records: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-
-
-@pytest.fixture
-def data(prepared_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Prepared data of one's own: baselines are written beside it."""
-    monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "data"))
-    return Path(shutil.copytree(prepared_once, tmp_path / "data" / "tiny"))
 
 
 @pytest.fixture
@@ -118,7 +90,7 @@ def test_item_scores_are_the_models(run: Path, items: Path) -> None:
     scorer = Scorer.load(run)
     for task, context, text in (
         ("blimp_filtered", [scorer.tokenizer.bos_token_id], " The cat sees a dog."),
-        ("ewok_filtered", scorer.tokenizer(EWOK[0][0])["input_ids"], " It is a cat."),
+        ("ewok_filtered", scorer.tokenizer(EWOK[0]["Context1"])["input_ids"], " It is a cat."),
     ):
         record = json.loads((run / "evaluation" / f"{task}.items.jsonl").read_text().splitlines()[0])
         scored = scorer.tokenizer(text)["input_ids"]
@@ -138,7 +110,7 @@ def test_nothing_is_done_twice(run: Path, items: Path, monkeypatch: pytest.Monke
     assert capsys.readouterr().out == first
     assert loads == []
 
-    write(items / "ewok_filtered" / "social.jsonl", [dict(zip(EWOK_KEYS, EWOK[0], strict=True))])
+    write_lines(items / "ewok_filtered" / "social.jsonl", EWOK[:1])
     evaluate(["demo/student"], items, ["ewok_filtered"])
     assert (len(loads), result(run, "ewok_filtered")["n"]) == (1, 1)
 
@@ -210,7 +182,7 @@ def test_protocols_keep_results_apart(run: Path, items: Path, capsys: pytest.Cap
 def test_five_choices(run: Path, items: Path) -> None:
     options = [f" a {noun}." for noun in ("cat", "dog", "boat", "river", "boat")]
     records = [{"input_prefix": "The cat sees", "options": options, "numops": numops} for numops in (0, 0, 1)]
-    write(items / "entity_tracking" / "regular.jsonl", records)
+    write_lines(items / "entity_tracking" / "regular.jsonl", records)
     evaluate(["demo/student"], items, ["entity_tracking"])
     found = result(run, "entity_tracking")
     assert (set(found["subtasks"]), found["chance"], found["n"]) == ({"regular_0_ops", "regular_1_ops"}, 0.2, 3)
@@ -223,7 +195,7 @@ def test_five_choices(run: Path, items: Path) -> None:
 def test_preferences_for_made_up_words(run: Path, items: Path, capsys: pytest.CaptureFixture[str]) -> None:
     forms = [f"The cat {verb}.\tEvery {noun} sees." for verb, noun in zip(tiny.VERBS, tiny.NOUNS, strict=False)]
     records = [{"sentences": both, "ratio": 0.1 * number} for number, both in enumerate(forms)]
-    write(items / "wug_adj_nominalization" / "wug_adj_nominalization.jsonl", records)
+    write_lines(items / "wug_adj_nominalization" / "wug_adj_nominalization.jsonl", records)
     evaluate(["demo/student"], items, ["wug_adj"])
     found = result(run, "wug_adj_nominalization")
     assert set(found) == {"task", "convention", "n", "scores", "identity"}
@@ -236,24 +208,8 @@ def test_preferences_for_made_up_words(run: Path, items: Path, capsys: pytest.Ca
     assert f"{100 * expected:.2f}" in capsys.readouterr().out
 
 
-def write_reading(items: Path, rows: int) -> None:
-    """The task `reading`, with twice so many words."""
-    random = np.random.default_rng(0)
-    path = items / "reading" / "reading_data.csv"
-    path.parent.mkdir()
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["item", "word", "prev_item", "prev_word", *reading.NUMBERS])
-        for _ in range(rows):
-            words = [str(noun) for noun in random.choice(tiny.NOUNS, 3)]
-            for place in (1, 2):
-                before = " ".join(words[:place])
-                previous = [words[0], words[1]] if place == 2 else ["", ""]
-                writer.writerow([before, words[place], *previous, *random.normal(size=len(reading.NUMBERS)).round(3)])
-
-
 def test_reading_times(run: Path, items: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_reading(items, rows=40)
+    write_reading(items / "reading", rows=40)
     evaluate(["demo/student"], items, ["reading"], "2025")
     found = json.loads((run / "evaluation" / "2025" / "reading.json").read_text())
     assert (found["n"], set(found["scores"])) == (80, {"eye_tracking", "self_paced"})
@@ -455,6 +411,7 @@ def stub(path: Path) -> None:
         ("eval-all", []),
     ],
 )
+@pytest.mark.usefixtures("processes")
 def test_the_scripts_call_evaluate_from_any_folder(
     tmp_path: Path, script: str, tasks: list[str], with_venv: bool
 ) -> None:
@@ -470,6 +427,7 @@ def test_the_scripts_call_evaluate_from_any_folder(
     assert called.stdout.splitlines() == expected
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_script_to_its_end(run: Path, items: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "my model", ignore=shutil.ignore_patterns("result.json"))
     environment = {**os.environ, "PALENKA_EVAL": str(items), "OMP_NUM_THREADS": "1"}

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from commands import TORCHRUN, finish, start
 from conftest import Call, WriteConfig
 from killing import Killed, kill_at
 from poison import poison
 from run_files import outcome, records
 from safetensors.torch import load_file
-from test_processes import TORCHRUN, finish, start
 from torch import Tensor, nn
 
 import distill
@@ -224,6 +224,7 @@ def test_one_of_a_cohort(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert outcome(folder(plans[3])) == outcome(folder(plans[0]))
 
 
+@pytest.mark.usefixtures("processes")
 def test_all_processes_agree(teacher: Path, write_config: WriteConfig, runs_folder: Path) -> None:
     """The term is no number in one of two processes; both skip the step, and both end."""
     values = tiny.distill_values()

@@ -66,7 +66,7 @@ def as_of_old(folder: Path, plan: Plan) -> None:
 
 
 @pytest.fixture
-def unbroken(teacher: Path, tmp_path: Path) -> dict[str, Any]:
+def unbroken(teacher: Path, fresh_accelerator: None) -> dict[str, Any]:
     values = tiny.distill_values(name="unbroken")
     values["training"] |= {"checkpoint_steps": 2}
     return outcome(tiny.train(make_plan(DistillConfig.model_validate(values), "test")))
@@ -89,7 +89,9 @@ def test_a_half_finished_run_is_finished_by_a_version_with_more_keys(
 
 
 @pytest.mark.parametrize("is_old", [False, True])
-def test_a_finished_run_is_finished_for_a_version_with_more_keys(teacher: Path, is_old: bool) -> None:
+def test_a_finished_run_is_finished_for_a_version_with_more_keys(
+    teacher: Path, fresh_accelerator: None, is_old: bool
+) -> None:
     plan = plan_for(DistillConfig)
     folder = tiny.train(plan)
     if is_old:
@@ -99,7 +101,7 @@ def test_a_finished_run_is_finished_for_a_version_with_more_keys(teacher: Path, 
     assert (folder / "result.json").stat().st_mtime_ns == before
 
 
-def test_a_new_key_that_is_set_makes_another_run(teacher: Path) -> None:
+def test_a_new_key_that_is_set_makes_another_run(teacher: Path, fresh_accelerator: None) -> None:
     tiny.train(plan_for(DistillConfig))
     with pytest.raises(UserError, match=r"config\.training\.momentum: not set there, 0\.5 here"):
         tiny.train(plan_for(LaterConfig, momentum=0.5))

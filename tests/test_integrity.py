@@ -1,7 +1,6 @@
 """Prepared data that is not what `prepare` left: named, before anything is trained or measured on it."""
 
 import gc
-import json
 import runpy
 import shutil
 import sys
@@ -13,12 +12,12 @@ import numpy as np
 import pytest
 import tiny
 from conftest import Call, WriteConfig
+from damage import OF_CONTENT, SHORTER_OR_LONGER, Damage, bit_flip, cut, edited, empty, missing, name_of, nul_bytes
 from killing import Killed, kill_at
 
 from palenka.cli import main
 from palenka.data.integrity import read_prepared, verify
 from palenka.data.prepare import prepare
-from palenka.data.tokenizer import tokenizer_sha256
 from palenka.data.tokens import TokenSplit
 from palenka.training.loop import Loop
 from palenka.training.plan import make_plan
@@ -29,14 +28,6 @@ from palenka.util.paths import ROOT
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 Train = Callable[[], tuple[int, str, str]]
-Damage = Callable[[Path], None]
-
-
-@pytest.fixture
-def data(prepared_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Prepared data of one's own."""
-    monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "data"))
-    return Path(shutil.copytree(prepared_once, tmp_path / "data" / "tiny"))
 
 
 @pytest.fixture
@@ -54,32 +45,6 @@ def train(
             gc.collect()  # a run's lock goes with what holds it
 
     return start
-
-
-def flipped(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-8])
-
-
-def grown(path: Path) -> None:
-    path.write_bytes(path.read_bytes() + b"\0" * 8)
-
-
-def zeroed(path: Path) -> None:
-    path.write_bytes(b"\0" * path.stat().st_size)
-
-
-def emptied(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def removed(path: Path) -> None:
-    path.unlink()
 
 
 def turned_round(path: Path) -> None:
@@ -100,24 +65,11 @@ def swapped_with_dev(path: Path) -> None:
     other.write_bytes(content)
 
 
-def edited(change: Callable[[dict[str, Any]], Any]) -> Damage:
-    """A change to a JSON file, which stays one."""
-
-    def damage(path: Path) -> None:
-        content = json.loads(path.read_text())
-        change(content)
-        path.write_text(json.dumps(content, indent=2) + "\n")
-
-    return damage
-
-
 ARRAYS = [f"{split}/{name}.bin" for split in ("train", "dev") for name in ("tokens", "words", "lines", "documents")]
 INDICES = ["train/index.json", "dev/index.json"]
 TOKENIZER = [f"tokenizer/{name}.json" for name in ("tokenizer", "tokenizer_config", "special_tokens_map")]
 TEXTS = ["text/train/simple_wiki.txt", "text/dev/gutenberg.txt"]
 FILES = [*ARRAYS, *INDICES, *TOKENIZER, *TEXTS]
-SHOWS_IN_SIZE = (cut, grown, emptied, removed)
-"""What `stat` tells, or a look at a small file."""
 
 
 def domain(number: int, **values: int) -> Damage:
@@ -131,7 +83,7 @@ EDITS: dict[str, Damage] = {
     "bytes": domain(1, bytes=10),
     "out of order": edited(lambda index: index["domains"].reverse()),
     "a domain less": edited(lambda index: index["domains"].pop()),
-    "NUL": zeroed,
+    "NUL": nul_bytes,
 }
 PREPARED: dict[str, Damage] = {
     "key": edited(lambda record: record.update(key="0" * 64)),
@@ -141,7 +93,7 @@ PREPARED: dict[str, Damage] = {
     "no files": edited(lambda record: record.pop("files")),
     "no checksum": edited(lambda record: record.pop("sha256")),
     "a list": lambda path: path.write_text("[]\n") and None,
-    **{damage.__name__: damage for damage in (flipped, cut, zeroed, emptied)},
+    **{name_of(damage): damage for damage in (bit_flip, cut, nul_bytes, empty)},
 }
 
 
@@ -154,11 +106,11 @@ def fails(result: tuple[int, str, str], *expected: str) -> None:
 
 def damages() -> list[Any]:
     """Every damage to every file that it is possible for."""
-    made = [(damage, name) for name in FILES for damage in (flipped, cut, grown, zeroed, emptied, removed)]
+    made = [(damage, name) for name in FILES for damage in OF_CONTENT]
     made += [(turned_round, f"{split}/{name}.bin") for split in ("train", "dev") for name in ("lines", "documents")]
     made += [(beyond_the_vocabulary, f"{split}/tokens.bin") for split in ("train", "dev")]
     made += [(swapped_with_dev, f"train/{Path(name).name}") for name in [*ARRAYS[:4], INDICES[0]]]
-    return [pytest.param(damage, name, id=f"{name} {damage.__name__}") for damage, name in made]
+    return [pytest.param(damage, name, id=f"{name} {name_of(damage)}") for damage, name in made]
 
 
 @pytest.mark.parametrize(("damage", "name"), damages())
@@ -167,7 +119,7 @@ def test_every_damage_is_named_with_its_file(data: Path, damage: Damage, name: s
     with pytest.raises(UserError) as error:
         verify(data)
     assert f"\n  {name}: " in str(error.value) and "prepare the same text again" in str(error.value)
-    if damage in SHOWS_IN_SIZE or not name.endswith((".bin", ".txt")):
+    if damage in SHORTER_OR_LONGER or not name.endswith((".bin", ".txt")):
         with pytest.raises(UserError, match=name):
             read_prepared(data)
         with pytest.raises(UserError, match=name):
@@ -199,23 +151,23 @@ def test_a_file_too_many_is_named(data: Path) -> None:
 
 def test_what_is_whole_passes_and_a_part_can_be_looked_at_alone(data: Path) -> None:
     verify(data)
-    flipped(data / "train" / "tokens.bin")
+    bit_flip(data / "train" / "tokens.bin")
     verify(data, "dev", "tokenizer")
     with pytest.raises(UserError, match=r"train/tokens\.bin"):
         verify(data, "train")
 
 
 FIRST_STARTS: dict[str, tuple[str, Damage]] = {
-    "a bit of the tokens": ("train/tokens.bin", flipped),
+    "a bit of the tokens": ("train/tokens.bin", bit_flip),
     "an id beyond the vocabulary": ("dev/tokens.bin", beyond_the_vocabulary),
-    "words of nothing": ("train/words.bin", zeroed),
+    "words of nothing": ("train/words.bin", nul_bytes),
     "lines that are not sorted": ("train/lines.bin", turned_round),
     "arrays of dev": ("train/documents.bin", swapped_with_dev),
     "a domain's range": ("train/index.json", domain(0, end=40)),
     "a word count": ("dev/index.json", domain(0, words=3)),
-    "a bit of the text": ("text/train/gutenberg.txt", flipped),
-    "prepared.json": ("prepared.json", emptied),
-    "no array": ("train/tokens.bin", removed),
+    "a bit of the text": ("text/train/gutenberg.txt", bit_flip),
+    "prepared.json": ("prepared.json", empty),
+    "no array": ("train/tokens.bin", missing),
 }
 
 
@@ -247,14 +199,14 @@ def started(started_once: Path, runs_folder: Path) -> Path:
     return Path(shutil.copytree(started_once, runs_folder / "baseline"))
 
 
-@pytest.mark.parametrize("damage", [*SHOWS_IN_SIZE, flipped])
+@pytest.mark.parametrize("damage", [*SHORTER_OR_LONGER, bit_flip])
 @pytest.mark.parametrize("name", ["train/words.bin", "dev/index.json", "tokenizer/tokenizer.json", "prepared.json"])
 def test_no_training_goes_on_with_damaged_data(
     data: Path, train: Train, started: Path, name: str, damage: Damage
 ) -> None:
     damage(data / name)
     before = (started / "metrics.jsonl").read_bytes()
-    fails(train(), name if name != "prepared.json" or damage != removed else "no prepared data there")
+    fails(train(), name if name != "prepared.json" or damage != missing else "no prepared data there")
     assert (started / "metrics.jsonl").read_bytes() == before
 
 
@@ -269,19 +221,8 @@ def test_a_damaged_record_of_the_data_says_how_to_go_on(data: Path, train: Train
     assert record.read_bytes() == whole
 
 
-def other_vocabulary(data: Path) -> None:
-    """Prepare the data anew, with as many entries, but other ones; the key stays, as with another tokenizer library."""
-    path = data / "tokenizer" / "tokenizer.json"
-    tokenizer = json.loads(path.read_text(encoding="utf-8"))
-    vocabulary = tokenizer["model"]["vocab"]
-    one, other = [token for token, number in vocabulary.items() if number in (300, 301)]
-    vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
-    path.write_text(json.dumps(tokenizer), encoding="utf-8")
-    tiny.change_prepared(data, tokenizer_sha256=tokenizer_sha256(data / "tokenizer"))
-
-
 def test_a_run_goes_on_with_the_very_data_that_it_began_with(data: Path, train: Train, started: Path) -> None:
-    other_vocabulary(data)
+    tiny.other_vocabulary(data)
     fails(train(), "baseline: began with other data", "tokenizer/tokenizer.json")
 
 
@@ -310,7 +251,7 @@ def test_damaged_data_is_not_already_prepared(data: Path, tmp_path: Path, call: 
         return call(main, list(map(str, arguments)))
 
     assert "already prepared" in again()[2]
-    flipped(data / "dev" / "lines.bin")
+    bit_flip(data / "dev" / "lines.bin")
     fails(again(), "dev/lines.bin", "Remove that folder")
     shutil.rmtree(data)
     assert again()[0] == 0 and "already prepared" in again()[2]
@@ -327,6 +268,6 @@ def test_logits_are_not_cached_from_damaged_data(
     monkeypatch.setenv("PALENKA_DATA", str(data.parent))
     monkeypatch.setenv("PALENKA_SIGNALS", str(tmp_path / "signals"))
     values = tiny.distill_values(cached_logits={"top_k": 4}, objective={"logit": {"weight": 1.0}})
-    flipped(data / "train" / "tokens.bin")
+    bit_flip(data / "train" / "tokens.bin")
     fails(call(main, ["cache-logits", "--config", str(write_config(values))]), "train/tokens.bin")
     assert not (tmp_path / "signals").exists()

@@ -3,15 +3,13 @@
 import gc
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from commands import SECONDS, TORCHRUN, start
 from conftest import WriteConfig
 from run_files import outcome
 
@@ -21,6 +19,8 @@ from palenka.training.plan import Plan, make_plan
 from palenka.training.preemption import EXIT_INTERRUPTED, Interrupted, Interruption
 from palenka.training.schema import TrainConfig
 from palenka.util.paths import ROOT
+
+pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 
 def plan_for(name: str, **training: Any) -> Plan:
@@ -44,7 +44,6 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
     prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     """Between checkpoints and records, right at one of them, and before the last step."""
-    AcceleratorState._reset_state(reset_partial_state=True)
     unbroken = outcome(tiny.train(plan_for("unbroken")))
     starts = runs_folder / ".starts-1"
     starts.write_text("2")
@@ -75,7 +74,6 @@ def test_a_checkpoint_that_is_there_is_not_written_again(
     prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where time is short, and the one of this step may be the only one."""
-    AcceleratorState._reset_state(reset_partial_state=True)
     saved = []
     save = Run.save_checkpoint
 
@@ -124,23 +122,23 @@ def test_processes_ask_each_other_every_tenth_step(monkeypatch: pytest.MonkeyPat
     assert asked == [0.0, 0.0]
 
 
-def test_two_processes_stop_at_one_step(prepared: Path, runs_folder: Path, write_config: WriteConfig) -> None:
+@pytest.mark.usefixtures("prepared", "processes")
+def test_two_processes_stop_at_one_step(
+    runs_folder: Path, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The launcher passes the signal on; both end, with one checkpoint, and do not wait for each other."""
     values = tiny.train_values(name="pair")
     values["training"] |= {"max_steps": 100_000, "eval_steps": 100_000, "checkpoint_steps": 100, "logging_steps": 10}
     config = write_config(values)
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-        "--signals_to_handle=SIGTERM,SIGUSR1", str(ROOT / "train.py"), "--config", str(config),
-    ]  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    handled = "--signals_to_handle=SIGTERM,SIGUSR1"
+    with start(*TORCHRUN, handled, ROOT / "train.py", "--config", config) as process:
         assert process.stderr is not None
         shown = ""
         while "step 20/" not in shown and (line := process.stderr.readline()):
             shown += line
         process.send_signal(signal.SIGUSR1)
-        shown += process.communicate(timeout=600)[1]
+        shown += process.communicate(timeout=SECONDS)[1]
     assert process.returncode
     assert shown.count("pair: interrupted at step") == 1, shown
     last = max(int(path.name.removeprefix("checkpoint-")) for path in (runs_folder / "pair").glob("checkpoint-*"))
@@ -151,7 +149,6 @@ def test_records_that_are_lost_are_told(
     prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A log that was cut between two lines has no broken one."""
-    AcceleratorState._reset_state(reset_partial_state=True)
     with monkeypatch.context() as patch:
         patch.setattr(Interruption, "is_agreed", lambda self, step, accelerator: step == 7)
         with pytest.raises(Interrupted) as ended:

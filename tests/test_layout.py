@@ -67,3 +67,9 @@ def test_what_a_file_imports_is_there(path: Path) -> None:
     for module, name in [*written, *(imports(path) if path.suffix == ".py" else ())]:
         known = f"{module}.{name}" in MODULES or not name or hasattr(importlib.import_module(module), name)
         assert known, f"{module}.{name}"
+
+
+def test_no_test_imports_another() -> None:
+    """What they share stands in modules that are no tests."""
+    imported = re.compile(r"^\s*(?:from|import) test_", re.MULTILINE)
+    assert [path for path in (ROOT / "tests").rglob("*.py") if imported.search(path.read_text(encoding="utf-8"))] == []

@@ -3,8 +3,6 @@
 import gc
 import json
 import shutil
-import signal
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,11 @@ import pytest
 import tiny
 import torch
 import yaml
-from conftest import WriteConfig
+from commands import TORCHRUN, succeed
+from conftest import Call, WriteConfig
+from evaluation_data import write_lines, write_pairs
+from killing import Killed, half_a_line, kill_at
 from run_files import outcome, records
-from test_processes import TORCHRUN, finish, start, wait_until
-from test_training import Killed, half_a_line, kill_at
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import palenka.runs.directory
@@ -26,7 +25,6 @@ from palenka.cost.dry_run import describe
 from palenka.evaluation.items import Choice, Item, read_task
 from palenka.evaluation.scoring import Scorer, encode
 from palenka.evaluation.statistics import task_accuracy
-from palenka.report.model_card import write_model_card
 from palenka.runs.directory import Run
 from palenka.training.milestones import POINTS, EvaluationConfig, MilestonePlan, Subset, evenly_spread, milestone_name
 from palenka.training.plan import Plan, load_plan, make_plan
@@ -51,18 +49,12 @@ def items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     nouns, verbs = tiny.NOUNS, tiny.VERBS
     agreement = [(f"The {noun} {verb}.", f"The {noun} {verb[:-1]}.") for noun, verb in zip(nouns, verbs, strict=False)]
     order = [("A boat.", "A boat."), ("One cat likes the river.", "Cat one likes the river."), ("The dog.", "Dog the.")]
-    for name, pairs in (("agreement", agreement), ("order", order)):
-        write(root / "pairs" / f"{name}.jsonl", [{"sentence_good": good, "sentence_bad": bad} for good, bad in pairs])
+    write_pairs(root / "pairs", {"agreement": agreement, "order": order})
     ewok = [{"Context1": f"Here is a {a}.", "Target1": f"It is a {a}.", "Target2": f"It is a {b}."}
             for a, b in pairwise(nouns)]  # fmt: skip
-    write(root / "contexts" / "things.jsonl", ewok)
+    write_lines(root / "contexts" / "things.jsonl", ewok)
     monkeypatch.setenv("PALENKA_EVAL", str(root))
     return root
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def student(name: str = "student", evaluation: dict[str, Any] | None = SMALL, **training: Any) -> dict[str, Any]:
@@ -196,9 +188,9 @@ def test_what_cannot_be_scored_is_said_before_any_model(
     teacher: Path, items: Path, write_config: WriteConfig, overrides: list[str], expected: str
 ) -> None:
     pair = {"sentence_good": "The cat sees a dog.", "sentence_bad": "The cat see a dog."}
-    write(items / "broken" / "one.jsonl", [pair, {"sentence_good": "The cat."}])
-    write(items / "long" / "one.jsonl", [pair, {**pair, "sentence_good": 20 * "the cat sees a dog and "}])
-    write(items / "people" / "one.jsonl", [{"sentences": "a wug\ta wugs", "ratio": 0.9}])
+    write_lines(items / "broken" / "one.jsonl", [pair, {"sentence_good": "The cat."}])
+    write_lines(items / "long" / "one.jsonl", [pair, {**pair, "sentence_good": 20 * "the cat sees a dog and "}])
+    write_lines(items / "people" / "one.jsonl", [{"sentences": "a wug\ta wugs", "ratio": 0.9}])
     with pytest.raises(UserError) as problem:
         load_plan(write_config(student()), overrides, DistillConfig)
     assert expected in str(problem.value)
@@ -326,33 +318,12 @@ def test_killed_and_resumed_equals_unkilled(teacher: Path, unkilled: dict[str, A
     assert sorted(path.name for path in (run / "revisions").iterdir()) == sorted(names)
 
 
-def test_a_killed_process_leaves_no_half_milestone(teacher: Path, write_config: WriteConfig, runs_folder: Path) -> None:
-    """Killed at the sight of a folder that has no name yet."""
-    values = student(evaluation=SMALL | {"words": list(range(40, 1200, 40))}, max_steps=12)
-    command = (ROOT / "distill.py", "--config", write_config(values))
-    run, left = runs_folder / "student", ".chck_*.tmp"
-    process = start(*command)
-    wait_until(lambda: list(run.glob(left)) and len(list(run.glob("revisions/*"))) > 1, process)
-    process.kill()
-    assert finish(process)[0] == -signal.SIGKILL
-    for folder in run.glob("revisions/*"):
-        Scorer.load(folder)
-    code, errors = finish(start(*command))
-    assert code == 0, errors
-    assert not list(run.glob(left))
-    whole = train_student(values | {"name": "whole"})
-    write_model_card(whole)  # as the program does
-    assert outcome(run) == outcome(whole)
-    for folder in (whole / "revisions").iterdir():
-        assert weights(run, folder.name) == weights(whole, folder.name)  # made again, or kept
-
-
+@pytest.mark.usefixtures("processes")
 def test_two_processes_score_as_one(teacher: Path, write_config: WriteConfig, runs_folder: Path) -> None:
     shape = {**tiny.LLAMA, "tie_word_embeddings": True}
     values = student() | {"student": shape}
     values["training"] |= {"adam_epsilon": 1e-3, "micro_batch_size": 4, "precision": "fp32"}
-    code, errors = finish(start(*TORCHRUN, ROOT / "distill.py", "--config", write_config(values)))
-    assert code == 0, errors
+    succeed(*TORCHRUN, ROOT / "distill.py", "--config", write_config(values))
     one = records(train_student(values | {"name": "one"}), "evaluation")
     two = records(runs_folder / "student", "evaluation")
     assert len(one) == 3
@@ -362,9 +333,7 @@ def test_two_processes_score_as_one(teacher: Path, write_config: WriteConfig, ru
 # Evaluated later
 
 
-def test_a_milestone_is_evaluated_like_a_run(
-    teacher: Path, items: Path, runs_folder: Path, call: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_a_milestone_is_evaluated_like_a_run(teacher: Path, items: Path, runs_folder: Path, call: Call) -> None:
     from palenka.cli import main
     from palenka.report.results import read_runs
 

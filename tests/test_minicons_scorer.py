@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
+from evaluation_data import PAIRS, write_pairs
 from tokenizers.processors import TemplateProcessing
 
 from palenka.data.tokenizer import load_tokenizer
@@ -76,12 +77,7 @@ def test_without_minicons_it_is_said_how_to_install_it(run: Path, monkeypatch: p
 
 @pytest.fixture
 def items(tmp_path: Path) -> Path:
-    folder = tmp_path / "items" / "blimp_filtered"
-    folder.mkdir(parents=True)
-    pairs = [("The cat sees a dog.", "The cat see a dog."), ("Every child.", "Every childs."), ("A boat.", "A boat.")]
-    records = [{"sentence_good": good, "sentence_bad": bad} for good, bad in pairs]
-    (folder / "agreement.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    return folder.parent
+    return write_pairs(tmp_path / "items" / "blimp_filtered", {"agreement": PAIRS["agreement"]}).parent
 
 
 def test_a_second_opinion_stands_beside_our_own_scores(run: Path, items: Path, capsys: Any) -> None:

@@ -5,9 +5,6 @@ each term's equation says is tested in `test_objective_<name>.py`.
 """
 
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import pytest
 import terms
 import tiny
 import torch
+from commands import TORCHRUN, succeed
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -28,7 +26,6 @@ from palenka.objectives.hidden_state import HiddenState
 from palenka.optimizers import parameter_groups
 from palenka.training.loss_module import LossModule
 from palenka.util.errors import UserError
-from palenka.util.paths import ROOT
 
 HERE = Path(__file__).parent
 ALL = objectives.available()
@@ -177,12 +174,9 @@ def test_a_micro_batch_in_which_nothing_counts_adds_nothing(name: str, knobs: Kn
     assert terms.gradients(model) == {}
 
 
+@pytest.mark.usefixtures("processes")
 def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    script = [str(HERE / "rank_gradients.py"), str(tmp_path)]
-    ended = subprocess.run([*command, *script], env=environment, capture_output=True, text=True, timeout=1200)
-    assert ended.returncode == 0, ended.stderr
+    succeed(*TORCHRUN, HERE / "rank_gradients.py", tmp_path)
     ranks = [load_file(tmp_path / f"rank-{rank}.safetensors") for rank in range(2)]
     assert ranks[0].keys() == ranks[1].keys()
     assert all(torch.equal(ranks[0][key], ranks[1][key]) for key in ranks[0])

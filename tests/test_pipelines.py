@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tiny
 from conftest import Call
+from evaluation_data import write_lines, write_pairs
 
 from palenka.cli import main
 from palenka.evaluation.official import checkout as checkouts
@@ -89,16 +90,7 @@ FAKES = {
 
 @pytest.fixture
 def items(tmp_path: Path) -> Path:
-    root = tmp_path / "items"
-    for name, pairs in PAIRS.items():
-        records = [{"sentence_good": good, "sentence_bad": bad, "linguistics_term": name} for good, bad in pairs]
-        write_lines(root / "blimp_filtered" / f"{name}.jsonl", records)
-    return root
-
-
-def write_lines(path: Path, records: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return write_pairs(tmp_path / "items" / "blimp_filtered", PAIRS).parent
 
 
 @pytest.fixture
@@ -221,13 +213,9 @@ def test_a_pipeline_that_fails(
 
 
 def test_what_cannot_be_run(
-    teacher: Path,
-    items: Path,
-    stand_in: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
-    call: Call,
+    teacher: Path, items: Path, stand_in: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, call: Call,
     tmp_path: Path,
-) -> None:
+) -> None:  # fmt: skip
     def refused(*options: Any) -> str:
         code, _, errors = call(main, ["evaluate", "teacher", "--pipeline", "2024", "--data", str(items), *options])
         assert code == 2

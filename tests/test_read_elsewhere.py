@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from transformers import AutoConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+from palenka.data.tokenizer import PROBES, load_tokenizer, save_tokenizer
 from palenka.models import rope
 from palenka.models.huggingface import ModelConfig, export_model
 
@@ -173,7 +174,8 @@ def test_a_config_that_would_be_read_otherwise_is_not_left(
         save(LLAMA | {"rope_parameters": dict(ROPES["llama3"])}, tmp_path)
 
 
-def test_transformers_4_computes_the_same(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("processes")
+def test_transformers_4_reads_and_computes_the_same(tmp_path: Path, prepared: Path) -> None:
     python = os.environ.get("PALENKA_TRANSFORMERS_4")
     if not python:
         pytest.skip("PALENKA_TRANSFORMERS_4 names no Python with transformers 4.51")
@@ -183,11 +185,14 @@ def test_transformers_4_computes_the_same(tmp_path: Path) -> None:
         models[architecture] = BASES[architecture] | keys
     for name, of_model in models.items():
         save(of_model, tmp_path / name)
-    ids = tmp_path / "ids.json"
-    ids.write_text(json.dumps([[1, 5, 9, 200, 33], list(range(10, 38)), list(range(10, 58))]))
+        save_tokenizer(load_tokenizer(prepared / "tokenizer"), tmp_path / name)
+    inputs = tmp_path / "inputs.json"
+    texts = ["The cat sees a dog.\nEvery farmer likes one river.", *PROBES]
+    ids = [[1, 5, 9, 200, 33], list(range(10, 38)), list(range(10, 58))]
+    inputs.write_text(json.dumps({"ids": ids, "texts": texts}), encoding="utf-8")
 
     def read(interpreter: str) -> dict[str, Any]:
-        command = [interpreter, str(HERE / "read_models.py"), str(ids), *(str(tmp_path / name) for name in models)]
+        command = [interpreter, str(HERE / "read_folders.py"), str(inputs), *(str(tmp_path / name) for name in models)]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         ended = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert ended.returncode == 0, ended.stderr
@@ -196,5 +201,6 @@ def test_transformers_4_computes_the_same(tmp_path: Path) -> None:
 
     here, there = read(sys.executable), read(python)
     assert there["version"].startswith("4.51.")
-    for name, ours, theirs in zip(models, here["logits"], there["logits"], strict=True):
-        assert torch.allclose(torch.tensor(ours), torch.tensor(theirs), rtol=1e-4, atol=1e-4), name
+    for name, ours, theirs in zip(models, here["folders"], there["folders"], strict=True):
+        assert torch.allclose(torch.tensor(ours["logits"]), torch.tensor(theirs["logits"]), rtol=1e-4, atol=1e-4), name
+        assert ours["tokens"] == theirs["tokens"] and ours["problems"] == theirs["problems"] == [], name

@@ -11,8 +11,8 @@ import pytest
 import tiny
 import yaml
 from conftest import Call
-from test_evaluate import EWOK, EWOK_KEYS, PAIRS, write
-from test_integrity import edited, emptied, flipped, other_vocabulary, removed, zeroed
+from damage import Damage, bit_flip, cut, edited, empty, missing, nul_bytes
+from evaluation_data import EWOK, write_lines, write_pairs
 
 from palenka.cli import main
 from palenka.evaluation.evaluate import evaluate
@@ -21,18 +21,14 @@ from palenka.evaluation.scoring import Scorer
 from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json
 
-Damage = Callable[[Path], Any]
-
 
 @pytest.fixture(scope="module")
 def evaluated_once(prepared_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data, items and a run `student` that was evaluated."""
     root = tmp_path_factory.mktemp("evaluated")
     data = Path(shutil.copytree(prepared_once, root / "data" / "tiny", ignore=shutil.ignore_patterns("floors")))
-    for name, pairs in PAIRS.items():
-        records = [{"sentence_good": good, "sentence_bad": bad} for good, bad in pairs]
-        write(root / "items" / "blimp_filtered" / f"{name}.jsonl", records)
-    write(root / "items" / "ewok_filtered" / "social.jsonl", [dict(zip(EWOK_KEYS, item, strict=True)) for item in EWOK])
+    write_pairs(root / "items" / "blimp_filtered")
+    write_lines(root / "items" / "ewok_filtered" / "social.jsonl", EWOK)
     run = tiny.write_finished_run(root / "runs" / "student", tiny.LLAMA, data / "tokenizer")
     (run / "config.yaml").write_text(yaml.safe_dump({"name": "student", "data": {"name": "tiny", "seq_length": 16}}))
     with pytest.MonkeyPatch.context() as patch:
@@ -86,9 +82,9 @@ RESULT: dict[str, Damage] = {
     "no identity": edited(lambda found: found.pop("identity")),
     "a text": edited(lambda found: found.update(accuracy="high")),
     "a list": lambda path: path.write_text("[]\n"),
-    "cut": lambda path: path.write_bytes(path.read_bytes()[:-9]),
-    "emptied": emptied,
-    "zeroed": zeroed,
+    "cut": cut,
+    "emptied": empty,
+    "zeroed": nul_bytes,
 }
 ITEMS: dict[str, Damage] = {
     "a score": items_edited(lambda lines: [first_score(lines[0], 0.0), *lines[1:]]),
@@ -98,10 +94,10 @@ ITEMS: dict[str, Damage] = {
     "a line more": items_edited(lambda lines: [*lines, lines[0]]),
     "another order": items_edited(lambda lines: lines[::-1]),
     "no record": items_edited(lambda lines: ["7", *lines[1:]]),
-    "cut": lambda path: path.write_bytes(path.read_bytes()[:-9]),
-    "emptied": emptied,
-    "zeroed": zeroed,
-    "removed": removed,
+    "cut": cut,
+    "emptied": empty,
+    "zeroed": nul_bytes,
+    "removed": missing,
 }
 TEXT: dict[str, Damage] = {
     "cross_entropy": edited(lambda found: found["splits"]["dev"].update(cross_entropy=1.0)),
@@ -111,8 +107,8 @@ TEXT: dict[str, Damage] = {
     "no domains": edited(lambda found: found["splits"]["dev"].pop("domains")),
     "no splits": edited(lambda found: found.pop("splits")),
     "none at all": edited(lambda found: found.update(splits={})),
-    "cut": RESULT["cut"],
-    "zeroed": zeroed,
+    "cut": cut,
+    "zeroed": nul_bytes,
     "a list": RESULT["a list"],
 }
 BASELINES: dict[str, Damage] = {
@@ -121,8 +117,8 @@ BASELINES: dict[str, Damage] = {
     "n": edited(lambda found: found["ngram"]["subtasks"]["order"].update(n=7)),
     "one kind": edited(lambda found: found.pop("ngram")),
     "of other items": edited(lambda found: found.update(items="0" * 64)),
-    "cut": RESULT["cut"],
-    "emptied": emptied,
+    "cut": cut,
+    "emptied": empty,
     "a list": RESULT["a list"],
 }
 BROKEN = [
@@ -188,7 +184,7 @@ def test_other_files_do_not_count(root: Path, name: str) -> None:
 
 def test_text_in_another_vocabulary_is_not_measured(root: Path, call: Call) -> None:
     """Ids of one tokenizer mean nothing to a model of another."""
-    other_vocabulary(root / "data" / "tiny")
+    tiny.other_vocabulary(root / "data" / "tiny")
     code, shown, errors = call(main, ["evaluate", "student", "--tasks", "cross_entropy"])
     assert code == 2 and "Traceback" not in errors
     assert "cannot measure cross_entropy: its data, 'tiny', was prepared again with another vocabulary" in errors
@@ -204,10 +200,10 @@ def test_text_in_another_vocabulary_is_not_measured(root: Path, call: Call) -> N
 def test_nothing_is_measured_on_damaged_data(root: Path, name: str) -> None:
     shutil.rmtree(root / "data" / "tiny" / "floors")
     (root / "runs" / "student" / "evaluation" / "cross_entropy.json").unlink()
-    flipped(root / "data" / "tiny" / name)
+    bit_flip(root / "data" / "tiny" / name)
     with pytest.raises(UserError, match=f"{name}: other content"):
         evaluate(["student"], root / "items")
-    removed(root / "data" / "tiny" / name)
+    missing(root / "data" / "tiny" / name)
     with pytest.raises(UserError, match=f"{name}: missing"):
         evaluate(["student"], root / "items")
 

@@ -1,7 +1,6 @@
 """Where results cannot be written this is said before the work, and `evaluate --out` writes them elsewhere."""
 
 import errno
-import json
 import os
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Call
+from evaluation_data import PAIRS, write_pairs
 from run_files import snapshot
 
 from palenka.cli import main
@@ -22,12 +22,7 @@ from palenka.util.files import read_json, require_writable
 @pytest.fixture
 def items(tmp_path: Path) -> Path:
     """A folder of evaluation data with three pairs of BLiMP."""
-    folder = tmp_path / "items" / "blimp_filtered"
-    folder.mkdir(parents=True)
-    pairs = [("The cat sees a dog.", "The cat see a dog."), ("Every child.", "Every childs."), ("A boat.", "Boat a.")]
-    lines = [json.dumps({"sentence_good": good, "sentence_bad": bad}) + "\n" for good, bad in pairs]
-    (folder / "agreement.jsonl").write_text("".join(lines))
-    return tmp_path / "items"
+    return write_pairs(tmp_path / "items" / "blimp_filtered", {"agreement": PAIRS["agreement"]}).parent
 
 
 def palenka(call: Call, *arguments: Any) -> tuple[int, str, str]:
@@ -49,7 +44,7 @@ def test_a_file_where_the_results_belong_is_said_before_scoring(
 
 
 @pytest.fixture
-def read_only(teacher: Path) -> Iterator[Path]:
+def read_only(teacher: Path, processes: None) -> Iterator[Path]:
     """The teacher's folder, mounted read-only, where root allows."""
     mounted = subprocess.run(["mount", "--bind", teacher, teacher], check=False, capture_output=True).returncode == 0
     if not mounted:

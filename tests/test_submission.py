@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 import tiny
 from conftest import Call
-from test_evaluate import write_reading
-from test_pipelines import write_lines
+from evaluation_data import write_lines, write_pairs, write_reading
 
 from palenka.cli import main
 from palenka.evaluation.evaluate import evaluate
@@ -22,12 +21,11 @@ from palenka.evaluation.official.submission import _preference
 
 BLIMP = {
     "agreement": [
-        ("The cat sees a dog.", "The cat see a dog."),
-        ("Every child.", "Every childs."),
+        ("The cat sees a dog.", "The cat see a dog."), ("Every child.", "Every childs."),
         ("A: Who?\nB: A cat.", "A: Who?\nB: A."),
     ],
     "order": [("A boat.", "A boat."), ("One farmer likes the river.", "Farmer one likes the river.")],
-}
+}  # fmt: skip
 EWOK = [
     {"Context1": "The cat sees a dog.", "Context2": "It sees a boat.", "Target1": one, "Target2": other}
     for one, other in (("It is a cat.", "It is a boat."), ("It is a boat.", "It is a cat."))
@@ -43,9 +41,7 @@ COMPS = {"prefix_acceptable": "A dog", "prefix_unacceptable": "A boat", "propert
 @pytest.fixture
 def items(tmp_path: Path) -> Path:
     root = tmp_path / "items"
-    for name, pairs in BLIMP.items():
-        records = [{"sentence_good": good, "sentence_bad": bad} for good, bad in pairs]
-        write_lines(root / "blimp_filtered" / f"{name}.jsonl", records)
+    write_pairs(root / "blimp_filtered", BLIMP)
     write_lines(root / "ewok_filtered" / "social.jsonl", EWOK)
     write_lines(root / "wug_past_tense" / "wug_past_tense.jsonl", WUGS)
     write_lines(root / "entity_tracking" / "regular.jsonl", BOXES)
@@ -132,7 +128,7 @@ def test_2025_folders(teacher: Path, items: Path, submit: Callable[..., tuple[in
 
 def test_reading(teacher: Path, items: Path, submit: Callable[..., tuple[int, str, str, Path]]) -> None:
     """The surprisals are taken as they are."""
-    write_reading(items, rows=40)
+    write_reading(items / "reading", rows=40)
     evaluate(["teacher"], items, ["reading"], "2025")
     lines = (teacher / "evaluation" / "2025" / "reading.items.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines]
@@ -261,6 +257,7 @@ def called(year: str, code: str, folder: Path) -> str:
     return ended.stdout
 
 
+@pytest.mark.usefixtures("processes")
 def test_their_scorer_of_2024_agrees(
     teacher: Path, items: Path, submit: Callable[..., tuple[int, str, str, Path]]
 ) -> None:
@@ -283,6 +280,7 @@ print(json.dumps({{task: score_predictions(given, task, folder) for task, folder
         assert scores[group] == pytest.approx({name: of["accuracy_ties_good"] for name, of in subtasks.items()})
 
 
+@pytest.mark.usefixtures("processes")
 def test_their_collation_of_2025_agrees(
     teacher: Path, items: Path, submit: Callable[..., tuple[int, str, str, Path]]
 ) -> None:

@@ -18,6 +18,7 @@ from palenka.util.paths import ROOT
 SECONDS = 900
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_share_of_the_faults_is_met_as_promised(tmp_path: Path) -> None:
     """Judges are first shown programs that do everything wrong."""
     command = [ROOT / "tests" / "torture" / "run.py", "--fast", "--processes", "1", "--json", tmp_path / "results"]

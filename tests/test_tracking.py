@@ -7,17 +7,17 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import tiny
-from accelerate.state import AcceleratorState
+from commands import TORCHRUN, finish, start, succeed, wait_until
+from conftest import Call, WriteConfig
 from made_runs import write_run
 from run_files import outcome, records
-from test_processes import TORCHRUN, finish, latest_step, start, wait_until
 
 from palenka.report.results import read_runs
 from palenka.training import trackers
@@ -29,7 +29,7 @@ from palenka.util.errors import UserError
 from palenka.util.files import read_json
 from palenka.util.paths import ROOT
 
-WriteConfig = Callable[..., Path]
+trains = pytest.mark.usefixtures("processes", "fresh_accelerator")  # wandb has a process of its own
 OFFLINE: dict[str, Any] = {"wandb": {"mode": "offline", "tags": ["small"]}, "tensorboard": True}
 KEY = "0123456789" * 4
 BEST = ("best_step", "best_dev_loss", "best_dev_bits_per_byte")
@@ -44,9 +44,7 @@ def _nobody_logged_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
         monkeypatch.setenv(f"WANDB_{kind}_DIR", str(tmp_path / "wandb-home"))
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    AcceleratorState._reset_state(reset_partial_state=True)
     yield
-    AcceleratorState._reset_state(reset_partial_state=True)
     if "wandb" in sys.modules and sys.modules["wandb"] is not None:
         sys.modules["wandb"].teardown()
 
@@ -135,6 +133,7 @@ def test_names_of_a_records_figures() -> None:
     assert scalars(dev) == {"dev/loss": 4.0, "dev/bits_per_byte": 2.0, "dev/childes": 2.5}
 
 
+@trains
 def test_offline_run_holds_names_config_every_record_and_the_best_step(teacher: Path) -> None:
     plain = train_student(student("plain"))
     run = train_student(student(tracking=OFFLINE))
@@ -175,6 +174,7 @@ def test_trackers_files_are_no_runs_to_a_report(runs_folder: Path) -> None:
 # Over a resume
 
 
+@trains
 def test_steps_after_the_checkpoint_are_told_again(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Broken off at step 7 with a checkpoint of step 5: readers find steps 6 and 7 once."""
     values = student(tracking=OFFLINE, checkpoint_steps=5, eval_steps=100)
@@ -199,6 +199,7 @@ def test_steps_after_the_checkpoint_are_told_again(teacher: Path, monkeypatch: p
     assert_events_equal_records(run)
 
 
+@trains
 def test_killed_run_goes_on_under_its_id_and_misses_no_step(
     teacher: Path, write_config: WriteConfig, runs_folder: Path
 ) -> None:
@@ -206,14 +207,12 @@ def test_killed_run_goes_on_under_its_id_and_misses_no_step(
     config = write_config(student(tracking=OFFLINE, max_steps=20, checkpoint_steps=2, eval_steps=10))
     command, run = (ROOT / "distill.py", "--config", config), runs_folder / "study" / "student"
     process = start(*command)
-    wait_until(lambda: latest_step(run) >= 6, process)
+    wait_until(lambda: list(run.glob("checkpoint-[6-9]")), process)
     for victim in (*psutil.Process(process.pid).children(recursive=True), process):
         victim.kill()
     assert finish(process)[0] == -signal.SIGKILL
     identifier = read_json(run / "tracking.json")["wandb_id"]
-    code, errors = finish(start(*command))
-    assert code == 0, errors
-    assert "resuming from step" in errors
+    assert "resuming from step" in succeed(*command)
     names = [path.name for path in sorted(run.glob("wandb/offline-run-*/*.wandb"))]
     assert names == [f"run-{identifier}.wandb"] * 2
     assert history(sessions(run)[-1]) == expected_history(run)
@@ -274,6 +273,7 @@ def test_a_tracker_that_fails_ends_nothing(
     assert [row["step"] for row in served.rows] == [1, 2, 3, 4, 5]
 
 
+@trains
 def test_an_unreachable_server_means_offline(
     teacher: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -289,28 +289,21 @@ def test_an_unreachable_server_means_offline(
 
 @pytest.mark.parametrize("package", ["wandb", "tensorboard"])
 def test_a_package_that_is_missing_ends_with_code_2_before_any_model(
-    teacher: Path,
-    runs_folder: Path,
-    write_config: WriteConfig,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    teacher: Path, runs_folder: Path, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch, call: Call,
     package: str,
-) -> None:
+) -> None:  # fmt: skip
     import distill
 
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     config = write_config(student(tracking={package: True}))
     monkeypatch.setattr("sys.argv", ["distill.py", "--config", str(config)])
-    with pytest.raises(SystemExit) as ended:
-        distill.main()
-    assert ended.value.code == 2
-    message = capsys.readouterr().err
-    assert f"tracking.{package}: the package {package} cannot be imported" in message
-    assert f"pip install {package}, or remove this key" in message
+    code, _, message = call(distill.main)
+    assert code == 2 and f"tracking.{package}: " in message and f"pip install {package}" in message
     assert not (runs_folder / "study").exists()
 
 
+@trains
 def test_untracked_training_imports_neither(prepared: Path, runs_folder: Path, write_config: WriteConfig) -> None:
     config = write_config(tiny.train_values())
     program = (
@@ -318,15 +311,14 @@ def test_untracked_training_imports_neither(prepared: Path, runs_folder: Path, w
         "import train; train.main()\n"
         "assert not {'wandb', 'tensorboard'} & {name.split('.')[0] for name in sys.modules}"
     )
-    code, errors = finish(start("-c", program))
-    assert code == 0, errors
+    succeed("-c", program)
     assert (runs_folder / "baseline" / "result.json").exists()
 
 
+@trains
 def test_two_processes_log_once(teacher: Path, write_config: WriteConfig, runs_folder: Path) -> None:
     config = write_config(student(tracking=OFFLINE))
-    code, errors = finish(start(*TORCHRUN, ROOT / "distill.py", "--config", config))
-    assert code == 0, errors
+    succeed(*TORCHRUN, ROOT / "distill.py", "--config", config)
     run = runs_folder / "study" / "student"
     (session,) = sessions(run)
     assert history(session) == expected_history(run)

@@ -2,7 +2,6 @@
 
 import gc
 import hashlib
-import json
 import math
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,11 +14,12 @@ import pytest
 import tiny
 import torch
 from accelerate.state import AcceleratorState
-from killing import Killed, kill_at
+from killing import Killed, half_a_line, kill_at
 from rounding import assert_alike
 from run_files import outcome, records, snapshot
 from safetensors.torch import load_file
 from torch.nn import functional as F
+from trainings import plan_for, train_run
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 import palenka.runs.directory
@@ -40,8 +40,7 @@ from palenka.training.batches import Batches
 from palenka.training.loop import fit
 from palenka.training.loss_module import LossModule
 from palenka.training.meter import Meter
-from palenka.training.plan import Plan, make_plan
-from palenka.training.schema import DistillConfig, TrainConfig
+from palenka.training.plan import Plan
 from palenka.training.session import Diverged
 from palenka.training.student import Student
 from palenka.training.trainer import Trainer
@@ -62,17 +61,6 @@ pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 def kept_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
     """No checkpoint is dropped."""
     monkeypatch.setattr(Run, "drop_checkpoints", lambda self, keep: None)
-
-
-def plan_for(values: dict[str, Any], **training: Any) -> Plan:
-    """A plan in float32, with `training` changed."""
-    values = values | {"training": {**values["training"], "precision": "fp32", **training}}
-    schema = DistillConfig if "student" in values else TrainConfig
-    return make_plan(schema.model_validate(values), "test")
-
-
-def train_run(values: dict[str, Any], **training: Any) -> Path:
-    return tiny.train(plan_for(values, **training))
 
 
 def initial_student(plan: Plan) -> PreTrainedModel:
@@ -462,11 +450,6 @@ def killed_run(values: dict[str, Any], point: tuple[Any, ...]) -> None:
         else:
             pytest.fail("the run was never killed")
     gc.collect()  # what held the lock is gone, as after a kill
-
-
-def half_a_line(run: Run, record: dict[str, Any]) -> None:
-    with (run.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record)[:40])
 
 
 def half_a_file(state: Any, file: BinaryIO) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from damage import edited
 from transformers import PreTrainedModel
 
 from palenka.data.integrity import sealed
-from palenka.data.tokenizer import load_tokenizer, save_tokenizer
+from palenka.data.tokenizer import load_tokenizer, save_tokenizer, tokenizer_sha256
 from palenka.models.huggingface import ModelConfig, build_model, quiet_transformers
 from palenka.runs.directory import Run
 from palenka.training.build import build_loss_module, build_optimizer, find_teachers
@@ -114,6 +115,18 @@ def change_prepared(folder: Path, **changes: Any) -> None:
     former = read_json(folder / "prepared.json")
     record = {key: value for key, value in former.items() if key not in ("files", "sha256")}
     write_json(folder / "prepared.json", sealed(folder, record | changes))
+
+
+def other_vocabulary(data: Path) -> None:
+    """Prepare the data anew, with as many entries, but other ones; the key stays, as with another tokenizer library."""
+
+    def swap(tokenizer: dict[str, Any]) -> None:
+        vocabulary = tokenizer["model"]["vocab"]
+        one, other = (token for token, number in vocabulary.items() if number in (300, 301))
+        vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
+
+    edited(swap)(data / "tokenizer" / "tokenizer.json")
+    change_prepared(data, tokenizer_sha256=tokenizer_sha256(data / "tokenizer"))
 
 
 def write_finished_run(folder: Path, keys: Mapping[str, Any], tokenizer: Path, seed: int = 1) -> Path:

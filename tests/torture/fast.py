@@ -14,22 +14,19 @@ STORIES = ("prepare", "train", "evaluate")
 CHECKPOINT = r"train at change \d+: \w+ .*/\.checkpoint-N\.tmp"
 TWICE = r"train, the second at change 6 "
 CHOSEN = {
-    "kills": (CHECKPOINT, "prepare, no. 0", r"evaluate at change \d+: \w+ .*blimp_filtered.json"),
+    "kills": (CHECKPOINT, r"train at change \d+: \w+ .*chck_N", "prepare, no. 0",
+              r"evaluate at change \d+: \w+ .*blimp_filtered.json"),
     "together": (TWICE,),
-    "models": ("evaluated: no weights", "evaluated: an undamaged one"),
-    "checkpoints": ("older optimizer.pt: missing",),
-    "results": ("evaluate: blimp_filtered.items.jsonl: missing",),
-    "hostile": ("value: a negative learning rate", "items: a list"),
-}
+    "power": (r"train at change \d+: .*checkpoint-", "prepare$"),
+    "files": (r"train on train-half: .*/checkpoint-\d+/optimizer.pt: (cut|missing)", "evaluate .*/cross_.*: missing"),
+    "hostile": ("config: an alias bomb$",),
+}  # fmt: skip
 """Patterns that the names of cases begin with, by family."""
 JUDGED = {
     "kills": CHECKPOINT,
     "together": TWICE,
-    "models": "evaluated: no weights",
-    "data": "new run: train/tokens.bin: cut",
-    "checkpoints": "newest optimizer.pt: cut",
-    "results": "evaluate: blimp_filtered.json: cut",
-    "hostile": "value: a negative learning rate",
+    "files": "train on bare: data/tiny/train/tokens.bin: ",
+    "hostile": "config: ",
     "disks": "train, 3000 bytes",
 }
 

@@ -1,7 +1,7 @@
 """Do every fault to the real program, judge what comes of it, and write the table of docs/reliability.md.
 
     python tests/torture/run.py                            all of it; `make torture` calls this
-    python tests/torture/run.py --only kills data          some families
+    python tests/torture/run.py --only kills files         some families
     python tests/torture/run.py --only kills --like grid   cases with this in their name
     python tests/torture/run.py --list                     what there is
 
@@ -31,8 +31,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-FAMILIES = ("slurm", "processes", "kills", "models", "data", "checkpoints", "disks", "power", "results", "hostile",
-            "together")  # fmt: skip
+FAMILIES = ("slurm", "processes", "kills", "files", "disks", "power", "hostile", "together")
 """What takes longest comes first: the processes that try are to end together."""
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import slurm_cluster
 from run_files import outcome
 from slurm_cluster import until
-from test_slurm import Place as Site
-from test_slurm import is_back, long_config
+from slurm_site import Place as Site
+from slurm_site import is_back, long_config
 
 from torture import programs
 from torture.cases import LOSS, RIGHT, TRACEBACK, UNTRIED, WRONG, Case, Verdict
