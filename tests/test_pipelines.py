@@ -94,7 +94,7 @@ def items(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: None) -> Callable[..., Path]:
     """stand_in(year, code) makes a checkout that the environment names; no interpreter is asked for packages."""
     found = {"versions": {"torch": "1"}, "device": "cpu"}
     monkeypatch.setattr(checkouts, "_probe", lambda pipeline, python: found)
@@ -236,6 +236,7 @@ def test_what_cannot_be_run(
     assert "by one process" in refused()
 
 
+@pytest.mark.usefixtures("processes")
 def test_an_interpreter_without_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     marker = tmp_path / PIPELINES["2025"].marker
     marker.parent.mkdir(parents=True)
