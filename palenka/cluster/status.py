@@ -13,7 +13,8 @@ from palenka.util.config import read_yaml
 from palenka.util.errors import UserError
 from palenka.util.files import read_object
 from palenka.util.paths import runs_root
-from palenka.util.text import clock, columns
+from palenka.util.tables import text_table
+from palenka.util.text import clock
 
 COLUMNS = ("run", "state", "done", "loss", "dev", "tok/s", "left", "job", "log")
 
@@ -39,7 +40,8 @@ def status(names: Sequence[str] = ()) -> str:
     rows += [_waiting_row(step, jobs) for step in _chosen(waiting, names)]
     if not rows:
         return f"no runs in {runs_root()}, and none in the queue"
-    return "\n".join([columns([COLUMNS, *([row.get(column, "") for column in COLUMNS] for row in rows)]), *notes])
+    cells = [COLUMNS, *([row.get(column, "") for column in COLUMNS] for row in rows)]
+    return "\n".join([text_table(cells, left=len(COLUMNS)), *notes])
 
 
 def _below(name: str, runs: Sequence[str]) -> list[str]:

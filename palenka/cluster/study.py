@@ -29,7 +29,7 @@ from palenka.util.errors import UserError
 from palenka.util.files import read_json
 from palenka.util.locks import held
 from palenka.util.paths import ROOT, corpora_root, data_root, evaluation_root, runs_root
-from palenka.util.text import columns
+from palenka.util.tables import text_table
 
 STUDIES = ROOT / "config" / "study"
 PROTOCOL = "2024"
@@ -502,4 +502,4 @@ def _table(study: str, steps: list[Step], ids: dict[str, str], missing: set[str]
     submitted = len(missing.intersection(ids))
     count = f"{submitted} {new}" if missing else "nothing to submit"
     damages = "".join(f"\n{step.name}: {step.damage}" for step in steps if step.damage)
-    return f"{columns(rows)}{damages}\n{study}: {len(steps)} steps, {count}"
+    return f"{text_table(rows, left=4)}{damages}\n{study}: {len(steps)} steps, {count}"

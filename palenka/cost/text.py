@@ -9,7 +9,8 @@ from palenka.cost.forecast import Estimate, Length, tokens_per_word
 from palenka.training.plan import Plan, TeacherPlan, Workload
 from palenka.util.devices import GIB, HERE, Device
 from palenka.util.paths import ROOT
-from palenka.util.text import NOTHING, count, duration, plain_table, wrapped
+from palenka.util.tables import text_table
+from palenka.util.text import NOTHING, WIDTH, count, duration, wrapped
 
 DAY = 86400
 
@@ -23,9 +24,9 @@ def terminal_text(found: Estimate, devices: Sequence[Device]) -> str:
         f"  {_per_token(found.flops)}; {_batch(found.work)}",
         *(f"  {line}" for line in _how_long(found)),
     ]
-    parts = ["\n".join(lines), plain_table(_rows(found, devices))]
+    parts = ["\n".join(lines), text_table(_rows(found, devices), width=WIDTH)]
     if found.trials > 1:
-        parts.append(plain_table(_grid_rows(found, devices)))
+        parts.append(text_table(_grid_rows(found, devices), width=WIDTH))
     return "\n\n".join([*parts, "\n".join(wrapped(note) for note in _notes(found))])
 
 
@@ -48,7 +49,7 @@ def plan_text(plan: Plan, devices: Sequence[Device]) -> str:
     ]
     config = yaml.safe_dump(plan.resolved, sort_keys=False)
     notes = "\n".join(wrapped(note) for note in _notes(found))
-    return "\n".join([config, *lines, "", plain_table(_rows(found, devices)), "", notes])
+    return "\n".join([config, *lines, "", text_table(_rows(found, devices), width=WIDTH), "", notes])
 
 
 def _student(work: Workload) -> str:

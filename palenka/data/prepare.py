@@ -35,6 +35,7 @@ from palenka.util.errors import UserError
 from palenka.util.files import make_folder, removed_on_error, replace, require_writable, sync_tree
 from palenka.util.locks import held
 from palenka.util.system_errors import noting
+from palenka.util.tables import text_table
 
 VERSION = 1
 """To be raised with every change that lets clean text come out as other arrays."""
@@ -346,13 +347,14 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 def _print_table(record: dict[str, Any]) -> None:
     columns = ("documents", "words", "tokens", "tokens/word", "bytes", "removed")
     print(f"\n{record['name']}: vocabulary of {record['vocab_size']:,} entries\n")
-    print(f"{'':24}" + "".join(f"{column:>14}" for column in columns))
+    rows = [["", *columns]]
     for split, sizes in record["splits"].items():
         for name, row in [*sizes["domains"].items(), ("total", sizes)]:
             values = [f"{row[key]:,}" for key in ("documents", "words", "tokens")]
             values += [f"{row['tokens'] / max(row['words'], 1):.3f}", f"{row['bytes']:,}"]
             values.append(f"{100 * row['effects']['share']:.1f} %" if "effects" in row else "")
-            print((f"{split + ' ' + name:24}" + "".join(f"{value:>14}" for value in values)).rstrip())
+            rows.append([f"{split} {name}", *values])
+    print(text_table(rows))
     strangers = set(record["splits"]["dev"]["domains"]) - set(record["splits"]["train"]["domains"])
     if strangers:
         print(f"\nNot in the training text: {', '.join(sorted(strangers))}")

@@ -6,7 +6,8 @@ from statistics import mean, stdev
 from palenka.evaluation.comparison import SEED, ItemDifference, SeedDifference
 from palenka.report.compare_runs import Comparison, TaskComparison
 from palenka.report.results import Run
-from palenka.util.text import listed, percent, plain_table, wrapped
+from palenka.util.tables import text_table
+from palenka.util.text import WIDTH, listed, percent, wrapped
 
 SIGNIFICANT = 0.05
 FEW_ITEMS = 20
@@ -18,9 +19,9 @@ def terminal_text(found: Comparison, show_all: bool) -> str:
     """Tasks, seeds, then what within the tasks differs; at most 100 columns wide."""
     parts = [
         "\n".join([*_sides(found), f"Accuracy in percent, ties count half; A − B in points; {_protocols(found)}."]),
-        plain_table(_task_rows(found)),
+        text_table(_task_rows(found), width=WIDTH),
         "\n".join(wrapped(text) for text in _seeds(found)),
-        *(plain_table(rows) for rows in [_seed_rows(found)] if len(rows) > 1),
+        *(text_table(rows, width=WIDTH) for rows in [_seed_rows(found)] if len(rows) > 1),
         *(_breakdown(found, task, show_all) for task in found.tasks),
         "\n".join(wrapped(text) for text in _notes(found)),
     ]
@@ -110,7 +111,7 @@ def _breakdown(found: Comparison, task: TaskComparison, show_all: bool) -> str:
             cells = [percent(part.a), percent(part.b), signed(part.difference), interval(part)]
             rows.append([name, *cells, p_value(corrected[name])])
     summary = wrapped(f"{task.task}: Holm p below {SIGNIFICANT} for {listed(counts)}.")
-    return f"{summary}\n\n{plain_table(rows)}" if len(rows) > 1 else summary
+    return f"{summary}\n\n{text_table(rows, width=WIDTH)}" if len(rows) > 1 else summary
 
 
 def _notes(found: Comparison) -> list[str]:

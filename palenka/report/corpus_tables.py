@@ -7,6 +7,8 @@ from difflib import SequenceMatcher
 
 from markupsafe import Markup
 
+from palenka.util.tables import text_table
+
 CONTEXT = 36
 """Characters shown on either side of a difference, and at the ends of one that is long."""
 LONGEST = 300
@@ -47,15 +49,9 @@ def numbers(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     values = [list(row) for row in rows]
     written = [[_written(value) for value in row] for row in values]
     is_text = [all(isinstance(row[place], str) for row in values) for place in range(len(columns))]
-    widths = [max(map(len, column)) for column in zip(columns, *written, strict=True)]
     styles = [_NAME if text else _NUMBER for text in is_text]
-
-    def line(row: Sequence[str]) -> str:
-        cells = zip(row, widths, is_text, strict=True)
-        return "  ".join(cell.ljust(width) if text else cell.rjust(width) for cell, width, text in cells).rstrip()
-
     html = _table(_row(columns, styles, "th"), [_row(row, styles) for row in written])
-    return Table(html, "\n".join(map(line, [columns, *written])))
+    return Table(html, text_table([columns, *written], left=sum(is_text)))
 
 
 def _written(value: object) -> str:

@@ -8,6 +8,7 @@ from statistics import mean, stdev
 from palenka.report import comparison
 from palenka.report.comparison import BASELINES, Difference
 from palenka.report.results import CrossEntropy, Run
+from palenka.util.tables import text_table
 from palenka.util.text import NOTHING, compact, count, duration, listed, percent, wrapped
 
 TERMINAL_WIDTH = 120
@@ -470,15 +471,9 @@ def _blocks(table: Table) -> list[list[Column]]:
 
 
 def _block(table: Table, columns: list[Column]) -> str:
-    heads, cells = zip(*(_lines(table, column) for column in columns), strict=True)
-    depth = max(len(head) for head in heads)
-    stacks = [["" for _ in range(depth - len(head))] + head + plain for head, plain in zip(heads, cells, strict=True)]
-    names = [""] * depth + [row.head for row in table.rows]
-    widths = [max(len(text) for text in stack) for stack in stacks]
-    lines = [
-        "  ".join([name.ljust(max(map(len, names))), *(text.rjust(w) for text, w in zip(texts, widths, strict=True))])
-        for name, *texts in zip(names, *stacks, strict=True)
-    ]
-    rule = "-" * len(lines[0])
-    runs = depth + sum(row.run is not None for row in table.rows)
-    return "\n".join(line.rstrip() for line in [*lines[:depth], rule, *lines[depth:runs], rule, *lines[runs:]])
+    stacks = [["", *(row.head for row in table.rows)]]
+    for head, cells in (_lines(table, column) for column in columns):
+        width = max(map(len, head + cells))
+        stacks.append(["\n".join(line.rjust(width) for line in head), *(cell.rjust(width) for cell in cells)])
+    runs = sum(row.run is not None for row in table.rows)
+    return text_table(list(zip(*stacks, strict=True)), left=len(stacks), ends=[runs])

@@ -36,6 +36,8 @@ from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json
 from palenka.util.hardware import available_memory, local_device
 from palenka.util.paths import ROOT, evaluation_root
+from palenka.util.tables import text_table
+from palenka.util.text import NOTHING, with_error
 
 SHORT_LABELS = {"logit": "L", "hidden_state": "H", "seed": "s"}
 PROTOCOL = "2024"
@@ -384,24 +386,21 @@ def selection_table(selection: Mapping[str, Any]) -> str:
     """The content of a grid.json as lines: trials by rank, those that diverged or are damaged, finalists."""
     trials, finalists = selection["cells"], selection["finalists"]
     tasks = sorted({task for row in (*trials, *finalists) for task in row.get("tasks", {})})
-    width = max(len("finalist"), *(len(row["cell"]) for row in trials)) + 2
-    head = f"{'rank':>6}  {'trial':{width}}{'nats/token':>12}{'bits/byte':>12}"
-    head += "".join(f"{task:>22}" for task in tasks)
 
-    def line(row: Mapping[str, Any], rank: str) -> str:
+    def cells(row: Mapping[str, Any], rank: str) -> list[str]:
         if "dev" not in row:
-            return f"{rank:>6}  {row['cell']:{width}}{'damaged' if 'damaged' in row else 'diverged':>12}"
+            return [rank, row["cell"], "damaged" if "damaged" in row else "diverged", *[""] * (1 + len(tasks))]
         found = [row["tasks"].get(task) for task in tasks]
-        accuracies = [f"{100 * f['accuracy']:.2f} ± {100 * f['stderr']:.2f}" if f else "–" for f in found]
-        dev = f"{row['dev']['cross_entropy']:>12.4f}{row['dev']['bits_per_byte']:>12.4f}"
-        return f"{rank:>6}  {row['cell']:{width}}{dev}" + "".join(f"{text:>22}" for text in accuracies)
+        accuracies = (with_error(f["accuracy"], f["stderr"]) if f else NOTHING for f in found)
+        losses = (f"{row['dev'][key]:.4f}" for key in ("cross_entropy", "bits_per_byte"))
+        return [rank, row["cell"], *losses, *accuracies]
 
-    lines = [f"{selection['name']}: dev cross-entropy, and accuracies in %", head]
-    lines += [line(row, str(row["rank"] or "–")) for row in trials]
-    if finalists:
-        lines += ["  finalists, retrained:", *(line(row, "") for row in finalists)]
-    lines += [f"  {row['cell']}: {row['damaged']}" for row in trials if "damaged" in row]
-    return "\n".join([*lines, RULE])
+    rows = [["rank", "trial", "nats/token", "bits/byte", *tasks]]
+    rows += [cells(row, str(row["rank"] or NOTHING)) for row in trials]
+    rows += [cells(row, "retrained") for row in finalists]
+    damages = [f"{row['cell']}: {row['damaged']}" for row in trials if "damaged" in row]
+    head = f"{selection['name']}: dev cross-entropy, and accuracies in %"
+    return "\n".join([head, text_table(rows, left=2, ends=[len(trials)] if finalists else ()), *damages, RULE])
 
 
 def _labels(plans: Sequence[Plan]) -> str:

@@ -13,7 +13,7 @@ _RULE = " -- "
 _BOX = Box("\n".join(["    ", "    ", _RULE, "    ", _RULE, _RULE, "    ", "    "]))
 
 
-def table(rows: Sequence[Sequence[str]], left: int = 1, width: int = UNLIMITED, ends: Collection[int] = ()) -> str:
+def text_table(rows: Sequence[Sequence[str]], left: int = 1, width: int = UNLIMITED, ends: Collection[int] = ()) -> str:
     """Rows of cells as text, a rule below the first one, which has the heads (of one line or several).
 
     Args:

@@ -1,28 +1,13 @@
-"""Plain text for people: numbers, durations, lists, paragraphs and tables of the terminal."""
+"""Plain text for people: numbers, durations, lists."""
 
 import textwrap
-from collections.abc import Sequence
 
 WIDTH = 100
-GAP = "  "
 NOTHING = "–"
 
 
 def wrapped(text: str, width: int = WIDTH) -> str:
     return textwrap.fill(text, width, subsequent_indent="  ", break_on_hyphens=False)
-
-
-def plain_table(rows: list[list[str]]) -> str:
-    """Rows at most WIDTH wide: the first column to the left, shortened where need be, the others to the right."""
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    room = WIDTH - sum(widths[1:]) - len(GAP) * (len(widths) - 1)
-    widths[0] = min(widths[0], room)
-    lines = []
-    for name, *cells in rows:
-        short = name if len(name) <= room else f"{name[: room - 1]}…"
-        right = (cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))
-        lines.append(GAP.join([short.ljust(widths[0]), *right]))
-    return "\n".join(line.rstrip() for line in [lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
 def clock(seconds: float) -> str:
@@ -32,15 +17,13 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as lines, each column as wide as its widest cell."""
-    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    return "\n".join(lines)
-
-
 def percent(value: float) -> str:
     return f"{100 * value:.2f}"
+
+
+def with_error(value: float, error: float) -> str:
+    """A share and its standard error, in percent."""
+    return f"{percent(value)} ± {percent(error)}"
 
 
 def compact(number: int) -> str:

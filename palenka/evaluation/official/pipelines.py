@@ -22,6 +22,8 @@ from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, require_writable, write_json
 from palenka.util.paths import evaluation_root
 from palenka.util.processes import process_count
+from palenka.util.tables import text_table
+from palenka.util.text import percent, with_error
 
 PIPELINES = {module.PIPELINE.year: module.PIPELINE for module in (pipeline_2024, pipeline_2025)}
 VERSION = 1
@@ -119,16 +121,15 @@ def _result(checkout: Checkout, model: EvaluatedModel, root: Path, task: AnyTask
 def table(model: EvaluatedModel, results: Sequence[dict[str, Any]], year: str) -> str:
     """The result as users read it: percents, with the standard errors of these means."""
     ties = "ties count half; in brackets: as right" if year == "2024" else "ties count as right"
-    lines = [f"{model.folder}   (the {year} pipeline; % right ± standard error, {ties})"]
+    rows = [["task", "%", "items"]]
     for result in results:
         if "accuracy" in result:
-            lines.append(f"  {result['task']:24}{_accuracy(result):>24}{result['n']:>9,} items")
+            rows.append([result["task"], _accuracy(result), f"{result['n']:,}"])
         for name, score in result.get("scores", {}).items():
-            what = f"{result['task']}, {name.replace('_', ' ')}"
-            lines.append(f"  {what:40}{100 * score['value']:>8.2f}{result['n']:>9,} items")
-    return "\n".join(lines)
+            rows.append([f"{result['task']}, {name.replace('_', ' ')}", percent(score["value"]), f"{result['n']:,}"])
+    return f"{model.folder}   (the {year} pipeline; % right ± standard error, {ties})\n\n{text_table(rows)}"
 
 
 def _accuracy(result: dict[str, Any]) -> str:
-    cell = f"{100 * result['accuracy']:.2f} ± {100 * result['stderr']:.2f}"
-    return f"{cell} ({100 * result['accuracy_ties_good']:.2f})" if "accuracy_ties_good" in result else cell
+    cell = with_error(result["accuracy"], result["stderr"])
+    return f"{cell} ({percent(result['accuracy_ties_good'])})" if "accuracy_ties_good" in result else cell
