@@ -397,13 +397,12 @@ def test_the_table_is_ranked_by_cross_entropy_whatever_the_accuracies() -> None:
     trials = [row("L0.1", 1, 3.0, 0.61), row("L0.5", 2, 3.3, 0.72), {"cell": "L0.9", "rank": None, "diverged": "…"}]
     finalists = [row("L0.1", 0, 2.5, 0.7) | {"tasks": {}}]
     lines = selection_table({"name": "g", "cells": trials, "finalists": finalists}).splitlines()
-    assert [line.split() for line in lines[1:7]] == [
+    assert [line.split() for line in lines[1:8] if "---" not in line] == [
         ["rank", "trial", "nats/token", "bits/byte", "blimp_filtered"],
         ["1", "L0.1", "3.0000", "1.0000", "61.00", "±", "0.50"],
         ["2", "L0.5", "3.3000", "1.1000", "72.00", "±", "0.50"],
         ["–", "L0.9", "diverged"],
-        ["finalists,", "trained", "anew:"],
-        ["L0.1", "2.5000", "0.8333", "–"],
+        ["retrained", "L0.1", "2.5000", "0.8333", "–"],
     ]
 
 

@@ -76,7 +76,7 @@ def printed(notebook: Any, name: str) -> str:
 def rows(notebook: Any, name: str) -> list[dict[str, Any]]:
     """The rows of the first table of numbers that a cell shows, from its plain text; columns stand two spaces apart."""
     tables = [output.data["text/plain"] for output in outputs(notebook, name) if "text/html" in output.get("data", {})]
-    head, *lines = tables[0].splitlines()
+    head, _, *lines = tables[0].splitlines()
     columns = [column.strip() for column in head.split("  ") if column.strip()]
     cells = [[cell.strip() for cell in line.split("  ") if cell.strip()] for line in lines]
     return [dict(zip(columns, map(number, line), strict=True)) for line in cells]

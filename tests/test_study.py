@@ -384,8 +384,8 @@ def test_status_tells_where_runs_stand(
     assert by_name["half"][-2:] == ["9", "/logs/train-9.out"]
     assert by_name["later"] == ["later", "pending (Priority)", "11", str(ROOT / "logs" / "later-11.out")]
     queue.holds()
-    rows_now = {line.split()[0]: line.split()[1] for line in call(cli.main, ["status"])[1].splitlines()}
-    assert rows_now == {"run": "state", "demo/finished": "finished", "half": "stopped"}
+    rows_now = {line.split()[0]: line.split()[1] for line in call(cli.main, ["status"])[1].splitlines()[2:]}
+    assert rows_now == {"demo/finished": "finished", "half": "stopped"}
     assert "half" not in call(cli.main, ["status", "demo"])[1]
     code, _, errors = call(cli.main, ["status", "elsewhere"])
     assert code == 2 and "no run 'elsewhere'" in errors
@@ -398,7 +398,7 @@ def test_one_damaged_run_does_not_hide_the_others(prepared: Path, runs_folder: P
         (folder / name).write_bytes(b"\0" * 40)
     code, output, _ = call(cli.main, ["status"])
     assert code == 0
-    states = {line.split()[0]: line.split()[1] for line in output.splitlines()[:7]}
+    states = {line.split()[0]: line.split()[1] for line in output.splitlines()[2:8]}
     records = ("identity.json", "result.json", "environment.json")
     assert {name for name, state in states.items() if state == "finished"} == {"whole", "without-metrics.jsonl"}
     damaged = {name for name, state in states.items() if state == "damaged"}
@@ -423,7 +423,7 @@ def test_status_of_a_cohort_counts_the_time_of_all_its_students(
         record = {"split": "train", "step": 2, "tokens": 10_000, "loss": 1.0, "tokens_per_second": 100}
         (half / "metrics.jsonl").write_text(json.dumps(record) + "\n")
         (half / ".lock").write_text("process 0 on another machine")
-        shown = {line.split()[0]: line.split() for line in call(cli.main, ["status"])[1].splitlines()}
+        shown = {line.split()[0]: line.split() for line in call(cli.main, ["status"])[1].splitlines()[2:]}
         left.append(shown["alone"][-1])
     assert left == ["5:00", "10:00", "15:00"]
 

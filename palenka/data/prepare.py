@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from palenka.data import cleaning, holdout, integrity, marks, tokenizer
@@ -34,6 +33,7 @@ from palenka.util.config import did_you_mean
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, removed_on_error, replace, require_writable, sync_tree
 from palenka.util.locks import held
+from palenka.util.progress import Bar
 from palenka.util.system_errors import noting
 from palenka.util.tables import text_table
 
@@ -369,25 +369,23 @@ class _Progress:
 
     def __init__(self, label: str, total: int) -> None:
         self._label, self._total, self._done = label, max(total, 1), 0
-        self._bar = tqdm(total=total, desc=label, unit="B", unit_scale=True) if sys.stderr.isatty() else None
+        self._bar = Bar(label, total, "B")
         self._started = self._said = time.monotonic()
 
     def __enter__(self) -> "_Progress":
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._bar:
-            self._bar.close()
-        elif not error[0]:
+        self._bar.close()
+        if not self._bar.is_shown and not error[0]:
             _say(f"{self._label}: done in {time.monotonic() - self._started:.1f} s")
 
     def advance(self, count: int) -> None:
         self.reach(self._done + count)
 
     def reach(self, done: int) -> None:
-        if self._bar:
-            self._bar.update(done - self._done)
-        elif time.monotonic() - self._said > _SECONDS_BETWEEN_LINES:
+        self._done = done
+        self._bar.reach(done)
+        if not self._bar.is_shown and time.monotonic() - self._said > _SECONDS_BETWEEN_LINES:
             self._said = time.monotonic()
             _say(f"{self._label}: {100 * done // self._total} %")
-        self._done = done

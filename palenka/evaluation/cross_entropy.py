@@ -14,8 +14,9 @@ import numpy as np
 from palenka.data.integrity import verify
 from palenka.data.tokens import DevWindows, TokenSplit, WindowConfig
 from palenka.evaluation.results import check_splits, read_result, report_unusable, text_figures, whole_text
-from palenka.evaluation.scoring import BATCH_TOKENS, Scorer, progress
+from palenka.evaluation.scoring import BATCH_TOKENS, Scorer
 from palenka.util.errors import UserError
+from palenka.util.progress import passed_on
 
 SPLITS = ("dev", "test")
 WINDOW_DEFAULTS = {"seq_length": 128, "bos": "window", "window_start": "line"}
@@ -70,7 +71,7 @@ def _of_split(scorer: Scorer, split: TokenSplit, window: WindowConfig, label: st
     size = max(1, BATCH_TOKENS[scorer.device.type] // window.seq_length)
     batches = [range(start, min(start + size, len(windows))) for start in range(0, len(windows), size)]
     nats, labels = np.zeros(len(split.domains)), np.zeros(len(split.domains))
-    for batch in progress(batches, [len(batch) for batch in batches], f"cross-entropy, {label}", "windows"):
+    for batch in passed_on(batches, [len(batch) for batch in batches], f"cross-entropy, {label}", "windows"):
         shown = scorer.paradigm.window_batch(windows, batch)
         domains = [windows.domain_of(index) for index in batch]
         np.add.at(nats, domains, -scorer.log_probs(shown))

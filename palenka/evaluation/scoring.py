@@ -12,9 +12,7 @@ these are. The first is that of the challenge's pipeline of 2024, a fork of lm-e
                              then, a text's first token is not scored
 """
 
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +22,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 from transformers import AutoTokenizer
 
 from palenka import paradigms
@@ -40,6 +37,7 @@ from palenka.paradigms import Paradigm, Query, Vocabulary
 from palenka.util.config import read_yaml
 from palenka.util.errors import UserError
 from palenka.util.hardware import local_device
+from palenka.util.progress import passed_on
 
 PADDING = 0  # whichever: nothing attends to it
 BATCH_TOKENS = {"cpu": 1024, "cuda": 65536}
@@ -256,7 +254,7 @@ class Scorer:
         sizes = [sum(len(row.texts) for row in rows) for rows in batches]
         with _workers(self.device) as apply:
             done = apply(lambda rows: self._add_scores(of_queries, rows, queries), batches)
-            for _ in progress(done, sizes, label, "sentences"):
+            for _ in passed_on(done, sizes, label, "sentences"):
                 pass
         scores = np.zeros(len(numbers))
         np.add.at(scores, [number for number, _ in asked], of_queries)
@@ -439,19 +437,3 @@ def _batches(rows: Sequence[Row], batch_tokens: int) -> Iterator[list[Row]]:
         batch.append(row)
     if batch:
         yield batch
-
-
-def progress(batches: Iterable[Any], sizes: Sequence[int], label: str, unit: str) -> Iterator[Any]:
-    """Pass batches on: with a progress bar on a terminal, else with a line at each quarter. Silent without a label."""
-    total = sum(sizes)
-    on_terminal = sys.stderr.isatty()
-    bar = tqdm(total=total, desc=label, unit=f" {unit}", disable=not label or not on_terminal)
-    start, done = time.monotonic(), 0
-    for batch, size in zip(batches, sizes, strict=True):
-        yield batch
-        before, done = done, done + size
-        bar.update(size)
-        if label and not on_terminal and 4 * before // total < 4 * done // total:
-            rate = done / max(time.monotonic() - start, 1e-9)
-            print(f"{label}: {done:,} of {total:,} {unit}, {rate:,.0f} a second", file=sys.stderr, flush=True)
-    bar.close()

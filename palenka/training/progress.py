@@ -5,10 +5,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from tqdm import tqdm
-
 from palenka.evaluation.statistics import Accuracy
-from palenka.util.text import clock
+from palenka.util.progress import Bar
+from palenka.util.text import clock, with_error
 
 HIDDEN = ("split", "step", "epoch", "tokens", "words", "lr", "grad_norm", "tokens_per_second", "domains")
 
@@ -25,7 +24,7 @@ class CohortDisplay:
         self.name = f"{len(names)} students of {os.path.commonpath(names) or 'one cohort'}"
         self.total_steps = total_steps
         self.enabled = os.environ.get("RANK", "0") == "0"
-        self.bar = _bar(self.name, total_steps) if self.enabled else None
+        self.bar = Bar(self.name, total_steps, "steps", self.enabled)
         self._records: dict[str, dict[str, Any]] = {}
         self._seconds_left = 0.0
 
@@ -36,8 +35,7 @@ class CohortDisplay:
 
     def advance(self, step: int) -> None:
         """Tell that every run has taken this step."""
-        if self.bar is not None:
-            self.bar.update(step - self.bar.n)
+        self.bar.reach(step)
         if self._records:
             self._show(step)
         self._records, self._seconds_left = {}, 0.0
@@ -49,18 +47,15 @@ class CohortDisplay:
         low, high = (choose(losses, key=lambda name: losses[name]) for choose in (min, max))
         rate = max(record["tokens_per_second"] for record in self._records.values())
         text = f"{term} {losses[low]:.4f} ({low}) to {losses[high]:.4f} ({high})"
-        if self.bar is not None:
-            self.bar.set_postfix_str(f"{text}  {rate:,} tok/s")
-        elif self.enabled:
+        self.bar.note(f"{text}  {rate:,} tok/s")
+        if self.enabled and not self.bar.is_shown:
             _write(
                 f"{self.name}: step {step}/{self.total_steps}  {text}  {rate:,} tok/s  "
                 f"{clock(self._seconds_left)} left"
             )
 
     def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+        self.bar.close()
 
 
 class Display:
@@ -75,28 +70,25 @@ class Display:
 
     def __init__(self, name: str, total_steps: int, enabled: bool, cohort_display: CohortDisplay | None = None) -> None:
         self.name, self.total_steps, self.enabled, self.cohort_display = name, total_steps, enabled, cohort_display
-        self.bar = _bar(name, total_steps) if enabled and cohort_display is None else None
+        self.bar = Bar(name, total_steps, "steps", enabled and cohort_display is None)
 
     def resumed(self, step: int) -> None:
         self._write(f"{self.name}: resuming from step {step}")
-        if self.bar is not None:
-            self.bar.reset(self.total_steps)
-            self.bar.update(step)
+        self.bar.reach(step)
 
     def warn(self, text: str) -> None:
         self._write(f"{self.name}: warning: {text}")
 
     def advance(self) -> None:
-        if self.bar is not None:
-            self.bar.update()
+        self.bar.advance()
 
     def training(self, record: dict[str, Any], seconds_left: float) -> None:
         if self.cohort_display is not None:
             self.cohort_display.add(self.name, record, seconds_left)
             return
         terms = "  ".join(f"{key} {value:.4f}" for key, value in record.items() if key not in HIDDEN)
-        if self.bar is not None:
-            self.bar.set_postfix_str(f"{terms}  {record['tokens_per_second']:,} tok/s")
+        if self.bar.is_shown:
+            self.bar.note(f"{terms}  {record['tokens_per_second']:,} tok/s")
             return
         self._write(
             f"{self.name}: step {record['step']}/{self.total_steps}  {terms}  lr {record['lr']:.2e}  "
@@ -113,13 +105,11 @@ class Display:
         self._write(f"{self.name}: step {step}/{self.total_steps}  skipped: {reason}")
 
     def milestone(self, step: int, milestone: str, accuracies: dict[str, Accuracy]) -> None:
-        scores = "  ".join(f"{task} {100 * a.accuracy:.2f} ± {100 * a.stderr:.2f} %" for task, a in accuracies.items())
+        scores = "  ".join(f"{task} {with_error(a.accuracy, a.stderr)} %" for task, a in accuracies.items())
         self._write(f"{self.name}: step {step}/{self.total_steps}  {milestone}  {scores}")
 
     def finished(self, text: str) -> None:
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+        self.bar.close()
         self._write(f"{self.name}: {text}")
 
     def _write(self, text: str) -> None:
@@ -127,13 +117,5 @@ class Display:
             _write(text)
 
 
-def _bar(name: str, total_steps: int) -> "tqdm[Any] | None":
-    """A progress bar, where a terminal shows it."""
-    if not sys.stderr.isatty():
-        return None
-    return tqdm(total=total_steps, desc=name, unit="step", dynamic_ncols=True)
-
-
 def _write(text: str) -> None:
-    tqdm.write(text, file=sys.stderr)
-    sys.stderr.flush()
+    print(text, file=sys.stderr, flush=True)

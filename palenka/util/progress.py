@@ -2,6 +2,9 @@
 
 import atexit
 import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -13,6 +16,8 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+
+T = TypeVar("T")
 
 
 class Bar:
@@ -53,3 +58,17 @@ class Bar:
     def close(self) -> None:
         self._progress.stop()
         atexit.unregister(self.close)
+
+
+def passed_on(batches: Iterable[T], sizes: Sequence[int], label: str, unit: str) -> Iterator[T]:
+    """Pass batches on: with a bar on a terminal, else with a line at each quarter. Silent without a label."""
+    total, done = sum(sizes), 0
+    bar, start = Bar(label, total, unit, enabled=bool(label)), time.monotonic()
+    for batch, size in zip(batches, sizes, strict=True):
+        yield batch
+        before, done = done, done + size
+        bar.reach(done)
+        if label and not bar.is_shown and 4 * before // total < 4 * done // total:
+            rate = done / max(time.monotonic() - start, 1e-9)
+            print(f"{label}: {done:,} of {total:,} {unit}, {rate:,.0f} a second", file=sys.stderr, flush=True)
+    bar.close()

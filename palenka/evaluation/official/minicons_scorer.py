@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from palenka.evaluation.items import Choice, Item
-from palenka.evaluation.scoring import Limits, beyond_vocabulary, load_causal_model, prefix_token, progress
+from palenka.evaluation.scoring import Limits, beyond_vocabulary, load_causal_model, prefix_token
 from palenka.models.huggingface import longest_input
 from palenka.util.errors import UserError
 from palenka.util.hardware import local_device
+from palenka.util.progress import passed_on
 
 BATCH_SIZE = 64
 
@@ -70,7 +71,7 @@ class MiniconsScorer:
         ordered = sorted(set(choices), key=lambda choice: (not choice.context, -len(choice.context + choice.text)))
         batches = list(_batches(ordered, batch_size))
         found: dict[Choice, tuple[float, int]] = {}
-        for batch in progress(batches, [len(batch) for batch in batches], label, "sentences"):
+        for batch in passed_on(batches, [len(batch) for batch in batches], label, "sentences"):
             found |= zip(batch, self._scores(batch, protocol), strict=True)
         sums, tokens = np.array([found[choice] for choice in choices]).T
         return sums, tokens.astype(np.int64)
