@@ -16,7 +16,7 @@ from palenka.util.paths import ROOT
 
 SHELL = [*sorted(path for path in (ROOT / "scripts").iterdir() if path.name != "cluster.env"), ROOT / ".ci" / "run"]
 JOBS = [path for path in SHELL if path.suffix == ".slurm"]
-SOURCED = [ROOT / "scripts" / name for name in ("preamble.sh", "cluster.example.env")]
+SOURCED = [ROOT / "scripts" / name for name in ("preamble.sh", "job.sh", "cluster.example.env")]
 TEXTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROSE_AND_CODE = [*SHELL, *TEXTS, ROOT / "Makefile", *sorted((ROOT / "config").rglob("*.yaml"))]
 
@@ -27,7 +27,7 @@ NAMED_PATH = re.compile(rf"(?<![\w./<-])(?:(?:{FOLDERS})/[\w./-]*\w/?|{FILES})(?
 INVENTED = {"palenka/objectives/total_variation.py", "config/demo/student-variation.yaml", "scripts/cluster.env"}
 SOMEBODYS_PATH = re.compile(r"(?<![\w.$}])/(?:home|root|scratch|work|mnt|data|Users|net)/")
 MAKE_COMMAND = re.compile(r"^(?:\$ )?make((?: [a-z]+)+)|`make ([a-z]+)", re.MULTILINE)
-SUBCOMMAND = re.compile(r"python -m palenka ([a-z-]+)([^\n`]*(?:\\\n[^\n`]*)*)")
+SUBCOMMAND = re.compile(r"(?<![\w./])palenka ([a-z-]+)([^\n`]*(?:\\\n[^\n`]*)*)")
 SITE_DIRECTIVES = ("partition", "account", "gres", "gpus", "mail", "qos", "constraint")
 
 
@@ -78,7 +78,7 @@ def test_every_make_target_that_it_names_exists(path: Path) -> None:
 
 
 def commands() -> list[tuple[str, str, str]]:
-    """(file, subcommand, its options as one string) of every `python -m palenka …` in scripts and texts."""
+    """(file, subcommand, its options as one string) of every `palenka …` in scripts and texts."""
     return [
         (name(path), subcommand, " ".join(sorted(set(re.findall(r"(?<!\S)--[a-z-]+", rest)))))
         for path in [*SHELL, *TEXTS]
@@ -105,16 +105,21 @@ def test_a_job_says_everything_to_slurm_first_and_nothing_of_a_site(path: Path) 
     assert not [lines[index] for index in directives if any(word in lines[index] for word in SITE_DIRECTIVES)]
 
 
-def test_jobs_differ_in_what_they_do_and_share_how_they_begin() -> None:
-    beginnings = set()
+def test_a_job_is_its_directives_and_one_call() -> None:
+    calls = set()
     for path in JOBS:
         lines = path.read_text(encoding="utf-8").splitlines()
-        start = next(index for index, line in enumerate(lines) if line.startswith("usage="))
-        beginnings.add("\n".join(lines[start + 1 : start + 7]).replace(path.name.replace(".", "\\."), "FILE"))
-        assert len(lines) - start < 14
-        trains = any(line.startswith("run ") for line in lines)
-        assert trains == ("#SBATCH --signal=B:USR1@120" in lines), "what leaves checkpoints is told of its time limit"
-    assert len(beginnings) == 1
+        *_, call = (line for line in lines if not line.startswith("#"))
+        assert f'/job.sh" {path.stem} "$@"' in call
+        commands = [line for line in lines if line and not line.startswith("#")]
+        calls.add("\n".join(commands).replace(f" {path.stem} ", " JOB "))
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("path", JOBS, ids=name)
+def test_what_leaves_checkpoints_is_told_of_its_time_limit(path: Path) -> None:
+    trains = path.stem == "grid" or path.stem.startswith(("train", "distill"))
+    assert trains == ("#SBATCH --signal=B:USR1@120\n" in path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("path", [path for path in JOBS if "baselines" in path.name], ids=name)
@@ -136,22 +141,47 @@ def test_the_file_of_a_cluster_is_read_and_what_the_shell_exports_comes_before_i
     assert "make setup" in done.stderr
 
 
+@pytest.fixture
+def repository(tmp_path: Path, processes: None) -> Path:
+    """The scripts, and a Python that only says what it is to do."""
+    folder = tmp_path / "a repository"
+    shutil.copytree(ROOT / "scripts", folder / "scripts", ignore=shutil.ignore_patterns("cluster.env"))
+    write_program(folder / ".venv" / "bin" / "python", 'echo "python $*"')
+    return folder
+
+
+def as_job(repository: Path, **variables: str) -> dict[str, str]:
+    """The environment of a job on one node, without a SLURM."""
+    slurm = {"JOB_ID": "5", "JOB_NAME": "x", "JOB_NUM_NODES": "1", "CPUS_ON_NODE": "1"} | variables
+    settings = {f"SLURM_{key}": value for key, value in slurm.items()}
+    return {"PATH": os.environ["PATH"], "PALENKA_ROOT": str(repository), **settings}
+
+
 @pytest.mark.parametrize(
     ("task", "arguments", "expected"),
     [
-        ("", "a.yaml seed=3", "a.yaml seed=3"),
-        ("1", "a.yaml b.yaml seed=3 training.lr=1", "b.yaml seed=3 training.lr=1"),
-        ("2", "a.yaml b.yaml seed=3", "task 2 has no CONFIG: 2 were given"),
-        ("0", "seed=3", "no CONFIG was given: sbatch it"),
+        ("", "a.yaml seed=3", "python train.py --config a.yaml seed=3"),
+        ("1", "a.yaml b.yaml seed=3 training.lr=1", "python train.py --config b.yaml seed=3 training.lr=1"),
+        ("2", "a.yaml b.yaml seed=3", "task 2 has no CONFIG: 2 were given, the first is for task 0"),
+        ("0", "seed=3", "no CONFIG was given: sbatch scripts/train.slurm CONFIG [key.path=value …]"),
     ],
 )
+def test_each_task_of_an_array_gets_a_config_and_all_overrides(
+    repository: Path, task: str, arguments: str, expected: str
+) -> None:
+    command = ["bash", repository / "scripts" / "train.slurm", *arguments.split()]
+    environment = as_job(repository, ARRAY_TASK_ID=task)
+    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1].replace(f"{repository}/", "") == expected
+    assert done.returncode == (0 if expected.startswith("python") else 2)
+
+
 @pytest.mark.usefixtures("processes")
-def test_each_task_of_an_array_gets_a_config_and_all_overrides(task: str, arguments: str, expected: str) -> None:
-    shown = f'usage="sbatch it"; source scripts/preamble.sh; choose_config {arguments}; echo "${{chosen[@]}}"'
-    environment = os.environ | {"SLURM_ARRAY_TASK_ID": task}
-    done = subprocess.run(["bash", "-c", shown], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.stdout.startswith(expected)
-    assert done.returncode == (2 if " has " in expected or " was " in expected else 0)
+def test_a_job_whose_repository_is_gone_says_so(tmp_path: Path) -> None:
+    command = ["bash", ROOT / "scripts" / "train.slurm", "a.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, env=as_job(tmp_path / "gone"), capture_output=True)
+    assert done.returncode == 1
+    assert "gone/scripts/job.sh" in (tmp_path / "slurm-5.out").read_text()
 
 
 def write_program(path: Path, lines: str) -> None:
@@ -160,37 +190,36 @@ def write_program(path: Path, lines: str) -> None:
     path.chmod(0o755)
 
 
-@pytest.mark.usefixtures("processes")
-def test_a_training_that_takes_too_long_over_its_checkpoint_is_killed_and_its_job_requeued(tmp_path: Path) -> None:
+def test_a_training_that_takes_too_long_over_its_checkpoint_is_killed_and_its_job_requeued(
+    repository: Path, tmp_path: Path
+) -> None:
     """A job that reaches its time limit would not go back to the queue."""
-    shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("cluster.env"))
+    preamble = repository / "scripts" / "preamble.sh"
+    preamble.write_text(preamble.read_text().replace("GRACE=110", "GRACE=1"))
     program = 'trap "echo signalled" USR1\necho ready\nwhile true; do sleep 0.1; done'
-    write_program(tmp_path / ".venv/bin/python", program)
+    write_program(repository / ".venv/bin/python", program)
     write_program(tmp_path / "bin/squeue", 'touch "$0.asked.$$"; [ "$(ls "$0".* | wc -l)" = 1 ] || echo RUNNING')
     write_program(tmp_path / "bin/scontrol", 'echo "$@"; exit 1')
-    job = 'source scripts/preamble.sh "$@"; GRACE=1; run train.py; echo "ended with $?"'
-    write_program(tmp_path / "slurm_script", job)
-    slurm = {"SLURM_JOB_ID": "5", "SLURM_JOB_NAME": "x", "SLURM_JOB_NUM_NODES": "1", "SLURM_CPUS_ON_NODE": "1"}
-    environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", **slurm}
-    command = ["bash", tmp_path / "slurm_script"]
+    environment = as_job(repository)
+    environment["PATH"] = f"{tmp_path / 'bin'}:{environment['PATH']}"
+    command = ["bash", repository / "scripts" / "train.slurm", "a.yaml"]
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         while process.stdout.readline() != "ready\n":
             pass
         process.send_signal(signal.SIGUSR1)
         shown = process.stdout.read()
-    assert shown.splitlines() == ["signalled", "interrupted: back to the queue", "requeue 5", "ended with 137"]
+    assert shown.splitlines() == ["signalled", "interrupted: back to the queue", "requeue 5"]
+    assert process.returncode == 137
 
 
-@pytest.mark.usefixtures("processes")
-def test_ctrl_c_reaches_a_training_that_no_job_has(tmp_path: Path) -> None:
+def test_ctrl_c_reaches_a_training_that_no_job_has(repository: Path) -> None:
     """Bash has what it starts in the background ignore it."""
     program = '[ "$1" = -c ] && exec echo 0\ntrap "echo interrupted; exit" INT\necho ready\nsleep 60 & wait'
-    write_program(tmp_path / ".venv/bin/python", program)
-    shutil.copytree(ROOT / "scripts", tmp_path / "scripts", ignore=shutil.ignore_patterns("cluster.env"))
+    write_program(repository / ".venv/bin/python", program)
     command = ["bash", "-c", "source scripts/preamble.sh; run train.py"]
     handles = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), "start_new_session": True}
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, **handles) as process:
+    with subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, text=True, **handles) as process:
         assert process.stdout is not None
         while process.stdout.readline() != "ready\n":
             pass
@@ -211,16 +240,12 @@ def test_git_ignores_the_file_of_a_cluster_and_the_logs() -> None:
         ("dkds_noaux-PalenkaLlama1-58M-strict.sh", "dskd_noaux.py PalenkaLlama1-58M"),
     ],
 )
-@pytest.mark.usefixtures("processes")
-def test_a_wrapper_trains_the_teachers_first_from_any_folder(tmp_path: Path, script: str, student: str) -> None:
+def test_a_wrapper_trains_the_teachers_first_from_any_folder(
+    repository: Path, tmp_path: Path, script: str, student: str
+) -> None:
     """A stand-in for Python notes what it is to run; a teacher that fails is not taught from."""
-    repository = tmp_path / "a repository"
-    shutil.copytree(ROOT / "scripts", repository / "scripts", ignore=shutil.ignore_patterns("cluster.env"))
-    python = repository / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
     note = '[ "$1" = -c ] && { echo 0; exit; }\necho "$(basename "$1") $(basename "$3" .yaml) $4" >> "$NOTES"\n'
-    python.write_text(f'#!/bin/bash\n{note}[ "$FAILING" != "$(basename "$3" .yaml)" ]\n')
-    python.chmod(0o755)
+    write_program(repository / ".venv" / "bin" / "python", f'{note}[ "$FAILING" != "$(basename "$3" .yaml)" ]')
     program, run = student.split()
     teachers = [teacher["run"] for teacher in compose(ROOT / "config" / "distillation" / f"{run}.yaml")["teachers"]]
 
@@ -241,8 +266,8 @@ def test_a_wrapper_trains_the_teachers_first_from_any_folder(tmp_path: Path, scr
 def test_a_job_outside_slurm_says_how_to_submit_it(path: Path, tmp_path: Path) -> None:
     outside = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
     done = subprocess.run(["bash", str(path)], cwd=tmp_path, env=outside, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert f"sbatch scripts/{path.name}" in done.stderr
+    assert done.returncode == 1
+    assert "submit this file with sbatch" in done.stderr
 
 
 @pytest.mark.usefixtures("processes")

@@ -68,7 +68,7 @@ def cancel_waiting(job: str) -> None:
 
 
 def log_path(name: str, job: str) -> Path:
-    """Where the job scripts' preamble writes the log of a job of that name."""
+    """Where the job scripts write the log of a job of that name."""
     return ROOT / "logs" / f"{name.replace('/', '-')}-{job}.out"
 
 
