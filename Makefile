@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 PYTEST_ARGS ?=
 TORTURE_ARGS ?=
 
-.PHONY: help setup demo test test-fast torture check
+.PHONY: help setup demo test test-fast torture check docs
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo 'make test       all tests; make test PYTEST_ARGS="-k windows -x" for a part of them'
 	@echo 'make torture    every fault of docs/reliability.md, done to the real program (root, half an hour on two cores)'
 	@echo 'make check      ruff and mypy'
+	@echo 'make docs       docs/configuration.md, from the schema'
 	@echo 'make setup      what the others call first: .venv with the versions of requirements.txt'
 
 setup: .venv/.installed
@@ -45,3 +46,6 @@ torture: setup
 check: setup
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m mypy
+
+docs: setup
+	@.venv/bin/python docs/configuration.py

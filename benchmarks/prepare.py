@@ -1,4 +1,4 @@
-"""From clean text to tokens: `python -m palenka prepare` against the usual way with tokenizers and datasets.
+"""From clean text to tokens: `palenka prepare` against the usual way with tokenizers and datasets.
 
     python benchmarks/prepare.py data/strict-small/text/train --out prepare.json
 

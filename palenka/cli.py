@@ -1,4 +1,4 @@
-"""The commands: `python -m palenka …`, and what `train.py` and `distill.py` share."""
+"""The commands: `palenka …`, and what `train.py` and `distill.py` share."""
 
 import argparse
 import functools

@@ -47,10 +47,10 @@ together() { # the same for several commands, each one word here, as many at onc
 }
 
 say "1. A little language: text to learn from, minimal pairs to be asked"
-show python -m palenka demo-text --out "$data/demo-text" --pairs "$pairs/demo_pairs"
+show palenka demo-text --out "$data/demo-text" --pairs "$pairs/demo_pairs"
 
 say "2. Clean it, train a tokenizer, write the tokens"
-show python -m palenka prepare --train "$data/demo-text/train" --dev "$data/demo-text/dev" --test "$data/demo-text/test" \
+show palenka prepare --train "$data/demo-text/train" --dev "$data/demo-text/dev" --test "$data/demo-text/test" \
     --name demo --vocab-size "$VOCABULARY"
 
 say "3. Two teachers"
@@ -63,8 +63,8 @@ together "python dskd_noaux.py --config config/demo/student-dskd.yaml" \
     "python train.py --config config/demo/control.yaml"
 
 say "5. Which of two sentences is the likelier one?"
-show python -m palenka evaluate demo/teacher-gpt2 demo/teacher-llama demo/control demo/student-kd demo/student-dskd \
+show palenka evaluate demo/teacher-gpt2 demo/teacher-llama demo/control demo/student-kd demo/student-dskd \
     --tasks demo_pairs,cross_entropy
 
 say "6. The study on one page"
-show python -m palenka report demo --out "$runs/demo/report.html"
+show palenka report demo --out "$runs/demo/report.html"

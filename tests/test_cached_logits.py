@@ -257,7 +257,7 @@ def test_another_cache_is_refused_with_what_differs(
     before = snapshot(cache_folder.parent)
     with pytest.raises(UserError) as refused:
         tiny.train(plan_for(values() | changes))
-    assert "python -m palenka cache-logits --config FILE" in str(refused.value)
+    assert "palenka cache-logits --config FILE" in str(refused.value)
     assert difference in str(refused.value)
     assert snapshot(cache_folder.parent) == before
 
@@ -346,7 +346,7 @@ def test_without_a_cache_the_command_names_what_makes_it(
         patch.setattr("sys.argv", ["distill.py", "--config", str(config)])
         code, _, errors = call(distill.main)
         assert code == 2
-        assert "python -m palenka cache-logits --config FILE" in errors
+        assert "palenka cache-logits --config FILE" in errors
         code, _, errors = call(main, ["cache-logits", "--config", str(config)])
         assert code == 0, errors
         assert "34 bytes a token; 4 shards to record" in errors

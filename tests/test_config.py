@@ -9,11 +9,9 @@ import tiny
 from conftest import WriteConfig
 from pydantic import BaseModel, ConfigDict, Field
 
-from palenka.search.grid import GridConfig
-from palenka.training.schema import DistillConfig, RunConfig, TrainConfig
+from palenka.training.schema import DistillConfig, TrainConfig
 from palenka.util.config import load, read_yaml, with_present_names
 from palenka.util.errors import UserError
-from palenka.util.paths import ROOT
 
 
 class _Strict(BaseModel):
@@ -223,38 +221,6 @@ def test_longer_circles_name_the_way_round(write_config: WriteConfig) -> None:
 def test_an_override_that_makes_no_sense_is_named(write_config: WriteConfig, override: str, expected: str) -> None:
     message = problems(write_config({"guests": ["a", "b"]}), [override])
     assert expected in message
-
-
-def runnable_configs() -> list[Path]:
-    return sorted(path for path in (ROOT / "config").rglob("*.yaml") if "name" in read_yaml(path))
-
-
-def test_there_are_configs() -> None:
-    assert len(runnable_configs()) >= 8
-
-
-@pytest.mark.parametrize("path", runnable_configs(), ids=lambda path: str(path.relative_to(ROOT / "config")))
-def test_every_config_of_the_repository_is_valid(path: Path) -> None:
-    whole = load(path, [], AnyKeys)
-    kinds: dict[str, type[RunConfig]] = {"grid": GridConfig, "student": DistillConfig, "model": TrainConfig}
-    schema = next(kind for key, kind in kinds.items() if key in (whole.model_extra or {}))
-    assert load(path, [], schema).name
-
-
-class AnyKeys(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-
-def test_no_two_configs_of_the_repository_share_a_name() -> None:
-    names = [read_yaml(path)["name"] for path in runnable_configs()]
-    assert sorted(names) == sorted(set(names))
-
-
-def test_every_teacher_of_the_repositorys_configs_is_a_config_too() -> None:
-    known = {read_yaml(path)["name"] for path in runnable_configs()}
-    for path in runnable_configs():
-        for teacher in load(path, [], AnyKeys).model_dump().get("teachers", []):
-            assert teacher["run"] in known, f"{path}: {teacher['run']}"
 
 
 def change(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

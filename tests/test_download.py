@@ -52,7 +52,7 @@ def server() -> Iterator[FaultyServer]:
 
 @pytest.fixture
 def run(server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call) -> Run:
-    """run(*arguments) calls `python -m palenka download`; everything comes from the server, goes below tmp_path."""
+    """run(*arguments) calls `palenka download`; everything comes from the server, goes below tmp_path."""
     for variable, value in environment(server, tmp_path).items():
         monkeypatch.setenv(variable, value)
     for variable in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
@@ -341,7 +341,7 @@ def test_a_text_comes_to_where_prepare_finds_it(server: FaultyServer, run: Run, 
     item = CATALOGUE[OSF]
     assert output.index(item.licence) < output.index("Next:") and item.citation in output
     prepare = f"--train {target}/train_10M --dev {target}/dev --test {target}/test --name strict-small"
-    assert f"Next: python -m palenka prepare {prepare}" in output
+    assert f"Next: palenka prepare {prepare}" in output
     assert {path.name for path in target.iterdir()} == {"train_10M", "dev", "test", ".download.lock", "download.json"}
 
     asked = len(server.seen)
@@ -405,7 +405,7 @@ def test_items_come_to_where_evaluate_finds_them(server: FaultyServer, run: Run,
     found = {path.relative_to(tmp_path / "evals").as_posix() for path in (tmp_path / "evals").rglob("*.jsonl")}
     assert found == files.keys()
     assert "not the pairs that Palenka knows" in errors
-    assert "Next: python -m palenka evaluate RUN --tasks blimp_filtered,supplement_filtered\n" in output
+    assert "Next: palenka evaluate RUN --tasks blimp_filtered,supplement_filtered\n" in output
 
 
 def test_the_same_items_from_another_place_are_there_already_and_others_are_an_error(

@@ -193,7 +193,7 @@ def test_flops_of_a_cohort_by_hand() -> None:
 
 @pytest.fixture
 def run(call: Call, teacher: Path, write_config: WriteConfig) -> Run:
-    """run(values, *arguments) calls `python -m palenka grid`."""
+    """run(values, *arguments) calls `palenka grid`."""
 
     def called(values: dict[str, Any], *arguments: str) -> tuple[int, str, str]:
         return call(cli.main, ["grid", "--config", str(write_config(values)), *arguments])
@@ -459,8 +459,7 @@ def test_a_shipped_grid_says_how_it_is_run_and_has_a_plan(
     monkeypatch.setenv("PALENKA_EVAL", str(tmp_path))
     (tmp_path / "demo_pairs").mkdir()
     header = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
-    assert f"#   python -m palenka grid --config {path.relative_to(ROOT)}" in header
-    assert {"# Cost", "# Expect"} <= {line.partition(":")[0] for line in header}
+    assert f"#   palenka grid --config {path.relative_to(ROOT)}" in header
     short = ["data.name=tiny", "training.max_steps=3", "training.num_epochs=null"]
     described = load_grid(path, short, dry_run=True).describe()
     assert read_yaml(path)["name"] in described

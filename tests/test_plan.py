@@ -142,7 +142,7 @@ def test_a_folder_without_a_model_is_refused(make_plan: MakePlan, runs_folder: P
 def test_unprepared_data_says_how_to_prepare_it(write_config: WriteConfig, prepared: Path, runs_folder: Path) -> None:
     file = write_config(tiny.train_values())
     with pytest.raises(
-        UserError, match="no prepared data there; make it with: python -m palenka prepare .* --name other"
+        UserError, match="no prepared data there; make it with: palenka prepare .* --name other"
     ):
         load_plan(file, ["data.name=other"], TrainConfig)
 

@@ -22,6 +22,7 @@ from palenka.evaluation.models import EvaluatedModel
 from palenka.runs.directory import Run
 from palenka.search.grid import load_grid
 from palenka.training.plan import make_plan
+from palenka.training.recipes import Recipe
 from palenka.training.schema import TrainConfig
 from palenka.util.files import read_json, write_json
 from palenka.util.paths import ROOT
@@ -100,7 +101,7 @@ def test_the_shipped_studies_name_what_exists(monkeypatch: pytest.MonkeyPatch, t
         assert steps[-1].name == f"report-{file.stem}" and set(steps[-1].needs) == before - {steps[-1].name}
         for step in steps:
             if step.script in ("train.slurm", "distill.slurm"):
-                assert yaml.safe_load((ROOT / step.arguments[0]).read_text())["name"] == step.name
+                assert Recipe(ROOT / step.arguments[0], step.arguments[1:]).name == step.name
     needs = {step.name: step.needs for step in Study("strict-small").steps()}
     teachers = ("BabyLlama1-Teacher-GPT2-705M", "BabyLlama1-Teacher-Llama-360M")
     assert needs["PalenkaLlama1-58M"] == ("data-strict-small", *teachers)

@@ -1,9 +1,10 @@
-"""The shipped configs: each says what it is and what it costs, fits its program, and has the published shape."""
+"""The shipped runs: each has one command, says what it is and what was published, and has the published shape."""
 
 import re
 import runpy
 import sys
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 import tiny
@@ -11,116 +12,96 @@ import tiny
 from palenka.cost.dry_run import describe
 from palenka.data.prepare import prepare
 from palenka.models.huggingface import ModelConfig, count_parameters_of
-from palenka.search.cost import read_estimate
 from palenka.training.plan import load_plan
+from palenka.training.recipes import CONFIGS, VARIANTS, Recipe, find_recipe, read_command
 from palenka.training.schema import DistillConfig, TrainConfig
-from palenka.util.config import compose, read_yaml
+from palenka.util.config import read_yaml
 from palenka.util.errors import UserError
 from palenka.util.paths import ROOT
 
-CONFIG = ROOT / "config"
-RUNS = {
-    path.relative_to(CONFIG).as_posix(): path
-    for path in CONFIG.rglob("*.yaml")
-    if "name" in (values := read_yaml(path)) and "grid" not in values
-}
 PUBLISHED_VOCABULARY = tiny.TOKEN_IDS | {"vocab_size": 16_000}
 
-# Of the study's configs under Hugging Face's own classes, with 16,000 tokens.
-PUBLISHED_PARAMETERS = {
-    "gpt2-44m": (26_661_888, 14_373_888),
-    "llama-60m": (38_735_616, 14_159_616),
-    "gpt2-97m": (97_540_608, 85_252_608),
-    "gpt2-705m": (704_928_768, 680_352_768),
-    "llama-360m": (359_973_888, 327_205_888),
-    "llama-16m": (16_584_960, 8_392_960),
-    "llama-58m": (58_343_936, 41_959_936),
-    "llama-24m": (24_977_664, 16_785_664),
-    "gpt-j-97m": (97_304_704, 85_016_704),
-    "llama-97m": (97_241_856, 84_953_856),
-}
-SHAPE_OF = {
-    "baseline/GPT2-44M.yaml": "gpt2-44m",
-    "distillation/DistilledGPT-44M.yaml": "gpt2-44m",
-    "baseline/Llama-60M.yaml": "llama-60m",
-    "baseline/GPT2-small-97M.yaml": "gpt2-97m",
-    "baseline/GPT2-705M.yaml": "gpt2-705m",
-    "teacher/BabyLlama1-Teacher-GPT2-705M.yaml": "gpt2-705m",
-    "baseline/Llama-360M.yaml": "llama-360m",
-    "teacher/BabyLlama1-Teacher-Llama-360M.yaml": "llama-360m",
-    "teacher/Llama-16M.yaml": "llama-16m",
-    "teacher/GPT2-97M.yaml": "gpt2-97m",
-    "distillation/BabyLlama1-58M.yaml": "llama-58m",
-    "distillation/BabyLlama1-58M-control.yaml": "llama-58m",
-    "distillation/PalenkaLlama1-58M.yaml": "llama-58m",
-    "milestone/KD.yaml": "llama-58m",
-    "milestone/hidden-state.yaml": "llama-24m",
-    "baseline/GPT-J-97M.yaml": "gpt-j-97m",
-    "baseline/Llama-97M.yaml": "llama-97m",
-}  # fmt: skip
 
+class Command(NamedTuple):
+    """`python PROGRAM --config …`"""
 
-def shape_of(path: Path) -> ModelConfig:
-    values = compose(path)
-    return ModelConfig.model_validate(values.get("model") or values["student"])
+    program: str
+    recipe: Recipe
+
+    @classmethod
+    def read(cls, text: str) -> "Command":
+        return cls(text.split(" --config ")[0].split()[-1], read_command(text))
 
 
 def header_of(path: Path) -> str:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return "\n".join(line for line in lines if line.startswith("#"))
+    return "\n".join(line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#"))
 
 
-def command_of(path: Path) -> list[str]:
-    """The words of the command in a config's header."""
+def command_of(path: Path) -> Command:
+    """The command in a config's header."""
     found = re.search(r"^#   (.*)$", header_of(path), re.MULTILINE)
     assert found, f"{path}: no command in its header"
-    return found[1].split()
+    return Command.read(found[1])
 
 
-@pytest.mark.parametrize("name", PUBLISHED_PARAMETERS)
-def test_shapes_have_the_published_parameters(name: str) -> None:
-    config = ModelConfig.model_validate(read_yaml(CONFIG / "shape" / f"{name}.yaml")).hugging_face(PUBLISHED_VOCABULARY)
+FILES = [path for path in sorted(CONFIGS.rglob("*.yaml")) if "name" in (v := read_yaml(path)) and "grid" not in v]
+COMMANDS = [*map(command_of, FILES), *map(Command.read, read_yaml(VARIANTS)["runs"])]
+RUNS = {command.recipe.values["name"]: command for command in COMMANDS}
+
+# Under Hugging Face's own classes, with 16,000 tokens: all parameters, and those outside the embeddings.
+PUBLISHED_PARAMETERS = {
+    ("GPT2-44M", "DistilledGPT-Teacher-GPT2-44M", "DistilledGPT-44M", "DistilledGPT-44M-control"): (
+        26_661_888, 14_373_888,
+    ),
+    ("Llama-60M", "DistilledGPT-Teacher-Llama-60M"): (38_735_616, 14_159_616),
+    ("GPT2-small-97M", "GPT2-97M", "strict/GPT2-97M"): (97_540_608, 85_252_608),
+    ("GPT2-705M", "BabyLlama1-Teacher-GPT2-705M", "BabyLlama1-Teacher-GPT2-705M-as-published"): (
+        704_928_768, 680_352_768,
+    ),
+    ("Llama-360M", "BabyLlama1-Teacher-Llama-360M", "strict/BabyLlama1-Teacher-Llama-360M"): (359_973_888, 327_205_888),
+    ("Llama-16M",): (16_584_960, 8_392_960),
+    ("BabyLlama1-58M", "BabyLlama1-58M-control", "PalenkaLlama1-58M", "PalenkaLlama1-58M-L0.1-H0.3", "milestone/KD"): (
+        58_343_936, 41_959_936,
+    ),
+    ("milestone/hidden-state",): (24_977_664, 16_785_664),
+    ("GPT-J-97M",): (97_304_704, 85_016_704),
+    ("Llama-97M",): (97_241_856, 84_953_856),
+}  # fmt: skip
+SIZES = {name: sizes for names, sizes in PUBLISHED_PARAMETERS.items() for name in names}
+
+
+def model_of(run: str) -> dict[str, Any]:
+    values = RUNS[run].recipe.values
+    model: dict[str, Any] = values.get("model") or values["student"]
+    return model
+
+
+@pytest.mark.parametrize("run", SIZES)
+def test_runs_have_the_published_parameters(run: str) -> None:
+    config = ModelConfig.model_validate(model_of(run)).hugging_face(PUBLISHED_VOCABULARY)
     counted = count_parameters_of(config)
-    assert (counted["total"], counted["non_embedding"]) == PUBLISHED_PARAMETERS[name]
-    assert f"{counted['total']:,} parameters" in header_of(CONFIG / "shape" / f"{name}.yaml")
+    assert (counted["total"], counted["non_embedding"]) == SIZES[run]
     assert config.max_position_embeddings == 256
 
 
-@pytest.mark.parametrize("run", SHAPE_OF)
-def test_runs_have_the_shapes_of_their_names(run: str) -> None:
-    assert shape_of(RUNS[run]) == ModelConfig.model_validate(read_yaml(CONFIG / "shape" / f"{SHAPE_OF[run]}.yaml"))
+def test_a_name_is_one_run_and_is_found_by_it() -> None:
+    assert len(RUNS) == len(COMMANDS)
+    assert {name: find_recipe(name) for name in RUNS} == {name: command.recipe for name, command in RUNS.items()}
+    assert find_recipe("nobody") is None
 
 
-def test_the_whole_study_is_there_and_names_are_unique() -> None:
-    names = {name: read_yaml(path)["name"] for name, path in RUNS.items()}
-    assert set(SHAPE_OF) <= set(names)
-    assert len(set(names.values())) == len(names)
-    for name in names:
-        assert names[name].split("/")[-1] == Path(name).stem
+def test_every_teacher_has_a_command() -> None:
+    teachers = {teacher["run"] for command in COMMANDS for teacher in command.recipe.values.get("teachers", [])}
+    assert teachers <= set(RUNS)
 
 
-@pytest.mark.parametrize("run", sorted(RUNS))
-def test_headers_say_what_how_at_what_cost_and_what_to_expect(run: str) -> None:
-    header, command = header_of(RUNS[run]), command_of(RUNS[run])
-    assert command[-2:] == ["--config", f"config/{run}"]
-    assert (ROOT / command[-3]).is_file()
-    assert "\n# Cost: " in header
-    assert "\n# Expect" in header
-
-
-@pytest.mark.parametrize("run", sorted(run for run in RUNS if " FLOPs" in header_of(RUNS[run])))
-def test_the_cost_in_a_header_is_what_the_run_will_compute(
-    run: str, runs_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PALENKA_DATA", str(tmp_path))
-    stated = re.search(r"# Cost: (\S+) FLOPs, (\d+(?:\.\d)?) (h|min) of one A100", header_of(RUNS[run]))
-    assert stated
-    words = 10**8 if compose(RUNS[run])["data"]["name"] == "strict" else 10**7
-    estimate = read_estimate(RUNS[run], [words])
-    flops = estimate.flops.of() * estimate.tokens_per_step * estimate.lengths[0].steps
-    assert float(stated[1]) == pytest.approx(flops, rel=0.05)
-    seconds = float(stated[2]) * {"h": 3600, "min": 60}[stated[3]]
-    assert seconds == pytest.approx(flops / (0.4 * 312e12), rel=0.06, abs=31)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CONFIGS)))
+def test_a_file_says_how_it_is_run_and_what_to_expect(path: Path) -> None:
+    command = command_of(path)
+    assert command.recipe == Recipe(path)
+    assert (ROOT / command.program).is_file()
+    assert read_yaml(path)["name"].split("/")[-1] == path.stem
+    assert re.search(r"^# (Published|Expect)\b", header_of(path), re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -132,28 +113,29 @@ def prepared_for_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.write_raw_text(root / "raw")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PALENKA_DATA", str(root))
-        for name in {compose(path)["data"]["name"] for path in RUNS.values()}:
+        for name in {command.recipe.values["data"]["name"] for command in COMMANDS}:
             prepare(root / "raw" / "train", root / "raw" / "dev", None, name, tiny.VOCABULARY)
     return root
 
 
-@pytest.mark.parametrize("run", sorted(RUNS))
-def test_every_config_has_a_plan_before_its_teachers_are_trained(
+@pytest.mark.parametrize("run", RUNS)
+def test_every_run_has_a_plan_before_its_teachers_are_trained(
     run: str, prepared_for_all: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable in ("PALENKA_DATA", "PALENKA_EVAL"):
         monkeypatch.setenv(variable, str(prepared_for_all))
     monkeypatch.setattr("palenka.cost.dry_run.this_machine", lambda: tiny.MACHINE)
-    program = command_of(RUNS[run])[-3]
+    program, recipe = RUNS[run]
     schema = TrainConfig if program == "train.py" else DistillConfig
-    plan = load_plan(RUNS[run], ["training.num_epochs=40", "training.max_steps=null"], schema, dry_run=True)
+    short = [*recipe.overrides, "training.num_epochs=40", "training.max_steps=null"]
+    plan = load_plan(recipe.file, short, schema, dry_run=True)
     described = describe(plan)
-    assert f"name: {plan.config.name}" in described
-    assert all("not trained yet: python train.py --config config/" in line
-               for line in described.splitlines() if line.startswith("  teacher "))  # fmt: skip
+    assert f"name: {run}\n" in described
+    for teacher in plan.teachers:
+        assert f"not trained yet: python train.py --config {RUNS[teacher.name].recipe}\n" in described
     if plan.teachers:
         with pytest.raises(UserError, match=r"train it first: python train\.py --config config/"):
-            load_plan(RUNS[run], [], schema)
+            load_plan(recipe.file, recipe.overrides, schema)
 
 
 EXPERIMENTS = sorted((ROOT / "distillation_type_experiments").glob("*.py"))
@@ -171,17 +153,16 @@ def test_an_experiment_plans_its_own_config_from_any_folder(
     monkeypatch.setattr(sys, "argv", [str(script), *short, "--dry-run"])
     runpy.run_path(str(script), run_name="__main__")
     printed = capsys.readouterr().out
-    (config,) = (path for path in RUNS.values() if command_of(path)[-3] == script.relative_to(ROOT).as_posix())
-    assert printed.startswith(f"name: {read_yaml(config)['name']}\n")
+    (run,) = (name for name, command in RUNS.items() if command.program == script.relative_to(ROOT).as_posix())
+    assert printed.startswith(f"name: {run}\n")
     assert "teacher Llama-16M" in printed
     assert ("teacher GPT2-97M" in printed) == (script.stem != "dskd-distillation-1-teacher")
 
 
 def test_students_differ_from_their_controls_by_distillation_alone() -> None:
-    for student, control in (
-        ("BabyLlama1-58M", "BabyLlama1-58M-control"), ("DistilledGPT-44M", "DistilledGPT-44M-control"),
-    ):  # fmt: skip
-        first, second = (compose(RUNS[f"distillation/{name}.yaml"]) for name in (student, control))
+    for student in ("BabyLlama1-58M", "PalenkaLlama1-58M", "DistilledGPT-44M"):
+        control = student.replace("Palenka", "Baby") + "-control"
+        first, second = (RUNS[name].recipe.values for name in (student, control))
         second["student"] = second.pop("model")
         for values in (first, second):
             for key in ("name", "teachers", "objective"):
@@ -189,19 +170,26 @@ def test_students_differ_from_their_controls_by_distillation_alone() -> None:
         assert first == second
 
 
+@pytest.mark.parametrize("run", [name for name in RUNS if name.startswith("strict/")])
+def test_strict_is_the_same_run_with_other_data(run: str) -> None:
+    values, original = RUNS[run].recipe.values, RUNS[run.removeprefix("strict/")].recipe.values
+    for teacher in original.get("teachers", []):
+        teacher["run"] = f"strict/{teacher['run']}"
+    assert values == original | {"name": run, "data": original["data"] | {"name": "strict"}}
+
+
 def test_as_published_means_the_published_objective_and_optimisation() -> None:
-    for name, weights in (
-        ("BabyLlama1-58M", (0.5, 0.5)), ("DistilledGPT-44M", (0.5, 0.5)), ("PalenkaLlama1-58M", (1.0, 0.1)),
-    ):  # fmt: skip
-        values = compose(RUNS[f"as-published/{name}-as-published.yaml"])
-        assert set(values["objective"]) == {"hard_target", "logit"}
-        assert (values["objective"]["hard_target"]["weight"], values["objective"]["logit"]["weight"]) == weights
-        assert values["objective"]["logit"] | {"weight": 0} == {
-            "weight": 0, "temperature": 2.0, "reduction": "sequence_sum",
-        }  # fmt: skip
-        assert values["training"] == {
-            "lr": 2.5e-4, "batch_size": 64, "num_epochs": 6, "warmup_steps": 200, "weight_decay": 0.1,
-        }  # fmt: skip
-        windows = {key: values["data"][key] for key in ("bos", "crop", "window_start", "seq_length")}
-        assert windows == {"bos": "none", "crop": "random", "window_start": "anywhere", "seq_length": 128}
-        assert all(teacher["run"].endswith("-as-published") for teacher in values["teachers"])
+    weights = {"BabyLlama1-58M": (0.5, 0.5), "DistilledGPT-44M": (0.5, 0.5), "PalenkaLlama1-58M": (1.0, 0.1)}
+    published = {name.removesuffix("-as-published"): RUNS[name].recipe.values for name in RUNS if "published" in name}
+    assert weights.keys() < published.keys() and len(published) == 7
+    for name, values in published.items():
+        windows = {"bos": "none", "crop": "random", "window_start": "anywhere"}
+        assert values["data"] == {"name": "strict-small", **windows}
+        original = RUNS[name].recipe.values["training"]
+        assert values["training"] == original | {"batch_size": 2 * original["batch_size"]}
+        if name in weights:
+            cross_entropy, logit = weights[name]
+            scale = {"temperature": 2.0, "reduction": "sequence_sum"}
+            terms = {"hard_target": {"weight": cross_entropy}, "logit": {"weight": logit, **scale}}
+            assert values["objective"] == terms
+            assert all(teacher["run"].removesuffix("-as-published") in published for teacher in values["teachers"])

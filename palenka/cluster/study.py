@@ -22,9 +22,10 @@ from palenka.evaluation.evaluate import CROSS_ENTROPY, TASKS
 from palenka.evaluation.models import EvaluatedModel, results_folder
 from palenka.runs.directory import Run
 from palenka.search.grid import GridConfig, load_grid
-from palenka.training.plan import find_recipe, make_plan
+from palenka.training.plan import make_plan
+from palenka.training.recipes import Recipe, find_recipe
 from palenka.training.schema import DistillConfig, RunConfig, TrainConfig
-from palenka.util.config import Section, compose, did_you_mean, load, read_yaml
+from palenka.util.config import Section, did_you_mean, load, read_yaml
 from palenka.util.errors import UserError
 from palenka.util.files import read_json
 from palenka.util.locks import held
@@ -36,18 +37,18 @@ PROTOCOL = "2024"
 DEMO_TEXT, DEMO_PAIRS = "demo-text", "demo_pairs"
 EVALUATE = "evaluate-"
 NAMED_NEEDS = 4  # jobs that a job waits for; of more the table tells only how many
-ARRAYS = ("train.slurm", "distill.slurm")  # scripts of which each task of an array takes one argument
+ARRAYS = ("train.slurm", "distill.slurm")  # scripts of which each task of an array takes one config
 
 
 class StudyData(Section):
     """The text of all runs: folders or files below PALENKA_CORPORA, or the demo's own."""
 
-    name: str
-    train: str | None = None
-    dev: str | None = None
-    test: str | None = None
-    demo_text: bool = False
-    vocab_size: int = 16_000
+    name: str = Field(description="that prepared data gets")
+    train: str | None = Field(default=None, description="folder or file below PALENKA_CORPORA")
+    dev: str | None = Field(default=None, description="likewise")
+    test: str | None = Field(default=None, description="likewise")
+    demo_text: bool = Field(default=False, description="take the demo's text instead")
+    vocab_size: int = Field(default=16_000, description="entries of the tokenizer")
 
     @model_validator(mode="after")
     def _some_text(self) -> "StudyData":
@@ -64,25 +65,27 @@ class StudyData(Section):
         """What to do about text that is not there, if some is not: better known before a job looks for it."""
         for text in (self.train, self.dev, self.test):
             if text and not (corpora_root() / text).exists():
-                download = f"python -m palenka download {Path(text).parts[0]}"
+                download = f"palenka download {Path(text).parts[0]}"
                 return f"{corpora_root() / text}: no such text; where there is a network: {download}"
         return None
 
 
 class StudyGrid(Section):
-    """A config of `python -m palenka grid`, and how many jobs share its trials."""
+    """A config of `palenka grid`, and how many jobs share its trials."""
 
-    config: str
-    jobs: int = Field(ge=1)
+    config: str = Field(description="file, from the repository's root")
+    jobs: int = Field(ge=1, description="jobs that share the trials")
 
 
 class StudyConfig(Section):
     """What a study consists of; its name is its file's. Teachers need not be named: they come with their students."""
 
-    data: StudyData
-    runs: list[str] = Field(min_length=1)
-    grid: StudyGrid | None = None
-    tasks: list[str] | None = None
+    data: StudyData = Field(description="the text of all runs")
+    runs: list[str] = Field(
+        min_length=1, description="config files, folders of them, or names of runs; teachers come by themselves"
+    )
+    grid: StudyGrid | None = Field(default=None, description="a grid beside the runs")
+    tasks: list[str] | None = Field(default=None, description="what is evaluated; the default tasks unless given")
 
 
 @dataclass(frozen=True)
@@ -106,9 +109,9 @@ class Step:
 
 @dataclass(frozen=True)
 class StudyRun:
-    """A run of the study, and the file that says what it is."""
+    """A run of the study, and what says what it is."""
 
-    file: Path
+    recipe: Recipe
     config: RunConfig
 
     @property
@@ -142,8 +145,8 @@ class Study:
         self.report = runs_root() / self.name / "report.html"
         self._runs: dict[str, StudyRun] = {}
         for entry in self.config.runs:
-            for file in _config_files(entry):
-                self._add(_read_run(file))
+            for recipe in _recipes(entry):
+                self._add(_read_run(recipe))
         self.grid = GridFiles.read(self.config.grid) if self.config.grid else None
         if self.grid:
             self._add_teachers(self.grid.run)
@@ -159,17 +162,18 @@ class Study:
 
     def _add_teachers(self, run: StudyRun) -> None:
         if run.config.data.name != self.config.data.name:
-            raise UserError(f"{run.file}: data.name is {run.config.data.name!r}, the study's {self.config.data.name!r}")
+            name = run.config.data.name
+            raise UserError(f"{run.recipe}: data.name is {name!r}, the study's {self.config.data.name!r}")
         for teacher in run.teachers:
             recipe = find_recipe(teacher)
             if recipe is None and not (runs_root() / teacher).is_dir():
-                raise UserError(f"{run.file}: there is no run {teacher!r} to learn from, and no config that makes it")
+                raise UserError(f"{run.recipe}: there is no run {teacher!r} to learn from, and no config that makes it")
             if recipe is not None and teacher not in self._runs:
                 self._add(_read_run(recipe))
 
     def steps(self) -> list[Step]:
         """All steps, each after those that it needs."""
-        file = _from_root(self.file)
+        (file,) = Recipe(self.file).words
         is_prepared = self.config.data.is_prepared
         steps = [Step(self.data_step, "study.slurm", (file, "data"), (), is_prepared, on_cpu=True)]
         steps += [self._training(run) for run in self.runs]
@@ -184,7 +188,7 @@ class Study:
         script = "distill.slurm" if run.teachers else "train.slurm"
         damage = Run(run.name, runs_root()).find_damage()
         done = not damage and self._is_trained(run)
-        return Step(run.name, script, (_from_root(run.file),), self._needs(run), done, damage=damage)
+        return Step(run.name, script, run.recipe.words, self._needs(run), done, damage=damage)
 
     def _needs(self, run: StudyRun) -> tuple[str, ...]:
         return (self.data_step, *(teacher for teacher in run.teachers if teacher in self._runs))
@@ -193,7 +197,7 @@ class Study:
         """Whether the run is finished; if data and teachers are there, it must also be the one we mean."""
         there = Run(run.name, runs_root())
         if (there.path / "identity.json").exists() and self._has_what_it_needs(run):
-            there.check_identity(make_plan(run.config, str(run.file)).identity())
+            there.check_identity(make_plan(run.config, str(run.recipe)).identity())
         return there.finished
 
     def _has_what_it_needs(self, run: StudyRun) -> bool:
@@ -221,7 +225,7 @@ class Study:
         absent = [task for task in fetched if not (evaluation_root() / task).is_dir()]
         if not absent:
             return None
-        download = f"python -m palenka download evals-{PROTOCOL}"
+        download = f"palenka download evals-{PROTOCOL}"
         return f"{', '.join(absent)}: no such items in {evaluation_root()}; where there is a network: {download}"
 
     def _tasks(self) -> list[str]:
@@ -235,9 +239,9 @@ class Study:
         A trial that diverges is no reason to stop: the finalists' jobs rank the others, and see whether any is missing.
         """
         if any(grid.run.folder.rglob("identity.json")) and self._has_what_it_needs(grid.run):
-            load_grid(grid.run.file, [])  # whose existing trials and finalists must be those we mean
+            load_grid(grid.run.recipe.file, [])  # whose existing trials and finalists must be those we mean
         shares = f"0-{grid.jobs - 1}"
-        file, name = _from_root(grid.run.file), grid.run.name
+        (file,), name = grid.run.recipe.words, grid.run.name
         trials = Step(name, "grid.slurm", (file,), self._needs(grid.run), grid.is_trained(), array=shares)
         finalists = [
             Step(
@@ -281,7 +285,7 @@ class GridFiles:
     def read(cls, grid: StudyGrid) -> "GridFiles":
         """Raise UserError where the config cannot be read."""
         config = load(ROOT / grid.config, [], GridConfig)
-        run = StudyRun(ROOT / grid.config, config)
+        run = StudyRun(Recipe(ROOT / grid.config), config)
         return cls(run, grid.jobs, tuple(trial.label for trial in config.trials), config.grid.finalists.count)
 
     def finished_trials(self) -> int:
@@ -317,22 +321,20 @@ def _find_study(name_or_file: str) -> Path:
     raise UserError(f"no study {name_or_file!r} in {STUDIES}{did_you_mean(name_or_file, known)}")
 
 
-def _config_files(entry: str) -> Iterator[Path]:
-    """The runs of a file or a folder, meant from the repository's root."""
+def _recipes(entry: str) -> Iterator[Recipe]:
+    """The runs of a file or a folder, meant from the repository's root, or the one of a name."""
     path = ROOT / entry
-    if not path.exists():
-        raise UserError(f"runs: {entry}: no such file or folder in {ROOT}")
-    yield from (file for file in sorted(path.glob("*.yaml")) if "name" in read_yaml(file)) if path.is_dir() else [path]
+    if path.is_dir():
+        yield from (Recipe(file) for file in sorted(path.glob("*.yaml")) if "name" in read_yaml(file))
+    elif recipe := Recipe(path) if path.exists() else find_recipe(entry):
+        yield recipe
+    else:
+        raise UserError(f"runs: {entry}: no such file or folder in {ROOT}, and no run of that name")
 
 
-def _from_root(file: Path) -> str:
-    path = file.resolve()
-    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
-
-
-def _read_run(file: Path) -> StudyRun:
-    schema: type[RunConfig] = DistillConfig if "student" in compose(file) else TrainConfig
-    return StudyRun(file, load(file, [], schema))
+def _read_run(recipe: Recipe) -> StudyRun:
+    schema: type[RunConfig] = DistillConfig if "student" in recipe.values else TrainConfig
+    return StudyRun(recipe, load(recipe.file, recipe.overrides, schema))
 
 
 def do_step(study: Study, step: str) -> None:
@@ -454,10 +456,10 @@ def _closure(steps: list[Step], only: Sequence[str]) -> list[Step]:
 
 
 def _arrays(steps: list[Step]) -> list[list[Step]]:
-    """The steps that are one job each: trainings by one script that wait for the same are an array."""
+    """The steps that are one job each: trainings by one script that are alike but for their config are an array."""
     arrays: dict[Any, list[Step]] = {}
     for step in steps:
-        alike = (step.script, step.needs) if step.script in ARRAYS else step.name
+        alike = (step.script, step.needs, step.arguments[1:]) if step.script in ARRAYS else step.name
         arrays.setdefault(alike, []).append(step)
     return list(arrays.values())
 
@@ -472,7 +474,8 @@ def _submit(array: list[Step], name: str, ids: dict[str, str], jobs: slurm.Jobs)
         options.append(f"--dependency={'afterany' if first.despite_failures else 'afterok'}:{':'.join(needs)}")
     if tasks := first.array or (f"0-{len(array) - 1}" if len(array) > 1 else ""):
         options.append(f"--array={tasks}")
-    job = slurm.submit(first.script, [argument for step in array for argument in step.arguments], options)
+    arguments = [*(step.arguments[0] for step in array), *first.arguments[1:]]
+    job = slurm.submit(first.script, arguments, options)
     submitted = {step.name: f"{job}_{task}" if len(array) > 1 else job for task, step in enumerate(array)}
     for step in array:
         jobs.add(step.name, submitted[step.name], name)

@@ -8,7 +8,6 @@ from palenka.cost.estimate import MATRIX_SHARE, USABLE, Shared, memory
 from palenka.cost.forecast import Estimate, Length, tokens_per_word
 from palenka.training.plan import Plan, TeacherPlan, Workload
 from palenka.util.devices import GIB, HERE, Device
-from palenka.util.paths import ROOT
 from palenka.util.tables import text_table
 from palenka.util.text import NOTHING, WIDTH, count, duration, wrapped
 
@@ -78,7 +77,7 @@ def _cache_line(plan: Plan) -> str:
 
 
 def _untrained(teacher: TeacherPlan) -> str:
-    return f"; not trained yet: python train.py --config {teacher.recipe.relative_to(ROOT)}" if teacher.recipe else ""
+    return f"; not trained yet: python train.py --config {teacher.recipe}" if teacher.recipe else ""
 
 
 def _per_token(flops: Shared) -> str:
@@ -140,7 +139,7 @@ def _notes(found: Estimate) -> Iterator[str]:
         yield (
             f"Time: predicted{processes}, products at {of_gpu:.0%} of a GPU's peak ({of_cpu:.0%} of a CPU's measured "
             "rate), the rest at its memory's bandwidth; without dev evaluation. How far off that is: docs/scaling.md. "
-            "`python -m palenka cost --probe` measures here."
+            "`palenka cost --probe` measures here."
         )
     else:
         rate = measured.device.matrix_rate(work.precision)

@@ -1,6 +1,6 @@
 """The catalogue: which official texts and items there are, where they lie, and what is known of them beforehand.
 
-An *item* is what `python -m palenka download` takes by name. Its *parts* are folders, each made of one zip archive or
+An *item* is what `palenka download` takes by name. Its *parts* are folders, each made of one zip archive or
 of single files, which lie in one of three *places*. What a place publishes about its files (size, hash) is asked when
 they are fetched; here stands only what the projects themselves fix: a Git commit, or the pointer of a large file.
 

@@ -42,7 +42,7 @@ def read_prepared(folder: Path) -> dict[str, Any]:
     if not path.exists():
         raise UserError(
             f"{folder}: no prepared data there; make it with: "
-            f"python -m palenka prepare --train DIR --dev DIR --name {folder.name}"
+            f"palenka prepare --train DIR --dev DIR --name {folder.name}"
         )
     record = read_json(path)
     if not isinstance(record, dict) or "sha256" not in record:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -47,7 +47,9 @@ class ModelConfig(BaseModel):
     """`architecture` and Hugging Face's own config keys; a key the architecture does not have is an error."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    architecture: Architecture
+    architecture: Architecture = Field(
+        description="as Hugging Face calls it; every other key is one of its config class"
+    )
 
     @property
     def keys(self) -> dict[str, Any]:

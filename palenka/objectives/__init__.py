@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from palenka.data.batch import Batch
@@ -23,7 +24,7 @@ from palenka.util.schedules import Weight
 class ObjectiveConfig(Section):
     """Knobs every objective has; each file adds its own."""
 
-    weight: Weight
+    weight: Weight = Field(description="factor in the loss: a number, or a course over the training")
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,10 @@ class RelationObjective(StateObjective):
     """KL from the teachers' relations to the student's, a mean over relation heads and tokens, in nats."""
 
     class Config(ObjectiveConfig):
-        relation_heads: int | None = Field(default=None, ge=1)
-        layers: Layers = "last"
+        relation_heads: int | None = Field(
+            default=None, ge=1, description="heads that states are cut into; as the student's attention unless given"
+        )
+        layers: Layers = Field(default="last", description="last layers, or all pairs of layer_mapping")
 
     needs_hidden_states = False
     config: Config

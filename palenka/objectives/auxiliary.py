@@ -34,11 +34,21 @@ class Auxiliary(StateObjective):
     """Class loss of heads on shallow layers, in nats times T^2, and their distance to the teachers' last states."""
 
     class Config(ObjectiveConfig):
-        layers: tuple[int, ...] | None = Field(default=None, min_length=1)
-        temperature: float = Field(default=2.0, gt=0)
-        combine: Combination = "logits"
-        feature_weight: float = Field(default=1.0, ge=0)
-        own_heads: bool = False
+        layers: tuple[int, ...] | None = Field(
+            default=None, min_length=1, description="student layers that get a head; the shallow ones unless given"
+        )
+        temperature: float = Field(
+            default=2.0, gt=0, description="softens both predictions; the loss is scaled by its square"
+        )
+        combine: Combination = Field(
+            default="logits", description="average the teachers' logits, or their probabilities"
+        )
+        feature_weight: float = Field(
+            default=1.0, ge=0, description="weight of the distance to the teachers' last states"
+        )
+        own_heads: bool = Field(
+            default=False, description="a vocabulary head for each layer, instead of the student's lent one"
+        )
 
     config: Config
 

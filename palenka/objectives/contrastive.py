@@ -33,10 +33,10 @@ class Contrastive(StateObjective):
     """InfoNCE from student states to teacher states of the same tokens, in nats."""
 
     class Config(ObjectiveConfig):
-        temperature: float = Field(default=0.1, gt=0)
-        projection_size: int = Field(default=128, ge=1)
-        group: int = Field(default=8, ge=1)
-        layers: Layers = "last"
+        temperature: float = Field(default=0.1, gt=0, description="of the cosines")
+        projection_size: int = Field(default=128, ge=1, description="width that states are compared in")
+        group: int = Field(default=8, ge=1, description="windows whose tokens are told apart")
+        layers: Layers = Field(default="last", description="last layers, or all pairs of layer_mapping")
 
     config: Config
 

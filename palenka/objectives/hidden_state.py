@@ -16,6 +16,7 @@ FitNets (arXiv 1412.6550) at every mapped depth: deep supervision without auxili
 from collections.abc import Sequence
 from typing import Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,7 +31,9 @@ class HiddenState(StateObjective):
     """Distance between projected student states and teacher states, averaged over pairs, weighted over teachers."""
 
     class Config(ObjectiveConfig):
-        distance: Kind = "normalized"
+        distance: Kind = Field(
+            default="normalized", description="squared error of normalised or plain states, or 1 - cosine"
+        )
 
     config: Config
 

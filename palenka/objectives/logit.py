@@ -32,11 +32,19 @@ class Logit(TokenObjective):
     """Temperature-scaled divergence between the combined teachers and the student, in nats times T^2."""
 
     class Config(ObjectiveConfig):
-        temperature: float = Field(default=2.0, gt=0)
-        combine: Combination = "logits"
-        divergence: Literal["forward", "reverse", "jensen_shannon"] = "forward"
-        beta: float = Field(default=0.5, gt=0, lt=1)
-        reduction: Literal["token", "sequence_sum"] = "token"
+        temperature: float = Field(
+            default=2.0, gt=0, description="softens both predictions; the loss is scaled by its square"
+        )
+        combine: Combination = Field(
+            default="logits", description="average the teachers' logits, or their probabilities"
+        )
+        divergence: Literal["forward", "reverse", "jensen_shannon"] = Field(
+            default="forward", description="KL from teacher to student, the reverse, or generalised Jensen-Shannon"
+        )
+        beta: float = Field(default=0.5, gt=0, lt=1, description="the teacher's share in jensen_shannon's mixture")
+        reduction: Literal["token", "sequence_sum"] = Field(
+            default="token", description="mean per token, or BabyLlama's sum over each sequence"
+        )
 
     config: Config
 

@@ -124,7 +124,7 @@ def _tasks(runs: list[Run], tasks: Sequence[str] | None) -> list[str]:
     common = [task for task in known if all(task in run.evaluations for run in runs)]
     if tasks is None and not common:
         lists = "; ".join(f"{run.label}: {', '.join(task_names([run])) or 'none'}" for run in runs)
-        raise UserError(f"no task on which all were evaluated ({lists}); python -m palenka evaluate does that")
+        raise UserError(f"no task on which all were evaluated ({lists}); palenka evaluate does that")
     for task in tasks or []:
         absent = [run.label for run in runs if task not in run.evaluations]
         if absent:

@@ -61,8 +61,10 @@ def _check_axis(key: str) -> str:
 class FinalistsConfig(Section):
     """How many of the best trials are retrained, and the keys of the config that are different then."""
 
-    count: int = Field(default=3, ge=0)
-    overrides: dict[str, Any] = {"data.fraction": 1.0}
+    count: int = Field(default=3, ge=0, description="best trials that are trained anew")
+    overrides: dict[str, Any] = Field(
+        default={"data.fraction": 1.0}, description="key paths and the values that they have then"
+    )
 
 
 class GridSection(Section):
@@ -72,10 +74,16 @@ class GridSection(Section):
     finalists are evaluated on, by default all that `evaluate` knows by itself and whose items are there.
     """
 
-    axes: dict[Annotated[str, AfterValidator(_check_axis)], list[int | float]] = Field(min_length=1)
-    cohort_size: int | None = Field(default=None, ge=1)
-    finalists: FinalistsConfig = FinalistsConfig()
-    tasks: list[str] | None = None
+    axes: dict[Annotated[str, AfterValidator(_check_axis)], list[int | float]] = Field(
+        min_length=1, description="values of objective.NAME.weight, or of seed"
+    )
+    cohort_size: int | None = Field(
+        default=None, ge=1, description="students on one teacher pass; as many as fit unless given"
+    )
+    finalists: FinalistsConfig = Field(default=FinalistsConfig(), description="the best, trained anew")
+    tasks: list[str] | None = Field(
+        default=None, description="what is evaluated; all default tasks whose items are there unless given"
+    )
 
     @field_validator("axes")
     @classmethod
@@ -112,7 +120,7 @@ class Trial:
 class GridConfig(DistillConfig):
     """A student of which a grid has many, and the grid."""
 
-    grid: GridSection
+    grid: GridSection = Field(description="the axes, and what becomes of the trials")
 
     @model_validator(mode="after")
     def _possible(self) -> "GridConfig":

@@ -138,7 +138,7 @@ class CachedLogits:
             lacking = f"{len(missing)} of {shards} shards are missing, cut short or have no checksum"
             raise UserError(
                 f"cached_logits: {self.folder}: {lacking}; record them first, with the same config and overrides: "
-                f"python -m palenka cache-logits --config FILE{self._nearest()}"
+                f"palenka cache-logits --config FILE{self._nearest()}"
             )
 
     def verify(self, windows: int) -> None:
@@ -150,7 +150,7 @@ class CachedLogits:
         if damaged := self.damaged(windows):
             raise UserError(
                 f"{', '.join(map(str, damaged))}: damaged: not the content that was recorded (sha256). To record it "
-                "again, with the same config and overrides: python -m palenka cache-logits --config FILE"
+                "again, with the same config and overrides: palenka cache-logits --config FILE"
             )
 
     def _check_identity(self) -> None:

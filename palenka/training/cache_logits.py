@@ -1,4 +1,4 @@
-"""One pass of the teachers over a run's windows, kept for the students to come: `python -m palenka cache-logits`."""
+"""One pass of the teachers over a run's windows, kept for the students to come: `palenka cache-logits`."""
 
 import shutil
 import sys

@@ -40,10 +40,15 @@ def read_words(value: Any) -> int:
 class EvaluationConfig(Section):
     """What is scored during training, at which words seen (default: BabyLM 2025's points); not part of its identity."""
 
-    tasks: list[str] = Field(min_length=1)
-    items: int = Field(default=200, ge=1)
-    protocol: Annotated[Literal["2024", "2025"], BeforeValidator(str)] = "2024"
-    words: list[Annotated[int, BeforeValidator(read_words)]] | None = Field(default=None, min_length=1)
+    tasks: list[str] = Field(min_length=1, description="folders of items below PALENKA_EVAL")
+    items: int = Field(default=200, ge=1, description="asked of each task, at most: a fixed part")
+    protocol: Annotated[Literal["2024", "2025"], BeforeValidator(str)] = Field(
+        default="2024", description="how a text is scored"
+    )
+    words: list[Annotated[int, BeforeValidator(read_words)]] | None = Field(
+        default=None, min_length=1,
+        description="words seen at which the student is scored; BabyLM 2025's points unless given",
+    )
 
     @field_validator("tasks")
     @classmethod

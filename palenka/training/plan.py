@@ -30,9 +30,10 @@ from palenka.runs.directory import find_run
 from palenka.runs.identity import Identity
 from palenka.teachers.cached import VERSION, CachedLogits
 from palenka.training.milestones import MilestonePlan, plan_milestones
+from palenka.training.recipes import Recipe, find_recipe
 from palenka.training.schema import CAUSAL, MOST_WINDOWS, LayerMapping, RunConfig, TeacherConfig, TrainingConfig
 from palenka.training.trackers import tracking_problems
-from palenka.util.config import compose, load, problems_error, read_yaml
+from palenka.util.config import load, problems_error
 from palenka.util.errors import UserError
 from palenka.util.hardware import Precision, fast_precision, local_device
 from palenka.util.paths import ROOT, data_root, evaluation_root, runs_root, signals_root
@@ -47,13 +48,13 @@ USUAL_VOCABULARY = 16_000  # what `prepare` makes unless told otherwise
 
 @dataclass(frozen=True)
 class TeacherPlan:
-    """A teacher that fits the run; `recipe` is the config to train it with if it is not trained yet."""
+    """A teacher that fits the run; `recipe` is what would train it if it is not trained yet."""
 
     name: str
     folder: Path
     model: PretrainedConfig
     shape: TeacherShape
-    recipe: Path | None = None
+    recipe: Recipe | None = None
 
     @cached_property
     def parameters(self) -> dict[str, int]:
@@ -364,7 +365,7 @@ def _teacher_shapes(config: RunConfig, teachers: list[TeacherPlan]) -> list[Teac
 class _FoundTeacher:
     folder: Path
     model: PretrainedConfig
-    recipe: Path | None = None
+    recipe: Recipe | None = None
 
 
 def _find_teacher(teacher: TeacherConfig, vocabulary: _Vocabulary, config: RunConfig, dry_run: bool) -> _FoundTeacher:
@@ -373,10 +374,10 @@ def _find_teacher(teacher: TeacherConfig, vocabulary: _Vocabulary, config: RunCo
     try:
         folder = find_run(teacher.run, runs, base=ROOT)
     except UserError as error:
-        recipe = find_recipe(teacher.run)
+        recipe = find_recipe(teacher.run, config.data.name)
         if dry_run and recipe:
             return _FoundTeacher(runs / teacher.run, _recipe_model(recipe).hugging_face(token_ids), recipe)
-        where = recipe.relative_to(ROOT) if recipe else f"… name={teacher.run}"
+        where = recipe or f"… name={teacher.run}"
         raise UserError(f"{error}; train it first: python train.py --config {where}") from None
     if (folder / "identity.json").exists() and not (folder / "result.json").exists():
         raise UserError(f"the run {teacher.run!r} is not finished; start it again to resume it")
@@ -399,15 +400,8 @@ def _vocabulary_sha256(folder: Path) -> str | None:
     return vocabulary_sha256(folder) if (folder / "tokenizer.json").exists() else None
 
 
-def find_recipe(run: str) -> Path | None:
-    """The config file in config/ whose name is the run's."""
-    configs = sorted((ROOT / "config").rglob("*.yaml"))
-    return next((path for path in configs if read_yaml(path).get("name") == run), None)
-
-
-def _recipe_model(recipe: Path) -> ModelConfig:
-    values = compose(recipe)
-    return ModelConfig.model_validate(values.get("model") or values["student"])
+def _recipe_model(recipe: Recipe) -> ModelConfig:
+    return ModelConfig.model_validate(recipe.values.get("model") or recipe.values["student"])
 
 
 def _fit_teacher(

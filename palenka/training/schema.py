@@ -57,14 +57,25 @@ def _check_run_name(name: str) -> str:
 class DataConfig(Section):
     """What text a run sees, and how it is cut into windows."""
 
-    name: Annotated[str, AfterValidator(_check_data_name)]
-    seq_length: int = Field(default=128, ge=8, le=MOST_AT_ONCE)
-    dev_samples: int = Field(default=8192, ge=1)
-    fraction: float = Field(default=1.0, gt=0, le=1)
-    bos: Literal["window", "document", "none"] = "window"
-    crop: Literal["epoch_offset", "random"] = "epoch_offset"
-    window_start: Literal["line", "anywhere"] = "line"
-    seed: int | None = Field(default=None, ge=0, le=LARGEST_SEED)
+    name: Annotated[str, AfterValidator(_check_data_name)] = Field(
+        description="prepared data, a name below PALENKA_DATA"
+    )
+    seq_length: int = Field(default=128, ge=8, le=MOST_AT_ONCE, description="tokens of a window")
+    dev_samples: int = Field(default=8192, ge=1, description="dev windows, at most, evenly over the domains")
+    fraction: float = Field(default=1.0, gt=0, le=1, description="share of the training text that is seen")
+    bos: Literal["window", "document", "none"] = Field(
+        default="window", description="what <s> opens: each window, each document, or nothing"
+    )
+    crop: Literal["epoch_offset", "random"] = Field(
+        default="epoch_offset",
+        description="windows cut at one offset an epoch, each token seen once, or each at a random offset",
+    )
+    window_start: Literal["line", "anywhere"] = Field(
+        default="line", description="at the start of a line where one is near, or anywhere"
+    )
+    seed: int | None = Field(
+        default=None, ge=0, le=LARGEST_SEED, description="decides windows and their order; the run's seed unless given"
+    )
 
     @property
     def windows(self) -> WindowConfig:
@@ -74,25 +85,45 @@ class DataConfig(Section):
 class TrainingConfig(Hyperparameters):
     """Optimisation. `batch_size` is sequences per optimizer step over all processes."""
 
-    batch_size: int = Field(ge=1, le=MOST_AT_ONCE)
-    micro_batch_size: int | None = Field(default=None, ge=1)
-    num_epochs: float | None = Field(default=None, gt=0, le=MOST_EPOCHS)
-    max_steps: int | None = Field(default=None, ge=1, le=MOST_WINDOWS)
-    warmup_steps: int = Field(default=0, ge=0, le=MOST_WINDOWS)
+    batch_size: int = Field(ge=1, le=MOST_AT_ONCE, description="sequences of an optimizer step, over all processes")
+    micro_batch_size: int | None = Field(
+        default=None, ge=1,
+        description="sequences that a process computes at once; its whole share of a step unless given",
+    )
+    num_epochs: float | None = Field(
+        default=None, gt=0, le=MOST_EPOCHS, description="passes over the text; give this or max_steps"
+    )
+    max_steps: int | None = Field(
+        default=None, ge=1, le=MOST_WINDOWS, description="optimizer steps; give this or num_epochs"
+    )
+    warmup_steps: int = Field(
+        default=0, ge=0, le=MOST_WINDOWS, description="steps in which the learning rate rises from 0"
+    )
     schedule: Schedule = Field(default="cosine", description="how the learning rate comes down from its peak")
     min_lr_ratio: float = Field(default=0.0, ge=0, le=1, description="the last learning rate, as a share of the peak")
     ema: float | None = Field(
         default=None, gt=0, lt=1, description="decay of a moving average of the weights, left beside the plain ones"
     )
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    eval_steps: int | None = Field(default=None, ge=1)
-    checkpoint_steps: int | None = Field(default=None, ge=1)
+    max_grad_norm: float = Field(
+        default=1.0, gt=0, description="gradients are clipped to this norm, the student's and the objectives' apart"
+    )
+    eval_steps: int | None = Field(
+        default=None, ge=1, description="steps between dev evaluations; a tenth of the run unless given"
+    )
+    checkpoint_steps: int | None = Field(
+        default=None, ge=1, description="steps between checkpoints; eval_steps unless given"
+    )
     skip_bad_steps: int = Field(
         default=0, ge=0, description="steps of the whole run that may be skipped because their gradient is not finite"
     )
-    logging_steps: int = Field(default=20, ge=1)
-    precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
-    compile: Literal["auto"] | bool = "auto"
+    logging_steps: int = Field(default=20, ge=1, description="steps between train records in metrics.jsonl")
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        default="auto",
+        description="of the forward pass; auto is bf16 where it is fast, else fp16 on a GPU and fp32 on a CPU",
+    )
+    compile: Literal["auto"] | bool = Field(
+        default="auto", description="torch.compile; auto tries it where it pays and goes on without where it fails"
+    )
 
     @model_validator(mode="after")
     def _one_length(self) -> "TrainingConfig":
@@ -120,29 +151,37 @@ LayerMapping = Annotated[
 class TeacherConfig(Section):
     """A finished run to learn from."""
 
-    run: str
-    weight: float = Field(default=1.0, gt=0)
-    layer_mapping: LayerMapping = "uniform"
+    run: str = Field(description="a finished run's name, or a model folder")
+    weight: float = Field(
+        default=1.0, gt=0, description="its share in every term, divided by the sum of all teachers' weights"
+    )
+    layer_mapping: LayerMapping = Field(
+        default="uniform", description="uniform, last, or pairs of [teacher layer, student layer]"
+    )
 
 
 class CachedLogitsConfig(Section):
     """Learn from the teachers' cached prediction, of which the `top_k` likeliest tokens are kept."""
 
-    top_k: int = Field(default=128, ge=1)
+    top_k: int = Field(default=128, ge=1, description="likeliest tokens kept of each prediction")
 
 
 class PathsConfig(Section):
     """Folders in place of the defaults and of PALENKA_DATA, _RUNS, _SIGNALS and _EVAL, relative to the repository's
     root."""
 
-    data: str | None = None
-    runs: str | None = None
-    signals: str | None = None
-    evaluation: str | None = None
+    data: str | None = Field(default=None, description="prepared data")
+    runs: str | None = Field(default=None, description="runs")
+    signals: str | None = Field(default=None, description="recorded teachers")
+    evaluation: str | None = Field(default=None, description="evaluation items")
 
 
 def _objective_schema() -> type[BaseModel]:
-    terms: dict[str, Any] = {name: (objectives.find(name).Config | None, None) for name in objectives.available()}
+    kinds = {name: objectives.find(name) for name in objectives.available()}
+    terms: dict[str, Any] = {
+        name: (kind.Config | None, Field(default=None, description=(kind.__doc__ or "").split("\n")[0].rstrip(".")))
+        for name, kind in kinds.items()
+    }
     return create_model("ObjectiveTerms", __base__=Section, __module__=__name__, **terms)
 
 
@@ -154,17 +193,20 @@ class RunConfig(Section):
     """What every run has."""
 
     name: Annotated[str, AfterValidator(_check_run_name)] = Field(
-        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"
+        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$",
+        description="names the run and its folder; may be nested, as study/kd-s3",
     )
-    data: DataConfig
-    training: TrainingConfig
+    data: DataConfig = Field(description="the text and how it is cut")
+    training: TrainingConfig = Field(description="optimisation")
     paradigm: paradigms.DOOR.section = Field(  # type: ignore[name-defined]
         default=CAUSAL, description="what of a window is shown and predicted"
     )
-    seed: int = Field(default=42, ge=0, le=LARGEST_SEED)
-    paths: PathsConfig = PathsConfig()
-    tracking: TrackingConfig = TrackingConfig()
-    evaluation: EvaluationConfig | None = None
+    seed: int = Field(
+        default=42, ge=0, le=LARGEST_SEED, description="decides initial weights and the random numbers of every step"
+    )
+    paths: PathsConfig = Field(default=PathsConfig(), description="folders in place of the environment's")
+    tracking: TrackingConfig = Field(default=TrackingConfig(), description="wandb and TensorBoard")
+    evaluation: EvaluationConfig | None = Field(default=None, description="scores along the way")
 
     @property
     def terms(self) -> dict[str, ObjectiveConfig]:
@@ -197,7 +239,7 @@ class RunConfig(Section):
 class TrainConfig(RunConfig):
     """A teacher or an undistilled baseline: cross-entropy alone."""
 
-    model: ModelConfig
+    model: ModelConfig = Field(description="the model to train")
 
     @property
     def terms(self) -> dict[str, ObjectiveConfig]:
@@ -214,10 +256,14 @@ class TrainConfig(RunConfig):
 class DistillConfig(RunConfig):
     """A student with its teachers and objectives."""
 
-    student: ModelConfig
-    teachers: list[TeacherConfig] = Field(min_length=1)
-    objective: ObjectiveTerms  # type: ignore[valid-type]
-    cached_logits: CachedLogitsConfig | None = None
+    student: ModelConfig = Field(description="the model to train")
+    teachers: list[TeacherConfig] = Field(min_length=1, description="whom it learns from")
+    objective: ObjectiveTerms = Field(  # type: ignore[valid-type]
+        description="terms of the loss by name; one without weight is left out"
+    )
+    cached_logits: CachedLogitsConfig | None = Field(
+        default=None, description="learn from recorded teachers instead of running them"
+    )
 
     @model_validator(mode="after")
     def _some_weight(self) -> "DistillConfig":

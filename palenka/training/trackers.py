@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from palenka.util.config import Section
 from palenka.util.files import read_json, write_json
@@ -34,11 +34,11 @@ NAMES = ("split", "domains", "revision", "reason")
 class WandbConfig(Section):
     """Where a run appears in wandb. `group` is by default the part of the run's name before its last '/'."""
 
-    project: str = "palenka"
-    entity: str | None = None
-    group: str | None = None
-    tags: tuple[str, ...] = ()
-    mode: Literal["online", "offline"] | None = None
+    project: str = Field(default="palenka", description="of wandb")
+    entity: str | None = Field(default=None, description="user or team; wandb's own unless given")
+    group: str | None = Field(default=None, description="the run's name before its last '/' unless given")
+    tags: tuple[str, ...] = Field(default=(), description="labels of the run")
+    mode: Literal["online", "offline"] | None = Field(default=None, description="WANDB_MODE, else online, unless given")
 
     @property
     def resolved_mode(self) -> str:
@@ -59,8 +59,10 @@ def _from_switch(value: Any) -> Any:
 class TrackingConfig(Section):
     """Trackers of a run's records; not part of the run's identity."""
 
-    wandb: Annotated[WandbConfig | None, BeforeValidator(_from_switch)] = None
-    tensorboard: bool = False
+    wandb: Annotated[WandbConfig | None, BeforeValidator(_from_switch)] = Field(
+        default=None, description="true, or how the run appears there"
+    )
+    tensorboard: bool = Field(default=False, description="write its files beside the run's")
 
     @property
     def active_wandb(self) -> WandbConfig | None:

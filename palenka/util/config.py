@@ -287,9 +287,9 @@ def load(path: Path, overrides: Sequence[str], schema: type[Schema]) -> Schema:
         raise problems_error(_short(path), (_describe(item, layers, schema) for item in error.errors())) from None
 
 
-def compose(path: Path) -> dict[str, Any]:
+def compose(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """What a file and its bases say, unchecked. Raises UserError where they cannot be read."""
-    return _compose(path, []).values
+    return _compose(path, overrides).values
 
 
 def _compose(path: Path, overrides: Sequence[str]) -> Layers:
@@ -358,11 +358,12 @@ def _fields_at(schema: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
         if model is None:
             return []
         if isinstance(part, str) and part in model.model_fields:
-            model = next(_models_in(model.model_fields[part].annotation), None)
+            model = next(models_in(model.model_fields[part].annotation), None)
     return list(model.model_fields) if model else []
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The sections that an annotation allows."""
     return (kind for kind in _types_in(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel))
 
 

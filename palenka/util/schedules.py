@@ -15,11 +15,11 @@ class Weight(Section):
     `weight: {start: 1.0, end: 0.1, begin: 0.2, finish: 0.8, shape: cosine}`.
     """
 
-    start: float = Field(ge=0)
-    end: float = Field(ge=0)
-    begin: float = Field(default=0.0, ge=0, le=1)
-    finish: float = Field(default=1.0, ge=0, le=1)
-    shape: Literal["linear", "cosine"] = "linear"
+    start: float = Field(ge=0, description="weight until `begin`")
+    end: float = Field(ge=0, description="weight from `finish` on")
+    begin: float = Field(default=0.0, ge=0, le=1, description="share of the training")
+    finish: float = Field(default=1.0, ge=0, le=1, description="share of the training")
+    shape: Literal["linear", "cosine"] = Field(default="linear", description="of the course in between")
 
     @model_validator(mode="before")
     @classmethod

@@ -90,9 +90,9 @@ def _announce(item: Item, target: Path) -> None:
 def _next_step(item: Item, target: Path) -> str:
     if item.splits:
         folders = [f"--{split} {shlex.quote(_short(target / folder))}" for split, folder in item.splits]
-        return f"Next: python -m palenka prepare {' '.join(folders)} --name {item.prepared_as}"
+        return f"Next: palenka prepare {' '.join(folders)} --name {item.prepared_as}"
     data = "" if target == paths.evaluation_root() else f" --data {shlex.quote(_short(target))}"
-    return f"Next: python -m palenka evaluate RUN --tasks {','.join(item.tasks)}{data}"
+    return f"Next: palenka evaluate RUN --tasks {','.join(item.tasks)}{data}"
 
 
 def _install(item: Item, part: Part, target: Path) -> None:

@@ -67,7 +67,7 @@ def write_submission(model: str, form: str, out: Path, data: Path | None = None)
     if not found:
         raise UserError(
             f"{evaluated.folder}: nothing to submit: {'; '.join(missing)}. First: "
-            f"python -m palenka evaluate {model} --protocol {form}"
+            f"palenka evaluate {model} --protocol {form}"
         )
     if form == "2024":
         _claim(out, out.with_name(f"{out.name}.source.json"), evaluated)

@@ -1,0 +1,86 @@
+"""Writes docs/configuration.md from the schemas of runs, grids and studies: `make docs`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from palenka import objectives
+from palenka.cluster.study import StudyConfig
+from palenka.search.grid import GridConfig
+from palenka.training.schema import TrainConfig
+from palenka.util.config import models_in
+
+PAGE = Path(__file__).with_suffix(".md")
+HEAD = """# Configuration
+
+Every key of a YAML file, made from the schema by `make docs`. A file begins with those that `base:` names, left to
+right, each meant from its own folder, and says what is different; `student: {base: FILE}` fills a section likewise.
+`key.path=value` behind a command comes last (`training.lr=1e-3`, `teachers.0.run=mine`), and `--dry-run` prints what
+all of it comes to. Whatever does not fit is named at once: file, key, value, and what would be right.
+"""
+
+
+def page() -> str:
+    shown: set[type[BaseModel]] = set()
+    kinds = {"A run without teachers": TrainConfig, "A student, a grid of them": GridConfig, "A study": StudyConfig}
+    parts = [HEAD]
+    for title, schema in kinds.items():
+        parts += [f"\n## {title}\n", *(_section(*each) for each in [("", schema), *_sections(schema, shown)])]
+    return "".join(parts)
+
+
+def _sections(schema: type[BaseModel], shown: set[type[BaseModel]], above: str = "") -> Iterator[tuple[str, Any]]:
+    """The sections within a schema that are not shown yet, with their key paths."""
+    for key, field in schema.model_fields.items():
+        for section in models_in(field.annotation):
+            if section not in shown:
+                shown.add(section)
+                yield f"{above}{key}", section
+                yield from _sections(section, shown, f"{above}{key}.")
+
+
+def _section(path: str, schema: type[BaseModel]) -> str:
+    title = f"\n### `{path}`\n" if path else ""
+    properties = schema.model_json_schema()["properties"]
+    rows = [
+        f"| `{key}` | {_values(properties[key])} | {_default(field)} | {field.description} |\n"
+        for key, field in schema.model_fields.items()
+    ]
+    return f"{title}\n{_about(path, schema)}\n\n| key | value | default | |\n|---|---|---|---|\n{''.join(rows)}"
+
+
+def _about(path: str, schema: type[BaseModel]) -> str:
+    """The first paragraph of a docstring: an objective's own, else the section's."""
+    term = path.removeprefix("objective.")
+    described: type = objectives.find(term) if term in objectives.available() else schema
+    return " ".join((described.__doc__ or "").split("\n\n")[0].split())
+
+
+def _values(schema: dict[str, Any]) -> str:
+    """What may be given, of a property's JSON schema."""
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(_values(each) for each in schema["anyOf"] if each.get("type") != "null"))
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    if "prefixItems" in schema:
+        return f"[{', '.join(map(_values, schema['prefixItems']))}]"
+    if schema.get("type") == "array":
+        return f"list of {_values(schema['items'])}" if schema.get("items") else "list"
+    kinds = {"string": "text", "boolean": "true or false", "object": "mapping"} | {k: k for k in ("integer", "number")}
+    bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits = [f" {sign} {schema[key]:g}" for key, sign in bounds.items() if abs(schema.get(key, 10)) <= 1]
+    return kinds.get(schema.get("type", ""), "section") + ",".join(limits)
+
+
+def _default(field: Any) -> str:
+    if field.is_required():
+        return "required"
+    if field.default in (None, ()) or isinstance(field.default, BaseModel):
+        return ""
+    return f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
