@@ -3,7 +3,7 @@
     server.add("/file", b"...")               serve a file, and pieces of it when asked for a Range
     server.fault("/file", truncated(10), …)   what the next requests for it meet, one fault a request
     server.osf(node, {"folder/name": b"…"})   the listing of a project as OSF gives it, with the files
-    server.hub(dataset, revision, {…})        the listing of a dataset as the Hugging Face hub gives it, with the files
+    server.hub(repository, revision, {…})     the listing of a repository as the hub gives it, with the files
 
 A fault is a function of the handler and the file; it answers the request, or answers it in part.
 """
@@ -93,7 +93,11 @@ class FaultyServer:
             body = {"data": entries[start : start + page], "links": {"next": following}}
             self.add(f"{path}page-{start}" if start else path, json.dumps(body).encode())
 
-    def hub(self, dataset: str, revision: str, files: dict[str, bytes], large: tuple[str, ...] = ()) -> None:
+    def hub(
+        self, repository: str, revision: str, files: dict[str, bytes], large: tuple[str, ...] = (),
+        kind: str = "dataset",
+    ) -> None:  # fmt: skip
+        resolved = f"{'' if kind == 'model' else f'/{kind}s'}/{repository}/resolve/{revision}"
         folders: dict[str, list[dict[str, Any]]] = {"": []}
         for path, body in files.items():
             git_sha1 = hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
@@ -103,9 +107,9 @@ class FaultyServer:
             for folder in {"", path.rpartition("/")[0]}:
                 folders.setdefault(folder, []).append(entry)
             etag = entry["lfs"]["oid"] if path in large else git_sha1
-            self.add(f"/datasets/{dataset}/resolve/{revision}/{path}", body, ETag=f'"{etag}"', X_Repo_Commit=revision)
+            self.add(f"{resolved}/{path}", body, ETag=f'"{etag}"', X_Repo_Commit=revision)
         for folder, entries in folders.items():
-            self.add(f"/api/datasets/{dataset}/tree/{revision}/{folder}".rstrip("/"), json.dumps(entries).encode())
+            self.add(f"/api/{kind}s/{repository}/tree/{revision}/{folder}".rstrip("/"), json.dumps(entries).encode())
 
 
 class _Handler(BaseHTTPRequestHandler):

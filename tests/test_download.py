@@ -30,9 +30,10 @@ from faulty_server import FaultyServer
 
 from palenka import cli
 from palenka.data.catalog import CATALOGUE, DOMAINS, HubFiles, OsfFile
-from palenka.data.fetch import archives, ewok, places
+from palenka.data.fetch import archives, ewok, hub, places
 from palenka.data.fetch import download as downloads
 from palenka.data.fetch.archives import unpack
+from palenka.evaluation import models
 from palenka.util.errors import UserError
 from palenka.util.paths import ROOT
 
@@ -60,6 +61,7 @@ def run(server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, c
     at = huggingface_hub.constants
     monkeypatch.setattr(at, "ENDPOINT", server.url)
     monkeypatch.setattr(at, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(at, "HF_HUB_CACHE", str(tmp_path / "nobody" / "hub"))
     monkeypatch.setattr(at, "HF_TOKEN_PATH", str(tmp_path / "nobody" / "token"))
     monkeypatch.setattr(at, "HF_HUB_DOWNLOAD_TIMEOUT", 0.4)
     monkeypatch.setattr(places, "_TIMEOUT", 0.4)
@@ -381,6 +383,26 @@ def test_the_hubs_hashes_of_large_and_small_files_are_checked(
     assert not (tmp_path / "corpora" / HUB / "train").exists()
 
 
+@pytest.mark.parametrize("kind", ["dataset", "model"])
+def test_what_others_read_of_the_hub_is_held_to_its_hashes_too(
+    server: FaultyServer, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("PALENKA_RUNS", str(tmp_path / "runs"))
+    names, revision = ("config.json", "a.train"), "0123456789abcdef0123456789abcdef01234567"
+    server.hub("o/n", revision, dict.fromkeys(names, b"right"), kind=kind)
+
+    def read() -> list[Path]:
+        if kind == "dataset":
+            return hub.domain_files(hub.Address("o/n", None, None, revision), list(names), "train")
+        return [models._from_hub(f"hf:o/n@{revision}") / "config.json"]
+
+    name = "a.train" if kind == "dataset" else "config.json"
+    server.fault(f"{'/datasets' if kind == 'dataset' else ''}/o/n/resolve/{revision}/{name}", faults.other_bytes)
+    with pytest.raises(UserError, match=f"o/n: not the right files, removed: {name}: git-sha1"):
+        read()
+    assert [path.read_bytes() for path in read()] == [b"right"]
+
+
 def evals(server: FaultyServer, year: str) -> dict[str, bytes]:
     files = {"blimp_filtered/b.jsonl": b'{"b": 1}\n', "blimp_filtered/a.jsonl": b'{"a": 1}\n',
              "supplement_filtered/s.jsonl": b'{"s": 1}\n'}  # fmt: skip
@@ -592,10 +614,10 @@ def gated(server: FaultyServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     from pyarrow.parquet import write_table
 
     write_table(pyarrow.Table.from_pylist(ewok_items()), tmp_path / "ewok.parquet")
-    hub, _ = CATALOGUE["ewok"].parts[0].places
-    assert isinstance(hub, HubFiles)
-    items = {f"{hub.folder}/{hub.names[0]}": (tmp_path / "ewok.parquet").read_bytes()}
-    server.hub(hub.dataset, hub.revision, items, large=tuple(items))
+    place, _ = CATALOGUE["ewok"].parts[0].places
+    assert isinstance(place, HubFiles)
+    items = {f"{place.folder}/{place.names[0]}": (tmp_path / "ewok.parquet").read_bytes()}
+    server.hub(place.dataset, place.revision, items, large=tuple(items))
     words = places.Remote("vocab.txt", server.add("/words", WORDS), sha256(WORDS))
     monkeypatch.setattr(places, "_on_github", lambda place: words)
     return hub_path(0, "ewok-core-1.0.parquet", "ewok")

@@ -235,16 +235,20 @@ def hub(run: Path, monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     """The run stands for the repository owner/model; filled with the revisions asked for."""
     asked: list[str | None] = []
 
-    def snapshot(name: str, revision: str | None, local_dir: Path, allow_patterns: list[str]) -> None:
+    def snapshot(
+        repo_id: str, repo_type: str, revision: str | None, local_dir: Path, allow_patterns: list[str]
+    ) -> Path:
         asked.append(revision)
-        if name != "owner/model":
+        if (repo_id, repo_type) != ("owner/model", "model"):
             raise OSError("404 Client Error")
         for pattern in allow_patterns:
             for path in run.glob(pattern):
                 local_dir.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, local_dir)
+        return local_dir
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    monkeypatch.setattr("palenka.data.fetch.hub.check_hashes", lambda folder, **at: None)
     return asked
 
 

@@ -284,8 +284,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         files = [SimpleNamespace(rfilename=file.name) for file in sorted(repository.iterdir())]
         return SimpleNamespace(sha=SHA, siblings=files)
 
-    def snapshot(name: str, repo_type: str, revision: str, allow_patterns: list[str]) -> str:
-        assert (name, repo_type, revision) == ("owner/tales", "dataset", SHA)
+    def snapshot(repo_id: str, repo_type: str, revision: str, allow_patterns: list[str], local_dir: None) -> str:
+        assert (repo_id, repo_type, revision) == ("owner/tales", "dataset", SHA)
         assert all((repository / pattern).exists() for pattern in allow_patterns)
         return str(repository)
 
@@ -295,6 +295,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", info)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    monkeypatch.setattr("palenka.data.fetch.hub.check_hashes", lambda folder, **at: None)
     monkeypatch.setattr(datasets, "load_dataset_builder", builder)
     datasets.disable_progress_bars()
     return repository

@@ -9,7 +9,6 @@ A domain is named by its file, or by a column of its rows. Everything is read th
 is no text, or not where it should be, is found out first, and content gets its fingerprint.
 """
 
-import hashlib
 import re
 import sys
 from codecs import getincrementaldecoder
@@ -25,6 +24,7 @@ from palenka.data.fetch import hub
 from palenka.data.rows import SUFFIXES, Columns, Row, Rows, read_dataset, read_row_file, row_lines, safe_name, survey
 from palenka.util.config import require_file
 from palenka.util.errors import UserError
+from palenka.util.files import sha256
 
 _NO_TEXT = re.compile(r"(?i)(?:\.|readme|licen[cs]e).*")
 _SHARD = re.compile(r"-\d+-of-\d+.*")
@@ -153,9 +153,7 @@ def _say(message: str) -> None:
 
 
 def _record(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-    return {"name": path.name, "sha256": digest.hexdigest(), "bytes": path.stat().st_size}
+    return {"name": path.name, "sha256": sha256(path), "bytes": path.stat().st_size}
 
 
 def _text_file(path: Path) -> RawText:

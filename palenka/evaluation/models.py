@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from palenka.data.fetch.hub import PREFIX, clear_failures, read_address
+from palenka.data.fetch.hub import PREFIX, read_address, snapshot
 from palenka.data.integrity import read_prepared
 from palenka.runs.directory import find_run
 from palenka.util.config import read_yaml, require_file
@@ -22,10 +22,10 @@ TOKENIZER_FILES = (
     "*token*", "*vocab*", "merges*", "*.model", "*.spm", "*.bpe", "*.codes", "dict.txt", "emoji.json", "byte_maps.json",
 )  # fmt: skip
 """What the tokenizers of transformers read of a folder, whatever their kind."""
-HUB_FILES = (
+HUB_FILES = [
     "config.json", "model*.safetensors", "model*.json", "generation_config.json", "adapter_config.json", "tokenizer*",
     "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model",
-)  # fmt: skip
+]  # fmt: skip
 
 
 SOURCE = "model.json"
@@ -165,12 +165,7 @@ def _from_hub(model: str) -> Path:
     folder = runs_root() / "hub" / (address.repository + (f"@{address.revision}" if address.revision else ""))
     if not folder.is_dir():
         partial = folder.with_name(f"{folder.name}.partial")
-        with clear_failures(address):
-            from huggingface_hub import snapshot_download
-
-            snapshot_download(
-                address.repository, revision=address.revision, local_dir=partial, allow_patterns=list(HUB_FILES)
-            )
+        snapshot(address, "model", HUB_FILES, partial)
         sync_tree(partial)
         replace(partial, folder)
     return folder

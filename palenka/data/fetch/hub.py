@@ -61,11 +61,36 @@ def domain_files(address: Address, names: list[str], split: str) -> list[Path]:
     wanted = sorted(name for name, part in parts.items() if part and part[2] == (address.split or split))
     if not wanted:
         return []
+    folder = snapshot(address, "dataset", wanted)
+    return [folder / name for name in wanted]
+
+
+def snapshot(address: Address, repo_type: str, patterns: list[str], folder: Path | None = None) -> Path:
+    """The files of a repository that match `patterns`, in `folder` or in the cache of the hub's library."""
+    at: dict[str, Any] = {"repo_id": address.repository, "repo_type": repo_type, "revision": address.revision}
     with clear_failures(address):
-        folder = huggingface_hub.snapshot_download(
-            address.repository, repo_type="dataset", revision=address.revision, allow_patterns=wanted
-        )
-    return [Path(folder) / name for name in wanted]
+        found = huggingface_hub.snapshot_download(**at, allow_patterns=patterns, local_dir=folder)
+        check_hashes(Path(found), **at)
+    return Path(found)
+
+
+def check_hashes(folder: Path, **at: Any) -> None:
+    """Compare downloaded files with the hashes that the hub publishes; its library compares sizes alone.
+
+    Args:
+        at: the repository, as the library's functions take it.
+
+    Raises:
+        UserError: some are not the right ones; they are removed.
+    """
+    wrong = huggingface_hub.HfApi().verify_repo_checksums(local_dir=folder, **at).mismatches
+    for file in wrong:
+        path = folder / file["path"]
+        path.resolve().unlink()  # in the cache, what the link points to
+        path.unlink(missing_ok=True)
+    if wrong:
+        named = "; ".join("{path}: {algorithm} {actual}, the hub says {expected}".format(**file) for file in wrong)
+        raise UserError(f"{at['repo_id']}: not the right files, removed: {named}")
 
 
 def dataset(address: Address, split: str) -> tuple[Address, Any]:

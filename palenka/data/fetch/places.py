@@ -8,7 +8,6 @@ Addresses begin with what PALENKA_GITHUB, HF_ENDPOINT and PALENKA_OSF say, which
 
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from huggingface_hub import HfApi
 from requests.adapters import HTTPAdapter, Retry
 
 from palenka.data.catalog import GithubFile, HubFiles, OsfFile, OsfFolder, Place
-from palenka.data.fetch.hub import Address, Unreachable, clear_failures
+from palenka.data.fetch.hub import Address, Unreachable, check_hashes, clear_failures
 from palenka.util.errors import UserError
 
 _BASES = {"PALENKA_OSF": "https://api.osf.io", "PALENKA_GITHUB": "https://github.com"}
@@ -104,8 +103,10 @@ def _on_github(file: GithubFile) -> Remote:
 
 
 def _from_hub(place: HubFiles, folder: Path) -> list[Path]:
-    api = HfApi(token=place.gated)
-    at: dict[str, Any] = {"repo_id": place.dataset, "repo_type": "dataset", "revision": place.revision}
+    api = HfApi()
+    at: dict[str, Any] = {
+        "repo_id": place.dataset, "repo_type": "dataset", "revision": place.revision, "token": place.gated,
+    }  # fmt: skip
     with clear_failures(Address(place.dataset, None, None, place.revision), advice=""):
         listed = {Path(entry.path).name: entry.path for entry in api.list_repo_tree(path_in_repo=place.folder, **at)}
         names = place.names or sorted(name for name in listed if name.endswith(".jsonl"))
@@ -113,11 +114,7 @@ def _from_hub(place: HubFiles, folder: Path) -> list[Path]:
             raise Unreachable(f"{place.dataset}: no {', '.join(names) or '.jsonl'} there; found: {', '.join(listed)}")
         # One by one: snapshot_download answers Ctrl-C only when the files that it is at have come.
         files = [Path(api.hf_hub_download(filename=listed[name], local_dir=folder, **at)) for name in names]
-        wrong = api.verify_repo_checksums(local_dir=folder, **at).mismatches
-    if wrong:
-        shutil.rmtree(folder)
-        named = "; ".join("{path}: {algorithm} {actual}, the hub says {expected}".format(**file) for file in wrong)
-        raise UserError(f"{place.dataset}: not the right files, removed: {named}")
+        check_hashes(folder, **at)
     return files
 
 
