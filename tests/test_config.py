@@ -257,6 +257,7 @@ def change(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         ("objective={hard_target: null, logit: null, hidden_state: null}", "no term has a weight above 0"),
         ("evaluation={tasks: [x], convention: 2025}", "(command line): is called evaluation.protocol now"),
         ("teacher_signal.top_k=8", "teacher_signal (command line): is called cached_logits now"),
+        ("objective.auxiliary={weight: 1, combine: logits}", "combine (command line): is gone, leave it out: "),
         ("teachers=[]", "teachers (command line): list should have at least 1 item"),
         ("teachers.0.weight=0", "teachers.0.weight (command line): input should be greater than 0"),
         ("teachers.0.layer_mapping=unifrom", "teachers.0.layer_mapping (command line): expected 'uniform', 'last'"),

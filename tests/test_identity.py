@@ -128,6 +128,16 @@ def test_a_key_that_was_renamed_is_the_same_key() -> None:
     assert line == "config.cached_logits.top_k: 4 there, 8 here"
 
 
+def test_a_key_that_is_gone_had_its_default() -> None:
+    def config(**knobs: Any) -> dict[str, Any]:
+        return {"config": {"objective": {"contrastive": {"weight": 0.1, **knobs}}}}
+
+    present = Identity(config(), config())
+    assert present.differences(config(layers="last")) == []
+    [line] = present.differences(config(layers="mapped"))
+    assert line == "config.objective.contrastive.layers: 'mapped' there, not set here"
+
+
 @pytest.mark.parametrize(
     ("there", "lines"),
     [

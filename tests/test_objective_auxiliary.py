@@ -17,7 +17,6 @@ from palenka.util.errors import UserError
 MASK = torch.tensor([[True, True, False, True], [True, False, False, True]])
 KNOBS: list[dict[str, Any]] = [
     {},
-    {"combine": "probabilities"},
     {"own_heads": True},
     {"temperature": 1.0, "feature_weight": 0.3},
     {"feature_weight": 0.0, "layers": [2]},
@@ -43,11 +42,7 @@ def reference(objective: Any, student: States, teachers: Sequence[States], mask:
     """The equation in float64, on the objective's own parameters; weights held fixed, a lent head without gradient."""
     temperature = objective.config.temperature
     logits = [teacher.hidden[-1][mask].double() @ teacher.head.weight.double().T for teacher in teachers]
-    if objective.config.combine == "logits":
-        target = ((SHARES[0] * logits[0] + SHARES[1] * logits[1]) / temperature).softmax(-1)
-    else:
-        first, second = (share * (z / temperature).softmax(-1) for share, z in zip(SHARES, logits, strict=True))
-        target = first + second
+    target = ((SHARES[0] * logits[0] + SHARES[1] * logits[1]) / temperature).softmax(-1)
     losses, features = [], [torch.zeros(())]
     for n, layer in enumerate(objective.layers):
         x = student.hidden[layer][mask].double() @ objective.adapters[n].weight.double().T

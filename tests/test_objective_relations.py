@@ -18,7 +18,6 @@ from palenka.models.outputs import Attention
 from palenka.objectives import States
 from palenka.teachers.live import Teachers
 from palenka.training.loss_module import LossModule
-from palenka.util.errors import UserError
 
 BOTH = ["attention", "value_relation"]
 MASK = torch.tensor([[True, True, True, False, True], [False, True, False, True, True]])
@@ -81,19 +80,17 @@ def relation(left: Tensor, right: Tensor, heads: int, window: int, head: int, to
 
 
 @pytest.mark.parametrize("name", BOTH)
-@pytest.mark.parametrize(("layers", "relation_heads"), [("last", None), ("mapped", None), ("mapped", 8)])
-def test_relations_equal_their_equation(name: str, layers: str, relation_heads: int | None) -> None:
-    """Two teachers of other widths and head counts, pairs of layers, positions that do not count."""
-    mapped = (((1, 1), (3, 2)), ((2, 1),))
-    pairs = mapped if layers == "mapped" else (((3, 2),), ((2, 2),))
-    shapes = [teacher_shape(8, SHARES[0], mapped[0], 3, heads=2), teacher_shape(48, SHARES[1], mapped[1], 2, heads=6)]
-    objective = terms.objective(name, student_shape(24, 6), shapes, layers=layers, relation_heads=relation_heads)
+def test_relations_equal_their_equation(name: str) -> None:
+    """Two teachers of other widths and head counts, their last layers, positions that do not count."""
+    pairs = (((3, 2),), ((2, 2),))
+    shapes = [teacher_shape(8, SHARES[0], layers=3, heads=2), teacher_shape(48, SHARES[1], heads=6)]
+    objective = terms.objective(name, student_shape(24, 6), shapes)
     assert objective.attention_pairs == list(pairs)
     student = {layer: random_attention(6, 4) for layer in (1, 2)}
     teachers = [{layer: random_attention(heads, size) for layer in (1, 2, 3)} for heads, size in ((2, 4), (6, 8))]
     expected = 0.0
     for k, teacher in enumerate(teachers):
-        count = relation_heads or (2, 6)[k]  # as many as the student has, or as divide both widths
+        count = (2, 6)[k]  # as many as divide the student's six and both widths
         for i, j in pairs[k]:
             total = 0.0
             for window, token in MASK.nonzero().tolist():
@@ -135,26 +132,9 @@ def test_hidden_states_are_not_asked_for_and_nothing_is_owned(name: str) -> None
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_relation_heads_that_do_not_divide_both_widths_are_named(name: str) -> None:
-    with pytest.raises(UserError, match="relation_heads 6: the widths 24 .student. and 16 .teacher. .* divisor of 8$"):
-        terms.objective(name, student_shape(24, 6), [teacher_shape(16, heads=4)], relation_heads=6)
-
-
-@pytest.mark.parametrize("name", BOTH)
 def test_heads_wider_than_their_share_of_the_model_count_in_full(name: str) -> None:
     """Two heads of 12 in a model of width 16: vectors of 24, which a teacher's 24 compares with."""
     student = model_shape(tiny.model({**tiny.LLAMA, "head_dim": 12}).config)
     assert (student.hidden_size, student.attention_size) == (16, 24)
-    objective = terms.objective(name, student, [teacher_shape(24, heads=3)], relation_heads=8)
+    objective = terms.objective(name, student, [teacher_shape(24, heads=3)])
     assert value(objective, random_attention(2, 12), random_attention(3, 8)).isfinite()
-    with pytest.raises(UserError, match="relation_heads 16: the widths 24 .student. .* divisor of 24$"):
-        terms.objective(name, student, [teacher_shape(24, heads=3)], relation_heads=16)
-
-
-@pytest.mark.parametrize("name", BOTH)
-@pytest.mark.parametrize("pair", [(0, 1), (1, 0), (0, 0)])
-def test_the_embeddings_have_no_attention_to_map(name: str, pair: tuple[int, int]) -> None:
-    shapes = [teacher_shape(8, pairs=((2, 2), pair))]
-    with pytest.raises(UserError, match=rf"layer_mapping \[{pair[0]}, {pair[1]}\]: layer 0, the embeddings, has no"):
-        terms.objective(name, student_shape(8), shapes, layers="mapped")
-    terms.objective(name, student_shape(8), shapes, layers="last")

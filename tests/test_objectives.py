@@ -31,7 +31,6 @@ HERE = Path(__file__).parent
 ALL = objectives.available()
 VARIANTS: dict[str, tuple[dict[str, Any], ...]] = {  # of knobs that change how a term is computed
     "auxiliary": ({"own_heads": True}, {"feature_weight": 0.0}),
-    "contrastive": ({"layers": "mapped"},),
     "hidden_state": ({"distance": "cosine"},),
     "logit": ({"divergence": "jensen_shannon"}, {"reduction": "sequence_sum"}, {"combine": "probabilities"}),
 }

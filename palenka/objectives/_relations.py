@@ -12,15 +12,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from palenka.data.batch import Batch
 from palenka.models.outputs import Attention
 from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
-from palenka.objectives._layers import Layers, chosen_pairs
-from palenka.objectives._teachers import divergence, mean_over_teachers, mean_where
+from palenka.objectives._teachers import divergence, last_layers, mean_over_teachers, mean_where
 from palenka.util.errors import UserError
 
 MASKED = -1e30
@@ -29,39 +27,18 @@ MASKED = -1e30
 class RelationObjective(StateObjective):
     """KL from the teachers' relations to the student's, a mean over relation heads and tokens, in nats."""
 
-    class Config(ObjectiveConfig):
-        relation_heads: int | None = Field(
-            default=None, ge=1, description="heads that states are cut into; as the student's attention unless given"
-        )
-        layers: Layers = Field(default="last", description="last layers, or all pairs of layer_mapping")
-
     needs_hidden_states = False
-    config: Config
 
-    def __init__(self, config: Config, student: ModelShape, teachers: Sequence[TeacherShape]) -> None:
+    def __init__(self, config: ObjectiveConfig, student: ModelShape, teachers: Sequence[TeacherShape]) -> None:
         super().__init__(config, student, teachers)
         self.shares = [teacher.share for teacher in teachers]
         self.widths = (student.attention_size, [teacher.attention_size for teacher in teachers])
-        self.pairs = chosen_pairs(config.layers, student, teachers)
+        self.pairs = last_layers(student, teachers)
         for number, teacher in enumerate(teachers, start=1):
             if not teacher.num_attention_heads:
                 raise UserError(f"teacher {number} has no attention to compare; leave one of the two out")
-        for i, j in (pair for pairs in self.pairs for pair in pairs):
-            if not (i and j):
-                raise UserError(f"layer_mapping {[i, j]}: layer 0, the embeddings, has no attention to compare")
-        self.heads = [self._relation_heads(student, teacher) for teacher in teachers]
-
-    def _relation_heads(self, student: ModelShape, teacher: TeacherShape) -> int:
-        heads = self.config.relation_heads
-        common = math.gcd(student.attention_size, teacher.attention_size)
-        if heads is None:
-            heads = math.gcd(student.num_attention_heads, common)
-        if common % heads:
-            raise UserError(
-                f"relation_heads {heads}: the widths {student.attention_size} (student) and {teacher.attention_size} "
-                f"(teacher) cannot both be cut into so many; take a divisor of {common}"
-            )
-        return heads
+        own = math.gcd(student.num_attention_heads, student.attention_size)
+        self.heads = [math.gcd(own, teacher.attention_size) for teacher in teachers]
 
     @property
     def attention_pairs(self) -> Sequence[Sequence[tuple[int, int]]]:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from palenka.objectives import ModelShape, TeacherShape
+
 Combination = Literal["logits", "probabilities"]
 
 
@@ -30,6 +32,11 @@ def combined_log_probs(
         for share, teacher in zip(shares, logits, strict=True)
     ]
     return torch.logsumexp(torch.stack(weighted), dim=0)
+
+
+def last_layers(student: ModelShape, teachers: Sequence[TeacherShape]) -> list[tuple[tuple[int, int], ...]]:
+    """For each teacher its (teacher layer, student layer) pairs: the last of both."""
+    return [((teacher.num_hidden_layers, student.num_hidden_layers),) for teacher in teachers]
 
 
 def mean_over_teachers(shares: Sequence[float], losses: Iterable[Sequence[Tensor]]) -> Tensor:

@@ -24,7 +24,7 @@ from palenka.data.batch import Batch
 from palenka.data.tokens import IGNORED
 from palenka.models.chunked_loss import HeadInput, WeightedTerm, chunked_loss, teacher_logits
 from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
-from palenka.objectives._teachers import Combination, combined_log_probs, divergence, mean_over_teachers, mean_where
+from palenka.objectives._teachers import combined_log_probs, divergence, mean_over_teachers, mean_where
 from palenka.util.errors import UserError
 
 DEPTHS = (0.25, 0.5, 0.75)
@@ -39,9 +39,6 @@ class Auxiliary(StateObjective):
         )
         temperature: float = Field(
             default=2.0, gt=0, description="softens both predictions; the loss is scaled by its square"
-        )
-        combine: Combination = Field(
-            default="logits", description="average the teachers' logits, or their probabilities"
         )
         feature_weight: float = Field(
             default=1.0, ge=0, description="weight of the distance to the teachers' last states"
@@ -104,7 +101,7 @@ class Auxiliary(StateObjective):
     def _token_losses(self, students: Sequence[Tensor], teachers: Sequence[Tensor], labels: Tensor) -> Tensor:
         """The weighted sum over heads of each token (tokens,)."""
         temperature = self.config.temperature
-        target = combined_log_probs(teachers, self.shares, temperature, self.config.combine)
+        target = combined_log_probs(teachers, self.shares, temperature, "logits")
         own = [divergence(target, F.log_softmax(logits / temperature, dim=-1)) for logits in students]
         losses = torch.stack(own) * temperature**2
         return (adaptive_weights(losses) * losses).sum(dim=0)

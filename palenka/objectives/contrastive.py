@@ -23,8 +23,7 @@ from torch.nn import functional as F
 
 from palenka.data.batch import Batch
 from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
-from palenka.objectives._layers import Layers, chosen_pairs
-from palenka.objectives._teachers import mean_over_teachers
+from palenka.objectives._teachers import last_layers, mean_over_teachers
 
 MASKED = -1e30
 
@@ -36,14 +35,13 @@ class Contrastive(StateObjective):
         temperature: float = Field(default=0.1, gt=0, description="of the cosines")
         projection_size: int = Field(default=128, ge=1, description="width that states are compared in")
         group: int = Field(default=8, ge=1, description="windows whose tokens are told apart")
-        layers: Layers = Field(default="last", description="last layers, or all pairs of layer_mapping")
 
     config: Config
 
     def __init__(self, config: Config, student: ModelShape, teachers: Sequence[TeacherShape]) -> None:
         super().__init__(config, student, teachers)
         self.shares = [teacher.share for teacher in teachers]
-        self.pairs = chosen_pairs(config.layers, student, teachers)
+        self.pairs = last_layers(student, teachers)
         self.student_projections = self._projections(student.hidden_size for _ in teachers)
         self.teacher_projections = self._projections(teacher.hidden_size for teacher in teachers)
 

@@ -1,8 +1,8 @@
 """Run configurations: YAML files composed over base files, overridden from the command line, checked all at once.
 
-Generic: apart from RENAMED this module knows no field of ours. Precedence, lowest first: field defaults, `base:` files
-left to right, the file itself, `key.path=value` arguments. Mappings merge; lists and scalars are replaced whole. A
-mapping inside a file may have `base:` files of its own, which are read into its place.
+Generic: apart from RENAMED and REMOVED this module knows no field of ours. Precedence, lowest first: field defaults,
+`base:` files left to right, the file itself, `key.path=value` arguments. Mappings merge; lists and scalars are replaced
+whole. A mapping inside a file may have `base:` files of its own, which are read into its place.
 """
 
 import difflib
@@ -31,6 +31,17 @@ SHOWN = 200  # characters of a wrong value
 
 RENAMED = {"evaluation.convention": "evaluation.protocol", "teacher_signal": "cached_logits"}
 """Former names of keys. A config that uses one is told the present name; on disk both are read."""
+_LAST = "the last layers are compared"
+_HEADS = "the number of heads is the largest that divides the student's heads and both widths"
+REMOVED = {
+    "objective.attention.layers": ("last", _LAST),
+    "objective.attention.relation_heads": (None, _HEADS),
+    "objective.auxiliary.combine": ("logits", "the teachers' logits are averaged"),
+    "objective.contrastive.layers": ("last", _LAST),
+    "objective.value_relation.layers": ("last", _LAST),
+    "objective.value_relation.relation_heads": (None, _HEADS),
+}
+"""Keys that are gone, with the default that they had, which still holds and which is left out of what is on disk."""
 
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
@@ -305,7 +316,10 @@ def with_present_names(values: dict[str, Any], at: tuple[str, ...] = ()) -> dict
     present = {}
     for key, value in values.items():
         path = (*at, str(key))
-        name = RENAMED[".".join(path)].rpartition(".")[2] if ".".join(path) in RENAMED else key
+        dotted = ".".join(path)
+        if dotted in REMOVED and REMOVED[dotted][0] == value:
+            continue
+        name = RENAMED[dotted].rpartition(".")[2] if dotted in RENAMED else key
         present[name] = with_present_names(value, path) if isinstance(value, dict) else value
     return present
 
@@ -325,6 +339,8 @@ def _describe(error: Any, layers: Layers, schema: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
         if key in RENAMED:
             return f"{place}: is called {RENAMED[key]} now"
+        if key in REMOVED:
+            return f"{place}: is gone, leave it out: {REMOVED[key][1]}"
         known = _fields_at(schema, location[:-1])
         return f"{place}: unknown key{did_you_mean(str(location[-1]), known)}"
     if error["type"] == "missing":
