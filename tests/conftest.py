@@ -36,8 +36,8 @@ from palenka.data.prepare import prepare
 WriteConfig = Callable[..., Path]
 Call = Callable[..., tuple[int, str, str]]
 
-SLOW = {"processes", "fresh_accelerator"}
-FAST_CASES = 4  # of each test, in the fast lane
+SLOW = {"processes", "fresh_accelerator", "slow"}
+FAST_CASES = 3  # of each test, in the fast lane
 settings.register_profile("fast", max_examples=10, deadline=None)
 
 
@@ -54,7 +54,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """The file that takes longest comes first: workers get a file at a time, and are to end together."""
     items.sort(key=lambda item: item.path.name != "test_slurm.py")
     if config.option.fast:
-        kept = [item for item in items if not SLOW & set(item.fixturenames)]  # type: ignore[attr-defined]
+        kept = [item for item in items if not SLOW & {*item.fixturenames, *item.keywords}]  # type: ignore[attr-defined]
         groups = (list(of_one) for _, of_one in groupby(kept, key=lambda item: item.nodeid.partition("[")[0]))
         items[:] = [item for group in groups for item in group[:: -(-len(group) // FAST_CASES)]]
 

@@ -16,7 +16,7 @@ from palenka.evaluation.reading import read_reading
 from palenka.evaluation.results import read_records
 from palenka.report.results import read_run
 from palenka.runs.directory import Run, find_run
-from palenka.training import cohort
+from palenka.training import session
 from palenka.training.plan import load_plan
 from palenka.training.schema import DistillConfig, TrainConfig
 from palenka.util.errors import UserError
@@ -50,7 +50,7 @@ def test_a_model_beyond_the_machine_is_refused_before_it_is_built(
     prepared: Path, runs_folder: Path, write_config: WriteConfig, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = load_plan(write_config(tiny.train_values()), [], TrainConfig)
-    monkeypatch.setattr(cohort, "total_memory", lambda device: 16 * plan.parameters["total"] - 1)
+    monkeypatch.setattr(session, "total_memory", lambda device: 16 * plan.parameters["total"] - 1)
     with pytest.raises(UserError, match="parameters take .* GiB in training, and cpu has"):
         tiny.train(plan)
     assert not list(runs_folder.iterdir())

@@ -48,6 +48,7 @@ from palenka.util.errors import UserError
 from palenka.util.paths import ROOT
 
 MakeWork = Callable[..., Workload]
+pytestmark = pytest.mark.slow  # counts what autograd keeps of every architecture
 GPTJ = {**tiny.GPT2, "architecture": "gptj", "hidden_size": 32, "rotary_dim": 8}
 GRID = {
     "axes": {
