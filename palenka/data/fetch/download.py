@@ -22,7 +22,16 @@ from palenka.data.fetch.places import by_hand, fetch
 from palenka.util import paths
 from palenka.util.config import did_you_mean
 from palenka.util.errors import UserError
-from palenka.util.files import make_folder, named, removed_on_error, replace, sha256, sync_tree, write_json
+from palenka.util.files import (
+    make_folder,
+    named,
+    removed_on_error,
+    replace,
+    require_writable,
+    sha256,
+    sync_tree,
+    write_json,
+)
 from palenka.util.locks import held
 
 RECEIPT = "download.json"
@@ -127,6 +136,7 @@ def _install(item: Item, part: Part, target: Path) -> None:
 def _fetched(part: Part, target: Path, staging: Path) -> list[Path]:
     """The files of a part in its staging folder, rid of what a killed download left there."""
     staging.mkdir(exist_ok=True)
+    require_writable(staging)  # of which pooch's error would not tell why
     for leftover in [*staging.glob("tmp*"), *staging.rglob("*.incomplete")]:
         leftover.unlink()
     return [file for place in part.places for file in fetch(place, staging, given=target)]
