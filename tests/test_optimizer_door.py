@@ -20,6 +20,7 @@ from palenka import optimizers
 from palenka.cost.estimate import memory
 from palenka.models.huggingface import build_model
 from palenka.runs.directory import Run
+from palenka.runs.identity import Identity
 from palenka.training.gradients import StepGuard
 from palenka.training.plan import Plan, make_plan
 from palenka.training.schema import DistillConfig
@@ -97,6 +98,18 @@ def test_a_step_whose_gradient_is_not_finite_is_left_out(teacher: Path) -> None:
         guard.judge(step, torch.tensor([norm]), torch.zeros(1))
         optimizer.step()
         assert torch.equal(parameter.detach(), torch.full((2, 2), expected)), step
+
+
+def test_another_optimizer_is_another_run_and_adamw_by_name_is_not(teacher: Path) -> None:
+    def identity(**training: Any) -> Identity:
+        values = tiny.distill_values()
+        values["training"] |= training
+        return make_plan(DistillConfig.model_validate(values), "test").identity()
+
+    assert identity() == identity(optimizer={"name": "adamw"}, schedule="cosine", min_lr_ratio=0.0, ema=None)
+    signum, slower = (identity(optimizer={"name": "signum", **knobs}) for knobs in ({}, {"momentum": 0.99}))
+    assert identity().differences(signum.given) == ["config.training.optimizer.name: 'signum' there, 'adamw' here"]
+    assert signum.differences(slower.given) == ["config.training.optimizer.momentum: 0.99 there, 0.9 here"]
 
 
 def test_it_is_costed(teacher: Path) -> None:

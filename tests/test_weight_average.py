@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM
 
+from palenka.evaluation.models import EvaluatedModel
 from palenka.optimizers._averaging import WeightAverage
 from palenka.runs.directory import Run
 from palenka.training.plan import Plan, make_plan
@@ -68,6 +69,7 @@ def test_the_average_is_a_model_of_its_own_beside_the_plain_one(teacher: Path) -
     for name, average in found.items():
         mean = sum(a * w[f"student.{name}"] for a, w in zip(age_weights, behind, strict=True)) / sum(age_weights)
         torch.testing.assert_close(average, mean)
+    assert EvaluatedModel.find("student/ema").config == plan.resolved
     model = AutoModelForCausalLM.from_pretrained(run / "ema", dtype=torch.float32, attn_implementation="eager")
     windows = plan.dev_windows()
     inputs, labels = (torch.from_numpy(array) for array in windows.batch(range(len(windows))))
