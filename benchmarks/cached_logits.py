@@ -31,8 +31,8 @@ from palenka.models.forward import run_model
 from palenka.models.huggingface import build_model
 from palenka.objectives._teachers import combined_log_probs, divergence
 from palenka.runs.directory import find_run
-from palenka.teachers.cached import CachedOutput
 from palenka.teachers.live import Teachers
+from palenka.teachers.replay import CachedOutput
 from palenka.training.build import load_teachers
 from palenka.training.plan import Plan, load_plan
 from palenka.training.schema import DistillConfig

@@ -18,7 +18,7 @@ from torch import Tensor
 from palenka.cli import command
 from palenka.data.batch import Batch
 from palenka.models.folder import load_frozen
-from palenka.models.huggingface import model_shape
+from palenka.models.outputs import model_shape
 from palenka.runs.directory import find_run
 from palenka.teachers.live import Teachers
 from palenka.training.loss_module import LossModule, StepSize

@@ -31,11 +31,14 @@ from palenka.cli import command
 from palenka.data.demo.grammar import write_demo
 from palenka.data.tokenizer import save_tokenizer, train_tokenizer
 from palenka.evaluation.evaluate import TASKS, summary
-from palenka.evaluation.items import Task, read_task
+from palenka.evaluation.items import Task
 from palenka.evaluation.official.minicons_scorer import MiniconsScorer
-from palenka.evaluation.scoring import Scorer, check_texts, encode
+from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.statistics import outcomes
-from palenka.models.huggingface import ModelConfig, build_model
+from palenka.evaluation.task_files import read_task
+from palenka.evaluation.texts import check_texts, encode
+from palenka.models.config import ModelConfig
+from palenka.models.huggingface import build_model
 from palenka.runs.directory import find_run
 from palenka.util.paths import ROOT, evaluation_root
 

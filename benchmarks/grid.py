@@ -33,9 +33,11 @@ from palenka.cli import command
 from palenka.data.integrity import read_prepared
 from palenka.data.prepare import prepare
 from palenka.data.tokenizer import load_tokenizer, save_tokenizer
-from palenka.models.huggingface import ModelConfig, build_model, quiet_transformers
+from palenka.models.config import ModelConfig
+from palenka.models.huggingface import build_model, quiet_transformers
 from palenka.runs.directory import Run
-from palenka.search.grid import Grid, GridConfig
+from palenka.search.grid import Grid
+from palenka.search.schema import GridConfig
 from palenka.training.cohort import side_by_side
 from palenka.training.loop import Loop
 from palenka.training.plan import Plan

@@ -42,7 +42,7 @@ from transformers.pytorch_utils import Conv1D
 
 from palenka.cli import command
 from palenka.cost.estimate import flops_per_token
-from palenka.data.tokens import IGNORED
+from palenka.data.windows import IGNORED
 from palenka.models.huggingface import build_model
 from palenka.optimizers import parameter_groups
 from palenka.optimizers._schedules import learning_rate
@@ -52,7 +52,7 @@ from palenka.teachers.live import Teachers
 from palenka.training.batches import Batches
 from palenka.training.build import build_loss_module, build_optimizer, find_teachers, random_teachers
 from palenka.training.loop import Loop
-from palenka.training.milestones import MilestonePlan
+from palenka.training.milestone_plan import MilestonePlan
 from palenka.training.plan import Plan, Workload, make_workload
 from palenka.training.progress import Display
 from palenka.training.schema import DistillConfig

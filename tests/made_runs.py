@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from palenka.evaluation.models import results_folder
+from palenka.evaluation.results import results_folder
 
 BLIMP = {
     "anaphor_agreement": 2, "argument_structure": 7, "binding": 7, "control_raising": 5,

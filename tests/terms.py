@@ -13,7 +13,7 @@ from torch import Tensor
 
 from palenka import objectives
 from palenka.data.batch import Batch
-from palenka.models.huggingface import model_shape
+from palenka.models.outputs import model_shape
 from palenka.objectives import ModelShape, Objective, States, TeacherShape
 from palenka.teachers.live import Teachers
 from palenka.training.loss_module import LossModule, StepSize

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from palenka.models.attention import AttentionRecorder
-from palenka.models.huggingface import ModelConfig
+from palenka.models.config import ModelConfig
 from palenka.models.outputs import Attention
 
 GROUPED = {**tiny.LLAMA, "num_attention_heads": 4, "num_key_value_heads": 2}

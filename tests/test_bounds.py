@@ -11,9 +11,9 @@ from conftest import Call, WriteConfig
 from palenka import cli
 from palenka.data.readers import find_texts
 from palenka.data.rows import TEXT_COLUMN
-from palenka.evaluation.items import read_task
 from palenka.evaluation.reading import read_reading
 from palenka.evaluation.results import read_records
+from palenka.evaluation.task_files import read_task
 from palenka.report.results import read_run
 from palenka.runs.directory import Run, find_run
 from palenka.training import session

@@ -24,7 +24,8 @@ from palenka.cli import main
 from palenka.data.batch import Batch
 from palenka.objectives import ModelShape, TeacherShape
 from palenka.objectives.logit import Logit
-from palenka.teachers.cached import CachedLogits, CachedOutput, compress
+from palenka.teachers.cached import CachedLogits, compress
+from palenka.teachers.replay import CachedOutput
 from palenka.training.build import find_teachers
 from palenka.training.cache_logits import cache_logits
 from palenka.training.plan import Plan, make_plan

@@ -13,7 +13,7 @@ import tiny
 import yaml
 from conftest import Call, WriteConfig
 
-from palenka import cli
+from palenka import cli, commands
 from palenka.util.errors import UserError
 from palenka.util.paths import ROOT
 
@@ -139,11 +139,19 @@ def test_wrong_input_to_the_commands(
     assert not (tmp_path / "report.html").exists()
 
 
-def test_help_lists_the_commands(call: Call) -> None:
-    code, output, _ = palenka(call, "--help")
-    assert code == 0
+def test_help_lists_every_command_and_imports_none() -> None:
+    show = "import sys; from palenka import cli\ntry: cli.main(['--help'])\nfinally: print('torch' in sys.modules)"
+    output = subprocess.run([sys.executable, "-c", show], cwd=ROOT, capture_output=True, text=True).stdout
+    assert output.endswith("False\n")
     for name in ("prepare", "demo-text", "evaluate", "report"):
-        assert re.search(rf"^ +{name}\s", output, re.MULTILINE)
+        assert re.search(rf"^ +{name}\s+\w", output, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", commands.available())
+def test_each_command_says_what_it_takes(call: Call, name: str) -> None:
+    code, output, _ = palenka(call, name, "--help")
+    assert code == 0
+    assert f"palenka {name}" in output
 
 
 def test_a_keyboard_interrupt_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:

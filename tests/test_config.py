@@ -10,8 +10,9 @@ from conftest import WriteConfig
 from pydantic import BaseModel, ConfigDict, Field
 
 from palenka.training.schema import DistillConfig, TrainConfig
-from palenka.util.config import load, read_yaml, with_present_names
+from palenka.util.config import load, read_yaml
 from palenka.util.errors import UserError
+from palenka.util.former_names import with_present_names
 
 
 class _Strict(BaseModel):
@@ -248,7 +249,7 @@ def change(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         ("name=../escape", "name (command line): string should match pattern"),
         ("name=a/.hidden", "name (command line): string should match pattern"),
         ("student.hiden_size=8", "unknown key 'hiden_size' for architecture 'llama'; did you mean 'hidden_size'?"),
-        ("student.architecture=lama", "student.architecture (command line): input should be 'gpt2', 'gptj' or 'llama'"),
+        ("student.architecture=lama", "student (command line): unknown architecture 'lama'; did you mean 'llama'?"),
         ("objective.logits.weight=1", "objective.logits (command line): unknown key; did you mean 'logit'?"),
         ("objective.logit.temperature=0", "objective.logit.temperature (command line): input should be greater than 0"),
         ("objective.logit.weight=-0.5", "objective.logit.weight (command line): expected a number from 0"),

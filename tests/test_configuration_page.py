@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from palenka.cluster.study import StudyConfig
-from palenka.search.grid import GridConfig
+from palenka.search.schema import GridConfig
 from palenka.training.schema import TrainConfig
 from palenka.util.config import models_in
 from palenka.util.paths import ROOT

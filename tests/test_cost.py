@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from palenka import cli, objectives
 from palenka.cost import estimate, probe
-from palenka.cost.counting import _of_depth, count_layer
+from palenka.cost.counting import count_layer
 from palenka.cost.dry_run import describe
 from palenka.cost.estimate import (
     Shared,
@@ -32,10 +32,12 @@ from palenka.cost.estimate import (
     step_seconds,
     total_steps,
 )
-from palenka.cost.probe import Measurement, affordable_sequences, measure
+from palenka.cost.measurement import Measurement
+from palenka.cost.probe import affordable_sequences, measure
 from palenka.data.batch import Batch
-from palenka.models.huggingface import ModelConfig, model_shape
+from palenka.models.config import ModelConfig, of_depth
 from palenka.models.onednn import is_onednn_usable
+from palenka.models.outputs import model_shape
 from palenka.objectives import TeacherShape
 from palenka.search.cost import read_estimate
 from palenka.teachers.live import Teachers
@@ -190,7 +192,7 @@ def test_a_layer_keeps_what_is_counted(work: MakeWork, keys: Mapping[str, Any], 
 def test_a_layer_of_any_architecture_keeps_what_is_counted(kind: str) -> None:
     config = AutoConfig.for_model(kind, **{**tiny.TOKEN_IDS, **ARCHITECTURES[kind]})
     stated = count_layer(config, 16, False, "cpu").kept
-    cut = (_of_depth(config.to_json_string(), depth) for depth in (3, 2))
+    cut = (of_depth(config, depth) for depth in (3, 2))
     models = [AutoModelForCausalLM.from_config(each, attn_implementation="eager").train() for each in cut]
     three, two = (kept(model, False) for model in models)
     assert stated * 4 * 16 == pytest.approx(three - two, rel=0.03)

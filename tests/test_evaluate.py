@@ -20,12 +20,13 @@ from transformers import AutoModelForCausalLM
 
 from palenka.cli import main
 from palenka.data.tokens import TokenSplit
-from palenka.evaluation import scoring
+from palenka.evaluation import texts
 from palenka.evaluation.cross_entropy import cross_entropy
 from palenka.evaluation.evaluate import evaluate, summary
-from palenka.evaluation.items import Task, read_task
+from palenka.evaluation.items import Task
 from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.scoring import Scorer
+from palenka.evaluation.task_files import read_task
 from palenka.util.errors import UserError
 from palenka.util.paths import ROOT
 
@@ -160,8 +161,9 @@ def test_models_with_one_tokenizer_share_its_work(
     settings = json.loads((foreign / "tokenizer_config.json").read_text())
     (foreign / "tokenizer_config.json").write_text(json.dumps(settings | {"model_max_length": 99}))
     encoded: list[int] = []
-    encode = scoring.encode
-    monkeypatch.setattr(scoring, "encode", lambda *arguments: encoded.append(len(encoded)) or encode(*arguments))
+    encode = texts.encode
+    counting = lambda *arguments: encoded.append(len(encoded)) or encode(*arguments)  # noqa: E731
+    monkeypatch.setattr("palenka.evaluation.evaluate.encode", counting)
     evaluate(["demo/student", "demo/other"], items, ["blimp_filtered"])
     assert len(encoded) == 1
     evaluate(["demo/foreign"], items, ["blimp_filtered"])

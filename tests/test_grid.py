@@ -20,7 +20,8 @@ from palenka import cli
 from palenka.cost import estimate
 from palenka.report.page import render
 from palenka.report.results import read_runs
-from palenka.search.grid import Grid, GridConfig, Part, cohort_flops, fitting_cohort, load_grid, selection_table
+from palenka.search.grid import Grid, Part, cohort_flops, fitting_cohort, load_grid, selection_table
+from palenka.search.schema import GridConfig
 from palenka.training.plan import load_plan
 from palenka.training.schema import DistillConfig
 from palenka.training.session import Diverged

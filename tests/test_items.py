@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from palenka.evaluation.items import Choice, Item, read_task
+from palenka.evaluation.items import Choice, Item
+from palenka.evaluation.task_files import read_task
 from palenka.util.errors import UserError
 
 PAIR = {"sentence_good": "Dogs run.", "sentence_bad": "Dogs runs."}

@@ -16,6 +16,8 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
+OPTIONAL = ("datasets", "minicons", "pyarrow", "torch.utils.tensorboard", "wandb")
+"""Packages that an installation may lack."""
 IMPORT = re.compile(r"from (palenka[\w.]*) import (\w+(?:, \w+)*)")
 PROGRAMS = [path for folder in (".", "benchmarks", "distillation_type_experiments", "tests")
             for path in sorted((ROOT / folder).glob("*.py"))]  # fmt: skip
@@ -52,9 +54,27 @@ def test_a_room_imports_only_from_those_above_it(module: str) -> None:
     assert [name for name in found if order.index(name) > order.index(room(module))] == []
 
 
-def test_no_circle() -> None:
+def test_no_circle_and_no_chain_of_more_than_ten_files() -> None:
     graph = {module: {other for other, _ in imports(path)} - {module} for module, path in MODULES.items()}
-    assert list(TopologicalSorter(graph).static_order())
+    chains: dict[str, list[str]] = {}
+    for module in TopologicalSorter(graph).static_order():  # what a module imports comes before it
+        chains[module] = [module, *max((chains[other] for other in graph[module]), key=len, default=[])]
+    longest = max(chains.values(), key=len)
+    assert len(longest) <= 10, " imports ".join(longest)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_is_not_optional_is_imported_at_the_top(module: str) -> None:
+    functions = [node for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8")))
+                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)]  # fmt: skip
+    found = {
+        name
+        for function in functions
+        for node in ast.walk(function)
+        for name in ([each.name for each in node.names] if isinstance(node, ast.Import) else
+                     [node.module or ""] if isinstance(node, ast.ImportFrom) else [])
+    }  # fmt: skip
+    assert {name for name in found if not name.startswith(OPTIONAL)} == set()
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 import tiny
 
-from palenka.evaluation.items import Task, read_task
-from palenka.evaluation.scoring import Scorer, encode
+from palenka.evaluation.items import Task
+from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.statistics import group_accuracy, outcomes, subtask_accuracy
+from palenka.evaluation.task_files import read_task
+from palenka.evaluation.texts import encode
 from palenka.util.paths import ROOT
 
 SECONDS = 300

@@ -18,11 +18,14 @@ from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from palenka.data.batch import Batch
-from palenka.evaluation.scoring import Scorer, Text
+from palenka.evaluation.scoring import Scorer
+from palenka.evaluation.texts import Text
 from palenka.models.folder import load_frozen
-from palenka.models.huggingface import build_model, longest_input, model_shape
+from palenka.models.huggingface import build_model
 from palenka.models.logits import OwnHead, check_student, vocabulary_head
 from palenka.models.onednn import use_onednn
+from palenka.models.outputs import model_shape
+from palenka.models.probing import longest_input
 from palenka.teachers.live import Teachers
 from palenka.training.plan import load_plan
 from palenka.training.schema import DistillConfig

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from palenka import objectives
 from palenka.data.batch import Batch
 from palenka.models.folder import load_frozen
-from palenka.models.huggingface import model_shape
+from palenka.models.outputs import model_shape
 from palenka.objectives import TeacherShape
 from palenka.teachers.live import Teachers
 from palenka.training.loss_module import LossModule, StepSize

@@ -22,11 +22,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import palenka.runs.directory
 import palenka.training.trainer
 from palenka.cost.dry_run import describe
-from palenka.evaluation.items import Choice, Item, read_task
-from palenka.evaluation.scoring import Scorer, encode
+from palenka.evaluation.items import Choice, Item
+from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.statistics import task_accuracy
+from palenka.evaluation.task_files import read_task
+from palenka.evaluation.texts import encode
 from palenka.runs.directory import Run
-from palenka.training.milestones import POINTS, EvaluationConfig, MilestonePlan, Subset, evenly_spread, milestone_name
+from palenka.training.milestone_plan import MilestonePlan, Subset, evenly_spread
+from palenka.training.milestones import POINTS, EvaluationConfig, milestone_name
 from palenka.training.plan import Plan, load_plan, make_plan
 from palenka.training.schema import DistillConfig
 from palenka.training.student import Student

@@ -13,10 +13,12 @@ from tokenizers.processors import TemplateProcessing
 
 from palenka.data.tokenizer import load_tokenizer
 from palenka.evaluation.evaluate import evaluate
-from palenka.evaluation.items import Choice, Item, read_task
+from palenka.evaluation.items import Choice, Item
 from palenka.evaluation.official.minicons_scorer import MiniconsScorer
 from palenka.evaluation.results import derive
-from palenka.evaluation.scoring import Scorer, encode
+from palenka.evaluation.scoring import Scorer
+from palenka.evaluation.task_files import read_task
+from palenka.evaluation.texts import encode
 from palenka.util.errors import UserError
 
 PLACE = "The cat sees a dog. The child is in the garden."

@@ -11,15 +11,10 @@ from conftest import WriteConfig
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM
 
+from palenka.models.config import ModelConfig
 from palenka.models.folder import check_model_folder, load_frozen, weights_sha256
-from palenka.models.huggingface import (
-    ModelConfig,
-    attention_implementation,
-    build_model,
-    count_parameters,
-    count_parameters_of,
-    probe_tokens,
-)
+from palenka.models.huggingface import attention_implementation, build_model, count_parameters, count_parameters_of
+from palenka.models.probing import probe_tokens
 from palenka.training.plan import load_plan
 from palenka.training.schema import DistillConfig, TrainConfig
 from palenka.util.errors import UserError

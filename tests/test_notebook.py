@@ -17,7 +17,8 @@ import pytest
 from matplotlib.image import imread
 from nbclient import NotebookClient
 
-from palenka.data.tokens import SplitWriter, TokenSplit, TrainWindows, WindowConfig
+from palenka.data.tokens import SplitWriter, TokenSplit, TrainWindows
+from palenka.data.windows import WindowConfig
 from palenka.report import corpus_excerpts, corpus_tables
 from palenka.report.corpus_figures import KINDS
 from palenka.util.paths import ROOT

@@ -13,8 +13,7 @@ from terms import SHARES, student_shape, teacher_shape
 from torch import Tensor, nn
 
 from palenka.data.batch import Batch
-from palenka.models.huggingface import model_shape
-from palenka.models.outputs import Attention
+from palenka.models.outputs import Attention, model_shape
 from palenka.objectives import States
 from palenka.teachers.live import Teachers
 from palenka.training.loss_module import LossModule

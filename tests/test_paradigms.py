@@ -14,8 +14,9 @@ from run_files import records
 from palenka import paradigms
 from palenka.data.batch import Batch
 from palenka.data.tokenizer import load_tokenizer
-from palenka.data.tokens import IGNORED
-from palenka.evaluation.scoring import Scorer, Text
+from palenka.data.windows import IGNORED
+from palenka.evaluation.scoring import Scorer
+from palenka.evaluation.texts import Text
 from palenka.models.forward import run_model
 from palenka.paradigms import Paradigm, Query, Vocabulary
 from palenka.training.plan import make_plan

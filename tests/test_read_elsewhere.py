@@ -22,7 +22,8 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from palenka.data.tokenizer import PROBES, load_tokenizer, save_tokenizer
 from palenka.models import rope
-from palenka.models.huggingface import ModelConfig, export_model
+from palenka.models.config import ModelConfig
+from palenka.models.huggingface import export_model
 
 HERE = Path(__file__).parent
 LLAMA = dict(tiny.LLAMA) | {"max_position_embeddings": 32, "initializer_range": 0.5}

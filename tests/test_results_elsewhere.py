@@ -131,11 +131,11 @@ def test_what_was_scored_before_a_full_disk_is_kept(
     shutil.copytree(items / "blimp_filtered", items / "again")
     measure, names = Evaluator._measure, []
 
-    def full(self: Evaluator, model: Any, task: Any) -> Any:
+    def full(self: Evaluator, task: Any) -> Any:
         names.append(task.name)
         if task.name == "again":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return measure(self, model, task)
+        return measure(self, task)
 
     command = ("evaluate", "teacher", "--data", items, "--tasks", "blimp_filtered,again")
     with monkeypatch.context() as patch:

@@ -25,7 +25,8 @@ from transformers import (
 from palenka.data.tokenizer import load_tokenizer
 from palenka.evaluation import scoring
 from palenka.evaluation.items import Choice, Item
-from palenka.evaluation.scoring import Scorer, Text, encode
+from palenka.evaluation.scoring import Scorer
+from palenka.evaluation.texts import Text, check_texts, encode
 from palenka.models.onednn import PackedLinear, is_onednn_usable
 from palenka.util.errors import UserError
 
@@ -62,7 +63,7 @@ def make_scorer(keys: Any, tokenizer: Any, seed: int = 0) -> Scorer:
 
 
 def check(scorer: Scorer, items: list[Item], texts: list[Text], task: str) -> None:
-    scoring.check_texts(items, texts, task, scorer.limits)
+    check_texts(items, texts, task, scorer.limits)
 
 
 def plain_log_prob(model: Any, context: list[int], continuation: list[int]) -> float:

@@ -11,7 +11,8 @@ import tiny
 
 from palenka.cost.dry_run import describe
 from palenka.data.prepare import prepare
-from palenka.models.huggingface import ModelConfig, count_parameters_of
+from palenka.models.config import ModelConfig
+from palenka.models.huggingface import count_parameters_of
 from palenka.training.plan import load_plan
 from palenka.training.recipes import CONFIGS, VARIANTS, Recipe, find_recipe, read_command
 from palenka.training.schema import DistillConfig, TrainConfig

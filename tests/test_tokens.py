@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palenka.data.tokens import IGNORED, DevWindows, Domain, SplitWriter, TokenSplit, TrainWindows, WindowConfig
+from palenka.data.tokens import DevWindows, Domain, SplitWriter, TokenSplit, TrainWindows
+from palenka.data.windows import IGNORED, WindowConfig
 from palenka.util.errors import UserError
 
 PAD, BOS, FIRST = 0, 1, 10

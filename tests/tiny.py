@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 
 from palenka.data.integrity import sealed
 from palenka.data.tokenizer import load_tokenizer, save_tokenizer, tokenizer_sha256
-from palenka.models.huggingface import ModelConfig, build_model, quiet_transformers
+from palenka.models.config import ModelConfig
+from palenka.models.huggingface import build_model, quiet_transformers
 from palenka.runs.directory import Run
 from palenka.training.build import build_loss_module, build_optimizer, find_teachers
 from palenka.training.cohort import train_cohorts

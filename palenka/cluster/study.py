@@ -8,7 +8,6 @@ make it of; what is in the queue already is waited for. So a study can be submit
 
 import os
 import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -19,18 +18,22 @@ from pydantic import Field, model_validator
 
 from palenka.cluster import slurm
 from palenka.evaluation.evaluate import CROSS_ENTROPY, TASKS
-from palenka.evaluation.models import EvaluatedModel, results_folder
+from palenka.evaluation.models import EvaluatedModel
+from palenka.evaluation.results import results_folder
 from palenka.runs.directory import Run
-from palenka.search.grid import GridConfig, load_grid
+from palenka.search.grid import load_grid
+from palenka.search.schema import GridConfig
 from palenka.training.plan import make_plan
 from palenka.training.recipes import Recipe, find_recipe
 from palenka.training.schema import DistillConfig, RunConfig, TrainConfig
-from palenka.util.config import Section, did_you_mean, load, read_yaml
+from palenka.util.config import load, read_yaml
 from palenka.util.errors import UserError
 from palenka.util.files import read_json
 from palenka.util.locks import held
 from palenka.util.paths import ROOT, corpora_root, data_root, evaluation_root, runs_root
+from palenka.util.section import Section
 from palenka.util.tables import text_table
+from palenka.util.text import did_you_mean
 
 STUDIES = ROOT / "config" / "study"
 PROTOCOL = "2024"
@@ -335,44 +338,6 @@ def _recipes(entry: str) -> Iterator[Recipe]:
 def _read_run(recipe: Recipe) -> StudyRun:
     schema: type[RunConfig] = DistillConfig if "student" in recipe.values else TrainConfig
     return StudyRun(recipe, load(recipe.file, recipe.overrides, schema))
-
-
-def do_step(study: Study, step: str) -> None:
-    """Do what trains nothing: the step `data` or `report`.
-
-    Raises:
-        SystemExit: the report is written, but something of the study is missing; it is named.
-    """
-    if step == "data":
-        _prepare(study.config.data)
-    else:
-        _report(study)
-
-
-def _report(study: Study) -> None:
-    from palenka.report.write import report
-
-    if shown := study.shown():
-        report(shown, study.report)
-    missing = [each for each in study.steps()[:-1] if not each.done]
-    if missing:
-        jobs = slurm.Jobs(must_answer=False)
-        print("\nmissing:", *(f"  {each.name}{jobs.hint(each.name)}" for each in missing), sep="\n", flush=True)
-        sys.exit(1)
-
-
-def _prepare(data: StudyData) -> None:
-    from palenka.data.demo.grammar import write_demo
-    from palenka.data.prepare import prepare
-
-    texts = {split: getattr(data, split) for split in ("train", "dev", "test")}
-    folders = {split: corpora_root() / text if text else None for split, text in texts.items()}
-    if data.demo_text:
-        folder = data_root() / DEMO_TEXT
-        write_demo(folder, evaluation_root() / DEMO_PAIRS)
-        folders = {split: folder / split for split in folders}
-    assert folders["train"] is not None
-    prepare(folders["train"], folders["dev"], folders["test"], data.name, data.vocab_size)
 
 
 def submit_study(study: Study, only: Sequence[str] = (), dry_run: bool = False) -> None:

@@ -1,28 +1,29 @@
-"""What a layer of a model keeps for its backward pass and starts on a device, counted, whatever its architecture.
+"""What a model multiplies, keeps for its backward pass and starts on a device, counted, whatever its architecture.
 
-A model of few layers runs without memory on a CPU that is none (fake tensors), and what it does is looked at: tensors
-that autograd saves, operations that are not just another view. A GPU differs by what its autocast takes in float32.
+A model of few layers runs without memory on a CPU that is none (fake tensors), and what it does is looked at: matrix
+products and convolutions, tensors that autograd saves, operations that are not just another view. A GPU differs by what
+its autocast takes in float32. What is no matrix product is no FLOP here: Mamba's scan of states is none.
 """
 
-import copy
 import functools
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PretrainedConfig
 
-from palenka.models.huggingface import attention_implementation, model_shape
+from palenka.models.config import of_depth
+from palenka.models.huggingface import attention_implementation
+from palenka.models.outputs import model_shape
 
-DEPTHS = 1, 2
-"""Layers of the models that are compared: what they have in common besides layers drops out."""
 SEQUENCES = 4  # among which a layer's masks and angles are shared
 BACKWARD = 1.6  # kernels of a backward pass for each of the forward one, counted of a Llama and a GPT-2
 VIEWS = {torch.ops.aten._unsafe_view.default, torch.ops.aten.detach.default}
@@ -43,14 +44,16 @@ class Layer:
 
 
 def count_layer(config: PretrainedConfig, context: int, low: bool, kind: str) -> Layer:
-    """Count a layer of a model in windows of `context` tokens, in float32 or low precision, on a "cpu" or "cuda".
+    """Count a layer of a model in windows of `context` tokens, in float32 or low precision, on a "cpu" or "cuda"."""
+    few, more = _counts(config, context, low, kind)
+    return Layer(more.kept - few.kept, more.inference - few.inference, more.training - few.training)
 
-    An architecture that cannot run without data, as one that sends tokens to experts, is taken for a Llama of its size.
-    """
-    try:
-        return _count(config.to_json_string(), context, low, kind)
-    except Exception:  # architectures refuse in many ways
-        return _count(_llama_like(config).to_json_string(), context, low, kind)
+
+def count_forward(config: PretrainedConfig, context: int) -> tuple[float, float]:
+    """FLOPs of a token in windows of `context` tokens: in all of a model but its head, and in the head."""
+    few, more = _counts(config, context, False, "cpu")
+    layers = config.get_text_config().num_hidden_layers
+    return few.flops + (more.flops - few.flops) * (layers - 1), few.head
 
 
 def inner_size(config: PretrainedConfig) -> int:
@@ -65,32 +68,38 @@ def _llama_like(config: PretrainedConfig) -> LlamaConfig:
     heads = shape.num_attention_heads if shape.hidden_size % max(1, shape.num_attention_heads) == 0 else 1
     return LlamaConfig(
         hidden_size=shape.hidden_size, intermediate_size=inner_size(config), num_hidden_layers=shape.num_hidden_layers,
-        num_attention_heads=max(1, heads),
+        num_attention_heads=max(1, heads), vocab_size=shape.vocab_size,
     )  # fmt: skip
 
 
+class _Counts(NamedTuple):
+    """Of a whole model but its head: of a token, FLOPs and bytes kept; of a pass, kernels. And the head's FLOPs."""
+
+    flops: float
+    head: float
+    kept: float
+    inference: float
+    training: float
+
+
+def _counts(config: PretrainedConfig, context: int, low: bool, kind: str) -> list[_Counts]:
+    """Of a model of one layer, and of one of two.
+
+    An architecture that cannot run without data, as one that sends tokens to experts, is taken for a Llama of its size.
+    """
+    try:
+        return _counted(config.to_json_string(), context, low, kind)
+    except Exception:  # architectures refuse in many ways
+        return _counted(_llama_like(config).to_json_string(), context, low, kind)
+
+
 @functools.cache
-def _count(config: str, context: int, low: bool, kind: str) -> Layer:
-    few, more = (_run(_of_depth(config, depth), context, low, kind) for depth in DEPTHS)
-    layers = DEPTHS[1] - DEPTHS[0]
-    return Layer(*((b - a) / layers for a, b in zip(few, more, strict=True)))
+def _counted(written: str, context: int, low: bool, kind: str) -> list[_Counts]:
+    config = AutoConfig.for_model(**json.loads(written))
+    return [_run(of_depth(config, depth), context, low, kind) for depth in (1, 2)]
 
 
-def _of_depth(written: str, depth: int) -> PretrainedConfig:
-    """A config cut to fewer layers, with all lists that have a value for each."""
-    config: PretrainedConfig = AutoConfig.for_model(**json.loads(written))
-    text = config.get_text_config()
-    layers = text.num_hidden_layers
-    cut = copy.deepcopy(text)
-    for key, value in vars(text).items():
-        if isinstance(value, list | tuple) and len(value) == layers:
-            setattr(cut, key, (list(value) * depth)[:depth])
-    cut.num_hidden_layers = depth
-    return cut
-
-
-def _run(config: PretrainedConfig, context: int, low: bool, kind: str) -> tuple[float, float, float]:
-    """Bytes kept of each token, kernels of inference, kernels of training."""
+def _run(config: PretrainedConfig, context: int, low: bool, kind: str) -> _Counts:
     attention = attention_implementation(config, torch.device(kind))
     precision = torch.autocast("cpu", torch.bfloat16) if low else nullcontext()
     casts = _GpuCasts() if low and kind == "cuda" else nullcontext()
@@ -99,20 +108,24 @@ def _run(config: PretrainedConfig, context: int, low: bool, kind: str) -> tuple[
         counter = _Counter([*model.parameters(), *model.buffers()])
         with counter, precision, casts, counter.keeping():
             model.base_model(torch.zeros(SEQUENCES, context, dtype=torch.long), use_cache=False)
-    return counter.kept / (SEQUENCES * context), counter.kernels - counter.casts, counter.kernels * (1 + BACKWARD)
+    tokens, head = SEQUENCES * context, 2 * model.get_output_embeddings().weight.numel()
+    inference, training = counter.kernels - counter.casts, counter.kernels * (1 + BACKWARD)
+    return _Counts(counter.flops / tokens, head, counter.kept / tokens, inference, training)
 
 
 class _Counter(TorchDispatchMode):
-    """Counts kernels, and bytes saved for a backward pass besides weights and their copies in low precision."""
+    """Counts FLOPs, kernels, and bytes saved for backward besides weights and their copies in low precision."""
 
     def __init__(self, weights: list[Tensor]) -> None:
         super().__init__()
-        self.kernels = self.casts = self.kept = 0
+        self.flops = self.kernels = self.casts = self.kept = 0
         self._weights = {_storage(weight) for weight in weights}
         self._saved: dict[int, Tensor] = {}  # so that their storages are not reused
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
+        if formula := flop_registry.get(func._overloadpacket):
+            self.flops += formula(*args, **(kwargs or {}), out_val=result)
         self.kernels += func.namespace == "aten" and not func.is_view and func not in VIEWS
         if func is torch.ops.aten._to_copy.default and _storage(args[0]) in self._weights:
             self.casts += 1

@@ -1,9 +1,9 @@
 """What a run will cost, reckoned from its configuration alone: FLOPs, memory and time.
 
-FLOPs are those of matrix products. A token of training costs 6 per weight of the student's matrices (2 forward, 4
-backward) and 2 per weight of each teacher's, a vocabulary head only where an objective needs its logits; attention
-scores and mixtures add 12 · layers · width · context in training, 4 in inference (PaLM, arXiv 2204.02311, appendix B);
-objectives say what they add (`Objective.flops`).
+FLOPs are those of matrix products and convolutions, counted in a forward pass, whatever the architecture: mostly 2 a
+token for each weight of a matrix, and 4 · layers · width · context for attention (PaLM, arXiv 2204.02311, appendix B).
+Training costs the student three times that (2 forward, 4 backward), each teacher once, a vocabulary head only where an
+objective needs its logits; objectives say what they add (`Objective.flops`).
 
 Memory, in bytes at the peak of a step, for P trained parameters, n tokens in a micro-batch and vocabulary V:
 
@@ -31,9 +31,8 @@ from typing import Literal
 import torch
 from transformers import PretrainedConfig
 
-from palenka.cost.counting import Layer, count_layer
+from palenka.cost.counting import Layer, count_forward, count_layer
 from palenka.models.chunked_loss import CHUNK_TOKENS
-from palenka.models.huggingface import count_matrix_weights_of, model_shape
 from palenka.objectives import StateObjective, TokenObjective
 from palenka.training.plan import TeacherPlan, Workload
 from palenka.training.schema import RunConfig
@@ -99,9 +98,8 @@ def flops_per_token(work: Workload) -> Shared:
 
 def forward_flops(model: PretrainedConfig, context: int, with_head: bool = True) -> float:
     """Matrix-product FLOPs of one token of inference; embeddings are looked up, not multiplied."""
-    weights, shape = count_matrix_weights_of(model), model_shape(model)
-    attention = 4 * shape.num_hidden_layers * shape.attention_size * context
-    return 2 * (weights["body"] + (weights["head"] if with_head else 0)) + attention
+    body, head = count_forward(model, context)
+    return body + (head if with_head else 0)
 
 
 def memory(work: Workload, kind: Kind, students: int = 1) -> Memory:

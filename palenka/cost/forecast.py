@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from palenka.cost.estimate import TOKENS_PER_WORD, Shared, fitting_cohort, flops_per_token, memory, step_seconds
-from palenka.cost.probe import Measurement
+from palenka.cost.measurement import Measurement
 from palenka.data.integrity import read_prepared
 from palenka.training.plan import Workload, data_folder_of
 from palenka.util.devices import HERE, Device

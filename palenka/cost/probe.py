@@ -10,45 +10,23 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing import get_context
 
 import torch
 from torch import Tensor, nn
 
 from palenka.cost.estimate import flops_per_token, step_seconds, this_machine
+from palenka.cost.measurement import Measurement
 from palenka.data.batch import Batch
 from palenka.training.build import build_loss_module, build_optimizer, random_teachers
 from palenka.training.loss_module import LossModule, StepSize
 from palenka.training.plan import Workload
-from palenka.util.devices import Device
 from palenka.util.errors import UserError
 from palenka.util.hardware import DTYPES, local_device
 
 STEPS = 5
 SECONDS = 50  # that all steps together should take at most
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What was measured.
-
-    seconds: of one optimizer step as configured, by median; fastest and slowest: their spread.
-    tokens_per_second: in training.
-    device: this machine, with the rates measured beside the steps.
-    share: of its matrix rate that the steps reached.
-    memory: bytes at the peak: of the process on a CPU, of PyTorch's allocations on a GPU.
-    sequences: on which a step was measured; fewer than a batch where that takes long.
-    """
-
-    seconds: float
-    fastest: float
-    slowest: float
-    tokens_per_second: float
-    device: Device
-    share: float
-    memory: int
-    sequences: int
 
 
 def measure_apart(work: Workload) -> Measurement:

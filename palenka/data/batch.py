@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from palenka.data.tokens import IGNORED
+from palenka.data.windows import IGNORED
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,13 @@ from palenka.data.readers import RawText, RawTexts, find_texts
 from palenka.data.rows import TEXT_COLUMN, Columns
 from palenka.data.tokens import Domain, SplitWriter
 from palenka.util import paths
-from palenka.util.config import did_you_mean
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, removed_on_error, replace, require_writable, sync_tree
 from palenka.util.locks import held
 from palenka.util.progress import Bar
 from palenka.util.system_errors import noting
 from palenka.util.tables import text_table
+from palenka.util.text import did_you_mean
 
 VERSION = 1
 """To be raised with every change that lets clean text come out as other arrays."""

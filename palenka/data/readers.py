@@ -22,9 +22,8 @@ from typing import Any
 from palenka.data.encodings import HINT, check_encoding
 from palenka.data.fetch import hub
 from palenka.data.rows import SUFFIXES, Columns, Row, Rows, read_dataset, read_row_file, row_lines, safe_name, survey
-from palenka.util.config import require_file
 from palenka.util.errors import UserError
-from palenka.util.files import sha256
+from palenka.util.files import require_file, sha256
 
 _NO_TEXT = re.compile(r"(?i)(?:\.|readme|licen[cs]e).*")
 _SHARD = re.compile(r"-\d+-of-\d+.*")

@@ -37,22 +37,19 @@ import itertools
 import json
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palenka.data.integrity import read_prepared
+from palenka.data.windows import IGNORED, Integers, Positions, WindowConfig
 from palenka.util.errors import UserError
 
-Integers = NDArray[np.int64]
-Positions = Sequence[int] | range | Integers
-
-IGNORED = -100
 BLOCKS = 100
 UNSNAPPED = 1 / 8
 
@@ -170,22 +167,6 @@ class SplitWriter:
 
     def _append(self, name: str, values: Any) -> None:
         self._files[name].write(np.asarray(values).astype(_ARRAYS[name]).tobytes())
-
-
-@dataclass(frozen=True)
-class WindowConfig:
-    """How windows are cut. `fraction` in (0, 1]: the share of each domain's tokens that is used."""
-
-    seq_length: int
-    bos: Literal["window", "document", "none"] = "window"
-    crop: Literal["epoch_offset", "random"] = "epoch_offset"
-    window_start: Literal["line", "anywhere"] = "line"
-    fraction: float = 1.0
-
-    @property
-    def room(self) -> int:
-        """Tokens that a window has room for (with bos=document: less a `<s>` for each document that starts within)."""
-        return self.seq_length - (self.bos == "window")
 
 
 class _Windows:
@@ -353,6 +334,8 @@ class DevWindows(_Windows):
 
     The share of a domain is proportional to its windows, but at least one. Neither a seed nor `fraction` plays a role.
     """
+
+    seed = 0
 
     def __init__(self, split: TokenSplit, config: WindowConfig, samples: int, bos_id: int, pad_id: int) -> None:
         super().__init__(split, config, bos_id, pad_id)

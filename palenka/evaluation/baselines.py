@@ -31,8 +31,8 @@ from palenka.data.tokens import TokenSplit
 from palenka.evaluation import ngram
 from palenka.evaluation.items import Item, Task
 from palenka.evaluation.results import contradictions, report_unusable
-from palenka.evaluation.scoring import Text, encode
 from palenka.evaluation.statistics import Accuracy, group_accuracy, task_accuracy
+from palenka.evaluation.texts import Text, encode
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, write_json
 

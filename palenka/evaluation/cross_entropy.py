@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from palenka.data.integrity import verify
-from palenka.data.tokens import DevWindows, TokenSplit, WindowConfig
+from palenka.data.tokens import DevWindows, TokenSplit
+from palenka.data.windows import WindowConfig
 from palenka.evaluation.results import check_splits, read_result, report_unusable, text_figures, whole_text
 from palenka.evaluation.scoring import BATCH_TOKENS, Scorer
 from palenka.util.errors import UserError

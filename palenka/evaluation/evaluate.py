@@ -1,28 +1,31 @@
 """Evaluation of models: choices against their baselines, predictions of people, cross-entropy on held-out text."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palenka.data.integrity import read_prepared
 from palenka.evaluation import reading
+from palenka.evaluation.baselines import measure_baselines
+from palenka.evaluation.cross_entropy import cross_entropy, known_cross_entropy, window_settings
 from palenka.evaluation.display import table
-from palenka.evaluation.items import Task, read_task
+from palenka.evaluation.items import Task
 from palenka.evaluation.models import EvaluatedModel
+from palenka.evaluation.official.minicons_scorer import MiniconsScorer
 from palenka.evaluation.reading import READING, ReadingTask, read_reading
 from palenka.evaluation.results import AnyTask, derive, known_result, ratio_summary, records_of, summary, write_records
+from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.second_opinion import agreement
+from palenka.evaluation.task_files import read_task
+from palenka.evaluation.texts import Text, check_texts, encode
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, require_writable, write_json
 from palenka.util.paths import evaluation_root
-
-if TYPE_CHECKING:
-    from palenka.evaluation.scoring import Text
 
 CROSS_ENTROPY = "cross_entropy"
 TASKS = {
@@ -39,6 +42,8 @@ OWN_SCORER = "palenka"
 SCORERS = (OWN_SCORER, "minicons")
 OWN_TASKS = (CROSS_ENTROPY, READING)
 """Tasks that no other scorer has."""
+Texts = dict[tuple[str, str], list[Text]]
+"""By the tokenizer's fingerprint and the task's name."""
 VERSION = 2
 """To be raised when a change to the scoring changes numbers: earlier results are then evaluated again."""
 
@@ -91,14 +96,14 @@ def evaluate(
         if out:
             model.place_results(out)
         _require_place(model.results(protocol))
-    evaluator = Evaluator(protocol, scorer)
+    texts: Texts = {}
     for model in evaluated:
-        results = evaluator.results(model, read)
-        cross_entropy = _cross_entropy(model) if text and model.prepared else None
+        evaluator = Evaluator(model, protocol, scorer, texts)
+        results = evaluator.results(read)
+        cross_entropy = evaluator.cross_entropy() if text and model.prepared else None
         print(table(model, results, cross_entropy, protocol, details), flush=True)
         if scorer != OWN_SCORER:
-            print(evaluator.agreement(model, read), flush=True)
-        model.unload()
+            print(evaluator.agreement(read), flush=True)
     return evaluated
 
 
@@ -128,108 +133,104 @@ def read_any_task(folder: Path) -> AnyTask:
 
 @dataclass
 class Evaluator:
-    """Scores the items of tasks; it keeps their tokens, for models with the same tokenizer."""
+    """Scores the items of tasks by a model; `texts` are kept for the models that come after it."""
 
+    model: EvaluatedModel
     protocol: str
-    scorer: str = OWN_SCORER
-    texts: dict[tuple[str, str], "list[Text]"] = field(default_factory=dict)
+    scorer: str
+    texts: Texts
 
-    def results(self, model: EvaluatedModel, tasks: Sequence[AnyTask]) -> list[dict[str, Any]]:
+    @cached_property
+    def own(self) -> Scorer:
+        """Loaded when it is needed first, as the next."""
+        return Scorer.load(self.model.folder)
+
+    @cached_property
+    def minicons(self) -> MiniconsScorer:
+        return MiniconsScorer.load(self.model.folder)
+
+    def results(self, tasks: Sequence[AnyTask]) -> list[dict[str, Any]]:
         """The result of each task, from its file or measured and written."""
-        baselines = _baselines(model, [task for task in tasks if isinstance(task, Task) and not task.has_ratios])
+        baselines = self._baselines([task for task in tasks if isinstance(task, Task) and not task.has_ratios])
         results = []
         for task in tasks:
-            result = self._result(model, task)
+            result = self._result(task)
             if task.name in baselines:
                 result["floors"] = baselines[task.name]
-            write_json(self._path(model, task), result)  # at once: a failure of the next task keeps this one
+            write_json(self._path(task), result)  # at once: what ends the next task leaves this one
             results.append(result)
         return results
 
-    def agreement(self, model: EvaluatedModel, tasks: Sequence[AnyTask]) -> str:
+    def agreement(self, tasks: Sequence[AnyTask]) -> str:
         """Lines on how far another scorer's scores are from our own."""
-        own = model.results(self.protocol)
+        own = self.model.results(self.protocol)
         lines = [
-            agreement(task, own / f"{task.name}.json", self._path(model, task))
-            for task in tasks
-            if isinstance(task, Task)
+            agreement(task, own / f"{task.name}.json", self._path(task)) for task in tasks if isinstance(task, Task)
         ]
         return "\n".join([f"  scored by {self.scorer}:", *lines])
 
-    def _path(self, model: EvaluatedModel, task: AnyTask) -> Path:
+    def cross_entropy(self) -> dict[str, Any]:
+        """Measure dev and test text, unless already done, and write the file."""
+        assert self.model.prepared is not None
+        settings = window_settings(self.model.config)
+        key = read_prepared(self.model.prepared)["key"]
+        identity = {"model": self.model.fingerprint, "data": key, "windows": settings, "version": VERSION}
+        path = self.model.results("2024") / f"{CROSS_ENTROPY}.json"
+        if known := known_cross_entropy(path, identity):
+            return known
+        splits = cross_entropy(self.own, self.model.prepared, settings)
+        result = {"task": CROSS_ENTROPY, "splits": splits, "identity": identity}
+        make_folder(path.parent)
+        write_json(path, result)
+        return result
+
+    def _baselines(self, tasks: list[Task]) -> dict[str, dict[str, Any]]:
+        if self.model.prepared:
+            return measure_baselines(self.model.prepared, tasks)
+        return {task.name: NO_BASELINES for task in tasks}
+
+    def _path(self, task: AnyTask) -> Path:
         """Our own results, or, in a folder of its name below, those of another scorer."""
         folder = "" if self.scorer == OWN_SCORER else self.scorer
-        return model.results(self.protocol) / folder / f"{task.name}.json"
+        return self.model.results(self.protocol) / folder / f"{task.name}.json"
 
-    def _result(self, model: EvaluatedModel, task: AnyTask) -> dict[str, Any]:
+    def _result(self, task: AnyTask) -> dict[str, Any]:
         """Score a task's items, unless already done, and keep the score of each."""
         identity = {
-            "model": model.fingerprint, "items": task.digest, "convention": self.protocol, "version": VERSION,
+            "model": self.model.fingerprint, "items": task.digest, "convention": self.protocol, "version": VERSION,
         }  # fmt: skip
         if self.scorer != OWN_SCORER:
             identity["scorer"] = self.scorer
-        path = self._path(model, task)
+        path = self._path(task)
         if known := known_result(path, identity, partial(derive, task)):
             return known
-        records, found = self._measure(model, task)
+        records, found = self._measure(task)
         write_records(path, records)
         return {"task": task.name, "convention": self.protocol, **found, "identity": identity}
 
-    def _measure(self, model: EvaluatedModel, task: AnyTask) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
+    def _measure(self, task: AnyTask) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
         """Records of the items, and what they come to."""
         if isinstance(task, ReadingTask):
-            surprisals = reading.score(task, model.scorer, _label(model, task))
+            surprisals = reading.score(task, self.own, self._label(task))
             return surprisals, reading.summary(task, surprisals)
-        scores, tokens = self._score(model, task)
+        scores, tokens = self._score(task)
         found = ratio_summary(task, scores) if task.has_ratios else summary(task, scores, tokens)
         return records_of(task, scores, tokens), found
 
-    def _score(self, model: EvaluatedModel, task: Task) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def _score(self, task: Task) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Score of each choice, in order, and how many tokens it is the sum of."""
-        from palenka.evaluation.scoring import check_texts
-
-        label = _label(model, task)
         if self.scorer == "minicons":
-            return model.minicons_scorer.score_items(task.items, self.protocol, label)
-        texts = self._texts(model, task)
-        check_texts(task.items, texts, task.name, model.scorer.limits)
-        scores = model.scorer.score(texts, label=label)
+            return self.minicons.score_items(task.items, self.protocol, self._label(task))
+        texts = self._texts(task)
+        check_texts(task.items, texts, task.name, self.own.limits)
+        scores = self.own.score(texts, label=self._label(task))
         return scores, np.array([len(text.continuation) for text in texts])
 
-    def _texts(self, model: EvaluatedModel, task: Task) -> "list[Text]":
-        from palenka.evaluation.scoring import encode
-
-        key = model.tokenizer_fingerprint, task.name
+    def _texts(self, task: Task) -> list[Text]:
+        key = self.model.tokenizer_fingerprint, task.name
         if key not in self.texts:
-            self.texts[key] = encode(task.items, model.scorer.tokenizer, self.protocol)
+            self.texts[key] = encode(task.items, self.own.tokenizer, self.protocol)
         return self.texts[key]
 
-
-def _label(model: EvaluatedModel, task: AnyTask) -> str:
-    return f"{model.folder.name}, {task.name}"
-
-
-def _baselines(model: EvaluatedModel, tasks: list[Task]) -> dict[str, dict[str, Any]]:
-    if not model.prepared:
-        return {task.name: NO_BASELINES for task in tasks}
-    from palenka.evaluation.baselines import measure_baselines
-
-    return measure_baselines(model.prepared, tasks)
-
-
-def _cross_entropy(model: EvaluatedModel) -> dict[str, Any]:
-    """Measure dev and test text, unless already done, and write the file."""
-    from palenka.evaluation.cross_entropy import cross_entropy, known_cross_entropy, window_settings
-
-    assert model.prepared is not None
-    settings = window_settings(model.config)
-    key = read_prepared(model.prepared)["key"]
-    identity = {"model": model.fingerprint, "data": key, "windows": settings, "version": VERSION}
-    path = model.results("2024") / f"{CROSS_ENTROPY}.json"
-    if known := known_cross_entropy(path, identity):
-        return known
-    splits = cross_entropy(model.scorer, model.prepared, settings)
-    result = {"task": CROSS_ENTROPY, "splits": splits, "identity": identity}
-    make_folder(path.parent)
-    write_json(path, result)
-    return result
+    def _label(self, task: AnyTask) -> str:
+        return f"{self.model.folder.name}, {task.name}"

@@ -4,19 +4,18 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from palenka.data.fetch.hub import PREFIX, read_address, snapshot
 from palenka.data.integrity import read_prepared
+from palenka.data.tokenizer import vocabulary_sha256
+from palenka.evaluation.results import results_folder
+from palenka.models.folder import check_model_folder, weights_sha256
 from palenka.runs.directory import find_run
-from palenka.util.config import read_yaml, require_file
+from palenka.util.config import read_yaml
 from palenka.util.errors import UserError
-from palenka.util.files import make_folder, read_json, replace, sha256, sync_tree, write_bytes, write_json
+from palenka.util.files import make_folder, read_json, replace, require_file, sha256, sync_tree, write_bytes, write_json
 from palenka.util.paths import ROOT, data_root, runs_root
-
-if TYPE_CHECKING:
-    from palenka.evaluation.official.minicons_scorer import MiniconsScorer
-    from palenka.evaluation.scoring import Scorer
 
 TOKENIZER_FILES = (
     "*token*", "*vocab*", "merges*", "*.model", "*.spm", "*.bpe", "*.codes", "dict.txt", "emoji.json", "byte_maps.json",
@@ -49,8 +48,6 @@ class EvaluatedModel:
     @classmethod
     def find(cls, model: str) -> "EvaluatedModel":
         """Raise UserError unless `model` names a folder with a whole model or its results, or a model on the hub."""
-        from palenka.models.folder import check_model_folder, weights_sha256
-
         folder = _from_hub(model) if model.startswith(PREFIX) else find_run(model)
         if (folder / SOURCE).exists():
             found = cls.find(str(read_json(folder / SOURCE)["model"]))
@@ -78,8 +75,6 @@ class EvaluatedModel:
         return None
 
     def _reads_as(self, tokenizer: Path) -> bool:
-        from palenka.data.tokenizer import vocabulary_sha256
-
         own = self.folder / "tokenizer.json"
         return own.exists() and vocabulary_sha256(self.folder) == vocabulary_sha256(tokenizer)
 
@@ -105,24 +100,6 @@ class EvaluatedModel:
         found = {path for pattern in TOKENIZER_FILES for path in self.folder.glob(pattern) if path.is_file()}
         return _digest([part for path in sorted(found) for part in (path.name, sha256(path))])
 
-    @cached_property
-    def scorer(self) -> "Scorer":
-        """The model, loaded on first use."""
-        from palenka.evaluation.scoring import Scorer
-
-        return Scorer.load(self.folder)
-
-    @cached_property
-    def minicons_scorer(self) -> "MiniconsScorer":
-        """minicons' scorer of the model, loaded on first use."""
-        from palenka.evaluation.official.minicons_scorer import MiniconsScorer
-
-        return MiniconsScorer.load(self.folder)
-
-    def unload(self) -> None:
-        for name in ("scorer", "minicons_scorer"):
-            self.__dict__.pop(name, None)
-
     def results(self, protocol: str) -> Path:
         """The folder for results under a protocol."""
         return results_folder(self.elsewhere or self.folder, protocol)
@@ -145,11 +122,6 @@ class EvaluatedModel:
                 require_file(model / name)
                 write_bytes(home / name, (model / name).read_bytes())
         self.elsewhere = home
-
-
-def results_folder(model: Path, protocol: str) -> Path:
-    """Results by the protocol of 2024 lie in `evaluation/`, those by another in a folder of its name below."""
-    return model / "evaluation" / ("" if protocol == "2024" else protocol)
 
 
 def _digest(parts: list[str]) -> str:

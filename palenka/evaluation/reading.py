@@ -27,17 +27,15 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from palenka.evaluation.correlation import partial_r2
-from palenka.util.config import require_file
+from palenka.evaluation.texts import Text, TextScorer, check_text
 from palenka.util.errors import UserError
-
-if TYPE_CHECKING:
-    from palenka.evaluation.scoring import Scorer, Text
+from palenka.util.files import require_file
 
 READING = "reading"
 FILE = "reading_data.csv"
@@ -173,13 +171,11 @@ def _check_size(task: ReadingTask) -> None:
                 raise UserError(f"{task.path}: {rows} rows can predict {outcome}; expected more than {coefficients}")
 
 
-def encode_words(words: Sequence[Word], tokenizer: Any) -> list[list["Text"]]:
+def encode_words(words: Sequence[Word], tokenizer: Any) -> list[list[Text]]:
     """For each word, a text a token: its context and the token asked for.
 
     Contexts, tokens asked for, and whole words may turn out empty; `score` refuses those.
     """
-    from palenka.evaluation.scoring import Text
-
     own_tokens = _ids(tokenizer, [word.word for word in words], special=False)
     pieces = {token: tokenizer.decode(token) for tokens in own_tokens.values() for token in tokens}
     first_tokens = {piece: ids[:1] for piece, ids in _ids(tokenizer, list(pieces.values()), special=False).items()}
@@ -201,7 +197,7 @@ def _ids(tokenizer: Any, texts: Sequence[str], special: bool) -> dict[str, tuple
     return {text: tuple(ids) for text, ids in zip(distinct, encoded, strict=True)}
 
 
-def score(task: ReadingTask, scorer: "Scorer", label: str = "") -> list[dict[str, Any]]:
+def score(task: ReadingTask, scorer: TextScorer, label: str = "") -> list[dict[str, Any]]:
     """A record of each row: its 1-based number, and the surprisals of its word and the word before, in nats.
 
     Raises:
@@ -221,9 +217,7 @@ def score(task: ReadingTask, scorer: "Scorer", label: str = "") -> list[dict[str
     ]
 
 
-def _check(scorer: "Scorer", texts: Sequence["Text"], where: str) -> None:
-    from palenka.evaluation.scoring import check_text
-
+def _check(scorer: TextScorer, texts: Sequence[Text], where: str) -> None:
     if not texts:
         raise UserError(f"{where}: {scorer.name}'s tokenizer gives no token for a word")
     for text in texts:

@@ -20,9 +20,8 @@ from palenka.evaluation.correlation import preferences, spearman
 from palenka.evaluation.items import LABELS, Item, Task
 from palenka.evaluation.reading import ReadingTask
 from palenka.evaluation.statistics import Accuracy, chance, group_accuracy, outcomes, task_accuracy
-from palenka.util.config import require_file
 from palenka.util.errors import UserError
-from palenka.util.files import make_folder, read_json, write_text
+from palenka.util.files import make_folder, read_json, require_file, write_text
 
 TOLERANCE = 1e-6
 """Between a figure and what it is computed from, perhaps on another machine: nobody is shown as many digits."""
@@ -30,6 +29,11 @@ TOLERANCE = 1e-6
 AnyTask = Task | ReadingTask
 Records = list[dict[str, Any]]
 Derive = Callable[[Records], dict[str, Any]]
+
+
+def results_folder(model: Path, protocol: str) -> Path:
+    """Results by the protocol of 2024 lie in `evaluation/`, those by another in a folder of its name below."""
+    return model / "evaluation" / ("" if protocol == "2024" else protocol)
 
 
 def records_of(task: Task, scores: NDArray[np.float64], tokens: NDArray[np.int64]) -> Iterable[dict[str, Any]]:

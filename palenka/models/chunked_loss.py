@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from palenka.data.tokens import IGNORED
+from palenka.data.windows import IGNORED
 
 # Logits of a chunk should stay in a CPU's cache; a GPU wants long chunks.
 CHUNK_TOKENS = {"cpu": 256, "cuda": 4096}

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
@@ -31,7 +30,9 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging as transformers_logging
 
-from palenka.models.huggingface import SAFELY, attention_implementation, probe_tokens, quiet_transformers
+from palenka.models.config import make_known
+from palenka.models.huggingface import SAFELY, attention_implementation, quiet_transformers
+from palenka.models.probing import LOOKS_AHEAD, logits_of, looks_ahead, predictions_before, probe_tokens
 from palenka.util.errors import UserError
 from palenka.util.files import read_object
 
@@ -55,8 +56,6 @@ LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 MOST_LAYERS = 10_000
 AGREEMENT, ROUGH_AGREEMENT = 1e-3, 0.05
 """Of the largest logit: two kinds of attention that do the same are closer, in float32 and in low precision."""
-LOOKAHEAD_TOLERANCE = 2e-5
-"""Of the largest logit, in float32: rounding is far below it, what a later token tells is far above it."""
 
 
 class Header(NamedTuple):
@@ -267,6 +266,7 @@ def _read_config(folder: Path, most_layers: int) -> PretrainedConfig:
     for key in LAYER_COUNTS:
         if isinstance(raw.get(key), int) and raw[key] > most_layers:
             raise _Problems([f"{CONFIG}: {key} is {raw[key]}, more than the tensors of the weights"])
+    make_known(str(raw.get("model_type")))
     if "auto_map" in raw and str(raw.get("model_type")) not in CONFIG_MAPPING:
         raise _Problems([f"{CONFIG}: auto_map: the model needs code of its own, and code from a folder is never run"])
     try:
@@ -350,25 +350,16 @@ def _check_finite(model: PreTrainedModel) -> None:
 
 def _check_causal(model: PreTrainedModel) -> None:
     """Check that predictions are finite, and do not depend on later tokens."""
-    tokens, vocabulary = probe_tokens(model), model.get_input_embeddings().num_embeddings
-    half = tokens.shape[1] // 2
-    changed = torch.cat([tokens[:, :half], (tokens[:, half:] + 1 + vocabulary // 2) % vocabulary], dim=1)
     try:
-        before, after = (_logits(model, each) for each in (tokens, changed))
+        before, after = predictions_before(model)
     except Exception as error:  # architectures fail in many ways
-        raise _Problems([f"the model does not run on {tokens.shape[1]} tokens ({_brief(error)})"]) from None
+        raise _Problems([f"the model does not run on a few tokens ({_brief(error)})"]) from None
     if not (before.isfinite().all() and after.isfinite().all()):
         raise _Problems(["the model's logits are not finite, though its weights are"])
-    before, after = before[:, :half], after[:, :half]
     if not torch.equal(before, after) and model.dtype != torch.float32:
         _check_causal(copy.deepcopy(model).float())  # rounding may be as large as a later token's effect
-    elif (before - after).abs().max() > LOOKAHEAD_TOLERANCE * before.abs().max():
-        kind = model.config.model_type
-        sentence = (
-            f"{kind}: a later token changes what is predicted before it: a masked model, or another that reads in both "
-            "directions, is not a causal language model"
-        )
-        raise _Problems([sentence])
+    elif looks_ahead(before, after):
+        raise _Problems([f"{model.config.model_type}: {LOOKS_AHEAD}"])
 
 
 def _attention_agrees(model: PreTrainedModel, load: Callable[[str], PreTrainedModel]) -> bool:
@@ -383,21 +374,15 @@ def _attention_agrees(model: PreTrainedModel, load: Callable[[str], PreTrainedMo
     chosen = model.config._attn_implementation
     other = "sdpa" if chosen == "eager" else "eager"
     tokens = probe_tokens(model)
-    expected = _logits(model, tokens)
+    expected = logits_of(model, tokens)
     if model._can_set_attn_implementation():
         model.set_attn_implementation(other)
-        found = _logits(model, tokens)
+        found = logits_of(model, tokens)
         model.set_attn_implementation(chosen)
     else:
-        found = _logits(load(other), tokens)
+        found = logits_of(load(other), tokens)
     tolerance = AGREEMENT if model.dtype == torch.float32 else ROUGH_AGREEMENT
     return bool((found - expected).abs().max() <= tolerance * expected.abs().max())
-
-
-@torch.no_grad()
-def _logits(model: PreTrainedModel, tokens: Tensor) -> Tensor:
-    logits: Tensor = model(tokens, use_cache=False).logits
-    return logits.float()
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 from palenka.data.batch import Batch
 from palenka.models.attention import AttentionRecorder
 from palenka.models.chunked_loss import HeadInput, Logits, teacher_logits
-from palenka.models.huggingface import model_shape, name_of, probe_tokens
-from palenka.models.outputs import Attention, ModelShape, States
+from palenka.models.outputs import Attention, ModelShape, States, model_shape
+from palenka.models.probing import name_of, probe_tokens
 from palenka.util.errors import UserError
 
 

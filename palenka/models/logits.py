@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from palenka.models.huggingface import is_close, name_of, probe_tokens
 from palenka.models.onednn import PackedLinear
+from palenka.models.probing import LOOKS_AHEAD, is_close, looks_ahead, name_of, predictions_before, probe_tokens
 from palenka.util.errors import UserError
 
 LARGE_LOGIT = 1000.0  # beyond any cap: one at 30 hardly shows where logits are small
@@ -123,10 +123,12 @@ def teacher_head(model: PreTrainedModel, entries: int | None = None) -> nn.Modul
 
 
 def check_student(model: PreTrainedModel) -> None:
-    """Check that a student's logits are its linear layer's: those are what it is trained by.
+    """Check that a student's logits are its linear layer's, by which it is trained, and that it does not look ahead.
 
     Raises:
-        UserError: they are more.
+        UserError: they are more, or it does.
     """
+    if looks_ahead(*predictions_before(model.eval())):
+        raise UserError(f"{name_of(model)}: {LOOKS_AHEAD}")
     if not isinstance(vocabulary_head(model.eval()), nn.Linear):
         raise UserError(f"{name_of(model)}: its logits are more than a linear layer of its last states")

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from transformers.activations import ACT2FN, NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
-from palenka.models.huggingface import is_close, probe_tokens
+from palenka.models.probing import is_close, probe_tokens
 
 VECTOR_UNITS = ("AVX2", "AVX512")
 PRECISIONS = (torch.float32, torch.bfloat16)

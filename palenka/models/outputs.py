@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from transformers import PretrainedConfig
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,15 @@ class ModelShape:
         if not self.num_attention_heads:
             return 0
         return self.num_attention_heads * self.head_dim if self.head_dim else self.hidden_size
+
+
+def model_shape(config: PretrainedConfig) -> ModelShape:
+    """The sizes that objectives need."""
+    text = config.get_text_config()
+    heads = getattr(text, "num_attention_heads", None) or 0
+    return ModelShape(
+        text.hidden_size, text.num_hidden_layers, heads, text.vocab_size, head_dim=getattr(text, "head_dim", None),
+    )  # fmt: skip
 
 
 class Attention(NamedTuple):

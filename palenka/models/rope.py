@@ -17,7 +17,7 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from palenka.util.config import did_you_mean
+from palenka.util.text import did_you_mean
 
 BASE, SCALING, PARAMETERS = NAMES = ("rope_theta", "rope_scaling", "rope_parameters")
 ORIGINAL = "original_max_position_embeddings"
@@ -33,6 +33,10 @@ KEYS = {
     "llama3": ("factor", ORIGINAL, "low_freq_factor", "high_freq_factor"),
 }  # fmt: skip
 """The types that both releases have, and what each reads beside the base."""
+PARTIAL = "partial_rotary_factor"
+"""The share of a head that is rotated, where an architecture rotates but a part (GPT-NeoX)."""
+RELEASE_4_NAMES = {"gpt_neox": {BASE: "rotary_emb_base", PARTIAL: "rotary_pct"}}
+"""Where they are not the same."""
 LEAST = {
     "factor": 1, ORIGINAL: 1, "attention_factor": 0, "beta_fast": 0, "beta_slow": 0, "low_freq_factor": 0,
     "high_freq_factor": 0,
@@ -65,7 +69,12 @@ def one_spelling(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def key_problems(parameters: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with the keys of `rope_parameters`: the library only warns of those that it does not read."""
+    """What is wrong with the keys of `rope_parameters`: the library only warns of those that it does not read.
+
+    Those of architectures that have a RoPE for each kind of layer are the library's own matter.
+    """
+    if any(isinstance(value, dict) for value in parameters.values()):
+        return
     kind, base = parameters.get("rope_type", "default"), parameters.get(BASE, DEFAULT_BASE)
     if not _is_number(base, math.ulp(0)):
         yield f"{BASE} is {base!r}, expected a number above 0"
@@ -73,7 +82,7 @@ def key_problems(parameters: dict[str, Any]) -> Iterator[str]:
         yield f"rope_type {kind!r} is not known to transformers 4 and 5 alike{did_you_mean(str(kind), [*KEYS])}"
         return
     for key in parameters:
-        if key not in (BASE, "rope_type", *KEYS[kind]):
+        if key not in (BASE, "rope_type", PARTIAL, *KEYS[kind]):
             known = ["rope_type", BASE, *KEYS[kind]]
             yield f"{PARAMETERS}: unknown key {key!r} for rope_type {kind!r}{did_you_mean(key, known)}"
         elif key in LEAST and parameters[key] is not None and not _is_number(parameters[key], LEAST[key]):
@@ -110,7 +119,7 @@ def warnings_noted() -> Iterator[list[str]]:
 
 def release_4_problem(config: PretrainedConfig) -> str | None:
     """Why release 4 would compute another model, however its keys are spelled; None where it would not."""
-    rope = getattr(config, PARAMETERS, None)
+    rope = _one_rope(config)
     if rope is None or _meaning(_read_as_release_4(_release_4_keys(config)), config) == _meaning(rope, config):
         return None
     ratio = config.max_position_embeddings / rope[ORIGINAL]
@@ -121,11 +130,19 @@ def release_4_problem(config: PretrainedConfig) -> str | None:
     )
 
 
+def _one_rope(config: PretrainedConfig) -> dict[str, Any] | None:
+    """The `rope_parameters` of a config; None where there are none, or one for each kind of layer."""
+    rope: dict[str, Any] | None = getattr(config, PARAMETERS, None)
+    return rope if rope and rope.get("rope_type") in KEYS else None
+
+
 def _release_4_keys(config: PretrainedConfig) -> dict[str, Any]:
     """What release 4 has to find in `config.json`."""
     rope = dict(config.rope_parameters)
     positions = config.max_position_embeddings
     keys: dict[str, Any] = {BASE: rope.pop(BASE), SCALING: None, "max_position_embeddings": positions}
+    keys |= {PARTIAL: rope.pop(PARTIAL)} if PARTIAL in rope else {}
+    keys |= {name: keys[key] for key, name in RELEASE_4_NAMES.get(config.model_type, {}).items()}
     kind, original = rope["rope_type"], rope.get(ORIGINAL)
     if kind == "default":
         return keys
@@ -142,7 +159,9 @@ def _release_4_keys(config: PretrainedConfig) -> dict[str, Any]:
 def _read_as_release_4(written: dict[str, Any]) -> dict[str, Any]:
     """The `rope_parameters` that release 4 would compute with, of a `config.json` that it reads."""
     positions, scaling = written["max_position_embeddings"], written.get(SCALING) or {"rope_type": "default"}
-    rope = {BASE: written.get(BASE, DEFAULT_BASE), **scaling}
+    names = {BASE: BASE, PARTIAL: PARTIAL} | RELEASE_4_NAMES.get(str(written.get("model_type")), {})
+    rope = {key: written[name] for key, name in names.items() if name in written} | scaling
+    rope.setdefault(BASE, DEFAULT_BASE)
     if rope["rope_type"] == "longrope":
         rope.pop(ORIGINAL, None)
         rope |= {ORIGINAL: written[ORIGINAL]} if ORIGINAL in written else {}
@@ -160,7 +179,7 @@ def _meaning(rope: dict[str, Any], config: PretrainedConfig) -> dict[str, Any]:
     """All values that a type computes with, those that are left out too."""
     positions = config.max_position_embeddings
     kind = rope["rope_type"]
-    values = {key: rope.get(key) for key in (BASE, "rope_type", *KEYS[kind])}
+    values = {key: rope.get(key) for key in (BASE, "rope_type", PARTIAL, *KEYS[kind])}
     if ORIGINAL in KEYS[kind]:
         values[ORIGINAL] = rope.get(ORIGINAL, positions)
         values["factor"] = _factor(rope, positions)
@@ -174,7 +193,7 @@ def _meaning(rope: dict[str, Any], config: PretrainedConfig) -> dict[str, Any]:
 
 def both_spellings(written: dict[str, Any], config: PretrainedConfig) -> dict[str, Any]:
     """The content of a `config.json`, with what release 4 reads of the RoPE beside what release 5 wrote."""
-    return written if getattr(config, PARAMETERS, None) is None else written | _release_4_keys(config)
+    return written if _one_rope(config) is None else written | _release_4_keys(config)
 
 
 def prove(written: dict[str, Any], read: PretrainedConfig, config: PretrainedConfig) -> None:
@@ -183,7 +202,7 @@ def prove(written: dict[str, Any], read: PretrainedConfig, config: PretrainedCon
     Raises:
         RuntimeError: one of them does not.
     """
-    if (rope := getattr(config, PARAMETERS, None)) is None:
+    if (rope := _one_rope(config)) is None:
         return
     expected = _meaning(rope, config)
     for release, found in ((4, _read_as_release_4(written)), (5, read.rope_parameters)):

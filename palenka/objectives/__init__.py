@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from palenka.data.batch import Batch
 from palenka.models.outputs import ModelShape, States
-from palenka.util.config import Section
 from palenka.util.doors import Door
 from palenka.util.schedules import Weight
+from palenka.util.section import Section
 
 
 class ObjectiveConfig(Section):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from palenka.data.batch import Batch
-from palenka.data.tokens import IGNORED
+from palenka.data.windows import IGNORED
 from palenka.models.chunked_loss import HeadInput, WeightedTerm, chunked_loss, teacher_logits
 from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
 from palenka.objectives._teachers import combined_log_probs, divergence, mean_over_teachers, mean_where

@@ -15,8 +15,8 @@ import torch
 from pydantic import BeforeValidator, Field, SerializeAsAny
 from torch import nn
 
-from palenka.util.config import Section
 from palenka.util.doors import Door, Named
+from palenka.util.section import Section
 
 
 class OptimizerConfig(Named):

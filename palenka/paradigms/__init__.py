@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from palenka.data.batch import Batch
-from palenka.data.tokens import DevWindows, TrainWindows
+from palenka.data.windows import Integers, Windows
 from palenka.util.doors import Door, Named
 from palenka.util.seeds import named_seed
 
-Integers = NDArray[np.int64]
 Streams = Callable[[int], np.random.Generator]
 """The random stream of a row of a batch, named by its window's visit: another one each time that a window is seen."""
 
@@ -64,16 +62,15 @@ class Paradigm:
     def __init__(self, config: ParadigmConfig, vocabulary: Vocabulary) -> None:
         self.config, self.vocabulary = config, vocabulary
 
-    def window_batch(self, windows: TrainWindows | DevWindows, positions: range) -> Batch:
+    def window_batch(self, windows: Windows, positions: range) -> Batch:
         """What is made of windows, on the CPU.
 
         Chance is drawn from a stream for each position: training windows have another position at each visit, so that
         they look different each time, and dev windows always look the same.
         """
-        seed = windows.seed if isinstance(windows, TrainWindows) else 0
         input_ids, labels = windows.batch(positions)
         return self.batch(
-            input_ids, labels, lambda row: np.random.default_rng(named_seed(seed, "paradigm", positions[row]))
+            input_ids, labels, lambda row: np.random.default_rng(named_seed(windows.seed, "paradigm", positions[row]))
         )
 
     def batch(self, input_ids: Integers, labels: Integers, streams: Streams) -> Batch:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import torch
 
 from palenka.data.batch import Batch
-from palenka.paradigms import Integers, Paradigm, Query, Streams
+from palenka.data.windows import Integers
+from palenka.paradigms import Paradigm, Query, Streams
 
 
 class Causal(Paradigm):

@@ -15,13 +15,13 @@ from palenka.evaluation.comparison import (
     mean_outcomes,
     resampled,
 )
-from palenka.evaluation.models import results_folder
+from palenka.evaluation.results import results_folder
 from palenka.report.comparison import comparable, task_names, without_seed
 from palenka.report.results import Evaluation, Run, read_evaluated, set_labels
 from palenka.runs.directory import find_run
 from palenka.runs.identity import differences
-from palenka.util.config import did_you_mean
 from palenka.util.errors import UserError
+from palenka.util.text import did_you_mean
 
 KINDS = {"fields": "field", "phenomena": "phenomenon"}
 FAMILIES = ("tasks", "mcnemar", *KINDS, "subtasks")

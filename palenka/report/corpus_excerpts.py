@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from palenka.data.clean import Effects, clean_text
 from palenka.data.documents import BOUNDARY, split_documents
-from palenka.data.tokens import IGNORED, Positions, TrainWindows
+from palenka.data.tokens import TrainWindows
+from palenka.data.windows import IGNORED, Positions
 from palenka.report.corpus_figures import KINDS
 
 SAMPLE = 4000

@@ -1,6 +1,7 @@
 """The model card of a run: README.md with the front matter that the Hugging Face Hub reads."""
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -12,6 +13,13 @@ from palenka.util.files import write_text
 from palenka.util.text import listed, percent
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
+
+
+def write_model_cards(folders: Iterable[Path]) -> None:
+    """Writes those of the folders that are finished runs."""
+    for folder in folders:
+        if all((folder / name).exists() for name in ("config.yaml", "result.json")):
+            write_model_card(folder)
 
 
 def write_model_card(run: Path) -> None:

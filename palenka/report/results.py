@@ -15,13 +15,13 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from palenka.evaluation.comparison import Outcomes
-from palenka.evaluation.models import results_folder
-from palenka.evaluation.results import TOLERANCE, check_splits, contradictions, items_path
+from palenka.evaluation.results import TOLERANCE, check_splits, contradictions, items_path, results_folder
 from palenka.runs.directory import find_run
 from palenka.runs.records import read_log
-from palenka.util.config import parse_yaml, require_file, with_present_names
+from palenka.util.config import parse_yaml
 from palenka.util.errors import UserError
-from palenka.util.files import read_object
+from palenka.util.files import read_object, require_file
+from palenka.util.former_names import with_present_names
 from palenka.util.schedules import Weight
 
 Stored = TypeVar("Stored", bound=BaseModel)

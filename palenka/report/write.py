@@ -2,6 +2,12 @@
 
 from pathlib import Path
 
+from palenka.report.page import render
+from palenka.report.results import read_runs
+from palenka.report.tables import terminal_text
+from palenka.util.errors import UserError
+from palenka.util.files import make_folder, require_writable, write_text
+
 
 def report(runs: list[str], out: Path, protocol: str = "2024") -> None:
     """Prints the table of the study and writes its page to `out`.
@@ -14,12 +20,6 @@ def report(runs: list[str], out: Path, protocol: str = "2024") -> None:
     Raises:
         UserError: a name is no run, or none of the runs can be read. Those that cannot are named.
     """
-    from palenka.report.page import render
-    from palenka.report.results import read_runs
-    from palenka.report.tables import terminal_text
-    from palenka.util.errors import UserError
-    from palenka.util.files import make_folder, require_writable, write_text
-
     if out.is_dir():
         raise UserError(f"--out {out}: is a folder; expected a file to write")
     require_writable(out.parent)

@@ -48,8 +48,6 @@ from palenka.util.system_errors import noting
 
 CHECKPOINT = "checkpoint-"
 LEFTOVERS = ".*.tmp"
-RESERVED = ("ema", "evaluation", "revisions", "tensorboard", "wandb")
-"""Folders within a run, beside its checkpoints."""
 PATH_STARTS = ("/", "./", "../", "~")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from palenka.util.config import with_present_names
+from palenka.util.former_names import with_present_names
 
 FIRST_SCHEMA = 1
 """The schema of an identity that names none: it holds every default of its time as well."""

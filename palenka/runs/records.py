@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from palenka.util.config import require_file
+from palenka.util.files import require_file
 
 NUMBERS = {"train": ("loss", "tokens"), "dev": ("loss",)}
 """What a record of a split has, apart from its step."""

@@ -7,31 +7,25 @@
 All trials see the same windows in the same order: `data.seed` is one for all of them, the base's `seed` unless given.
 """
 
-import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import yaml
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
-from palenka import objectives
 from palenka.cost import estimate
 from palenka.evaluation.evaluate import TASKS, evaluate
-from palenka.evaluation.models import results_folder
+from palenka.evaluation.results import results_folder
 from palenka.report.results import read_evaluations
 from palenka.runs.directory import Run
-from palenka.training.cohort import train_cohorts
+from palenka.search.schema import GridConfig
 from palenka.training.plan import Plan, make_plan
-from palenka.training.schema import DistillConfig
-from palenka.training.trainer import Diverged
-from palenka.util.config import Section, did_you_mean, load
+from palenka.util.config import load
 from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json
 from palenka.util.hardware import available_memory, local_device
@@ -39,130 +33,12 @@ from palenka.util.paths import ROOT, evaluation_root
 from palenka.util.tables import text_table
 from palenka.util.text import NOTHING, with_error
 
-SHORT_LABELS = {"logit": "L", "hidden_state": "H", "seed": "s"}
 PROTOCOL = "2024"
-MOST_TRIALS = 10_000
 RULE = (
     "Ranked by dev cross-entropy alone, that of plain next tokens; accuracies are shown beside it and choose nothing.\n"
     "± is one standard error over items; each row is one seed."
 )
 T = TypeVar("T")
-
-
-def _check_axis(key: str) -> str:
-    objective = key.removeprefix("objective.").removesuffix(".weight")
-    if key not in ("seed", f"objective.{objective}.weight"):
-        raise ValueError(f"expected seed or objective.NAME.weight, got {key!r}")
-    if key != "seed" and objective not in objectives.available():
-        raise ValueError(f"unknown objective {objective!r}{did_you_mean(objective, objectives.available())}")
-    return key
-
-
-class FinalistsConfig(Section):
-    """How many of the best trials are retrained, and the keys of the config that are different then."""
-
-    count: int = Field(default=3, ge=0, description="best trials that are trained anew")
-    overrides: dict[str, Any] = Field(
-        default={"data.fraction": 1.0}, description="key paths and the values that they have then"
-    )
-
-
-class GridSection(Section):
-    """The axes of a grid, each a key of the config with its values, and what is done with the trials.
-
-    `cohort_size`: students that share a teacher pass, by default as many as fit the device. `tasks`: what trials and
-    finalists are evaluated on, by default all that `evaluate` knows by itself and whose items are there.
-    """
-
-    axes: dict[Annotated[str, AfterValidator(_check_axis)], list[int | float]] = Field(
-        min_length=1, description="values of objective.NAME.weight, or of seed"
-    )
-    cohort_size: int | None = Field(
-        default=None, ge=1, description="students on one teacher pass; as many as fit unless given"
-    )
-    finalists: FinalistsConfig = Field(default=FinalistsConfig(), description="the best, trained anew")
-    tasks: list[str] | None = Field(
-        default=None, description="what is evaluated; all default tasks whose items are there unless given"
-    )
-
-    @field_validator("axes")
-    @classmethod
-    def _distinct(cls, axes: dict[str, list[int | float]]) -> dict[str, list[int | float]]:
-        if (trials := math.prod(map(len, axes.values()))) > MOST_TRIALS:
-            raise ValueError(f"{trials:,} trials, expected at most {MOST_TRIALS:,}")
-        for key, values in axes.items():
-            if not values:
-                raise ValueError(f"{key}: expected at least one value")
-            labels = [_label(key, value) for value in values]
-            for label in labels:
-                if labels.count(label) > 1:
-                    raise ValueError(f"{key}: {label} appears twice")
-        return axes
-
-
-def _label(key: str, value: float) -> str:
-    """`L0.1` of objective.logit.weight and 0.1."""
-    name = key.removeprefix("objective.").removesuffix(".weight")
-    return f"{SHORT_LABELS.get(name, name)}{value:.10g}".replace("+", "")  # 1e+20: no letter for a name
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One point of a grid: a value for the key of each axis."""
-
-    values: Mapping[str, float]
-
-    @property
-    def label(self) -> str:
-        return "-".join(_label(key, value) for key, value in self.values.items())
-
-
-class GridConfig(DistillConfig):
-    """A student of which a grid has many, and the grid."""
-
-    grid: GridSection = Field(description="the axes, and what becomes of the trials")
-
-    @model_validator(mode="after")
-    def _possible(self) -> "GridConfig":
-        """Every trial is a valid config, and would be one as a finalist."""
-        if "training.precision" in self.grid.finalists.overrides:
-            raise ValueError("grid.finalists.overrides: training.precision is one and the same for all of a grid")
-        for trial in self.trials:
-            try:
-                self.student_config(trial)
-                self.finalist_config(trial)
-            except ValidationError as error:
-                problems = [f"{'.'.join(map(str, e['loc']))} {e['msg']}" for e in error.errors()]
-                found = "; ".join(problem.replace("Value error, ", "").strip() for problem in problems)
-                raise ValueError(f"trial {trial.label}: {found}") from None
-        return self
-
-    @property
-    def trials(self) -> list[Trial]:
-        """All combinations of the axes' values, the last axis changing fastest."""
-        axes = self.grid.axes
-        return [Trial(dict(zip(axes, values, strict=True))) for values in product(*axes.values())]
-
-    def student_config(self, trial: Trial) -> DistillConfig:
-        """The config of a trial's run."""
-        return self._changed(f"{self.name}/{trial.label}", trial.values)
-
-    def finalist_config(self, trial: Trial) -> DistillConfig:
-        """The config of the trial's run if it becomes a finalist."""
-        return self._changed(f"{self.name}/finalists/{trial.label}", {**trial.values, **self.grid.finalists.overrides})
-
-    def _changed(self, name: str, changes: Mapping[str, Any]) -> DistillConfig:
-        values = self.model_dump(mode="json", exclude_none=True, exclude={"grid"}) | {"name": name}
-        values["data"].setdefault("seed", self.seed)
-        for key, value in changes.items():
-            *parents, last = key.split(".")
-            target = values
-            for part in parents:
-                target = target.setdefault(part, {})
-                if not isinstance(target, dict):
-                    raise ValueError(f"{key}: {part} has no keys below it")
-            target[last] = value
-        return DistillConfig.model_validate(values)
 
 
 @dataclass(frozen=True)
@@ -231,37 +107,16 @@ class Grid:
             plans[label] = replace(made[terms], config=config)
         return plans
 
-    def train(
-        self, part: Part | None = None, finalist: int | None = None, from_last_good: bool = False
-    ) -> tuple[list[Path], Diverged | None]:
-        """Train a part of the trials, or one finalist; by default all trials, and then the finalists.
+    def to_train(self, part: Part | None = None, finalist: int | None = None) -> Iterator[list[Plan]]:
+        """Cohorts of a part of the trials, or of one finalist; by default of all trials, and then of the finalists.
 
         Args:
             part: which trials.
             finalist: which trial of the selection, from 1.
-            from_last_good: trials that diverged resume from their last checkpoints.
-
-        Returns:
-            The folders of those that are finished; what to say of those that diverged.
 
         Raises:
-            UserError: the selection has no such finalist; otherwise as `cohort.train`.
+            UserError: the selection has no such finalist.
         """
-        plans: list[Plan] = []
-
-        def noted() -> Iterator[list[Plan]]:
-            for cohort in self._cohorts(part, finalist):
-                plans.extend(cohort)
-                yield cohort
-
-        failure = None
-        try:
-            train_cohorts(noted(), from_last_good)
-        except Diverged as diverged:
-            failure = diverged
-        return [run.path for run in map(_run, plans) if run.finished], failure
-
-    def _cohorts(self, part: Part | None, finalist: int | None) -> Iterator[list[Plan]]:
         if finalist is not None:
             yield [self._finalist_plan(self._selected(finalist))]
             return

@@ -5,13 +5,14 @@ from transformers import PreTrainedModel
 
 from palenka import optimizers
 from palenka.models.folder import load_frozen
-from palenka.models.huggingface import build_model, model_shape
+from palenka.models.huggingface import build_model
 from palenka.models.logits import check_student
 from palenka.models.onednn import use_onednn
+from palenka.models.outputs import model_shape
 from palenka.objectives import Objective, ObjectiveConfig
 from palenka.optimizers import Optimizer
-from palenka.teachers.cached import CachedTeachers
 from palenka.teachers.live import Teachers
+from palenka.teachers.replay import CachedTeachers
 from palenka.training.loss_module import LossModule
 from palenka.training.plan import Plan, TeacherPlan, Workload
 from palenka.util.hardware import DTYPES

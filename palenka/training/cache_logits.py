@@ -15,8 +15,9 @@ from palenka.data.integrity import verify
 from palenka.models.chunked_loss import CHUNK_TOKENS, Logits
 from palenka.objectives._teachers import combined_log_probs, divergence
 from palenka.objectives.logit import Logit
-from palenka.teachers.cached import CachedLogits, CachedTeachers, compress
+from palenka.teachers.cached import CachedLogits, compress
 from palenka.teachers.live import Teachers
+from palenka.teachers.replay import CachedTeachers
 from palenka.training.build import load_teachers
 from palenka.training.plan import Plan
 from palenka.util.errors import UserError

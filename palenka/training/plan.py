@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,22 +14,17 @@ from palenka import objectives, optimizers, paradigms
 from palenka.data.integrity import read_prepared
 from palenka.data.tokenizer import load_tokenizer, vocabulary_sha256
 from palenka.data.tokens import DevWindows, TokenSplit, TrainWindows
+from palenka.models.config import ModelConfig
 from palenka.models.folder import check_model_folder, weights_sha256
-from palenka.models.huggingface import (
-    ModelConfig,
-    count_parameters_of,
-    longest_input,
-    model_on_meta,
-    model_shape,
-)
-from palenka.models.outputs import ModelShape
+from palenka.models.huggingface import count_parameters_of, model_on_meta
+from palenka.models.outputs import ModelShape, model_shape
+from palenka.models.probing import longest_input, most_positions
 from palenka.objectives import TeacherShape
-from palenka.objectives.logit import Logit
 from palenka.paradigms import Paradigm, Vocabulary
 from palenka.runs.directory import find_run
 from palenka.runs.identity import Identity
 from palenka.teachers.cached import VERSION, CachedLogits
-from palenka.training.milestones import MilestonePlan, plan_milestones
+from palenka.training.milestone_plan import MilestonePlan, plan_milestones
 from palenka.training.recipes import Recipe, find_recipe
 from palenka.training.schema import CAUSAL, MOST_WINDOWS, LayerMapping, RunConfig, TeacherConfig, TrainingConfig
 from palenka.training.trackers import tracking_problems
@@ -152,7 +147,7 @@ class Plan(Workload):
         recorded, signals = self.config.recorded, self.config.paths.signals
         if recorded is None:
             return None
-        logit = cast(Logit.Config, self.config.terms["logit"])
+        logit: Any = self.config.terms["logit"]
         shares: dict[str, float] = {}
         for teacher in self.teachers:
             shares[teacher.name] = shares.get(teacher.name, 0.0) + teacher.shape.share
@@ -312,10 +307,11 @@ def _fit_models(config: RunConfig, vocabulary: _Vocabulary, dry_run: bool) -> tu
 
 
 def _length_problems(config: RunConfig, model: PretrainedConfig) -> Iterator[str]:
-    if config.data.seq_length > model.max_position_embeddings:
+    positions = most_positions(model)
+    if positions is not None and config.data.seq_length > positions:
         yield (
-            f"data.seq_length: {config.data.seq_length} tokens do not fit the model's "
-            f"max_position_embeddings {model.max_position_embeddings}"
+            f"data.seq_length: {config.data.seq_length} tokens do not fit into the model's "
+            f"max_position_embeddings {positions}"
         )
 
 

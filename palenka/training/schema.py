@@ -14,17 +14,15 @@ from pydantic import (
 )
 
 from palenka import objectives, paradigms
-from palenka.data.tokens import WindowConfig
-from palenka.models.huggingface import ModelConfig
+from palenka.data.windows import WindowConfig
+from palenka.models.config import ModelConfig
 from palenka.objectives import Objective, ObjectiveConfig, TokenObjective
-from palenka.objectives.hard_target import HardTarget
 from palenka.optimizers import Hyperparameters
 from palenka.optimizers._schedules import Schedule
-from palenka.runs.directory import RESERVED
 from palenka.training.milestones import EvaluationConfig
 from palenka.training.trackers import TrackingConfig
-from palenka.util.config import Section
-from palenka.util.paths import DATA_NAME, check_length
+from palenka.util.paths import DATA_NAME, RESERVED, check_length
+from palenka.util.section import Section
 
 # Far beyond any training of this laboratory; anything larger is a slip that would silently keep a machine busy.
 MOST_AT_ONCE = 1 << 20  # positions of a window, or sequences of a step
@@ -246,7 +244,7 @@ class TrainConfig(RunConfig):
         return {"cross_entropy": ObjectiveConfig.model_validate({"weight": 1.0})}
 
     def objective_class(self, term: str) -> type[Objective]:
-        return HardTarget
+        return objectives.find("hard_target")
 
     @property
     def trained_model(self) -> ModelConfig:

@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field
 
-from palenka.util.config import Section
 from palenka.util.files import read_json, write_json
+from palenka.util.section import Section
 
 if TYPE_CHECKING:
     import wandb

@@ -15,7 +15,7 @@ from palenka.evaluation.statistics import Accuracy, task_accuracy
 from palenka.models.chunked_loss import token_losses
 from palenka.models.forward import run_model
 from palenka.paradigms import Paradigm
-from palenka.training.milestones import MilestonePlan
+from palenka.training.milestone_plan import MilestonePlan
 
 BATCH = 64
 

@@ -1,23 +1,24 @@
 """Run configurations: YAML files composed over base files, overridden from the command line, checked all at once.
 
-Generic: apart from RENAMED and REMOVED this module knows no field of ours. Precedence, lowest first: field defaults,
-`base:` files left to right, the file itself, `key.path=value` arguments. Mappings merge; lists and scalars are replaced
-whole. A mapping inside a file may have `base:` files of its own, which are read into its place.
+Generic: this module knows no field of ours. Precedence, lowest first: field defaults, `base:` files left to right,
+the file itself, `key.path=value` arguments. Mappings merge; lists and scalars are replaced whole. A mapping inside a
+file may have `base:` files of its own, which are read into its place.
 """
 
-import difflib
 import itertools
 import re
-import types
-import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ValidationError
 
 from palenka.util.errors import UserError
+from palenka.util.files import require_file
+from palenka.util.former_names import REMOVED, RENAMED
+from palenka.util.section import types_in
+from palenka.util.text import did_you_mean
 
 COMMAND_LINE = "command line"
 MERGE_TAG = "tag:yaml.org,2002:merge"
@@ -28,20 +29,6 @@ MOST_DEPTH = 50
 MOST_NODES = 100_000  # with all aliases written out
 MOST_BASES = 1000
 SHOWN = 200  # characters of a wrong value
-
-RENAMED = {"evaluation.convention": "evaluation.protocol", "teacher_signal": "cached_logits"}
-"""Former names of keys. A config that uses one is told the present name; on disk both are read."""
-_LAST = "the last layers are compared"
-_HEADS = "the number of heads is the largest that divides the student's heads and both widths"
-REMOVED = {
-    "objective.attention.layers": ("last", _LAST),
-    "objective.attention.relation_heads": (None, _HEADS),
-    "objective.auxiliary.combine": ("logits", "the teachers' logits are averaged"),
-    "objective.contrastive.layers": ("last", _LAST),
-    "objective.value_relation.layers": ("last", _LAST),
-    "objective.value_relation.relation_heads": (None, _HEADS),
-}
-"""Keys that are gone, with the default that they had, which still holds and which is left out of what is on disk."""
 
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
@@ -182,12 +169,6 @@ def _read_text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def require_file(path: Path) -> None:
-    """Check that a path is a regular file, if it exists: others may never end, or never begin. Raises UserError."""
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path}: not a regular file (a pipe, a socket or a device); write it to a file first")
-
-
 def _add_file(layers: Layers, path: Path, chain: tuple[Path, ...] = (), at: tuple[str, ...] = ()) -> None:
     """Merge a file into the mapping at the key path `at`; `chain` leads from the first file to its namer."""
     path = path.resolve()
@@ -267,21 +248,6 @@ def _index(values: list[Any], index: str, override: str) -> int:
     return int(index)
 
 
-class Section(BaseModel):
-    """A section of a configuration. Unknown keys are errors, and so are nan, inf, and true or false for a number."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth_value_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and info.field_name:
-            kinds = set(_types_in(cls.model_fields[info.field_name].annotation))
-            if kinds & {int, float} and bool not in kinds:
-                raise ValueError(f"expected a number, got {str(value).lower()}")
-        return value
-
-
 Schema = TypeVar("Schema", bound=BaseModel)
 
 
@@ -309,19 +275,6 @@ def _compose(path: Path, overrides: Sequence[str]) -> Layers:
     for override in overrides:
         _add_override(layers, override)
     return layers
-
-
-def with_present_names(values: dict[str, Any], at: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A configuration that an earlier version wrote, with its keys as they are called now."""
-    present = {}
-    for key, value in values.items():
-        path = (*at, str(key))
-        dotted = ".".join(path)
-        if dotted in REMOVED and REMOVED[dotted][0] == value:
-            continue
-        name = RENAMED[dotted].rpartition(".")[2] if dotted in RENAMED else key
-        present[name] = with_present_names(value, path) if isinstance(value, dict) else value
-    return present
 
 
 def problems_error(where: str, problems: Iterator[str] | list[str]) -> UserError:
@@ -360,14 +313,6 @@ def _shortened(value: Any) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """A suffix for an 'unknown …' message: the nearest known name, or all of them."""
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(sorted(known))}" if known else ""
-
-
 def _fields_at(schema: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
     model: type[BaseModel] | None = schema
     for part in location:
@@ -380,12 +325,4 @@ def _fields_at(schema: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     """The sections that an annotation allows."""
-    return (kind for kind in _types_in(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel))
-
-
-def _types_in(annotation: Any) -> Iterator[Any]:
-    """What an annotation is made of: int and None of `int | None`."""
-    if typing.get_origin(annotation) is None and not isinstance(annotation, types.UnionType):
-        yield annotation
-    for argument in typing.get_args(annotation):
-        yield from _types_in(argument)
+    return (kind for kind in types_in(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel))

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Generic, TypeVar, cast
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
-from palenka.util.config import Section, did_you_mean
 from palenka.util.errors import UserError
+from palenka.util.section import Section
+from palenka.util.text import did_you_mean
 
 Kind = TypeVar("Kind")
 

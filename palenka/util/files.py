@@ -19,7 +19,6 @@ from typing import Any
 
 from filelock import FileLock
 
-from palenka.util.config import require_file
 from palenka.util.errors import UserError
 from palenka.util.locks import held
 
@@ -170,3 +169,9 @@ def sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def require_file(path: Path) -> None:
+    """See that what is there is a regular file: others may never end, or never begin. Raises UserError."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: not a regular file (a pipe, a socket or a device); write it to a file first")

@@ -34,6 +34,8 @@ def evaluation_root() -> Path:
 
 DATA_NAME = re.compile(r"\w[\w.+-]*(?:/\w[\w.+-]*)*")
 """Of prepared data."""
+RESERVED = ("ema", "evaluation", "revisions", "tensorboard", "wandb")
+"""Folders within a run, beside its checkpoints."""
 MOST_NAME_BYTES = 200  # file systems take 255, and files beside a folder have its name and more
 MOST_PATH_BYTES = 1000
 

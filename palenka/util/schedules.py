@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from palenka.util.config import Section
+from palenka.util.section import Section
 
 
 class Weight(Section):

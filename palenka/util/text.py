@@ -1,6 +1,8 @@
 """Plain text for people: numbers, durations, lists."""
 
+import difflib
 import textwrap
+from collections.abc import Sequence
 
 WIDTH = 100
 NOTHING = "–"
@@ -47,3 +49,11 @@ def listed(names: list[str]) -> str:
 
 def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """A suffix for an 'unknown …' message: the nearest known name, or all of them."""
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(sorted(known))}" if known else ""

@@ -20,7 +20,6 @@ from palenka.data.fetch.ewok import write_filtered
 from palenka.data.fetch.hub import Unreachable
 from palenka.data.fetch.places import by_hand, fetch
 from palenka.util import paths
-from palenka.util.config import did_you_mean
 from palenka.util.errors import UserError
 from palenka.util.files import (
     make_folder,
@@ -33,6 +32,7 @@ from palenka.util.files import (
     write_json,
 )
 from palenka.util.locks import held
+from palenka.util.text import did_you_mean
 
 RECEIPT = "download.json"
 

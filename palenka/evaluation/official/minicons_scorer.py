@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from palenka.evaluation.items import Choice, Item
-from palenka.evaluation.scoring import Limits, beyond_vocabulary, load_causal_model, prefix_token
-from palenka.models.huggingface import longest_input
+from palenka.evaluation.scoring import load_causal_model
+from palenka.evaluation.texts import Limits, beyond_vocabulary, prefix_token
+from palenka.models.probing import longest_input
 from palenka.util.errors import UserError
 from palenka.util.hardware import local_device
 from palenka.util.progress import passed_on

@@ -1,0 +1,44 @@
+"""Score models on minimal pairs, other choices and held-out text."""
+
+import argparse
+from pathlib import Path
+
+from palenka.commands import add_protocol
+from palenka.evaluation.evaluate import SCORERS, evaluate
+from palenka.evaluation.official.pipelines import evaluate_officially
+from palenka.report.model_card import write_model_cards
+from palenka.util.errors import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", nargs="+", metavar="RUN", help="a run's name, a model folder, or hf:OWNER/NAME@REV")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="evaluation data (default: PALENKA_EVAL)")
+    parser.add_argument("--tasks", metavar="TASK,…", help="tasks (default: the protocol's, and cross_entropy)")
+    add_protocol(parser)
+    parser.add_argument("--details", action="store_true", help="show phenomena, fields and subtasks, too")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="for results: DIR/<model>, not the model's folder")
+    parser.add_argument(
+        "--scorer", default=SCORERS[0], choices=SCORERS,
+        help="minicons: a second opinion on every item, kept apart and compared with our own",
+    )  # fmt: skip
+    parser.add_argument("--pipeline", choices=("2024", "2025"), help="run that official pipeline instead")
+    parser.add_argument("--checkout", type=Path, metavar="DIR", help="its folder (default: PALENKA_PIPELINE_<year>)")
+    parser.add_argument(
+        "--pipeline-python", metavar="PYTHON", help="its interpreter (default: PALENKA_PIPELINE_<year>_PYTHON, or ours)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    tasks = arguments.tasks.split(",") if arguments.tasks else None
+    data, python = arguments.data, arguments.pipeline_python
+    if not arguments.pipeline and (arguments.checkout or python):
+        raise UserError("--checkout and --pipeline-python belong to --pipeline 2024 or 2025")
+    if arguments.pipeline and arguments.out:
+        raise UserError("--out is not for --pipeline, whose results are in the model's own folder")
+    if arguments.pipeline:
+        evaluate_officially(arguments.models, arguments.pipeline, data, tasks, arguments.checkout, python)
+        return
+    evaluated = evaluate(
+        arguments.models, data, tasks, arguments.protocol, arguments.details, arguments.scorer, arguments.out
+    )
+    write_model_cards(model.folder for model in evaluated if model.elsewhere is None)
