@@ -312,7 +312,7 @@ def test_all_problems_are_named_at_once(folder: Path) -> None:
     with pytest.raises(UserError, match="an adapter"):
         check_model_folder(folder)
     (folder / "adapter_config.json").unlink()
-    with pytest.raises(UserError, match=f"missing: {HEAD}; weights are the model does not know: odd$"):
+    with pytest.raises(UserError, match=f"missing: {HEAD}; weights the model does not know: odd$"):
         check_model_folder(folder)
 
 

@@ -206,7 +206,7 @@ def test_a_batch_is_shared_by_the_processes(make_plan: MakePlan, monkeypatch: py
     with pytest.raises(UserError, match="8 sequences cannot be divided evenly among 2 process"):
         make_plan("training.micro_batch_size=8")
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(UserError, match="by 3 process.es. in micro-batches of any size; make it a multiple of 3"):
+    with pytest.raises(UserError, match="among 3 process.es. in micro-batches of any size; make it a multiple of 3"):
         make_plan()
 
 
