@@ -231,7 +231,7 @@ def test_what_cannot_be_run(
     assert "no task 'ewok_filtered'" in refused("--tasks", "ewok_filtered")
     config = teacher / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"auto_map": {"AutoModel": "mine.Model"}}))
-    assert "code of its own" in refused()
+    assert "its own code" in refused()
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert "by one process" in refused()
 
