@@ -19,7 +19,7 @@ from palenka.evaluation import reading
 from palenka.evaluation.correlation import preferences, spearman
 from palenka.evaluation.items import LABELS, Item, Task
 from palenka.evaluation.reading import ReadingTask
-from palenka.evaluation.statistics import Accuracy, chance, group_accuracy, outcomes, task_accuracy
+from palenka.evaluation.statistics import Accuracy, bits_per_byte, chance, group_accuracy, outcomes, task_accuracy
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, require_file, write_text
 
@@ -275,7 +275,7 @@ def text_figures(nats_per_token: float, tokens: int, words: int, size_in_bytes: 
     """Cross-entropy of a text of that size, in nats per token and in bits per UTF-8 byte."""
     return {
         "cross_entropy": float(nats_per_token),
-        "bits_per_byte": float(nats_per_token * tokens / math.log(2) / size_in_bytes) if size_in_bytes else 0.0,
+        "bits_per_byte": float(bits_per_byte(nats_per_token * tokens, size_in_bytes)),
         "tokens": tokens,
         "words": words,
         "bytes": size_in_bytes,

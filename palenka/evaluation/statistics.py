@@ -4,6 +4,7 @@ Source: the standard error of a mean of k independent means is sqrt(sum of their
 prints a pooled error instead, which belongs to the mean weighted by size, though it reports the unweighted one.)
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,10 +35,17 @@ def outcomes(items: Sequence[Item], scores: NDArray[np.float64]) -> tuple[NDArra
         items: whose first choice is the right one.
         scores: of all their choices, in order: (choices,)
     """
-    counts = np.array([len(item.choices) for item in items])
-    starts = np.cumsum(counts) - counts
+    return choice_outcomes([len(item.choices) for item in items], scores)
+
+
+def choice_outcomes(
+    counts: Sequence[int], scores: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """`outcomes` of items that have so many choices each: (items,)"""
+    sizes = np.asarray(counts, np.int64)
+    starts = np.cumsum(sizes) - sizes
     right, best = scores[starts], np.maximum.reduceat(scores, starts)
-    at_best = np.add.reduceat((scores == np.repeat(best, counts)).astype(np.int64), starts)
+    at_best = np.add.reduceat((scores == np.repeat(best, sizes)).astype(np.int64), starts)
     return np.where(right == best, 1 / at_best, 0.0), (right == best) & (at_best > 1)
 
 
@@ -90,14 +98,23 @@ def task_accuracy(items: Sequence[Item], scores: NDArray[np.float64]) -> tuple[A
 
 def group_accuracy(subtasks: list[Accuracy]) -> Accuracy:
     """The unweighted mean over subtasks, with the standard error of that mean."""
-    errors = np.array([subtask.stderr for subtask in subtasks])
     return Accuracy(
         accuracy=float(np.mean([subtask.accuracy for subtask in subtasks])),
         accuracy_ties_good=float(np.mean([subtask.accuracy_ties_good for subtask in subtasks])),
-        stderr=float(np.sqrt((errors**2).sum()) / len(subtasks)),
+        stderr=mean_error([subtask.stderr for subtask in subtasks]),
         n=sum(subtask.n for subtask in subtasks),
         ties=sum(subtask.ties for subtask in subtasks),
     )
+
+
+def mean_error(errors: Sequence[float]) -> float:
+    """Standard error of an unweighted mean of means that have these."""
+    return float(np.sqrt(np.square(errors).sum()) / len(errors))
+
+
+def bits_per_byte(nats: float, size: float) -> float:
+    """Cross-entropy of a whole text of that size in bytes; 0 for an empty one."""
+    return nats / math.log(2) / size if size else 0.0
 
 
 def chance(items: Sequence[Item]) -> float:

@@ -10,6 +10,7 @@ from statistics import mean
 from typing import Any
 
 from palenka.evaluation.comparison import paired_stderr
+from palenka.evaluation.statistics import mean_error
 from palenka.report.results import Evaluation, Run, Subtask
 
 FIRST_TASKS = ("supplement_filtered", "blimp_filtered", "ewok_filtered")
@@ -130,7 +131,7 @@ def _group(name: str, subtasks: list[Subtask]) -> Group:
     return Group(
         name=name,
         accuracy=mean(sub.accuracy for sub in subtasks),
-        stderr=math.sqrt(sum(sub.stderr**2 for sub in subtasks)) / len(subtasks),
+        stderr=mean_error([sub.stderr for sub in subtasks]),
         baselines={name: mean(sub.baselines[name] or 0.0 for sub in subtasks) for name in sorted(known)},
     )
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from palenka.evaluation.comparison import Outcomes
 from palenka.evaluation.results import TOLERANCE, check_splits, contradictions, items_path, results_folder
+from palenka.evaluation.statistics import choice_outcomes, mean_error
 from palenka.runs.directory import find_run
 from palenka.runs.records import read_log
 from palenka.util.config import parse_yaml
@@ -335,7 +335,7 @@ def _check_whole(path: Path, found: Evaluation) -> None:
         raise UserError(f"{path}: damaged: has no subtasks")
     expected = {
         "accuracy": mean(subtask.accuracy for subtask in subtasks),
-        "stderr": math.sqrt(sum(subtask.stderr**2 for subtask in subtasks)) / len(subtasks),
+        "stderr": mean_error([subtask.stderr for subtask in subtasks]),
         "n": sum(subtask.n for subtask in subtasks),
         "ties": sum(subtask.ties for subtask in subtasks),
     }
@@ -448,14 +448,15 @@ def _read_outcomes(path: Path, evaluation: Evaluation) -> Outcomes | None:
     if not path.exists():
         return None
     found: dict[str, dict[str, list[float]]] = {name: {} for name in evaluation.subtasks}
-    for record in sorted(_read_items(path), key=_line_number):
-        try:
-            name, item, (right, *others) = record["subtask"], record["item"], record["scores"]
-            best = max(right, *others)
-            outcome = 1 / [right, *others].count(best) if right == best else 0.0
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: a line lacks subtask, item or scores, or holds no numbers there") from error
-        found.setdefault(name, {}).setdefault(record.get("cluster", str(item)), []).append(outcome)
+    records = sorted(_read_items(path), key=_line_number)
+    try:
+        choices = [(good, *others) for record in records for good, *others in [record["scores"]] if others]
+        of_items, _ = choice_outcomes(list(map(len, choices)), np.concatenate(choices).astype(np.float64))
+        for record, outcome in zip(records, of_items.tolist(), strict=True):
+            cluster = record.get("cluster", str(record["item"]))
+            found.setdefault(record["subtask"], {}).setdefault(cluster, []).append(outcome)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: a line lacks subtask, item or scores, or holds no numbers there") from error
     outcomes = {name: [outcome for cluster in of.values() for outcome in cluster] for name, of in found.items()}
     if not _agree(outcomes, evaluation):
         raise UserError(f"{path}: contradicts the accuracies in {evaluation.task}.json beside it")

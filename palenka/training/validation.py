@@ -1,6 +1,5 @@
 """What is measured while a run trains: cross-entropy on the dev text, and accuracy of milestones."""
 
-import math
 from typing import Any
 
 import torch
@@ -11,7 +10,7 @@ from transformers import PreTrainedModel
 from palenka.data.batch import Batch
 from palenka.data.tokens import DevWindows, Domain
 from palenka.evaluation.scoring import Scorer
-from palenka.evaluation.statistics import Accuracy, task_accuracy
+from palenka.evaluation.statistics import Accuracy, bits_per_byte, task_accuracy
 from palenka.models.chunked_loss import token_losses
 from palenka.models.forward import run_model
 from palenka.paradigms import Paradigm
@@ -82,6 +81,6 @@ def summarise(sums: Tensor, domains: list[Domain]) -> dict[str, Any]:
 def _cross_entropy(nats: float, tokens: float, size: float) -> dict[str, Any]:
     return {
         "cross_entropy": nats / tokens,
-        "bits_per_byte": nats / math.log(2) / size,
+        "bits_per_byte": bits_per_byte(nats, size),
         "tokens": round(tokens),
     }
