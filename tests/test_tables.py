@@ -26,7 +26,8 @@ def terminal(monkeypatch: pytest.MonkeyPatch, columns: int) -> Terminal:
     return screen
 
 
-def test_a_log_has_a_table_whole() -> None:
+def test_a_log_has_a_table_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
     assert text_table(ROWS).splitlines() == [
         "device                 memory",
         "-----------------------------",

@@ -28,7 +28,9 @@ def text_table(rows: Sequence[Sequence[str]], left: int = 1, width: int = UNLIMI
     for number, (name, *cells) in enumerate(rows[1:], start=1):
         first = Text(name, no_wrap=True, overflow="ellipsis")
         made.add_row(first, *map(Text, cells), end_section=number in ends)
-    console = Console(width=width) if not sys.stdout.isatty() else Console()
+    on_terminal = sys.stdout.isatty()
+    # Told both, or rich takes a notebook for a place to show the table in, and FORCE_COLOR for a terminal.
+    console = Console(width=None if on_terminal else width, force_terminal=on_terminal, force_jupyter=False)
     with console.capture() as captured:
         console.print(made)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
