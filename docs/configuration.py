@@ -6,12 +6,19 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from palenka import objectives
+from palenka import objectives, optimizers, paradigms
 from palenka.cluster.study import StudyConfig
 from palenka.search.grid import GridConfig
 from palenka.training.schema import TrainConfig
 from palenka.util.config import models_in
+from palenka.util.doors import Named
 
+DOORS = {"paradigm": paradigms.DOOR, "training.optimizer": optimizers.DOOR}  # keys that name a file, which has its own
+NAMED = """
+## Named by a file
+
+`KEY: NAME` takes all defaults, `KEY: {name: NAME, …}` sets keys that are the file's own.
+"""
 PAGE = Path(__file__).with_suffix(".md")
 HEAD = """# Configuration
 
@@ -27,7 +34,10 @@ def page() -> str:
     kinds = {"A run without teachers": TrainConfig, "A student, a grid of them": GridConfig, "A study": StudyConfig}
     parts = [HEAD]
     for title, schema in kinds.items():
-        parts += [f"\n## {title}\n", *(_section(*each) for each in [("", schema), *_sections(schema, shown)])]
+        parts += [f"\n## {title}\n", _section("", schema), *(_section(*each) for each in _sections(schema, shown))]
+    parts.append(NAMED)
+    for key, door in DOORS.items():
+        parts += [_section(f"{key}: {name}", door.find(name).Config, door.find(name)) for name in door.available()]
     return "".join(parts)
 
 
@@ -41,17 +51,20 @@ def _sections(schema: type[BaseModel], shown: set[type[BaseModel]], above: str =
                 yield from _sections(section, shown, f"{above}{key}.")
 
 
-def _section(path: str, schema: type[BaseModel]) -> str:
+def _section(path: str, schema: type[BaseModel], described: type | None = None) -> str:
+    """A heading, what the docstring says first, and a row for each key but the name of a file."""
     title = f"\n### `{path}`\n" if path else ""
     properties = schema.model_json_schema()["properties"]
     rows = [
         f"| `{key}` | {_values(properties[key])} | {_default(field)} | {field.description} |\n"
         for key, field in schema.model_fields.items()
+        if not (key == "name" and issubclass(schema, Named))
     ]
-    return f"{title}\n{_about(path, schema)}\n\n| key | value | default | |\n|---|---|---|---|\n{''.join(rows)}"
+    table = f"\n| key | value | default | |\n|---|---|---|---|\n{''.join(rows)}" if rows else ""
+    return f"{title}\n{_about(path, described or schema)}\n{table}"
 
 
-def _about(path: str, schema: type[BaseModel]) -> str:
+def _about(path: str, schema: type) -> str:
     """The first paragraph of a docstring: an objective's own, else the section's."""
     term = path.removeprefix("objective.")
     described: type = objectives.find(term) if term in objectives.available() else schema

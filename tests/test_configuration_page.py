@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from pydantic import BaseModel
 
+from palenka import optimizers, paradigms
 from palenka.cluster.study import StudyConfig
 from palenka.search.schema import GridConfig
 from palenka.training.schema import TrainConfig
@@ -23,7 +24,12 @@ def fields(schema: type[BaseModel], above: str = "") -> Iterator[tuple[str, str 
             yield from fields(section, f"{above}{key}.")
 
 
-@pytest.mark.parametrize("schema", [TrainConfig, GridConfig, StudyConfig])
+SCHEMAS = [TrainConfig, GridConfig, StudyConfig, *(
+    door.find(name).Config for door in (optimizers.DOOR, paradigms.DOOR) for name in door.available()
+)]  # fmt: skip
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
 def test_every_key_is_described_in_one_line(schema: type[BaseModel]) -> None:
     described = dict(fields(schema))
     assert [key for key, text in described.items() if not text or "\n" in text or len(text) > LONGEST] == []
