@@ -60,7 +60,9 @@ def mixer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture
-def program(monkeypatch: pytest.MonkeyPatch, call: Call, prepared: Path, runs_folder: Path) -> Program:
+def program(
+    monkeypatch: pytest.MonkeyPatch, call: Call, prepared: Path, runs_folder: Path, fresh_accelerator: None
+) -> Program:
     """program("train.py", *arguments) is what the program prints; it must succeed."""
 
     def run(name: str, *arguments: Any) -> str:

@@ -139,6 +139,7 @@ def test_wrong_input_to_the_commands(
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.usefixtures("processes")
 def test_help_lists_every_command_and_imports_none() -> None:
     show = "import sys; from palenka import cli\ntry: cli.main(['--help'])\nfinally: print('torch' in sys.modules)"
     output = subprocess.run([sys.executable, "-c", show], cwd=ROOT, capture_output=True, text=True).stdout

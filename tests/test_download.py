@@ -723,6 +723,7 @@ def wait_for(condition: Callable[[], Any], process: "subprocess.Popen[str]") -> 
 
 @pytest.mark.parametrize("item", [OSF, HUB])
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.usefixtures("processes")
 def test_a_process_ended_in_mid_download_leaves_nothing_half_written_in_place(
     server: FaultyServer, run: Run, tmp_path: Path, ending: signal.Signals, item: str
 ) -> None:
@@ -741,6 +742,7 @@ def test_a_process_ended_in_mid_download_leaves_nothing_half_written_in_place(
     assert folder.exists() and not list(folder.parent.glob(".*.partial"))
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_process_killed_in_mid_unpacking_starts_it_over(server: FaultyServer, run: Run, tmp_path: Path) -> None:
     server.osf("ad7qg", text_archives())
     target = tmp_path / "corpora" / OSF
@@ -762,6 +764,7 @@ def test_a_process_killed_in_mid_unpacking_starts_it_over(server: FaultyServer, 
     assert len(server.asked(ON_OSF)) == 1
 
 
+@pytest.mark.usefixtures("processes")
 def test_a_second_download_waits_for_the_first(server: FaultyServer, tmp_path: Path) -> None:
     path = texts(server, OSF)
     server.fault(path, faults.stalled(100))

@@ -266,6 +266,7 @@ def test_what_headers_tell_is_refused_before_any_work(
         load_plan(write_config(tiny.distill_values()), [], DistillConfig, dry_run=True)
 
 
+@pytest.mark.usefixtures("fresh_accelerator")
 @pytest.mark.parametrize("damage", SEEN_WHEN_LOADED)
 def test_what_the_loaded_model_shows_is_refused_before_any_work(
     folder: Path, refused: Callable[..., None], damage: str

@@ -214,6 +214,9 @@ class Letters:
 
     bos_token_id = 0
 
+    def __len__(self) -> int:
+        return tiny.VOCABULARY
+
     def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
         return {"input_ids": [[ord(letter) for letter in text if letter != "-"] for text in texts]}
 
