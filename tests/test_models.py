@@ -171,6 +171,7 @@ def start(path: Path, schema: Any) -> dict[str, torch.Tensor]:
     return {name: value.clone() for name, value in state.items()}
 
 
+@pytest.mark.usefixtures("fresh_accelerator")
 def test_control_and_students_start_equal_whatever_objectives_there_are(
     teacher: Path, write_config: WriteConfig
 ) -> None:
