@@ -102,7 +102,8 @@ def test_evaluation_scores_by_the_models_own_forward(kind: str) -> None:
     log_probs = model(torch.tensor([tokens])).logits[0].log_softmax(-1)
     expected = sum(float(log_probs[place - 1, tokens[place]]) for place in range(3, len(tokens)))
     use_onednn(model)
-    assert Scorer(model, range(tiny.VOCABULARY), kind).score([Text(tokens[:3], tokens[3:])]) == pytest.approx([expected], abs=1e-3)
+    scorer = Scorer(model, range(tiny.VOCABULARY), kind)
+    assert scorer.score([Text(tokens[:3], tokens[3:])]) == pytest.approx([expected], abs=1e-3)
 
 
 # Padded vocabularies
