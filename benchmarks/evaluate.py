@@ -30,12 +30,12 @@ import torch
 from palenka.cli import command
 from palenka.data.demo.grammar import write_demo
 from palenka.data.tokenizer import save_tokenizer, train_tokenizer
-from palenka.evaluation.evaluate import TASKS, summary
+from palenka.evaluation.evaluate import TASKS
 from palenka.evaluation.items import Task
 from palenka.evaluation.official.minicons_scorer import MiniconsScorer
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.statistics import outcomes
-from palenka.evaluation.task_files import read_task
+from palenka.evaluation.tasks.choices import Choices, summary
 from palenka.evaluation.texts import check_texts, encode
 from palenka.models.config import ModelConfig
 from palenka.models.huggingface import build_model
@@ -125,7 +125,7 @@ def timed_call(load: Callable[[Path], Any], score: Callable[[Any, Task, int], An
         scorer = load(model)
         found = {}
         for name in tasks:
-            task = read_task(data / name)
+            task = Choices.read(data / name)
             scores, tokens = score(scorer, task, batch_size)
             summary(task, scores, tokens)
             found[name] = scores.tolist()
@@ -237,7 +237,7 @@ def differences(data: Path, ours: Scores, theirs: Scores) -> tuple[float, int]:
     """The largest difference of a score, and how many decisions differ; a tie counts as right, as lm-eval has it."""
     apart, differ = 0.0, 0
     for name in ours:
-        items = read_task(data / name).items
+        items = Choices.read(data / name).items
         one, other = np.array(ours[name]), np.array(theirs[name])
         apart = max(apart, float(np.abs(one - other).max()))
         differ += int(((outcomes(items, one)[0] > 0) != (outcomes(items, other)[0] > 0)).sum())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tiny
 
-from palenka.evaluation import reading
+from palenka.evaluation.tasks import reading
 
 Pairs = Sequence[tuple[str, str]]
 PAIRS: Mapping[str, Pairs] = {

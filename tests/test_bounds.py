@@ -11,9 +11,9 @@ from conftest import Call, WriteConfig
 from palenka import cli
 from palenka.data.readers import find_texts
 from palenka.data.rows import TEXT_COLUMN
-from palenka.evaluation.reading import read_reading
 from palenka.evaluation.results import read_records
-from palenka.evaluation.task_files import read_task
+from palenka.evaluation.tasks.choices import Choices
+from palenka.evaluation.tasks.reading import Reading
 from palenka.report.results import read_run
 from palenka.runs.directory import Run, find_run
 from palenka.training import session
@@ -89,14 +89,14 @@ def test_half_a_character_in_an_item_is_named_with_its_line(tmp_path: Path, text
     good = '{"sentence_good": "a\\ud83d\\ude00", "sentence_bad": "b"}\n'  # a pair is a character
     (tmp_path / "a.jsonl").write_text(good + good.replace('"b"', text))
     with pytest.raises(UserError, match=r"a\.jsonl, line 2: 'sentence_bad' holds '\\ud[c8]00', half of a surrogate"):
-        read_task(tmp_path)
+        Choices.read(tmp_path)
 
 
 @pytest.mark.parametrize("line", ["[" * 100_000, '{"sentence_good": 1' + "0" * 5000 + "}"])
 def test_json_without_bounds_is_named_with_its_line(tmp_path: Path, line: str) -> None:
     (tmp_path / "a.jsonl").write_text(line)
     with pytest.raises(UserError, match="line 1: not a JSON object"):
-        read_task(tmp_path)
+        Choices.read(tmp_path)
     with pytest.raises(UserError, match="line 1"):
         find_texts(tmp_path / "a.jsonl", "train", TEXT_COLUMN)
 
@@ -106,7 +106,7 @@ def test_pipes_are_refused_and_not_waited_for(tmp_path: Path, call: Call) -> Non
     for name in ("task/a.jsonl", "text.txt", "config.yaml", "run.yaml"):
         os.mkfifo(tmp_path / name)
     for read in (
-        lambda: read_task(tmp_path / "task"),
+        lambda: Choices.read(tmp_path / "task"),
         lambda: find_texts(tmp_path / "text.txt", "train", TEXT_COLUMN),
         lambda: find_texts(tmp_path / "task", "train", TEXT_COLUMN),
         lambda: read_run(tmp_path),
@@ -118,7 +118,7 @@ def test_pipes_are_refused_and_not_waited_for(tmp_path: Path, call: Call) -> Non
         os.mkfifo(tmp_path / name)
     for read in (
         lambda: Run("a", tmp_path / "runs").read_log(),
-        lambda: read_reading(tmp_path / "items" / "reading"),
+        lambda: Reading.read(tmp_path / "items" / "reading"),
         lambda: read_records(tmp_path / "task.json", {}, lambda records: {}),
         lambda: sha256(tmp_path / "task.items.jsonl"),
     ):

@@ -22,11 +22,11 @@ from palenka.cli import main
 from palenka.data.tokens import TokenSplit
 from palenka.evaluation import texts
 from palenka.evaluation.cross_entropy import cross_entropy
-from palenka.evaluation.evaluate import evaluate, summary
+from palenka.evaluation.evaluate import evaluate
 from palenka.evaluation.items import Task
 from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.scoring import Scorer
-from palenka.evaluation.task_files import read_task
+from palenka.evaluation.tasks.choices import Choices, summary
 from palenka.util.errors import UserError
 from palenka.util.paths import ROOT
 
@@ -312,7 +312,7 @@ def summarised(task: Task, scores: list[float]) -> dict[str, Any]:
 
 
 def test_equal_scores_are_chance_and_an_oracle_is_perfect(items: Path) -> None:
-    task = read_task(items / "blimp_filtered")
+    task = Choices.read(items / "blimp_filtered")
     blind = summarised(task, [0.0] * 8)
     assert (blind["accuracy"], blind["accuracy_ties_good"], blind["ties"], blind["chance"]) == (0.5, 1.0, 4, 0.5)
     assert blind["tie_items"] == {"agreement": [1, 2, 3], "order": [1]}
@@ -321,7 +321,7 @@ def test_equal_scores_are_chance_and_an_oracle_is_perfect(items: Path) -> None:
 
 
 def test_a_model_blind_to_contexts_is_at_chance_on_ewok_without_error(items: Path) -> None:
-    task = read_task(items / "ewok_filtered")
+    task = Choices.read(items / "ewok_filtered")
     found = summarised(task, [float(len(choice.text)) for item in task.items for choice in item.choices])
     assert found["accuracy"] == 0.5
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from palenka.evaluation.items import Choice, Item
-from palenka.evaluation.task_files import read_task
+from palenka.evaluation.tasks.choices import Choices
 from palenka.util.errors import UserError
 
 PAIR = {"sentence_good": "Dogs run.", "sentence_bad": "Dogs runs."}
@@ -28,7 +28,7 @@ def test_a_task_is_a_folder_and_a_file_is_a_subtask(tmp_path: Path) -> None:
     write(folder, "b", [PAIR, {**PAIR, "sentence_good": "A: Who?\nB: Me."}])
     write(folder, "a", [EWOK])
     (folder / "notes.txt").write_text("not items")
-    task = read_task(folder)
+    task = Choices.read(folder)
     assert task.name == "some_task"
     assert [(item.subtask, item.line, item.choices) for item in task.items] == [
         ("a", 1, (("Ali is a boy.", " He is male."), ("Ali is a boy.", " He is female."))),
@@ -41,7 +41,7 @@ def test_a_task_is_a_folder_and_a_file_is_a_subtask(tmp_path: Path) -> None:
 def test_twins_of_ewok_are_a_cluster_and_other_items_are_none(tmp_path: Path) -> None:
     twin = {"Context1": "unused", "Context2": "Ali is a boy.", "Target1": "He is female.", "Target2": "He is male."}
     write(tmp_path, "a", [EWOK, twin, {**EWOK, "Target1": "He is old."}, PAIR])
-    one, other, third, fourth = (item.cluster for item in read_task(tmp_path).items)
+    one, other, third, fourth = (item.cluster for item in Choices.read(tmp_path).items)
     assert one == other != third
     assert fourth is None
 
@@ -49,7 +49,7 @@ def test_twins_of_ewok_are_a_cluster_and_other_items_are_none(tmp_path: Path) ->
 def test_entity_tracking(tmp_path: Path) -> None:
     folder = tmp_path / "entity_tracking"
     write(folder, "regular", [{**BOXES, "numops": 0}, BOXES])
-    items = read_task(folder).items
+    items = Choices.read(folder).items
     assert [item.subtask for item in items] == ["regular_0_ops", "regular_3_ops"]
     assert items[1].choices == tuple(Choice("Box 0 holds", option) for option in (" the cup", " a hat", "."))
 
@@ -57,14 +57,14 @@ def test_entity_tracking(tmp_path: Path) -> None:
 def test_comps(tmp_path: Path) -> None:
     record = {"prefix_acceptable": "A cat", "prefix_unacceptable": "A car", "property_phrase": "has whiskers."}
     write(tmp_path, "comps_wugs_dist-before", [record])
-    [item] = read_task(tmp_path).items
+    [item] = Choices.read(tmp_path).items
     assert item.subtask == "wugs_dist_before"
     assert item.choices == (("A cat ", "has whiskers."), ("A car ", "has whiskers."))
 
 
 def test_wug(tmp_path: Path) -> None:
     write(tmp_path, "wug", [WUG])
-    task = read_task(tmp_path)
+    task = Choices.read(tmp_path)
     assert task.has_ratios
     assert task.items == [Item("wug", 1, (Choice("", "It ricked."), Choice("", "It rack.")), ratio=0.25)]
 
@@ -72,26 +72,26 @@ def test_wug(tmp_path: Path) -> None:
 def test_a_task_has_ratios_in_all_items_or_none(tmp_path: Path) -> None:
     path = write(tmp_path, "mixed", [WUG, PAIR])
     with pytest.raises(UserError, match=f"{path}, line 2: has a different shape"):
-        read_task(tmp_path)
+        Choices.read(tmp_path)
 
 
 def test_labels_are_what_all_items_of_a_subtask_agree_on(tmp_path: Path) -> None:
     named = {**PAIR, "linguistics_term": "agreement", "field": "syntax"}
     write(tmp_path, "one", [named, {**named, "field": "semantics"}])
     write(tmp_path, "none", [PAIR])
-    assert read_task(tmp_path).labels == {"one": {"phenomenon": "agreement"}, "none": {}}
+    assert Choices.read(tmp_path).labels == {"one": {"phenomenon": "agreement"}, "none": {}}
 
 
 def test_a_field_has_one_spelling(tmp_path: Path) -> None:
     for name, field in (("a", "syntax_semantics"), ("b", "syntax/semantics")):
         write(tmp_path, name, [{**PAIR, "field": field}])
-    assert read_task(tmp_path).labels == {name: {"field": "syntax/semantics"} for name in "ab"}
+    assert Choices.read(tmp_path).labels == {name: {"field": "syntax/semantics"} for name in "ab"}
 
 
 def test_only_newlines_end_an_item(tmp_path: Path) -> None:
     write(tmp_path, "a", [{**PAIR, "sentence_good": "one\u2028two\x85three"}, PAIR])
-    assert [item.line for item in read_task(tmp_path).items] == [1, 2]
-    assert read_task(tmp_path).items[0].choices[0].text == "one\u2028two\x85three"
+    assert [item.line for item in Choices.read(tmp_path).items] == [1, 2]
+    assert Choices.read(tmp_path).items[0].choices[0].text == "one\u2028two\x85three"
 
 
 def test_the_digest_follows_the_items_alone(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_the_digest_follows_the_items_alone(tmp_path: Path) -> None:
     write(tmp_path / "y", "a", [{**PAIR, "comment": "another field"}])
     write(tmp_path / "z", "a", [{**PAIR, "sentence_bad": "Dog run."}])
     write(tmp_path / "w", "b", [PAIR])
-    digests = [read_task(tmp_path / name).digest for name in "xyzw"]
+    digests = [Choices.read(tmp_path / name).digest for name in "xyzw"]
     assert digests[0] == digests[1]
     assert len(set(digests)) == 3
 
@@ -128,7 +128,7 @@ def test_the_digest_follows_the_items_alone(tmp_path: Path) -> None:
 def test_an_item_that_cannot_be_used_is_named(tmp_path: Path, record: Any, words: list[str]) -> None:
     path = write(tmp_path, "broken", [PAIR, record])
     with pytest.raises(UserError) as error:
-        read_task(tmp_path)
+        Choices.read(tmp_path)
     for word in [f"{path}, line 2", *words]:
         assert word in str(error.value)
 
@@ -138,14 +138,14 @@ def test_a_line_that_is_cut_off_empty_or_not_utf8_is_named(tmp_path: Path, tail:
     path = write(tmp_path, "broken", [PAIR])
     path.write_bytes(path.read_bytes() + tail)
     with pytest.raises(UserError, match="broken.jsonl, line 2: not a JSON object"):
-        read_task(tmp_path)
+        Choices.read(tmp_path)
 
 
 def test_folders_and_files_without_items(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no task 'absent': looked for the folder .*absent"):
-        read_task(tmp_path / "absent")
+        Choices.read(tmp_path / "absent")
     with pytest.raises(UserError, match="no .jsonl file"):
-        read_task(tmp_path)
+        Choices.read(tmp_path)
     (tmp_path / "empty.jsonl").touch()
     with pytest.raises(UserError, match="empty.jsonl: the file is empty"):
-        read_task(tmp_path)
+        Choices.read(tmp_path)

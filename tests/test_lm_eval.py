@@ -18,7 +18,7 @@ import tiny
 from palenka.evaluation.items import Task
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.statistics import group_accuracy, outcomes, subtask_accuracy
-from palenka.evaluation.task_files import read_task
+from palenka.evaluation.tasks.choices import Choices
 from palenka.evaluation.texts import encode
 from palenka.util.paths import ROOT
 
@@ -95,7 +95,7 @@ def test_lm_eval_agrees_item_by_item(
     for run, answer in zip(runs, map(json.loads, called.stdout.splitlines()), strict=True):
         scorer = Scorer.load(run)
         for name in tasks:
-            task = read_task(data / name)
+            task = Choices.read(data / name)
             scores = scorer.score(encode(task.items, scorer.tokenizer))
             theirs = np.array([pair for pairs in answer["scores"][name].values() for pair in pairs]).ravel()
             assert list(answer["scores"][name]) == list(task.labels)

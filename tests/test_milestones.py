@@ -25,7 +25,7 @@ from palenka.cost.dry_run import describe
 from palenka.evaluation.items import Choice, Item
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.statistics import task_accuracy
-from palenka.evaluation.task_files import read_task
+from palenka.evaluation.tasks.choices import Choices
 from palenka.evaluation.texts import encode
 from palenka.runs.directory import Run
 from palenka.training.milestone_plan import MilestonePlan, Subset, evenly_spread
@@ -208,8 +208,8 @@ def test_problems_of_items_come_with_the_others(teacher: Path, write_config: Wri
 def test_the_2025_protocol_is_its_encoding(teacher: Path, items: Path) -> None:
     [subset] = plan_of(student(evaluation={"tasks": ["pairs"], "protocol": 2025})).milestones.subsets
     tokenizer = AutoTokenizer.from_pretrained(teacher)
-    assert subset.texts == encode(read_task(items / "pairs").items, tokenizer, "2025")
-    assert subset.texts != encode(read_task(items / "pairs").items, tokenizer, "2024")
+    assert subset.texts == encode(Choices.read(items / "pairs").items, tokenizer, "2025")
+    assert subset.texts != encode(Choices.read(items / "pairs").items, tokenizer, "2024")
 
 
 def test_evaluation_is_no_part_of_what_a_run_is(teacher: Path, items: Path) -> None:
@@ -244,7 +244,7 @@ def test_records_are_what_the_folders_score_and_no_weight_changes(teacher: Path,
         assert words_at[record["step"] - 1] < point <= record["words"] == words_at[record["step"]]
         folder = run / "revisions" / record["revision"]
         for name in SMALL["tasks"]:
-            chosen = evenly_spread(read_task(items / name).items, 4)
+            chosen = evenly_spread(Choices.read(items / name).items, 4)
             assert record[name] == pytest.approx(plain_accuracy(folder, chosen), abs=1e-12)
             scores = Scorer.load(folder).score(encode(chosen, AutoTokenizer.from_pretrained(folder)))
             assert record[f"{name}_stderr"] == task_accuracy(chosen, scores)[0].stderr

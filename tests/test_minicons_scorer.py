@@ -15,9 +15,8 @@ from palenka.data.tokenizer import load_tokenizer
 from palenka.evaluation.evaluate import evaluate
 from palenka.evaluation.items import Choice, Item
 from palenka.evaluation.official.minicons_scorer import MiniconsScorer
-from palenka.evaluation.results import derive
 from palenka.evaluation.scoring import Scorer
-from palenka.evaluation.task_files import read_task
+from palenka.evaluation.tasks.choices import Choices
 from palenka.evaluation.texts import encode
 from palenka.util.errors import UserError
 
@@ -109,7 +108,7 @@ def test_a_second_opinion_stands_beside_our_own_scores(run: Path, items: Path, c
     own.write_text("".join(json.dumps(line) + "\n" for line in lines))
     evaluate([run.name], items, scorer="minicons")
     assert "blimp_filtered.json: damaged" in capsys.readouterr().out  # its items come to something else
-    result = results[0] | derive(read_task(items / "blimp_filtered"), lines)
+    result = results[0] | Choices.read(items / "blimp_filtered").derive(lines)
     own.with_name("blimp_filtered.json").write_text(json.dumps(result))
     evaluate([run.name], items, scorer="minicons")
     apart = abs(lines[0]["scores"][0] - lines[0]["scores"][1])

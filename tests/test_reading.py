@@ -15,12 +15,12 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from palenka.data.tokenizer import load_tokenizer
-from palenka.evaluation.reading import NUMBERS, ReadingTask, Word, encode_words, read_reading, score, summary
 from palenka.evaluation.scoring import Scorer
+from palenka.evaluation.tasks.reading import NUMBERS, Reading, Word, encode_words, score, summary
 from palenka.util.errors import UserError
 
 Row = dict[str, Any]
-Write = Callable[..., ReadingTask]
+Write = Callable[..., Reading]
 
 
 def rows_of(sentence: str, space: str = "", seed: int = 0) -> list[Row]:
@@ -51,14 +51,14 @@ ROWS = [row for sentence in SENTENCES for row in rows_of(sentence)]
 def write(tmp_path: Path) -> Write:
     """write(rows) writes them to the folder `reading` and reads the task."""
 
-    def write_and_read(rows: list[Row]) -> ReadingTask:
+    def write_and_read(rows: list[Row]) -> Reading:
         folder = tmp_path / "reading"
         folder.mkdir(exist_ok=True)
         with (folder / "reading_data.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, rows[0])
             writer.writeheader()
             writer.writerows(rows)
-        return read_reading(folder)
+        return Reading.read(folder)
 
     return write_and_read
 
@@ -115,7 +115,7 @@ def test_a_row_that_cannot_be_used_is_named(write: Write, change: Row, problem: 
 
 def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, write: Write) -> None:
     with pytest.raises(UserError, match="no task 'reading'"):
-        read_reading(tmp_path / "reading")
+        Reading.read(tmp_path / "reading")
     with pytest.raises(UserError, match="line 1: no column word, RTgopast"):
         write([{key: value for key, value in row.items() if key not in ("word", "RTgopast")} for row in ROWS])
     path = tmp_path / "reading" / "reading_data.csv"
@@ -128,7 +128,7 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path: Path, write: Write) -> No
     ):
         path.write_bytes(content)
         with pytest.raises(UserError, match=problem):
-            read_reading(tmp_path / "reading")
+            Reading.read(tmp_path / "reading")
 
 
 def test_regressions_need_more_rows_than_coefficients(write: Write) -> None:

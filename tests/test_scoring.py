@@ -117,6 +117,9 @@ class Letters:
     def __init__(self, bos: int | None = None, eos: int | None = None, pad: int | None = None) -> None:
         self.bos_token_id, self.eos_token_id, self.pad_token_id = bos, eos, pad
 
+    def __len__(self) -> int:
+        return 256
+
     def __call__(self, texts: list[str], add_special_tokens: bool, **_: Any) -> dict[str, list[list[int]]]:
         assert not add_special_tokens
         return {"input_ids": [[ord(c) for c in text.replace(". ", "\u0100")] for text in texts]}

@@ -1,8 +1,8 @@
 """Evaluation of models: choices against their baselines, predictions of people, cross-entropy on held-out text."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palenka.data.integrity import read_prepared
-from palenka.evaluation import reading
 from palenka.evaluation.baselines import measure_baselines
 from palenka.evaluation.cross_entropy import cross_entropy, known_cross_entropy, window_settings
 from palenka.evaluation.display import table
 from palenka.evaluation.items import Task
 from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.official.minicons_scorer import MiniconsScorer
-from palenka.evaluation.reading import READING, ReadingTask, read_reading
-from palenka.evaluation.results import AnyTask, derive, known_result, ratio_summary, records_of, summary, write_records
+from palenka.evaluation.results import known_result, write_records
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.second_opinion import agreement
-from palenka.evaluation.task_files import read_task
+from palenka.evaluation.tasks import EvaluationTask, read_task
+from palenka.evaluation.tasks.choices import Choices
 from palenka.evaluation.texts import Text, check_texts, encode
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, require_writable, write_json
@@ -32,7 +31,7 @@ TASKS = {
     "2024": ("blimp_filtered", "supplement_filtered", "ewok_filtered"),
     "2025": (
         "blimp_filtered", "supplement_filtered", "ewok_filtered", "entity_tracking", "wug_adj_nominalization",
-        "wug_past_tense", "comps", READING,
+        "wug_past_tense", "comps", "reading",
     ),
 }  # fmt: skip
 """The protocols, with their pipelines' tasks."""
@@ -40,8 +39,6 @@ SHORT_NAMES = {"wug_adj": "wug_adj_nominalization", "wug_past": "wug_past_tense"
 NO_BASELINES = {"zipf": None, "ngram": None}
 OWN_SCORER = "palenka"
 SCORERS = (OWN_SCORER, "minicons")
-OWN_TASKS = (CROSS_ENTROPY, READING)
-"""Tasks that no other scorer has."""
 Texts = dict[tuple[str, str], list[Text]]
 """By the tokenizer's fingerprint and the task's name."""
 VERSION = 2
@@ -81,13 +78,11 @@ def evaluate(
         raise UserError(f"protocol {protocol!r} is not known; known: {', '.join(TASKS)}")
     if scorer not in SCORERS:
         raise UserError(f"scorer {scorer!r} is not known; known: {', '.join(SCORERS)}")
-    for name in OWN_TASKS if scorer != OWN_SCORER else ():
-        if name in (tasks or ()):
-            raise UserError(f"--scorer {scorer}: scores only choices; leave {name} out of --tasks")
     evaluated = [EvaluatedModel.find(name) for name in dict.fromkeys(models)]
     read = _read_tasks(data or evaluation_root(), tasks, protocol)
     if scorer != OWN_SCORER:
-        read = [task for task in read if task.name not in OWN_TASKS]
+        _check_scorer(scorer, tasks or (), read)
+        read = [task for task in read if not task.only_own_scorer]
     text = scorer == OWN_SCORER and (tasks is None or CROSS_ENTROPY in tasks)
     for model in evaluated:
         if model.data_problem and tasks is not None and text:
@@ -107,6 +102,13 @@ def evaluate(
     return evaluated
 
 
+def _check_scorer(scorer: str, asked: Sequence[str], tasks: Sequence[EvaluationTask]) -> None:
+    """Refuse tasks that are asked for by name and that another scorer cannot be asked."""
+    for name in (CROSS_ENTROPY, *(task.name for task in tasks if task.only_own_scorer)):
+        if name in asked:
+            raise UserError(f"--scorer {scorer}: scores only choices; leave {name} out of --tasks")
+
+
 def _require_place(folder: Path) -> None:
     """Check that results can be written to a folder; raise OSError or UserError if not."""
     require_writable(folder, "nothing was scored; --out DIR writes the results elsewhere")
@@ -115,20 +117,15 @@ def _require_place(folder: Path) -> None:
             raise UserError(f"{path}: not a regular file, where a result may have to be written; move it away")
 
 
-def _read_tasks(root: Path, names: Sequence[str] | None, protocol: str) -> list[AnyTask]:
+def _read_tasks(root: Path, names: Sequence[str] | None, protocol: str) -> list[EvaluationTask]:
     """The tasks named, which must exist; or the default ones that exist, reporting those that do not."""
     if names is not None:
         folders = [SHORT_NAMES.get(name, name) for name in names if name != CROSS_ENTROPY]
-        return [read_any_task(root / name) for name in dict.fromkeys(folders)]
+        return [read_task(root / name) for name in dict.fromkeys(folders)]
     absent = [name for name in TASKS[protocol] if not (root / name).is_dir()]
     if absent:
         print(f"skipped, no such folders in {root}: {', '.join(absent)}", flush=True)
-    return [read_any_task(root / name) for name in TASKS[protocol] if name not in absent]
-
-
-def read_any_task(folder: Path) -> AnyTask:
-    """A task of choices, or that of reading times."""
-    return read_reading(folder) if folder.name == READING else read_task(folder)
+    return [read_task(root / name) for name in TASKS[protocol] if name not in absent]
 
 
 @dataclass
@@ -149,7 +146,7 @@ class Evaluator:
     def minicons(self) -> MiniconsScorer:
         return MiniconsScorer.load(self.model.folder)
 
-    def results(self, tasks: Sequence[AnyTask]) -> list[dict[str, Any]]:
+    def results(self, tasks: Sequence[EvaluationTask]) -> list[dict[str, Any]]:
         """The result of each task, from its file or measured and written."""
         baselines = self._baselines([task for task in tasks if isinstance(task, Task) and not task.has_ratios])
         results = []
@@ -161,11 +158,11 @@ class Evaluator:
             results.append(result)
         return results
 
-    def agreement(self, tasks: Sequence[AnyTask]) -> str:
+    def agreement(self, tasks: Sequence[EvaluationTask]) -> str:
         """Lines on how far another scorer's scores are from our own."""
         own = self.model.results(self.protocol)
         lines = [
-            agreement(task, own / f"{task.name}.json", self._path(task)) for task in tasks if isinstance(task, Task)
+            agreement(task, own / f"{task.name}.json", self._path(task)) for task in tasks if isinstance(task, Choices)
         ]
         return "\n".join([f"  scored by {self.scorer}:", *lines])
 
@@ -189,12 +186,12 @@ class Evaluator:
             return measure_baselines(self.model.prepared, tasks)
         return {task.name: NO_BASELINES for task in tasks}
 
-    def _path(self, task: AnyTask) -> Path:
+    def _path(self, task: EvaluationTask) -> Path:
         """Our own results, or, in a folder of its name below, those of another scorer."""
         folder = "" if self.scorer == OWN_SCORER else self.scorer
         return self.model.results(self.protocol) / folder / f"{task.name}.json"
 
-    def _result(self, task: AnyTask) -> dict[str, Any]:
+    def _result(self, task: EvaluationTask) -> dict[str, Any]:
         """Score a task's items, unless already done, and keep the score of each."""
         identity = {
             "model": self.model.fingerprint, "items": task.digest, "convention": self.protocol, "version": VERSION,
@@ -202,28 +199,19 @@ class Evaluator:
         if self.scorer != OWN_SCORER:
             identity["scorer"] = self.scorer
         path = self._path(task)
-        if known := known_result(path, identity, partial(derive, task)):
+        if known := known_result(path, identity, task.derive):
             return known
-        records, found = self._measure(task)
+        records, found = task.measure(self, self._label(task))
         write_records(path, records)
         return {"task": task.name, "convention": self.protocol, **found, "identity": identity}
 
-    def _measure(self, task: AnyTask) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
-        """Records of the items, and what they come to."""
-        if isinstance(task, ReadingTask):
-            surprisals = reading.score(task, self.own, self._label(task))
-            return surprisals, reading.summary(task, surprisals)
-        scores, tokens = self._score(task)
-        found = ratio_summary(task, scores) if task.has_ratios else summary(task, scores, tokens)
-        return records_of(task, scores, tokens), found
-
-    def _score(self, task: Task) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def score_choices(self, task: Task, label: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Score of each choice, in order, and how many tokens it is the sum of."""
         if self.scorer == "minicons":
-            return self.minicons.score_items(task.items, self.protocol, self._label(task))
+            return self.minicons.score_items(task.items, self.protocol, label)
         texts = self._texts(task)
         check_texts(task.items, texts, task.name, self.own.limits)
-        scores = self.own.score(texts, label=self._label(task))
+        scores = self.own.score(texts, label=label)
         return scores, np.array([len(text.continuation) for text in texts])
 
     def _texts(self, task: Task) -> list[Text]:
@@ -232,5 +220,5 @@ class Evaluator:
             self.texts[key] = encode(task.items, self.own.tokenizer, self.protocol)
         return self.texts[key]
 
-    def _label(self, task: AnyTask) -> str:
+    def _label(self, task: EvaluationTask) -> str:
         return f"{self.model.folder.name}, {task.name}"

@@ -4,10 +4,14 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 LABELS = {"phenomenon": "linguistics_term", "field": "field"}
 """What subtasks are grouped by, and the field of an item that says it."""
+
+
+Records = list[dict[str, Any]]
+"""What is kept of each item that was scored, in order."""
 
 
 class Choice(NamedTuple):

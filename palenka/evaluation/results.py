@@ -7,111 +7,24 @@
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from palenka.evaluation import reading
-from palenka.evaluation.correlation import preferences, spearman
-from palenka.evaluation.items import LABELS, Item, Task
-from palenka.evaluation.reading import ReadingTask
-from palenka.evaluation.statistics import Accuracy, bits_per_byte, chance, group_accuracy, outcomes, task_accuracy
+from palenka.evaluation.items import Records
+from palenka.evaluation.statistics import bits_per_byte
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, require_file, write_text
 
 TOLERANCE = 1e-6
 """Between a figure and what it is computed from, perhaps on another machine: nobody is shown as many digits."""
 
-AnyTask = Task | ReadingTask
-Records = list[dict[str, Any]]
 Derive = Callable[[Records], dict[str, Any]]
 
 
 def results_folder(model: Path, protocol: str) -> Path:
     """Results by the protocol of 2024 lie in `evaluation/`, those by another in a folder of its name below."""
     return model / "evaluation" / ("" if protocol == "2024" else protocol)
-
-
-def records_of(task: Task, scores: NDArray[np.float64], tokens: NDArray[np.int64]) -> Iterable[dict[str, Any]]:
-    """Of each item: which it is, the scores of its choices, and how many tokens each is the sum of."""
-    ends = np.cumsum([len(item.choices) for item in task.items])
-    for item, end in zip(task.items, ends, strict=True):
-        choices = slice(end - len(item.choices), end)
-        cluster = {"cluster": item.cluster} if item.cluster else {}
-        yield {
-            "subtask": item.subtask, "item": item.line, "scores": scores[choices].tolist(),
-            "tokens": tokens[choices].tolist(), **cluster,
-        }  # fmt: skip
-
-
-def derive(task: AnyTask, records: Records) -> dict[str, Any]:
-    """What records of a task's items come to.
-
-    Raises:
-        UserError: they are not of these items.
-    """
-    if isinstance(task, ReadingTask):
-        _check_words(task, records)
-        return reading.summary(task, records)
-    scores, tokens = scores_in(task, records), np.array(_numbers(task, records, "tokens"))
-    for item, record in zip(task.items, records, strict=True):
-        if record.get("cluster") != item.cluster:
-            raise UserError(f"{_place(item)}: its cluster is {record.get('cluster')!r}, not {item.cluster!r}")
-    return ratio_summary(task, scores) if task.has_ratios else summary(task, scores, tokens)
-
-
-def scores_in(task: Task, records: Records) -> NDArray[np.float64]:
-    """The scores of all choices, in order, of records of the task's items: (choices,). Raises UserError as `derive`."""
-    return np.array(_numbers(task, records, "scores"), np.float64)
-
-
-def summary(task: Task, scores: NDArray[np.float64], tokens: NDArray[np.int64]) -> dict[str, Any]:
-    """Accuracies over all, per phenomenon, field and subtask, and which items tie.
-
-    `accuracy_per_token` takes the choice with the highest mean score per token: sums favour few tokens.
-    """
-    whole, subtasks = task_accuracy(task.items, scores)
-    whole_per_token, per_token = task_accuracy(task.items, scores / np.maximum(tokens, 1))
-    return {
-        **asdict(whole),
-        "accuracy_per_token": whole_per_token.accuracy,
-        "chance": chance(task.items),
-        "subtasks": {
-            name: {**asdict(found), "accuracy_per_token": per_token[name].accuracy, **task.labels[name]}
-            for name, found in subtasks.items()
-        },
-        "groups": {label: _groups(task, subtasks, label) for label in LABELS},
-        "tie_items": _tie_items(task, scores),
-    }
-
-
-def ratio_summary(task: Task, scores: NDArray[np.float64]) -> dict[str, Any]:
-    """Correlation of the share of people and of the model's probability that the first of two forms has."""
-    ratios = np.array([item.ratio for item in task.items])
-    found = spearman(preferences(scores.reshape(-1, 2)), ratios)
-    return {"n": len(task.items), "scores": {"spearman": asdict(found)}}
-
-
-def _groups(task: Task, subtasks: dict[str, Accuracy], label: str) -> dict[str, dict[str, Any]]:
-    """Accuracy over the subtasks of each phenomenon, or of each field."""
-    members: dict[str, list[Accuracy]] = {}
-    for name, found in subtasks.items():
-        if label in task.labels[name]:
-            members.setdefault(task.labels[name][label], []).append(found)
-    return {name: asdict(group_accuracy(found)) for name, found in members.items()}
-
-
-def _tie_items(task: Task, scores: NDArray[np.float64]) -> dict[str, list[int]]:
-    """Lines of the items that tie, by subtask."""
-    found: dict[str, list[int]] = {}
-    for item, tie in zip(task.items, outcomes(task.items, scores)[1], strict=True):
-        if tie:
-            found.setdefault(item.subtask, []).append(item.line)
-    return found
 
 
 def items_path(result: Path) -> Path:
@@ -191,6 +104,10 @@ def _same(stated: Any, expected: Any) -> bool:
     return type(stated) is type(expected) and bool(stated == expected)
 
 
+def is_finite(value: Any) -> bool:
+    return is_number(value) and math.isfinite(value)
+
+
 def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -212,43 +129,6 @@ def known_result(path: Path, identity: dict[str, Any], derived: Derive) -> dict[
 
 def report_unusable(problem: UserError) -> None:
     print(f"{problem}; measuring again", file=sys.stderr, flush=True)
-
-
-def check_records(task: Task, records: Records) -> None:
-    """Raise UserError unless there is a record of each item, in order."""
-    if len(records) != len(task.items):
-        raise UserError(f"{len(records):,} records of {len(task.items):,} items")
-    for item, record in zip(task.items, records, strict=True):
-        if (record.get("subtask"), record.get("item")) != (item.subtask, item.line):
-            raise UserError(f"{_place(item)}: has no record in its place")
-
-
-def _numbers(task: Task, records: Records, key: str) -> list[float]:
-    """What each record has for its item's choices, one after the other."""
-    check_records(task, records)
-    for item, record in zip(task.items, records, strict=True):
-        values = record.get(key)
-        if not isinstance(values, list) or len(values) != len(item.choices) or not all(map(_is_finite, values)):
-            raise UserError(f"{_place(item)}: {key} are {values!r}; expected {len(item.choices)} numbers")
-    return [value for record in records for value in record[key]]
-
-
-def _place(item: Item) -> str:
-    return f"{item.subtask}, line {item.line}"
-
-
-def _is_finite(value: Any) -> bool:
-    return is_number(value) and math.isfinite(value)
-
-
-def _check_words(task: ReadingTask, records: Sequence[dict[str, Any]]) -> None:
-    if len(records) != len(task.words):
-        raise UserError(f"{len(records):,} records of {len(task.words):,} words")
-    for number, (previous, record) in enumerate(zip(task.previous, records, strict=True), 1):
-        before = record.get("prev_surprisal")
-        holds = record.get("item") == number and _is_finite(record.get("surprisal"))
-        if not holds or not (_is_finite(before) if previous else before is None):
-            raise UserError(f"row {number}: its record holds no surprisals of it")
 
 
 def check_splits(path: Path, result: dict[str, Any]) -> None:

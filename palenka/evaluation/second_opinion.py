@@ -1,21 +1,20 @@
 """How far the item scores of a second scorer are from our own."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from palenka.evaluation.items import Task
-from palenka.evaluation.results import derive, read_records, read_result, scores_in
+from palenka.evaluation.results import read_records, read_result
 from palenka.evaluation.statistics import outcomes
+from palenka.evaluation.tasks.choices import Choices, scores_in
 from palenka.util.errors import UserError
 
 SAME = ("model", "items", "convention")
 
 
-def agreement(task: Task, own: Path, other: Path) -> str:
+def agreement(task: Choices, own: Path, other: Path) -> str:
     """A line on the results `own` and `other` of a task; it says so where there are no own ones of the same items."""
     there = read_result(other)
     try:
@@ -33,6 +32,6 @@ def agreement(task: Task, own: Path, other: Path) -> str:
     return f"{difference}, {differ:,} of {len(task.items):,} decisions differ"
 
 
-def _scores(task: Task, path: Path, result: dict[str, Any]) -> NDArray[np.float64]:
+def _scores(task: Choices, path: Path, result: dict[str, Any]) -> NDArray[np.float64]:
     """The scores of all choices of a task, in order."""
-    return scores_in(task, read_records(path, result, partial(derive, task)))
+    return scores_in(task, read_records(path, result, task.derive))

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palenka.evaluation.items import Task
 from palenka.evaluation.official.found import Found
-from palenka.evaluation.reading import ReadingTask
+from palenka.evaluation.tasks import EvaluationTask
 from palenka.util.errors import UserError
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "WANDB_MODE": "disabled"}
@@ -124,7 +123,7 @@ class Job:
 
     checkout: Checkout
     folder: Path
-    task: Task | ReadingTask
+    task: EvaluationTask
     log: Path
 
     def run(self, *arguments: str, modules: Path | None = None) -> None:

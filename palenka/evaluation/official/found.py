@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palenka.evaluation.correlation import spearman
-from palenka.evaluation.items import Task
-from palenka.evaluation.reading import ReadingTask
-from palenka.evaluation.results import AnyTask, Records, check_records, scores_in
+from palenka.evaluation.items import Records, Task
 from palenka.evaluation.statistics import chance, task_accuracy
+from palenka.evaluation.tasks import EvaluationTask
+from palenka.evaluation.tasks.choices import Choices, check_records, scores_in
+from palenka.evaluation.tasks.reading import Reading
 from palenka.util.errors import UserError
 
 OF_TIES = ("ties", "accuracy_ties_good")
@@ -36,10 +37,11 @@ def accuracies(task: Task, scores: NDArray[np.float64], ties_show: bool = True) 
     return {**_fields(whole, ties_show), "chance": chance(task.items), "subtasks": of_subtasks}
 
 
-def derive(task: AnyTask, records: Records) -> dict[str, Any]:
+def derive(task: EvaluationTask, records: Records) -> dict[str, Any]:
     """What records of a task's items come to, from what a pipeline's keep. Raises UserError if they are not of them."""
-    if isinstance(task, ReadingTask):
+    if isinstance(task, Reading):
         return {"n": len(task.words) if len(records) == len(task.words) else -1}
+    assert isinstance(task, Choices)  # the pipelines have no others
     if "scores" in records[0]:
         return accuracies(task, scores_in(task, records))
     check_records(task, records)

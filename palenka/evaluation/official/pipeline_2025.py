@@ -19,7 +19,7 @@ from palenka.evaluation.correlation import spearman
 from palenka.evaluation.items import Item, Task
 from palenka.evaluation.official.checkout import Job, Pipeline
 from palenka.evaluation.official.found import Found, accuracies, difference, of_choices
-from palenka.evaluation.reading import EYE_TRACKING, SELF_PACED
+from palenka.evaluation.tasks.reading import EYE_TRACKING, SELF_PACED
 from palenka.util.files import read_json
 
 RESULTS = "results/model/main/zero_shot/causal"

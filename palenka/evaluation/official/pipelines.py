@@ -12,12 +12,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from palenka.evaluation.evaluate import SHORT_NAMES, AnyTask, read_any_task
+from palenka.evaluation.evaluate import SHORT_NAMES
 from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.official import pipeline_2024, pipeline_2025
 from palenka.evaluation.official.checkout import Checkout, Job, Pipeline
 from palenka.evaluation.official.found import derive
 from palenka.evaluation.results import known_result, write_records
+from palenka.evaluation.tasks import EvaluationTask, read_task
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, require_writable, write_json
 from palenka.util.paths import evaluation_root
@@ -65,7 +66,7 @@ def evaluate_officially(
         _refuse_code(model)
         require_writable(model.results(f"pipeline-{year}"), "nothing was scored")
     root = (data or evaluation_root()).absolute()
-    read = [read_any_task(root / name) for name in _names(pipeline, root, tasks)]
+    read = [read_task(root / name) for name in _names(pipeline, root, tasks)]
     for model in evaluated:
         results = [_result(found, model, root, task) for task in read]
         print(table(model, results, year), flush=True)
@@ -94,7 +95,7 @@ def _refuse_code(model: EvaluatedModel) -> None:
             raise UserError(f"{path}: names its own code (auto_map), which the pipeline would run; remove that")
 
 
-def _result(checkout: Checkout, model: EvaluatedModel, root: Path, task: AnyTask) -> dict[str, Any]:
+def _result(checkout: Checkout, model: EvaluatedModel, root: Path, task: EvaluationTask) -> dict[str, Any]:
     """What the pipeline finds, or found before."""
     year = checkout.pipeline.year
     identity = {

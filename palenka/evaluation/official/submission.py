@@ -16,20 +16,19 @@ import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from palenka.evaluation.correlation import preferences, spearman
-from palenka.evaluation.evaluate import read_any_task
-from palenka.evaluation.items import Item, Task
+from palenka.evaluation.items import Item, Records, Task
 from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.official.pipeline_2025 import choice_texts, group
 from palenka.evaluation.official.pipelines import PIPELINES
-from palenka.evaluation.reading import READING
-from palenka.evaluation.results import AnyTask, Records, derive, read_records, read_result
+from palenka.evaluation.results import read_records, read_result
+from palenka.evaluation.tasks import EvaluationTask, read_task
+from palenka.evaluation.tasks.reading import READING
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, require_writable, write_bytes, write_json, write_text
 from palenka.util.paths import evaluation_root, runs_root
@@ -116,7 +115,7 @@ def _claim(place: Path, record: Path, model: EvaluatedModel) -> None:
     write_json(record, source)
 
 
-def _collect(model: EvaluatedModel, form: str, root: Path) -> tuple[list[tuple[AnyTask, Records]], list[str]]:
+def _collect(model: EvaluatedModel, form: str, root: Path) -> tuple[list[tuple[EvaluationTask, Records]], list[str]]:
     """The tasks that can be submitted, and why others cannot."""
     found, missing = [], []
     for name in PIPELINES[form].tasks:
@@ -124,7 +123,7 @@ def _collect(model: EvaluatedModel, form: str, root: Path) -> tuple[list[tuple[A
         if not (root / name).is_dir():
             missing.append(f"{name}: there is no folder {root / name}")
             continue
-        task = read_any_task(root / name)
+        task = read_task(root / name)
         try:
             records = _records(model, path, task)
         except UserError as problem:
@@ -136,7 +135,7 @@ def _collect(model: EvaluatedModel, form: str, root: Path) -> tuple[list[tuple[A
     return found, missing
 
 
-def _records(model: EvaluatedModel, path: Path, task: AnyTask) -> Records:
+def _records(model: EvaluatedModel, path: Path, task: EvaluationTask) -> Records:
     """What is known of a task's items. Raises UserError where that cannot be submitted."""
     if not path.exists():
         raise UserError(f"not evaluated: there is no {path}")
@@ -145,7 +144,7 @@ def _records(model: EvaluatedModel, path: Path, task: AnyTask) -> Records:
         raise UserError(f"{path} is of other weights, or another tokenizer")
     if result["identity"].get("items") != task.digest:
         raise UserError(f"{path} is of another version of the items")
-    return read_records(path, result, partial(derive, task))
+    return read_records(path, result, task.derive)
 
 
 def _choices(task: Task, records: Records) -> Iterator[tuple[Item, list[float], int]]:
@@ -154,7 +153,7 @@ def _choices(task: Task, records: Records) -> Iterator[tuple[Item, list[float], 
         yield item, record["scores"], record["scores"].index(max(record["scores"]))
 
 
-def _write_2024(out: Path, found: Sequence[tuple[AnyTask, Records]]) -> Path:
+def _write_2024(out: Path, found: Sequence[tuple[EvaluationTask, Records]]) -> Path:
     predictions: dict[str, dict[str, Any]] = {"glue": {}, **{name: {} for name in NAMES_2024.values()}}
     for task, records in found:
         assert isinstance(task, Task)  # reading is of 2025
@@ -167,7 +166,7 @@ def _write_2024(out: Path, found: Sequence[tuple[AnyTask, Records]]) -> Path:
     return out
 
 
-def _write_2025(out: Path, found: Sequence[tuple[AnyTask, Records]]) -> Path:
+def _write_2025(out: Path, found: Sequence[tuple[EvaluationTask, Records]]) -> Path:
     model = out / "zero_shot" / "causal"
     for task, records in found:
         folder = model / PIPELINES["2025"].tasks[task.name]

@@ -22,7 +22,7 @@ import csv
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -33,6 +33,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palenka.evaluation.correlation import partial_r2
+from palenka.evaluation.items import Records
+from palenka.evaluation.results import is_finite
+from palenka.evaluation.tasks import Asked, EvaluationTask
 from palenka.evaluation.texts import Text, TextScorer, check_text
 from palenka.util.errors import UserError
 from palenka.util.files import require_file
@@ -61,8 +64,10 @@ class Word(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ReadingTask:
+class Reading(EvaluationTask):
     """The rows of the file: a word each, the word before it where that has a text before it, and numbers (rows,)."""
+
+    only_own_scorer = True
 
     path: Path
     lines: list[int]
@@ -71,7 +76,7 @@ class ReadingTask:
     numbers: dict[str, NDArray[np.float64]]
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]
         return self.path.parent.name
 
     @cached_property
@@ -91,32 +96,44 @@ class ReadingTask:
             sentence.setdefault(self.words[row], sentence.get(self.previous[row], row))
         return [sentence[word] for word in self.words]
 
+    @classmethod
+    def recognises(cls, folder: Path) -> bool:
+        return folder.name == READING
 
-def read_reading(folder: Path) -> ReadingTask:
-    """Read and check the task's file, `reading_data.csv` in its folder.
+    @classmethod
+    def read(cls, folder: Path) -> "Reading":
+        """Read and check the task's file, `reading_data.csv` in its folder.
 
-    A missing text before a word becomes the text "None": that is what a sentence's first word "None" is read as.
+        A missing text before a word becomes the text "None": that is what a sentence's first word "None" is read as.
 
-    Raises:
-        UserError: no such file, or a row that cannot be used, with its line; or too few rows for the regressions.
-    """
-    path = folder / FILE
-    require_file(path)
-    if not path.is_file():
-        raise UserError(f"no task {folder.name!r}: looked for the file {path}")
-    lines, words, previous = [], [], []
-    numbers: dict[str, list[float]] = {name: [] for name in NUMBERS}
-    for line, record in _records(path):
-        where = f"{path}, line {line}"
-        lines.append(line)
-        words.append(Word(_text(record["item"]) or "None", _word(record, "word", where)))
-        before = _text(record["prev_item"])
-        previous.append(Word(before, _word(record, "prev_word", where)) if before else None)
-        for name in NUMBERS:
-            numbers[name].append(_number(record[name], name, where))
-    task = ReadingTask(path, lines, words, previous, {name: np.array(values) for name, values in numbers.items()})
-    _check_size(task)
-    return task
+        Raises:
+            UserError: no such file, or a row that cannot be used, with its line; or too few rows for the regressions.
+        """
+        path = folder / FILE
+        require_file(path)
+        if not path.is_file():
+            raise UserError(f"no task {folder.name!r}: looked for the file {path}")
+        lines, words, previous = [], [], []
+        numbers: dict[str, list[float]] = {name: [] for name in NUMBERS}
+        for line, record in _records(path):
+            where = f"{path}, line {line}"
+            lines.append(line)
+            words.append(Word(_text(record["item"]) or "None", _word(record, "word", where)))
+            before = _text(record["prev_item"])
+            previous.append(Word(before, _word(record, "prev_word", where)) if before else None)
+            for name in NUMBERS:
+                numbers[name].append(_number(record[name], name, where))
+        task = cls(path, lines, words, previous, {name: np.array(values) for name, values in numbers.items()})
+        _check_size(task)
+        return task
+
+    def measure(self, model: Asked, label: str) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
+        surprisals = score(self, model.own, label)
+        return surprisals, summary(self, surprisals)
+
+    def derive(self, records: Records) -> dict[str, Any]:
+        _check_words(self, records)
+        return summary(self, records)
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -159,7 +176,7 @@ def _number(value: str, name: str, where: str) -> float:
     return number
 
 
-def _check_size(task: ReadingTask) -> None:
+def _check_size(task: Reading) -> None:
     """Raise UserError unless every regression has more rows than coefficients."""
     has_previous = [0.0 if word else math.nan for word in task.previous]
     numbers = {**task.numbers, "prev_surprisal": np.array(has_previous)}
@@ -197,7 +214,7 @@ def _ids(tokenizer: Any, texts: Sequence[str], special: bool) -> dict[str, tuple
     return {text: tuple(ids) for text, ids in zip(distinct, encoded, strict=True)}
 
 
-def score(task: ReadingTask, scorer: TextScorer, label: str = "") -> list[dict[str, Any]]:
+def score(task: Reading, scorer: TextScorer, label: str = "") -> list[dict[str, Any]]:
     """A record of each row: its 1-based number, and the surprisals of its word and the word before, in nats.
 
     Raises:
@@ -228,7 +245,7 @@ def _check(scorer: TextScorer, texts: Sequence[Text], where: str) -> None:
         check_text(text, where, scorer.limits)
 
 
-def summary(task: ReadingTask, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summary(task: Reading, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """{"n": rows, "scores": {name: {"value", "stderr"}}} of the records that `score` gives."""
     columns = {
         name: np.array([math.nan if record[name] is None else record[name] for record in records])
@@ -244,3 +261,13 @@ def summary(task: ReadingTask, records: Sequence[dict[str, Any]]) -> dict[str, A
         for name, (outcomes, controls) in REGRESSIONS.items()
     }
     return {"n": len(records), "scores": {name: asdict(estimate) for name, estimate in scores.items()}}
+
+
+def _check_words(task: Reading, records: Sequence[dict[str, Any]]) -> None:
+    if len(records) != len(task.words):
+        raise UserError(f"{len(records):,} records of {len(task.words):,} words")
+    for number, (previous, record) in enumerate(zip(task.previous, records, strict=True), 1):
+        before = record.get("prev_surprisal")
+        holds = record.get("item") == number and is_finite(record.get("surprisal"))
+        if not holds or not (is_finite(before) if previous else before is None):
+            raise UserError(f"row {number}: its record holds no surprisals of it")
