@@ -421,7 +421,6 @@ def test_each_protocol_is_compared_by_itself(runs_folder: Path, compare: Call) -
     [
         (["a", "a"], "named 2 times"),
         (["a,b", "a"], "named 2 times"),
-        (["a", "b", "--resamples", "5"], "--resamples 5: expected 100 to 100,000"),
         (["a", "b", "--out", "."], "is a folder"),
     ],
 )

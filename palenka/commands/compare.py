@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from palenka.commands import add_protocol
-from palenka.evaluation.comparison import RESAMPLES
 from palenka.report.compare import compare
 
 
@@ -12,7 +11,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for side in "AB":
         parser.add_argument(side.lower(), metavar=side, help="an evaluated run, or RUN,RUN,… that differ in seed only")
     parser.add_argument("--tasks", metavar="TASK,…", help="tasks (default: all on which both sides were evaluated)")
-    parser.add_argument("--resamples", type=int, default=RESAMPLES, metavar="N", help="of the bootstrap")
     parser.add_argument("--all", action="store_true", help="show what is not significant, too")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write everything as JSON")
     add_protocol(parser)
@@ -21,4 +19,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     tasks = arguments.tasks.split(",") if arguments.tasks else None
     sides = arguments.a.split(","), arguments.b.split(",")
-    compare(*sides, tasks, arguments.resamples, arguments.all, arguments.out, arguments.protocol)
+    compare(*sides, tasks, arguments.all, arguments.out, arguments.protocol)

@@ -5,14 +5,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from palenka.evaluation.comparison import LEVEL, SEED, ItemDifference
+from palenka.evaluation.comparison import LEVEL, RESAMPLES, SEED, ItemDifference
 from palenka.report.compare_runs import Comparison, TaskComparison, read_comparison
 from palenka.report.compare_text import terminal_text
 from palenka.report.results import Run
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, require_writable, write_json
 
-FEWEST_RESAMPLES, MOST_RESAMPLES = 100, 100_000
 NORMAL = "normal, paired standard error over items"
 
 
@@ -20,7 +19,6 @@ def compare(
     a: Sequence[str],
     b: Sequence[str],
     tasks: Sequence[str] | None,
-    resamples: int,
     show_all: bool,
     out: Path | None,
     protocol: str = "2024",
@@ -31,7 +29,6 @@ def compare(
         a: names or folders of evaluated runs; several differ in their seeds only.
         b: the other side, likewise.
         tasks: default all on which every run was evaluated.
-        resamples: of the bootstrap over items.
         show_all: also fields, phenomena and subtasks whose difference is not significant.
         out: a JSON file; its folder is made if need be.
         protocol: of the evaluations to compare.
@@ -39,13 +36,11 @@ def compare(
     Raises:
         UserError: a run is not there, not evaluated on a task, or differs in what has to be the same.
     """
-    if not FEWEST_RESAMPLES <= resamples <= MOST_RESAMPLES:
-        raise UserError(f"--resamples {resamples}: expected {FEWEST_RESAMPLES} to {MOST_RESAMPLES:,}")
     if out is not None and out.is_dir():
         raise UserError(f"--out {out}: is a folder; expected a file to write")
     if out is not None:
         require_writable(out.parent)
-    found = read_comparison(a, b, tasks, resamples, protocol)
+    found = read_comparison(a, b, tasks, protocol)
     print(terminal_text(found, show_all))
     if out is not None:
         make_folder(out.parent)
@@ -57,7 +52,7 @@ def content(found: Comparison) -> dict[str, Any]:
     """Everything, for a JSON file."""
     return {
         "level": LEVEL,
-        "resamples": found.resamples,
+        "resamples": RESAMPLES,
         "bootstrap_seed": SEED,
         "p_of_subtasks": "exact McNemar" if found.single_runs else NORMAL,
         "p_of_means_over_subtasks": NORMAL,

@@ -52,7 +52,6 @@ class Comparison:
     b: list[Run]
     tasks: list[TaskComparison]
     omitted: list[str]
-    resamples: int
 
     @property
     def single_runs(self) -> bool:
@@ -76,7 +75,7 @@ class Comparison:
 
 
 def read_comparison(
-    a: Sequence[str], b: Sequence[str], tasks: Sequence[str] | None, resamples: int, protocol: str = "2024"
+    a: Sequence[str], b: Sequence[str], tasks: Sequence[str] | None, protocol: str = "2024"
 ) -> Comparison:
     """Both sides, read, checked and compared."""
     runs = [read_evaluated(find_run(name).resolve(), protocol) for name in (*a, *b)]
@@ -88,9 +87,9 @@ def read_comparison(
     named = _tasks(runs, tasks)
     for task in named:
         _check_same_items(runs, task)
-    compared = [_compare_task(first, second, task, resamples) for task in named]
+    compared = [_compare_task(first, second, task) for task in named]
     omitted = [] if tasks is not None else [task for task in task_names(runs) if task not in named]
-    return Comparison(first, second, compared, omitted, resamples)
+    return Comparison(first, second, compared, omitted)
 
 
 def _check_distinct(runs: list[Run]) -> None:
@@ -155,9 +154,9 @@ def _what_differs(first: Evaluation, second: Evaluation) -> str:
     return f"items of the same number but other content (digests {' and '.join(digests)})"
 
 
-def _compare_task(a: list[Run], b: list[Run], task: str, resamples: int) -> TaskComparison:
+def _compare_task(a: list[Run], b: list[Run], task: str) -> TaskComparison:
     first, second = (mean_outcomes([run.outcomes[task] for run in group]) for group in (a, b))
-    drawn = resampled(first, second, resamples)
+    drawn = resampled(first, second)
     single = len(a) == len(b) == 1
 
     def over(subtasks: Sequence[str]) -> ItemDifference:

@@ -3,7 +3,7 @@
 from collections import Counter
 from statistics import mean, stdev
 
-from palenka.evaluation.comparison import SEED, ItemDifference, SeedDifference
+from palenka.evaluation.comparison import RESAMPLES, SEED, ItemDifference, SeedDifference
 from palenka.report.compare_runs import Comparison, TaskComparison
 from palenka.report.results import Run
 from palenka.util.tables import text_table
@@ -116,7 +116,7 @@ def _breakdown(found: Comparison, task: TaskComparison, show_all: bool) -> str:
 
 def _notes(found: Comparison) -> list[str]:
     notes = [
-        f"Interval over items: paired bootstrap, {found.resamples:,} resamples within subtasks (seed {SEED}). It "
+        f"Interval over items: paired bootstrap, {RESAMPLES:,} resamples within subtasks (seed {SEED}). It "
         "speaks of other items of these subtasks for these runs, not of other seeds; A − B weighs subtasks equally.",
         *_tests(found),
         f"Every p is two-sided and corrected by Holm's method for all of its kind, shown or not ({_families(found)}); "
