@@ -249,7 +249,7 @@ def change(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         ("name=../escape", "name (command line): string should match pattern"),
         ("name=a/.hidden", "name (command line): string should match pattern"),
         ("student.hiden_size=8", "unknown key 'hiden_size' for architecture 'llama'; did you mean 'hidden_size'?"),
-        ("student.architecture=lama", "student (command line): unknown architecture 'lama'; did you mean 'llama'?"),
+        ("student.architecture=lama", "student.architecture (command line): unknown architecture 'lama'; did you mean"),
         ("objective.logits.weight=1", "objective.logits (command line): unknown key; did you mean 'logit'?"),
         ("objective.logit.temperature=0", "objective.logit.temperature (command line): input should be greater than 0"),
         ("objective.logit.weight=-0.5", "objective.logit.weight (command line): expected a number from 0"),

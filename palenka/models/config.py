@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
@@ -51,10 +51,15 @@ class ModelConfig(BaseModel):
     def _one_spelling(cls, values: Any) -> Any:
         return rope.one_spelling(values) if isinstance(values, dict) and _has_rope(values) else values
 
+    @field_validator("architecture")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in known_architectures():
+            raise ValueError(f"unknown architecture {name!r}{_advice(name)}")
+        return name
+
     @model_validator(mode="after")
     def _check_keys(self) -> "ModelConfig":
-        if self.architecture not in known_architectures():
-            raise ValueError(f"unknown architecture {self.architecture!r}{_advice(self.architecture)}")
         problems = list(self._key_problems())
         if problems:
             raise ValueError("; ".join(problems))
