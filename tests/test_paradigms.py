@@ -181,6 +181,7 @@ def previous(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(paradigms, "__path__", [*paradigms.__path__, str(tmp_path / "door")])
 
 
+@pytest.mark.usefixtures("fresh_accelerator")
 def test_a_paradigm_added_as_one_file_trains_and_is_scored(previous: None, prepared: Path) -> None:
     values = tiny.train_values(paradigm="previous")
     values["training"] |= {"max_steps": 120, "lr": 2e-2, "eval_steps": 60}

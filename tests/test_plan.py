@@ -47,6 +47,7 @@ def distil(path: Path, *overrides: str) -> None:
     tiny.train(plan)
 
 
+@pytest.mark.usefixtures("fresh_accelerator")
 def test_the_refusal_above_does_refuse(teacher: Path, write_config: WriteConfig, no_model: None) -> None:
     with pytest.raises(AssertionError, match="a model was built"):
         distil(write_config(tiny.distill_values()))
@@ -189,7 +190,7 @@ def test_teachers_share_by_weight(make_plan: MakePlan) -> None:
 
 
 def test_steps_follow_from_epochs_and_text(make_plan: MakePlan) -> None:
-    windows = make_plan().windows
+    windows = make_plan().windows()
     sizes = [windows.epoch_size(epoch) for epoch in range(3)]
     epochs = "training={max_steps: null, num_epochs: "
     assert make_plan(epochs + "2}").total_steps == (sizes[0] + sizes[1]) // 8
