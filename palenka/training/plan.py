@@ -310,7 +310,7 @@ def _length_problems(config: RunConfig, model: PretrainedConfig) -> Iterator[str
     positions = most_positions(model)
     if positions is not None and config.data.seq_length > positions:
         yield (
-            f"data.seq_length: {config.data.seq_length} tokens do not fit into the model's "
+            f"data.seq_length: {config.data.seq_length} tokens do not fit the model's "
             f"max_position_embeddings {positions}"
         )
 
