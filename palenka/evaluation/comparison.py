@@ -15,7 +15,7 @@ from statistics import NormalDist, mean, variance
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, ttest_ind
+from scipy.special import bdtr, stdtrit  # not scipy.stats, which takes a second to import
 
 Outcomes = dict[str, NDArray[np.float64]]
 """Outcomes in line order, by subtask."""
@@ -111,7 +111,7 @@ def compare_items(
     low, high = np.quantile(sum(drawn[name] for name in subtasks) / len(subtasks), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     difference, stderr = accuracy(one) - accuracy(other), paired_stderr(one, other)
     ahead = discordant(one, other)
-    sign_test = float(binomtest(ahead[0], sum(ahead)).pvalue) if any(ahead) else 1.0
+    sign_test = min(1.0, 2 * float(bdtr(min(ahead), sum(ahead), 0.5))) if any(ahead) else 1.0
     exact = single_runs and len(subtasks) == 1
     return ItemDifference(
         a=accuracy(one),
@@ -142,9 +142,11 @@ def compare_seeds(first: Sequence[float], second: Sequence[float]) -> SeedDiffer
     """From the accuracy of each seed's run; None where a side has one seed only, or no side any spread."""
     if min(len(first), len(second)) < 2:
         return None
-    squared = sum(variance(values) / len(values) for values in (first, second))
+    parts = [(variance(values) / len(values), len(values) - 1) for values in (first, second)]
+    squared = sum(part for part, _ in parts)
     if not squared:
         return None
-    welch = ttest_ind(first, second, equal_var=False)
-    low, high = welch.confidence_interval(LEVEL)
-    return SeedDifference(mean(first) - mean(second), math.sqrt(squared), float(low), float(high), float(welch.df))
+    freedom = squared**2 / sum(part**2 / degrees for part, degrees in parts)
+    difference, stderr = mean(first) - mean(second), math.sqrt(squared)
+    margin = float(stdtrit(freedom, (1 + LEVEL) / 2)) * stderr
+    return SeedDifference(difference, stderr, difference - margin, difference + margin, freedom)

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
 NOTHING_LEFT = 1e-10
@@ -47,12 +46,21 @@ def spearman(one: NDArray[Any], other: NDArray[Any]) -> Estimate:
     A variable that never changes ranks nothing: the correlation is 0, where scipy has no number. With fewer than three
     items, where the jackknife says nothing, the standard error is the largest it could be, 1.
     """
-    value, n = _correlation(rankdata(one), rankdata(other)), len(one)
-    if n < 3:
+    value = _rank_correlation(one, other)
+    if len(one) < 3:
         return Estimate(value, 1.0)
-    others = np.nonzero(~np.eye(n, dtype=bool))[1].reshape(n, n - 1)
-    without = map(_correlation, rankdata(one[others], axis=1), rankdata(other[others], axis=1))
-    return Estimate(value, jackknife_error(np.array(list(without))))
+    others = ~np.eye(len(one), dtype=bool)
+    return Estimate(value, jackknife_error(np.array([_rank_correlation(one[rest], other[rest]) for rest in others])))
+
+
+def _rank_correlation(one: NDArray[Any], other: NDArray[Any]) -> float:
+    return _correlation(_ranks(one), _ranks(other))
+
+
+def _ranks(values: NDArray[Any]) -> Floats:
+    """1 for the smallest value; equal values have the mean of their ranks."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[places]
 
 
 def _correlation(one: Floats, other: Floats) -> float:
