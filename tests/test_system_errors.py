@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from palenka import cli
 from palenka.data import prepare, tokens
 from palenka.runs import directory
-from palenka.training import trainer
+from palenka.training import export, state
 from palenka.training.plan import Plan, load_plan, make_plan
 from palenka.training.schema import TrainConfig
 from palenka.util import files
@@ -163,8 +163,8 @@ def refuse_at(patch: pytest.MonkeyPatch, owner: Any, name: str, call: int, numbe
 
 
 WRITES = [
-    (files, "replace", (1, 2, 3, 4, 6)), (trainer, "save_model", (1, 2)), (torch, "save", (1, 3)),
-    (directory.Run, "log", (1, 4)), (Path, "mkdir", (2,)), (trainer, "save_tokenizer", (1,)),
+    (files, "replace", (1, 2, 3, 4, 6)), (state, "save_model", (1, 2)), (torch, "save", (1, 3)),
+    (directory.Run, "log", (1, 4)), (Path, "mkdir", (2,)), (export, "save_tokenizer", (1,)),
     (directory.Run, "place", (1,)), (directory.Run, "drop_records_after", (1,)),
 ]  # fmt: skip
 
