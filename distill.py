@@ -33,16 +33,16 @@ def main(description: str | None = __doc__, default_config: str | None = None) -
 
 
 def distill(plan: Plan, from_last_good: bool = False) -> None:
-    """The story of a run with teachers."""
+    """A run with teachers from its plan to its export, part by part."""
     session = begin(plan, from_last_good)  # None: finished already
     if session is None:
         return
+    batches = Batches(plan.windows(), plan.paradigm, plan.config.training.batch_size)  # what of the text is predicted
     teachers = find_teachers(plan, session.device)  # frozen, or the logits that were cached of them
-    session.open()  # runs/<name>/: locked, the data verified
-    batches = Batches(plan.windows(), plan.paradigm, plan.config.training.batch_size)  # data: windows of tokens
     student = build_student(plan, session.device)  # weights drawn from the run's seed
     loss = LossModule(student, build_objectives(plan), teachers)  # what the student learns, of the text and of teachers
     optimizer = build_optimizer(plan, loss)  # of the student and of what objectives own
+    session.open()  # runs/<name>/: locked, the data verified
     fit(Trainer(session, loss, optimizer), batches)  # the loop: dev loss, milestones, checkpoints; exports the best
 
 

@@ -33,15 +33,15 @@ def main() -> None:
 
 
 def train(plan: Plan, from_last_good: bool = False) -> None:
-    """The story of a run."""
+    """A run from its plan to its export, part by part."""
     session = begin(plan, from_last_good)  # None: finished already
     if session is None:
         return
-    session.open()  # runs/<name>/: locked, the data verified
-    batches = Batches(plan.windows(), plan.paradigm, plan.config.training.batch_size)  # data: windows of tokens
+    batches = Batches(plan.windows(), plan.paradigm, plan.config.training.batch_size)  # what of the text is predicted
     model = build_student(plan, session.device)  # weights drawn from the run's seed
-    loss = LossModule(model, build_objectives(plan))  # paradigm: what of a window is predicted
+    loss = LossModule(model, build_objectives(plan))  # the cross-entropy of what is predicted
     optimizer = build_optimizer(plan, loss)
+    session.open()  # runs/<name>/: locked, the data verified
     fit(Trainer(session, loss, optimizer), batches)  # the loop: dev loss, milestones, checkpoints; exports the best
 
 

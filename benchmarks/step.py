@@ -221,7 +221,7 @@ def stepper(peer: str, work: Workload, folder: Path, device: torch.device) -> Ca
     if peer.startswith("palenka"):
         vocabulary = Vocabulary(work.model.vocab_size)
         of_work = {field.name: getattr(work, field.name) for field in fields(work)}
-        plan = Plan(**of_work, runs=folder, data_folder=folder, vocabulary=vocabulary, total_steps=STEPS,
+        plan = WithoutData(**of_work, runs=folder, data_folder=folder, vocabulary=vocabulary, total_steps=STEPS,
                     milestones=MilestonePlan())  # fmt: skip
         return product_step(plan, folder, windows, random_teachers(work, device))
     teachers = [build_model(t.model, 0, device).eval().requires_grad_(False) for t in work.teachers]
@@ -244,6 +244,13 @@ def product_step(
         return trainer.student._losses[0]
 
     return take
+
+
+class WithoutData(Plan):
+    """A plan of random windows, of which no dev loss is measured."""
+
+    def dev_windows(self) -> Any:
+        return None
 
 
 class WithoutRecords(Trainer):

@@ -17,6 +17,7 @@ from palenka.util.terminal import prepare_streams
 
 RENAMED = {"--convention": "--protocol", "teacher-signal": "cache-logits"}
 """Former words of the command line: they are refused by the present ones."""
+REMOVED = {"--resamples": "compare takes as many resamples as all results have"}
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141  # what a shell reports of a program ended by SIGPIPE
@@ -113,3 +114,5 @@ def _refuse_former_words(arguments: Sequence[str]) -> None:
         name = word.partition("=")[0]
         if name in RENAMED and (name.startswith("-") or word is arguments[0]):
             raise UserError(f"{name} is called {RENAMED[name]} now")
+        if name in REMOVED:
+            raise UserError(f"{name} is no longer there: {REMOVED[name]}")

@@ -16,7 +16,7 @@ data=${PALENKA_DATA:-data}
 pairs=${PALENKA_EVAL:-evaluation_data}
 runs=${PALENKA_RUNS:-runs}
 
-if [ ! -x .venv/bin/python ]; then
+if [ ! -x .venv/bin/palenka ]; then
     echo "There is no .venv yet: run make setup, or make demo, which does." >&2
     exit 1
 fi

@@ -25,6 +25,7 @@ from palenka.training.schema import DistillConfig
 from palenka.training.session import Diverged, Session
 from palenka.training.student import Student
 from palenka.training.trainer import Trainer
+from palenka.util.errors import UserError
 from palenka.util.files import read_json
 
 DROPOUT = {**tiny.GPT2, "hidden_size": 16, "resid_pdrop": 0.2, "embd_pdrop": 0.2, "attn_pdrop": 0.2}
@@ -163,6 +164,33 @@ def test_time_is_shared_out(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> N
     train_cohorts([plans])
     seconds = [read_json(folder(plan) / "result.json")["seconds"] for plan in plans]
     assert seconds == [6.0, 6.0], "four steps of 3 s, halved"
+
+
+def test_nothing_is_touched_before_all_names_have_been_looked_at(
+    teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished, other = logits("w0.1", 0.1), logits("w0.5", 0.5)
+    tiny.train(finished)
+    (folder(finished) / "checkpoint-4").mkdir()  # as a kill after the result leaves it
+    tiny.train(logits("w0.5", 0.3))
+    before = snapshot(finished.runs)
+    capsys.readouterr()
+    with pytest.raises(UserError, match="this name holds another run"):
+        train_cohorts([[finished, other]])
+    assert snapshot(finished.runs) == before
+    assert "finished already" not in capsys.readouterr().out
+
+
+def test_a_launcher_that_is_missing_is_told_before_a_cohort_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To ask a grid for one is to agree on it with processes that there are not."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+
+    def cohorts() -> Iterator[list[Plan]]:
+        pytest.fail("asked")
+        yield []
+
+    with pytest.raises(UserError, match="WORLD_SIZE=2"):
+        train_cohorts(cohorts())
 
 
 # Diverged

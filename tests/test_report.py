@@ -505,6 +505,16 @@ def test_a_term_of_wide_range_has_plain_tick_labels_and_no_ring(runs: Path) -> N
     assert term_panels(unfinished, None) != [(0, cross_entropy)]
 
 
+def test_a_baseline_that_an_earlier_version_began_has_one_curve(runs: Path) -> None:
+    """It called its cross-entropy hard_target."""
+    folder = write_run(runs, "control")
+    path = folder / "metrics.jsonl"
+    first, *rest = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text(first + "".join(rest).replace('"hard_target"', '"cross_entropy"'), encoding="utf-8")
+    trained = [record for record in read_run(folder).metrics if record["split"] == "train"]
+    assert all("cross_entropy" in record and "hard_target" not in record for record in trained)
+
+
 def test_an_objective_is_told_with_its_course_and_its_scale(runs: Path) -> None:
     falling = {"start": 1.0, "end": 0.25}
     terms = {"hard_target": {"weight": 1}, "logit": {"weight": falling, "reduction": "sequence_sum"}}

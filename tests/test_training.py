@@ -216,7 +216,7 @@ def test_the_gradient_exchange_is_let_go_of_before_the_processes_part(
 
     monkeypatch.setattr(Trainer, "resume", noted)
     monkeypatch.setattr(
-        palenka.training.loop, "_part_processes", lambda: held.append([list(t.accelerator._models) for t in trainers])
+        palenka.training.loop, "_leave_processes", lambda: held.append([list(t.accelerator._models) for t in trainers])
     )
     train_run(tiny.train_values())
     assert held == [[[]]]

@@ -2,7 +2,7 @@
 
 `my_command.py` is `palenka my-command`; the first line of its docstring is its line in `palenka --help`. It defines
 
-    add_arguments(parser)    what may stand behind the command's name
+    add_arguments(parser)    what may follow the command's name
     run(arguments)           reads those and calls what does the work
 
 What several commands take is here.

@@ -1,6 +1,6 @@
 """What a model multiplies, keeps for its backward pass and starts on a device, counted, whatever its architecture.
 
-A model of few layers runs without memory on a CPU that is none (fake tensors), and what it does is looked at: matrix
+A model of few layers runs on fake tensors, without memory, and what it does is looked at: matrix
 products and convolutions, tensors that autograd saves, operations that are not just another view. A GPU differs by what
 its autocast takes in float32. What is no matrix product is no FLOP here: Mamba's scan of states is none.
 """
@@ -89,7 +89,7 @@ def _counts(config: PretrainedConfig, context: int, low: bool, kind: str) -> lis
     """
     try:
         return _counted(config.to_json_string(), context, low, kind)
-    except Exception:  # architectures refuse in many ways
+    except Exception:  # architectures fail in different ways
         return _counted(_llama_like(config).to_json_string(), context, low, kind)
 
 

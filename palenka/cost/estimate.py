@@ -1,4 +1,4 @@
-"""What a run will cost, reckoned from its configuration alone: FLOPs, memory and time.
+"""What a run will cost, estimated from its configuration alone: FLOPs, memory and time.
 
 FLOPs are those of matrix products and convolutions, counted in a forward pass, whatever the architecture: mostly 2 a
 token for each weight of a matrix, and 4 · layers · width · context for attention (PaLM, arXiv 2204.02311, appendix B).

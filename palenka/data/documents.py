@@ -72,7 +72,7 @@ def split_documents(domain: str, lines: Iterable[str]) -> Iterator[str]:
 
 
 def _header(domain: str, line: str) -> str | None:
-    """The title in a header that starts a document, or ''; None where the line is none."""
+    """The title in a header that starts a document, or ''; None if the line is no header."""
     if domain == "cbt" and BOOK_TITLE.match(line):
         return ""
     header = HEADER.match(line) if domain in CLEANERS else None

@@ -15,7 +15,7 @@ NO_TEXT = frozenset({LINE_ENDS, BLANK_LINES, MARKS, SPACES, ENTITIES})
 """Names for what goes without being text. All others are rules of `cleaning`."""
 EXAMPLE_LENGTH = 100
 NOTEWORTHY = 0.05
-"""The part of a text's bytes from which on it is told what its cleaning removed."""
+"""The share of a text's bytes above which `prepare` says what its cleaning removed."""
 
 
 @dataclass

@@ -1,8 +1,9 @@
 """Scoring, accuracy, baselines and comparison.
 
     evaluate.py              models on tasks, as the command does it
-    items.py, reading.py     tasks, read and checked         models.py         what is evaluated
-    scoring.py               tokens, log-probabilities; fast by prefix_tree.py
+    tasks/                   kinds of task, one a file       models.py         what is evaluated
+    items.py, task_files.py  choices, read and checked       texts.py          their tokens, by protocol
+    scoring.py               log-probabilities; fast by prefix_tree.py
     results.py               what scores come to; results read back and checked
     statistics.py            accuracies, ties, errors        correlation.py    predictions of people
     baselines.py, ngram.py   what the items give away        cross_entropy.py  dev and test text, per domain

@@ -62,7 +62,7 @@ def evaluate(
         models: names of runs, run directories, other Hugging Face causal model folders, or `hf:owner/name@revision`.
         data: folder of tasks; default `PALENKA_EVAL`.
         tasks: which of them; default those of the protocol's pipeline and cross-entropy, if they are there.
-        protocol: how items become token sequences; see `scoring.py`.
+        protocol: how items become token sequences; see `texts.py`.
         details: also show phenomena, fields and subtasks.
         scorer: whose log-probabilities; those of another than our own are kept apart and compared with ours.
         out: folder for results, each model's in one of its name; default in the model's own.

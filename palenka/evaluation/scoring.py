@@ -295,7 +295,7 @@ def _takes_trees(body: Body, vocabulary: int, nodes: int, longest: int, device: 
     try:
         together = _tree_states(body, Inputs.of([tree], 0), device)[0]
         alone = [body(torch.tensor([texts[number]], device=device))[0] for number in tree.texts]
-    except Exception:  # architectures refuse in many ways
+    except Exception:  # architectures fail in different ways
         return False
     return all(_is_close(together[path], states) for path, states in zip(tree.paths, alone, strict=True))
 

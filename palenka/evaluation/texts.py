@@ -60,7 +60,7 @@ def _ids(tokenizer: Any, texts: list[str]) -> list[tuple[int, ...]]:
 
 
 def _encode_2025(choices: Sequence[Choice], tokenizer: Any) -> list[Text]:
-    """What follows the last scored token, an eos say, is left away: no scored token sees it."""
+    """What follows the last scored token, an eos say, is dropped: no scored token sees it."""
     if not tokenizer.is_fast:
         raise UserError("the 2025 protocol needs a tokenizer that gives its tokens' positions in a text (a fast one)")
     wholes = [choice.context + choice.text for choice in choices]

@@ -78,7 +78,7 @@ def vocabulary_head(model: PreTrainedModel, entries: int | None = None) -> nn.Mo
             return None
         linear = _first_entries(model.get_output_embeddings(), entries)
         return linear if linear is not None and _is_all(linear, own, states) else own
-    except Exception:  # architectures refuse in many ways
+    except Exception:  # architectures fail in different ways
         return None
 
 

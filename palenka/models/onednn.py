@@ -95,7 +95,7 @@ def use_onednn(model: PreTrainedModel, part: nn.Module | None = None) -> None:
 def _gives(model: PreTrainedModel, tokens: Tensor, expected: Tensor) -> bool:
     try:
         return is_close(model(tokens, use_cache=False).logits, expected, SAME_MODEL)
-    except Exception:  # architectures refuse in many ways
+    except Exception:  # architectures fail in different ways
         return False
 
 

@@ -24,7 +24,7 @@ from palenka.util.section import Section
 class ObjectiveConfig(Section):
     """Knobs every objective has; each file adds its own."""
 
-    weight: Weight = Field(description="factor in the loss: a number, or a course over the training")
+    weight: Weight = Field(description="factor in the loss: a number, or a schedule over the training")
 
 
 @dataclass(frozen=True)

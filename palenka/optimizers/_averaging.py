@@ -2,7 +2,7 @@
 
     a <- a + r (w - a),   r = (1 - d) / (1 - d^t)    after the t-th step that was taken
 
-So it is the mean of the weights behind each of them, in which those of n steps ago weigh d^n as much as the newest
+So it is the mean of the weights after each of them, in which those of n steps ago weigh d^n as much as the newest
 (Polyak & Juditsky 1992); r is for averages what Adam's correction is for moments: initial weights have no part in it.
 """
 
@@ -32,7 +32,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, is_taken: Tensor) -> None:
-        """Take in the weights behind a step; `is_taken`, a scalar on the device, says whether there was one."""
+        """Take in the weights after a step; `is_taken`, a scalar on the device, says whether there was one."""
         self._steps += is_taken
         rate = is_taken * (1 - self.decay) / (1 - self.decay ** self._steps.clamp(min=1))
         for name, weight in self._weights.items():

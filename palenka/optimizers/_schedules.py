@@ -1,7 +1,7 @@
 """Learning rates over a training: pure functions of the step, which counts from 0.
 
     rate(step) = peak (step + 1) / warmup                                        during the warm-up
-    rate(step) = peak (floor + (1 - floor) shape(x)),   x = (step - warmup) / (total - warmup)    behind it
+    rate(step) = peak (floor + (1 - floor) shape(x)),   x = (step - warmup) / (total - warmup)    after it
 
     cosine    shape(x) = (1 + cos(pi x)) / 2                             Loshchilov & Hutter 2017, arXiv 1608.03983
     linear    shape(x) = 1 - x
@@ -15,7 +15,7 @@ import math
 from typing import Literal
 
 Schedule = Literal["cosine", "linear", "wsd"]
-DECAY = 0.2  # of the steps behind the warm-up, in wsd
+DECAY = 0.2  # of the steps after the warm-up, in wsd
 
 
 def learning_rate(
@@ -29,7 +29,7 @@ def learning_rate(
 
 
 def _shape(schedule: Schedule, done: float) -> float:
-    """What is left of the peak, 1 to 0, when the share `done` of the steps behind the warm-up is."""
+    """What is left of the peak, 1 to 0, after the share `done` of the steps that follow the warm-up."""
     if schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * done))
     if schedule == "linear":

@@ -249,6 +249,13 @@ def read_grids(runs: list[Run]) -> list[Grid]:
     return [_validate(path, Grid, _read_object(path)) for path in paths if path.exists()]
 
 
+def _with_present_terms(records: list[dict[str, Any]], config: dict[str, Any]) -> list[dict[str, Any]]:
+    """Records in which the cross-entropy of a run without objectives has its present name; it was `hard_target`."""
+    if "objective" in config:
+        return records
+    return [{"cross_entropy" if key == "hard_target" else key: record[key] for key in record} for record in records]
+
+
 def read_run(folder: Path, protocol: str = "2024") -> Run:
     """Reads a run directory; what is not there yet is None or empty.
 
@@ -267,7 +274,7 @@ def read_run(folder: Path, protocol: str = "2024") -> Run:
         identity=_read_object(folder / "identity.json"),
         environment=_read_object(folder / "environment.json"),
         result=_read_optional(folder / "result.json", Result),
-        metrics=log.records,
+        metrics=_with_present_terms(log.records, config),
         evaluations=evaluations,
         cross_entropy=losses.splits if losses else {},
         predictions=predictions,

@@ -1,4 +1,4 @@
-"""The loss module of a checked run: teachers, student and objectives, built on the device that they will run on."""
+"""The parts of a checked run, built on the device that they will run on: teachers, student, objectives, optimizer."""
 
 import torch
 from transformers import PreTrainedModel

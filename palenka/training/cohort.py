@@ -10,8 +10,9 @@ from palenka.training.build import build_loss_module, build_optimizer, find_teac
 from palenka.training.loop import Loop, last_training
 from palenka.training.plan import Plan
 from palenka.training.progress import CohortDisplay
-from palenka.training.session import Diverged, Session, begin
+from palenka.training.session import Diverged, Session, begin_all
 from palenka.training.trainer import Trainer
+from palenka.util.processes import check_processes
 
 
 def train_cohorts(cohorts: Iterable[Sequence[Plan]], from_last_good: bool = False) -> None:
@@ -28,6 +29,7 @@ def train_cohorts(cohorts: Iterable[Sequence[Plan]], from_last_good: bool = Fals
         Interrupted: a signal told this process to stop; the same call resumes from there.
         Diverged: students whose loss is no longer finite, now or in an earlier start; all others are finished.
     """
+    check_processes()  # before the first cohort is asked for: a grid agrees on it with the other processes
     with last_training():
         diverged = [failure for plans in cohorts for failure in _train_together(plans, from_last_good)]
     if diverged:
@@ -36,14 +38,9 @@ def train_cohorts(cohorts: Iterable[Sequence[Plan]], from_last_good: bool = Fals
 
 def _train_together(plans: Sequence[Plan], from_last_good: bool) -> list[str]:
     """Train one cohort; returns what to say of each student that diverged."""
-    sessions, diverged = [], []
-    for plan in plans:
-        try:
-            sessions.append(begin(plan, from_last_good))
-        except Diverged as failure:
-            diverged.append(str(failure))
-    if unfinished := [session for session in sessions if session]:
-        diverged += side_by_side(unfinished).run_to_end()
+    sessions, diverged = begin_all(plans, from_last_good)
+    if sessions:
+        diverged += side_by_side(sessions).run_to_end()
         gc.collect()  # modules that point at themselves: another cohort may need the memory
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -56,10 +53,11 @@ def side_by_side(sessions: Sequence[Session]) -> Loop:
     teachers = find_teachers(plan, device)
     names = [session.run.name for session in sessions]
     display = CohortDisplay(names, plan.total_steps) if len(names) > 1 else None
-    trainers = []
-    for session in sessions:
-        session.open(display)
-        loss = build_loss_module(session.plan, teachers, device)
-        trainers.append(Trainer(session, loss, build_optimizer(session.plan, loss)))
+    losses = [build_loss_module(session.plan, teachers, device) for session in sessions]
     batches = Batches(plan.windows(), plan.paradigm, plan.config.training.batch_size)
+    trainers = []
+    for session, loss in zip(sessions, losses, strict=True):
+        optimizer = build_optimizer(session.plan, loss)
+        session.open(display)
+        trainers.append(Trainer(session, loss, optimizer))
     return Loop(trainers, batches, display)

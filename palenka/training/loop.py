@@ -41,16 +41,16 @@ def fit(trainer: Trainer, batches: Batches) -> None:
 
 @contextmanager
 def last_training() -> Iterator[None]:
-    """Part the processes after the last training, also where it was interrupted."""
+    """Destroy the process group after the last training, also where it was interrupted."""
     try:
         yield
     except Interrupted:
-        _part_processes()
+        _leave_processes()
         raise
-    _part_processes()
+    _leave_processes()
 
 
-def _part_processes() -> None:
+def _leave_processes() -> None:
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 

@@ -243,6 +243,7 @@ def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
         total_steps=0, milestones=milestones,
     )  # fmt: skip
     plan.dev_windows()  # refuses too small a sample
+    paradigms.of(config.paradigm, special)  # refuses a tokenizer that lacks what it needs
     return replace(plan, total_steps=_total_steps(config.training, plan.windows(), where))
 
 

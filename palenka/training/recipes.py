@@ -43,7 +43,8 @@ class Recipe:
 def find_recipe(run: str, data: str | None = None) -> Recipe | None:
     """What trains the study's run of this name, on its own data or on other."""
     files = [Recipe(path) for path in sorted(CONFIGS.rglob("*.yaml"))]
-    recipes = [*files, *map(read_command, read_yaml(VARIANTS)["runs"])]
+    variants = read_yaml(VARIANTS).get("runs", []) if VARIANTS.exists() else []
+    recipes = [*files, *map(read_command, variants)]
     found = next((recipe for recipe in recipes if recipe.name == run), None)
     if found is None or data in (None, found.values["data"]["name"]):
         return found

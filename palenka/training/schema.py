@@ -260,7 +260,7 @@ class DistillConfig(RunConfig):
         description="terms of the loss by name; one without weight is left out"
     )
     cached_logits: CachedLogitsConfig | None = Field(
-        default=None, description="learn from recorded teachers instead of running them"
+        default=None, description="learn from cached teacher logits instead of running the teachers"
     )
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """A run about to be trained, as one of its processes sees it: its folder, its processes, and where its figures go."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -28,7 +28,7 @@ class Diverged(Stopped):
 
 
 def begin(plan: Plan, from_last_good: bool = False) -> "Session | None":
-    """Look at what stands under a plan's name, and touch nothing yet.
+    """Look at what stands under a plan's name.
 
     Args:
         plan: the run.
@@ -38,22 +38,39 @@ def begin(plan: Plan, from_last_good: bool = False) -> "Session | None":
         None where the run is finished already, which is said.
 
     Raises:
-        UserError: the name holds another run, the model is too large, or no launcher started this process with the
-            others that the environment speaks of.
+        UserError: as `begin_all`.
         Diverged: in an earlier start.
     """
+    sessions, diverged = begin_all([plan], from_last_good)
+    if diverged:
+        raise Diverged("\n".join(diverged))
+    return next(iter(sessions), None)
+
+
+def begin_all(plans: Sequence[Plan], from_last_good: bool = False) -> tuple[list["Session"], list[str]]:
+    """Look at what stands under the names of several plans, and begin with none before all have been looked at.
+
+    Returns:
+        Those that are to be trained; what is to be said of each that diverged in an earlier start. Finished ones are
+        left as they are, which is said.
+
+    Raises:
+        UserError: a name holds another run, a model is too large, or no launcher started this process with the others
+            that the environment names.
+    """
     check_processes()
-    run = Run(plan.config.name, plan.runs, from_last_good)
-    run.check_identity(plan.identity())
-    if run.finished:
-        if os.environ.get("RANK", "0") == "0":
+    runs = [(plan, Run(plan.config.name, plan.runs, from_last_good)) for plan in plans]
+    for plan, run in runs:
+        run.check_identity(plan.identity())
+    for _, run in runs:
+        if run.finished and os.environ.get("RANK", "0") == "0":
             print(f"{run.name}: finished already, in {run.path}")
             run.tidy()
-        return None
-    if run.diverged:
-        raise Diverged(run.diverged)
-    _check_memory(plan)
-    return Session(plan, run)
+    diverged = [run.diverged for _, run in runs if run.diverged]
+    unfinished = [(plan, run) for plan, run in runs if not run.finished and not run.diverged]
+    for plan, _ in unfinished:
+        _check_memory(plan)
+    return [Session(plan, run) for plan, run in unfinished], diverged
 
 
 def _check_memory(plan: Plan) -> None:

@@ -6,13 +6,11 @@ It knows no objective, optimizer, paradigm or architecture by name. The loop ove
 import math
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from palenka.data.tokens import DevWindows
 from palenka.evaluation.scoring import Scorer
 from palenka.runs.checkpoints import read_state
 from palenka.runs.directory import ResumePoint
@@ -46,14 +44,11 @@ class Trainer:
         self.accelerator, self.device = session.accelerator, session.device
         self.display = session.display
         self.student = Student(self.plan, loss, optimizer, self.accelerator)
+        self.dev_windows = self.plan.dev_windows()
         self.progress = Progress()
         self.broken_teachers: Callable[[int], list[str]] = lambda step: []  # whose output on its batch is not finite
         self._saved: int | None = None  # step of the last checkpoint
         self._kept: set[int] = set()  # that step, and the best one's by then
-
-    @cached_property
-    def dev_windows(self) -> DevWindows:
-        return self.plan.dev_windows()
 
     def finish_step(self, batch: StepBatch) -> None:
         """Take the step whose gradients are there."""

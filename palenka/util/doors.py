@@ -1,7 +1,7 @@
 """Doors: kinds of thing that are found by their file's name, so that a new one of a kind is one file and nothing else.
 
-`palenka/objectives/` is a door, and so are the optimizers, the paradigms and the architectures. The file `my_thing.py`
-holds the class `MyThing`, whose knobs are its own `Config`; there is no registry to keep.
+`palenka/objectives/` is a door, and so are optimizers, paradigms, architectures and evaluation tasks. The file
+`my_thing.py` holds the class `MyThing`, whose knobs are its own `Config`; there is no registry to keep.
 """
 
 import importlib

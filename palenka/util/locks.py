@@ -14,8 +14,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""Of NFS without its daemon, of Lustre mounted without flock."""
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+"""Of NFS without its daemon, of Lustre mounted without flock, of FUSE."""
 
 
 def lock(path: Path, wait: bool = False, holder: str = "") -> FileLock:
