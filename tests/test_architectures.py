@@ -179,7 +179,7 @@ def test_positions_are_checked_where_there_are_some(
     data = {"name": "tiny", "seq_length": 300, "dev_samples": 4}
     long = tiny.train_values(model=dict(MODELS["mamba"]), data=data)
     assert "300 tokens" in program("train.py", "--dry-run", "--config", write_config(long))
-    with pytest.raises(AssertionError, match="data.seq_length: 300 tokens do not fit into the model's max_position"):
+    with pytest.raises(AssertionError, match="data.seq_length: 300 tokens do not fit the model's max_position"):
         program("train.py", "--dry-run", "--config", write_config(long | {"model": dict(MODELS["mixer"])}))
 
 

@@ -311,7 +311,7 @@ def test_a_shard_that_is_damaged_is_refused_and_recorded_again(
     whole = [shard.read_bytes() for shard in shards]
     for shard, content in zip(shards, whole, strict=True):
         shard.write_bytes(content[:40] + bytes([content[40] ^ 1]) + content[41:])
-    with pytest.raises(UserError, match=f"{shards[0]}, {shards[1]}: damaged: other content than was recorded"):
+    with pytest.raises(UserError, match=f"{shards[0]}, {shards[1]}: damaged: not the content that was recorded"):
         tiny.train(plan)
     assert not (runs_folder / "student").exists()
     cache_logits(plan)

@@ -175,7 +175,7 @@ def test_nothing_is_touched_before_all_names_have_been_looked_at(
     tiny.train(logits("w0.5", 0.3))
     before = snapshot(finished.runs)
     capsys.readouterr()
-    with pytest.raises(UserError, match="this name holds another run"):
+    with pytest.raises(UserError, match="this name is another run"):
         train_cohorts([[finished, other]])
     assert snapshot(finished.runs) == before
     assert "finished already" not in capsys.readouterr().out

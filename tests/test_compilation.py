@@ -16,6 +16,7 @@ from rounding import assert_alike
 from run_files import outcome, records
 from trainings import plan_for, train_run
 
+from palenka.data.batch import Batch
 from palenka.training import compilation
 from palenka.training.student import Student
 from palenka.util import hardware
@@ -61,7 +62,7 @@ def test_students_that_differ_in_weights_share_what_is_compiled(teacher: Path) -
     for number in range(limit + 2):
         weights = {"logit": {"weight": 0.1 + number}, "hidden_state": {"weight": 1.0 + number}}
         plan = plan_for(values(f"trial-{number}", True) | {"objective": weights})
-        tiny.trainer(plan).loss(batch, labels, terms.whole(labels))[0].backward()
+        tiny.trainer(plan).loss(Batch(batch, labels), terms.whole(labels))[0].backward()
         if number == 0:
             compiled = counters["stats"]["unique_graphs"]
     assert compiled > 0
