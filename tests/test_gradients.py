@@ -128,7 +128,7 @@ def test_nothing_of_it_reaches_weights_or_moments(part: str, teacher: Path, monk
     poison_gradients(monkeypatch, (2, 4), part, math.nan)
     reached = [state(trainer)]
     for step in range(6):
-        cohort._take_step(cohort.batches[step], [trainer])
+        cohort._take_step(step, cohort.batches[step], [trainer])
         reached.append(state(trainer))
     assert_same(reached[2], reached[1])
     assert any(not torch.equal(reached[3][name], reached[2][name]) for name in reached[2]), "skipped, and went on"
@@ -138,7 +138,7 @@ def test_nothing_of_it_reaches_weights_or_moments(part: str, teacher: Path, monk
         trainer._look()
     cohort.batches.close()
     assert trainer.progress.skipped == [2]
-    trainer.release()
+    trainer.student.release()
 
 
 def test_there_may_be_no_checkpoint(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.texts import Text, check_texts, encode
 from palenka.models.onednn import PackedLinear, is_onednn_usable
 from palenka.util.errors import UserError
+from palenka.util.progress import passed_on
 
 SENTENCES = [
     "The cat sees a dog.",
@@ -466,7 +467,7 @@ def test_code_that_comes_with_a_model_is_never_run(prepared_once: Path, tmp_path
 
 
 def test_a_log_gets_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    assert list(scoring.progress(range(100), [2] * 100, "task", "sentences")) == list(range(100))
+    assert list(passed_on(range(100), [2] * 100, "task", "sentences")) == list(range(100))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4
     assert lines[-1].startswith("task: 200 of 200 sentences")

@@ -26,7 +26,7 @@ NAMED_PATH = re.compile(rf"(?<![\w./<-])(?:(?:{FOLDERS})/[\w./-]*\w/?|{FILES})(?
 # The examples of the README and of the pages of doors, and a file of the user's own.
 INVENTED = {
     "palenka/objectives/total_variation.py", "config/demo/student-variation.yaml", "scripts/cluster.env", "previous.py",
-    "palenka/optimizers/signum.py", "palenka/models/architectures/mixer.py",
+    "palenka/optimizers/signum.py", "palenka/models/architectures/mixer.py", "word_order.py", "sentences.txt",
 }  # fmt: skip
 SOMEBODYS_PATH = re.compile(r"(?<![\w.$}])/(?:home|root|scratch|work|mnt|data|Users|net)/")
 MAKE_COMMAND = re.compile(r"^(?:\$ )?make((?: [a-z]+)+)|`make ([a-z]+)", re.MULTILINE)

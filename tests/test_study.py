@@ -341,8 +341,8 @@ def test_the_data_step_prepares_the_demos_text(monkeypatch: pytest.MonkeyPatch, 
     made = []
     monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("PALENKA_EVAL", str(tmp_path / "items"))
-    monkeypatch.setattr("palenka.data.demo.grammar.write_demo", lambda *folders: made.append(folders))
-    monkeypatch.setattr("palenka.data.prepare.prepare", lambda *arguments: made.append(arguments))
+    monkeypatch.setattr("palenka.commands.study.write_demo", lambda *folders: made.append(folders))
+    monkeypatch.setattr("palenka.commands.study.prepare", lambda *arguments: made.append(arguments))
     assert call(cli.main, ["study", "demo", "--step", "data"])[0] == 0
     text = tmp_path / "data" / "demo-text"
     assert made == [

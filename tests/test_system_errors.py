@@ -25,7 +25,7 @@ from palenka.training.plan import Plan, load_plan, make_plan
 from palenka.training.schema import TrainConfig
 from palenka.util import files
 from palenka.util.errors import UserError
-from palenka.util.locks import lock
+from palenka.util.locks import held
 from palenka.util.paths import ROOT
 from palenka.util.processes import check_processes, process_count
 from palenka.util.system_errors import refusal
@@ -228,8 +228,7 @@ def test_what_was_left_behind_a_finished_run_goes_and_nothing_else(prepared: Pat
     (run / ".result.json.killed.tmp").write_text("left")
     (run / "checkpoint-of-mine").mkdir()
     (run / ".notes").write_text("mine")
-    with (run / ".lock").open("a+") as file:
-        assert lock(file)
+    with held(run / ".lock"):
         tiny.train(plan_for("run"))
         assert (run / "checkpoint-2").exists(), "another process is at it"
     tiny.train(plan_for("run"))

@@ -19,7 +19,7 @@ from palenka.evaluation.official.minicons_scorer import MiniconsScorer
 from palenka.evaluation.results import known_result, write_records
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.second_opinion import agreement
-from palenka.evaluation.tasks import EvaluationTask, read_task
+from palenka.evaluation.tasks import EvaluationTask, kind_of, read_task
 from palenka.evaluation.tasks.choices import Choices
 from palenka.evaluation.texts import Text, check_texts, encode
 from palenka.util.errors import UserError
@@ -78,10 +78,11 @@ def evaluate(
         raise UserError(f"protocol {protocol!r} is not known; known: {', '.join(TASKS)}")
     if scorer not in SCORERS:
         raise UserError(f"scorer {scorer!r} is not known; known: {', '.join(SCORERS)}")
+    if scorer != OWN_SCORER:
+        _check_scorer(scorer, tasks or (), data or evaluation_root())
     evaluated = [EvaluatedModel.find(name) for name in dict.fromkeys(models)]
     read = _read_tasks(data or evaluation_root(), tasks, protocol)
     if scorer != OWN_SCORER:
-        _check_scorer(scorer, tasks or (), read)
         read = [task for task in read if not task.only_own_scorer]
     text = scorer == OWN_SCORER and (tasks is None or CROSS_ENTROPY in tasks)
     for model in evaluated:
@@ -102,10 +103,11 @@ def evaluate(
     return evaluated
 
 
-def _check_scorer(scorer: str, asked: Sequence[str], tasks: Sequence[EvaluationTask]) -> None:
+def _check_scorer(scorer: str, tasks: Sequence[str], root: Path) -> None:
     """Refuse tasks that are asked for by name and that another scorer cannot be asked."""
-    for name in (CROSS_ENTROPY, *(task.name for task in tasks if task.only_own_scorer)):
-        if name in asked:
+    for name in tasks:
+        kind = kind_of(root / name)
+        if name == CROSS_ENTROPY or (kind and kind.only_own_scorer):
             raise UserError(f"--scorer {scorer}: scores only choices; leave {name} out of --tasks")
 
 

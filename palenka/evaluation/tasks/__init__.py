@@ -75,16 +75,20 @@ class EvaluationTask:
 DOOR: Door[EvaluationTask] = Door(__name__, "kind of task")
 
 
+def kind_of(folder: Path) -> type[EvaluationTask] | None:
+    """The file that recognises a folder, by its class; None where there is none."""
+    kinds = (DOOR.find(name) for name in DOOR.available())
+    return next((kind for kind in kinds if kind.recognises(folder)), None)
+
+
 def read_task(folder: Path) -> EvaluationTask:
     """A task, by the file that recognises its folder.
 
     Raises:
         UserError: there is no such task, or it cannot be used.
     """
-    kinds = [DOOR.find(name) for name in DOOR.available()]
-    recognised = [kind for kind in kinds if kind.recognises(folder)]
-    if recognised:
-        return recognised[0].read(folder)
+    if kind := kind_of(folder):
+        return kind.read(folder)
     if not folder.is_dir():
         raise UserError(f"no task {folder.name!r}: looked for the folder {folder}")
     raise UserError(f"{folder}: no .jsonl files in it, nor anything else that a task is made of")
