@@ -129,17 +129,17 @@ def test_what_was_scored_before_a_full_disk_is_kept(
     teacher: Path, items: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(items / "blimp_filtered", items / "again")
-    measure, names = Evaluator._measure, []
+    score, names = Evaluator.score_choices, []
 
-    def full(self: Evaluator, task: Any) -> Any:
+    def full(self: Evaluator, task: Any, label: str) -> Any:
         names.append(task.name)
         if task.name == "again":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return measure(self, task)
+        return score(self, task, label)
 
     command = ("evaluate", "teacher", "--data", items, "--tasks", "blimp_filtered,again")
     with monkeypatch.context() as patch:
-        patch.setattr(Evaluator, "_measure", full)
+        patch.setattr(Evaluator, "score_choices", full)
         for _ in range(2):
             code, _, errors = palenka(call, *command)
             assert (code, "no space left" in errors.lower()) == (73, True)
