@@ -15,7 +15,7 @@ import pytest
 import tiny
 import torch
 import yaml
-from evaluation_data import EWOK, write_lines, write_pairs, write_reading
+from made_items import EWOK, write_lines, write_pairs, write_reading
 from transformers import AutoModelForCausalLM
 
 from palenka.cli import main

@@ -15,8 +15,8 @@ import torch
 import yaml
 from commands import TORCHRUN, succeed
 from conftest import Call, WriteConfig
-from evaluation_data import write_lines, write_pairs
 from killing import Killed, half_a_line, kill_at
+from made_items import write_lines, write_pairs
 from run_files import outcome, records
 from transformers import AutoModelForCausalLM, AutoTokenizer
 

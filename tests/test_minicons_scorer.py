@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from evaluation_data import PAIRS, write_pairs
+from made_items import PAIRS, write_pairs
 from tokenizers.processors import TemplateProcessing
 
 from palenka.data.tokenizer import load_tokenizer

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tiny
 from conftest import Call
-from evaluation_data import write_lines, write_pairs
+from made_items import write_lines, write_pairs
 
 from palenka.cli import main
 from palenka.evaluation.official import checkout as checkouts

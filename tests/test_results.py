@@ -12,7 +12,7 @@ import tiny
 import yaml
 from conftest import Call
 from damage import Damage, bit_flip, cut, edited, empty, missing, nul_bytes
-from evaluation_data import EWOK, write_lines, write_pairs
+from made_items import EWOK, write_lines, write_pairs
 
 from palenka.cli import main
 from palenka.evaluation.evaluate import evaluate

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Call
-from evaluation_data import PAIRS, write_pairs
+from made_items import PAIRS, write_pairs
 from run_files import snapshot
 
 from palenka.cli import main

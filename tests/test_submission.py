@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import tiny
 from conftest import Call
-from evaluation_data import write_lines, write_pairs, write_reading
+from made_items import write_lines, write_pairs, write_reading
 
 from palenka.cli import main
 from palenka.evaluation.evaluate import evaluate
