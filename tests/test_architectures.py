@@ -14,7 +14,6 @@ import tiny
 import torch
 from conftest import Call, WriteConfig
 from killing import Killed, kill_at
-from pydantic import ValidationError
 from run_files import outcome, records
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -23,7 +22,6 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from palenka import cli
 from palenka.models import architectures
-from palenka.models.config import ModelConfig
 from palenka.models.folder import load_frozen
 from palenka.runs.directory import Run
 from palenka.util.files import read_json
@@ -146,13 +144,6 @@ def test_a_dry_run_counts_its_parameters_and_products(program: Program, write_co
     assert f"{3 * products:.3g} FLOPs a token" in output
 
 
-def problem(**keys: Any) -> str:
-    with pytest.raises(ValidationError) as caught:
-        ModelConfig(**keys)
-    (error,) = caught.value.errors()
-    return str(error["msg"])
-
-
 @pytest.mark.parametrize(
     ("keys", "expected"),
     [
@@ -170,7 +161,7 @@ def problem(**keys: Any) -> str:
     ],
 )
 def test_what_is_no_model_is_refused(keys: dict[str, Any], expected: str) -> None:
-    assert expected in problem(**keys)
+    assert expected in tiny.problem_of(**keys)
 
 
 def test_positions_are_checked_where_there_are_some(

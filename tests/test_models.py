@@ -74,13 +74,6 @@ def test_an_architectures_own_names_are_taken_too() -> None:
     assert config.max_position_embeddings == 512
 
 
-def problem(**keys: Any) -> str:
-    with pytest.raises(ValidationError) as caught:
-        ModelConfig(**keys)
-    (error,) = caught.value.errors()
-    return str(error["msg"])
-
-
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -107,24 +100,25 @@ def problem(**keys: Any) -> str:
     ],
 )
 def test_keys_and_values_that_make_no_model_are_refused(changes: dict[str, Any], expected: str) -> None:
-    assert expected in problem(**{**tiny.LLAMA, **changes})
+    assert expected in tiny.problem_of(**{**tiny.LLAMA, **changes})
 
 
 def test_all_wrong_keys_are_named_at_once() -> None:
-    message = problem(**tiny.LLAMA, hiden_size=3, vocab_size=5)
+    message = tiny.problem_of(**tiny.LLAMA, hiden_size=3, vocab_size=5)
     assert "hiden_size" in message and "vocab_size" in message
 
 
 def test_sizes_are_checked_under_every_name_and_in_every_architecture() -> None:
-    assert "n_head is 0, expected at least 1" in problem(architecture="gpt2", n_head=0)
-    assert "intermediate_size is 0, expected at least 1" in problem(**{**tiny.GPT2, "intermediate_size": 0})
-    assert "hidden_size 25 is not a multiple of num_attention_heads 2" in problem(**{**tiny.GPT2, "hidden_size": 25})
-    assert "no gptj model can be built of these values" in problem(**{**tiny.LLAMA, "architecture": "gptj"})
+    assert "n_head is 0, expected at least 1" in tiny.problem_of(architecture="gpt2", n_head=0)
+    assert "intermediate_size is 0, expected at least 1" in tiny.problem_of(**{**tiny.GPT2, "intermediate_size": 0})
+    found = tiny.problem_of(**{**tiny.GPT2, "hidden_size": 25})
+    assert "hidden_size 25 is not a multiple of num_attention_heads 2" in found
+    assert "no gptj model can be built of these values" in tiny.problem_of(**{**tiny.LLAMA, "architecture": "gptj"})
 
 
 @pytest.mark.parametrize(("one", "other"), [("hidden_size", "n_embd"), ("intermediate_size", "n_inner")])
 def test_two_names_of_one_value_are_refused(one: str, other: str) -> None:
-    assert f"{one} and {other} are two names of one value; leave one out" in problem(**{**tiny.GPT2, other: 24})
+    assert f"{one} and {other} are two names of one value; leave one out" in tiny.problem_of(**{**tiny.GPT2, other: 24})
 
 
 def test_token_ids_are_the_tokenizers_and_no_defaults_of_other_tokenizers() -> None:

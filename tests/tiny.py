@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from damage import edited
+from pydantic import ValidationError
 from transformers import PreTrainedModel
 
 from palenka.data.integrity import sealed
@@ -45,6 +47,14 @@ DOMAINS = {"simple_wiki": 3, "gutenberg": 2}
 def model(keys: Mapping[str, Any], seed: int = 0) -> PreTrainedModel:
     """A float32 model on the CPU over `VOCABULARY` tokens."""
     return build_model(ModelConfig(**keys).hugging_face(TOKEN_IDS), seed, CPU)
+
+
+def problem_of(**keys: Any) -> str:
+    """What is said of a model's keys that are not right."""
+    with pytest.raises(ValidationError) as caught:
+        ModelConfig(**keys)
+    (error,) = caught.value.errors()
+    return str(error["msg"])
 
 
 def batch(sequences: int = 3, length: int = 12, ignored: int = 3) -> tuple[torch.Tensor, torch.Tensor]:

@@ -21,7 +21,7 @@ from palenka.models.folder import load_frozen
 from palenka.models.huggingface import SAFELY
 from palenka.models.logits import vocabulary_head
 from palenka.models.onednn import use_onednn
-from palenka.models.probing import longest_input
+from palenka.models.probing import is_close, longest_input
 from palenka.paradigms import Paradigm, Query, Vocabulary
 from palenka.util.config import read_yaml
 from palenka.util.errors import UserError
@@ -34,7 +34,7 @@ LOGITS_AT_ONCE = {"cpu": 2**21, "cuda": 2**27}
 """Numbers, not tokens. On a CPU, larger arrays are given back to the system each time: a quarter slower."""
 MOST_WORKERS = 8  # more would wait for Python, which takes a tenth of the time
 ROW_NODES = 64
-TREE_TOLERANCE = 2e-5
+TREE_TOLERANCES = 2e-5, 2e-5
 """Of the largest number. Rounding is a hundredth of it; even untrained models that ignore positions are ten times it.
 """
 
@@ -61,15 +61,9 @@ def learned_paradigm(folder: Path, tokenizer: Any) -> Paradigm:
     path = folder / "config.yaml"
     given = read_yaml(path).get("paradigm", "causal") if path.exists() else "causal"
     try:
-        return paradigms.of(paradigms.DOOR.read(given), vocabulary_of(tokenizer))
+        return paradigms.of(paradigms.DOOR.read(given), Vocabulary.of(tokenizer))
     except ValueError as error:
         raise UserError(f"{path}: paradigm: {error}") from None
-
-
-def vocabulary_of(tokenizer: Any) -> Vocabulary:
-    """What paradigms need to know of a tokenizer."""
-    ids = (getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "pad", "mask"))
-    return Vocabulary(len(tokenizer), *ids)
 
 
 class Scorer:
@@ -79,7 +73,7 @@ class Scorer:
         self.model: Any = model.eval()
         self.tokenizer = tokenizer
         self.name = name
-        self.paradigm = paradigm or paradigms.of(paradigms.DOOR.read("causal"), vocabulary_of(tokenizer))
+        self.paradigm = paradigm or paradigms.of(paradigms.DOOR.read("causal"), Vocabulary.of(tokenizer))
         self.device = next(model.parameters()).device
         self.body, self.head = _body_and_head(self.model)
         self.takes_trees = self.paradigm.attention == "causal" and self._takes_trees_of(ROW_NODES)
@@ -297,11 +291,8 @@ def _takes_trees(body: Body, vocabulary: int, nodes: int, longest: int, device: 
         alone = [body(torch.tensor([texts[number]], device=device))[0] for number in tree.texts]
     except Exception:  # architectures fail in different ways
         return False
-    return all(_is_close(together[path], states) for path, states in zip(tree.paths, alone, strict=True))
-
-
-def _is_close(found: Tensor, expected: Tensor) -> bool:
-    return bool((found - expected).abs().max() <= TREE_TOLERANCE * expected.abs().max())
+    pairs = zip(tree.paths, alone, strict=True)
+    return all(is_close(together[path], states, TREE_TOLERANCES) for path, states in pairs)
 
 
 def _is_shared(rows: Sequence[Row]) -> bool:

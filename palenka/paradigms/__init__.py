@@ -10,7 +10,7 @@ whichever batch it stands in, and a resumed run repeats the unbroken one.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
@@ -35,6 +35,12 @@ class Vocabulary:
     bos: int | None = None
     pad: int | None = None
     mask: int | None = None
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> "Vocabulary":
+        """That of a tokenizer."""
+        ids = (getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "pad", "mask"))
+        return cls(len(tokenizer), *ids)
 
 
 class Query(NamedTuple):
@@ -98,5 +104,4 @@ DOOR: Door[Paradigm] = Door(__name__, "paradigm")
 
 def of(config: Named, vocabulary: Vocabulary) -> Paradigm:
     """The paradigm of a config's section."""
-    kind = DOOR.find(config.name)
-    return kind(kind.Config.model_validate(config.model_dump()), vocabulary)
+    return DOOR.find(config.name)(cast(ParadigmConfig, config), vocabulary)

@@ -6,6 +6,7 @@ and checkpoint. From the first bad step that is one too many, no more steps are 
 before it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -107,9 +108,9 @@ def describe(bad: BadStep, losses: Sequence[float], names: Sequence[str], teache
     """
     at = f"at step {bad.step}"
     loss, *terms = losses
-    broken = [f"{name} is {value}" for name, value in zip(names, terms, strict=True) if not is_finite(value)]
-    norms = [f"{name} is {norm} {at}" for name, norm in zip(NORMS, bad.norms, strict=False) if not is_finite(norm)]
-    text = ", and ".join(([] if is_finite(loss) else [f"the loss is {loss} {at}"]) + norms)
+    broken = [f"{name} is {value}" for name, value in zip(names, terms, strict=True) if not math.isfinite(value)]
+    norms = [f"{name} is {norm} {at}" for name, norm in zip(NORMS, bad.norms, strict=False) if not math.isfinite(norm)]
+    text = ", and ".join(([] if math.isfinite(loss) else [f"the loss is {loss} {at}"]) + norms)
     text += f"; of the terms {', '.join(broken)}" if broken else "; every term is finite"
     if teachers:
         text += f"; the cause: what {' and '.join(teachers)} gives is not finite"
@@ -125,7 +126,3 @@ def are_finite(source: Logits, tokens: int, vocabulary: int, device: torch.devic
         if not torch.isfinite(source.logits(rows, torch.float32, flat)).all():
             return False
     return True
-
-
-def is_finite(value: float) -> bool:
-    return abs(value) < float("inf")

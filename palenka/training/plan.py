@@ -237,7 +237,7 @@ def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
         problems.append(f"evaluation.tasks: {error}")
     if problems:
         raise problems_error(where, problems)
-    special = Vocabulary(len(tokenizer), tokenizer.bos_token_id, tokenizer.pad_token_id, tokenizer.mask_token_id)
+    special = Vocabulary.of(tokenizer)
     plan = Plan(
         config, workload.model, workload.teachers, workload.processes, _runs_of(config), data_folder, special,
         total_steps=0, milestones=milestones,
