@@ -75,14 +75,14 @@ def test_each_group_moves_at_its_own_rate_along_the_schedule(teacher: Path) -> N
         assert moved == pytest.approx(1e-2 / 2 if after.ndim > 1 else 1e-3 / 2, rel=1e-3), name
 
 
-@pytest.mark.parametrize("call", [1, 3])
-def test_it_resumes_bit_by_bit(call: int, teacher: Path) -> None:
-    unbroken = outcome(tiny.train(plan_for("unbroken")))
+@pytest.mark.parametrize(("optimizer", "call"), [("signum", 1), ("signum", 3), ("lamb", 2), ("muon", 2)])
+def test_it_resumes_bit_by_bit(optimizer: str, call: int, teacher: Path) -> None:
+    unbroken = outcome(tiny.train(plan_for("unbroken", {"name": optimizer}, weight_decay=0.1)))
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         kill_at(patch, Run, "save_checkpoint", call + 1)
-        tiny.train(plan_for())
+        tiny.train(plan_for("student", {"name": optimizer}, weight_decay=0.1))
     gc.collect()
-    assert outcome(tiny.train(plan_for())) == unbroken
+    assert outcome(tiny.train(plan_for("student", {"name": optimizer}, weight_decay=0.1))) == unbroken
 
 
 def test_a_step_whose_gradient_is_not_finite_is_left_out(teacher: Path) -> None:
