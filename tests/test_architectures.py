@@ -36,6 +36,8 @@ MODELS: dict[str, Mapping[str, Any]] = {
     "qwen3": {"architecture": "qwen3", **HEADS, "num_key_value_heads": 1, "head_dim": 8},
     "mamba": {"architecture": "mamba", **SIZES, "state_size": 4},
     "mixer": {"architecture": "mixer", **SIZES, "intermediate_size": 32},
+    "ltg_bert": {"architecture": "ltg_bert", **HEADS},
+    "gpt_bert": {"architecture": "gpt_bert", **HEADS},
 }
 PAIRS = [{"sentence_good": "The cat sees a dog.", "sentence_bad": "The cat see a dog."}]
 
@@ -102,7 +104,7 @@ def test_it_trains_and_teaches_itself_and_others(
     assert 1 < dev["cross_entropy"] < 6
 
 
-@pytest.mark.parametrize("name", ["mamba", "mixer"])
+@pytest.mark.parametrize("name", ["mamba", "mixer", "gpt_bert"])
 def test_a_killed_run_is_resumed_bit_by_bit(
     name: str, program: Program, runs_folder: Path, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +160,8 @@ def test_a_dry_run_counts_its_parameters_and_products(program: Program, write_co
         ({**MODELS["qwen3"], "num_key_value_heads": 3}, "no qwen3 model can be built of these values"),
         ({**MODELS["mamba"], "expand": "wide"}, "no mamba model can be built of these values"),
         ({**MODELS["mixer"], "num_hidden_layers": 0}, "num_hidden_layers is 0, expected at least 1"),
+        ({**MODELS["ltg_bert"], "num_attention_heads": 3}, "hidden_size 16 is not a multiple of num_attention_heads 3"),
+        ({**MODELS["ltg_bert"], "attention_gate": False}, "unknown key 'attention_gate' for architecture 'ltg_bert'"),
     ],
 )
 def test_what_is_no_model_is_refused(keys: dict[str, Any], expected: str) -> None:
@@ -174,7 +178,7 @@ def test_positions_are_checked_where_there_are_some(
         program("train.py", "--dry-run", "--config", write_config(long | {"model": dict(MODELS["mixer"])}))
 
 
-@pytest.mark.parametrize("name", ["mamba", "mixer"])
+@pytest.mark.parametrize("name", ["mamba", "mixer", "ltg_bert"])
 def test_attention_that_a_model_has_not_is_refused_by_name(
     name: str, program: Program, runs_folder: Path, prepared: Path, write_config: WriteConfig
 ) -> None:

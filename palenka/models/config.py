@@ -43,7 +43,8 @@ class ModelConfig(BaseModel):
     def keys(self) -> dict[str, Any]:
         """The keys under the names that the config class stores (`intermediate_size` is GPT-2's `n_inner`)."""
         stored = _stored_names(self.architecture)
-        keys: dict[str, Any] = PUBLISHED if PUBLISHED.keys() <= {*_known_keys(self.architecture)} else {}
+        is_own = self.architecture in ARCHITECTURES.available()  # with defaults of its own
+        keys: dict[str, Any] = {} if is_own or not PUBLISHED.keys() <= {*_known_keys(self.architecture)} else PUBLISHED
         return {stored.get(key, key): value for key, value in (keys | (self.model_extra or {})).items()}
 
     @model_validator(mode="before")

@@ -51,14 +51,20 @@ class Architecture(PreTrainedModel):
     input_ids: (batch, time).
     attention_mask: None where each position sees itself and those before it; else the additive mask of a
         `palenka.data.batch.Batch`, float (batch or 1, 1, time, time). One that cannot look ahead refuses others.
-    last_hidden_state: (batch, time, hidden_size), after the final norm.
+    last_hidden_state: (batch, time, hidden_size), after the final norm if there is one.
     hidden_states: where they are asked for, those of the embeddings and of each layer, the last after the final norm.
+
+    last_hidden_state is what the linear head takes: a head with layers before that has them at the end of its body, and
+    a bias if `head_bias`. First values are transformers' own, by `initializer_range`, unless `_init_weights(module)`
+    says others. A body keeps neither tensors beside its parameters nor buffers that are not saved: transformers 5
+    builds a model without memory before it loads it, and those would be lost.
 
     Layers that derive from transformers' GradientCheckpointingLayer are compiled one by one in a long training.
     """
 
     Config: type[ArchitectureConfig]
     Body: type[nn.Module]
+    head_bias = False
     base_model_prefix = "body"
     _tied_weights_keys = {"head.weight": "body.embedding.weight"}
 
@@ -73,7 +79,7 @@ class Architecture(PreTrainedModel):
     def __init__(self, config: ArchitectureConfig) -> None:
         super().__init__(config)
         self.body: Any = self.Body(config)
-        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=self.head_bias)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Embedding:
