@@ -17,8 +17,8 @@ from palenka.models.architectures import ArchitectureConfig, BaseModelOutput
 
 
 class RelativeConfig(ArchitectureConfig):
-    """`initializer_range` is √(2 / (5 hidden_size)) unless it is given. From `max_position_embeddings` on, distances are
-    not told apart; a training's windows are no longer, as with every architecture."""
+    """`initializer_range` is √(2 / (5 hidden_size)) unless it is given. Distances are told apart as far as below
+    `max_position_embeddings`; a training's windows are no longer, as with every architecture."""
 
     hidden_size: int = 384
     intermediate_size: int = 1024
