@@ -243,6 +243,7 @@ def change(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         ("training.num_epochs=2", "give either num_epochs or max_steps"),
         ("training.max_steps=null", "give either num_epochs or max_steps"),
         ("training.learning_rate=1", "training.learning_rate (command line): unknown key"),
+        ("training.warmup_steps=1.5", "training.warmup_steps (command line): expected a whole number of steps from 0"),
         ("data.bos=line", "data.bos (command line): input should be 'window', 'document' or 'none' (got 'line')"),
         ("data.fraction=0", "data.fraction (command line): input should be greater than 0"),
         ("seed=-1", "seed (command line): input should be greater than or equal to 0 (got -1)"),

@@ -1,5 +1,6 @@
 """A run stays what it is when later versions of the configuration have more keys, and is no other run for that."""
 
+import json
 import gc
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,13 @@ def test_what_is_written_is_what_was_set(teacher: Path) -> None:
         "checkpoint_steps": 2, "precision": "fp32", "adam_beta2": 0.95,
     }  # fmt: skip
     assert given["config"]["teachers"] == [{"run": "teacher"}]
+
+
+@pytest.mark.parametrize("steps", [2, 2.0])
+def test_steps_are_written_as_whole_numbers_whatever_else_they_may_be(steps: float, teacher: Path) -> None:
+    """A share, since a later version: 2.0 must not become another number than it was before."""
+    given = plan_for(DistillConfig, warmup_steps=steps).identity().given
+    assert json.dumps(given["config"]["training"]["warmup_steps"]) == "2"
 
 
 WHOLE = {"config": {"lr": 1.0, "beta": 0.9, "terms": [{"name": "a", "weight": 1.0}]}, "data": "ab" * 32}

@@ -46,6 +46,31 @@ def test_wsd_does_not_know_its_end_while_it_is_stable() -> None:
     ]
 
 
+def test_the_course_of_gpt_bert_by_hand() -> None:
+    """Of 1,000 steps 1.6 % each rise to the peak and go from a tenth of it, where the cosine ends, to 0."""
+    rates = [learning_rate(step, 2.0, 0.016, 1000, "cosine", 0.1, 0.016) for step in range(1001)]
+    assert rates[:17] == pytest.approx([2 * (step + 1) / 16 for step in range(16)] + [2.0])
+    assert rates[16 + 492] == pytest.approx(2 * (0.1 + 0.9 / 2))
+    assert rates[984] == pytest.approx(0.2, abs=0.0013)
+    uncooled = [learning_rate(step, 2.0, 16, 1000, "cosine", 0.1) for step in range(984, 1001)]
+    assert rates[984:] == pytest.approx([rate * (16 - past) / 16 for past, rate in enumerate(uncooled)])
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "wsd"])
+def test_a_cooldown_changes_only_its_own_steps(schedule: Schedule) -> None:
+    plain, cooled = ([learning_rate(step, 1.0, 2, 40, schedule, 0.5, cooldown) for step in range(41)]
+                     for cooldown in (0, 8))  # fmt: skip
+    assert cooled[:33] == plain[:33]
+    assert cooled[36] == plain[36] / 2
+    assert cooled[40] == 0 < plain[40]
+
+
+def test_a_share_of_the_steps_is_as_many() -> None:
+    assert [learning_rate(step, 1.0, 0.1, 40, floor=0.2, cooldown_steps=0.2) for step in range(40)] == [
+        learning_rate(step, 1.0, 4, 40, floor=0.2, cooldown_steps=8) for step in range(40)
+    ]
+
+
 def test_without_warmup_it_starts_at_the_peak() -> None:
     assert learning_rate(0, peak=3e-4, warmup_steps=0, total_steps=10) == 3e-4
 

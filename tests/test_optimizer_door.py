@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from palenka import optimizers
-from palenka.cost.estimate import memory
+from palenka.cost.estimate import memory, step_seconds
 from palenka.models.huggingface import build_model
 from palenka.runs.directory import Run
 from palenka.runs.identity import Identity
@@ -118,6 +118,13 @@ def test_it_is_costed(teacher: Path) -> None:
     trained = signum.parameters["total"] + signum.owned_parameters
     tensors = len(list(tiny.trainer(signum).loss.parameters()))
     assert memory(adamw, "cpu").students - memory(signum, "cpu").students == 4 * trained + 4 * tensors
+
+
+def test_its_products_take_time(teacher: Path) -> None:
+    """Those of Muon do; what else it does is less than AdamW's."""
+    muon, adamw = (plan_for(optimizer={"name": name}) for name in ("muon", "adamw"))
+    more = step_seconds(muon, tiny.MACHINE, share=0.5).student - step_seconds(adamw, tiny.MACHINE, share=0.5).student
+    assert more == pytest.approx(muon.optimizer.flops() / (0.5 * tiny.MACHINE.matrix_rate(muon.precision)))
 
 
 @pytest.mark.parametrize(

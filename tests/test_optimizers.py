@@ -8,6 +8,7 @@ import terms
 import tiny
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from palenka import optimizers
 from palenka.optimizers import Hyperparameters, Optimizer
@@ -85,6 +86,15 @@ def test_the_bytes_claimed_are_those_of_the_state(name: str) -> None:
     take_steps(module, optimizer, range(1))
     assert claimed == optimizer.state_bytes() == sum(tensor.nbytes for tensor in state(optimizer))
     assert optimizers.build(hyperparameters(name), module.to("meta")).state_bytes() == claimed
+
+
+@every_optimizer
+def test_the_flops_claimed_are_those_of_a_step(name: str) -> None:
+    module, optimizer = built(name)
+    give_gradients(module, 0)
+    with FlopCounterMode(display=False) as counter:
+        optimizer.step()
+    assert counter.get_total_flops() == optimizer.flops()
 
 
 @every_optimizer

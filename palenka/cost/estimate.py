@@ -25,7 +25,7 @@ measurements.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -145,6 +145,7 @@ def step_seconds(work: Workload, device: Device, share: float | None = None) -> 
     """
     tokens = work.config.training.batch_size * work.config.data.seq_length / work.processes
     flops = flops_per_token(work).times(tokens)
+    flops = replace(flops, student=flops.student + work.optimizer.flops())
     rate = device.matrix_rate(precision_on(work, device.kind))
     launches = _launches(work, device.kind)
     if share is not None:

@@ -59,6 +59,10 @@ class Optimizer(torch.optim.Optimizer):
         """Bytes of the state of all parameters, once there was a step; they may be on no device yet."""
         raise NotImplementedError
 
+    def flops(self) -> float:
+        """Of the matrix products of a step, which each process computes."""
+        return 0.0
+
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices, which decay; biases and norm gains, which do not."""

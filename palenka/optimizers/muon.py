@@ -79,6 +79,11 @@ class Muon(Optimizer):
         )  # fmt: skip
         return sum(of_groups)
 
+    def flops(self) -> float:
+        bodies = (_parts(group, group["params"]) for group in self.param_groups if "momentum" in group)
+        shapes = [part.shape for parts in bodies for part in parts]
+        return sum(ITERATIONS * (4.0 * rows**2 * columns + 2.0 * rows**3) for rows, columns in shapes)
+
 
 def orthogonal(matrices: Tensor) -> Tensor:
     """Matrices near U V^T, where these are U S V^T.

@@ -89,12 +89,16 @@ class Workload:
         return sum(p.numel() for objective in self.built_terms.values() for p in objective.parameters())
 
     @cached_property
+    def optimizer(self) -> optimizers.Optimizer:
+        """How weights move, on the meta device."""
+        student, owned = model_on_meta(self.model), nn.ModuleDict(self.built_terms)
+        return optimizers.build(self.config.training, nn.ModuleDict({"student": student, "objectives": owned}))
+
+    @property
     def state_bytes(self) -> int:
         """Bytes that a training holds from step to step: weights, the optimizer's state, the average of weights."""
-        student, owned = model_on_meta(self.model), nn.ModuleDict(self.built_terms)
-        optimizer = optimizers.build(self.config.training, nn.ModuleDict({"student": student, "objectives": owned}))
         average = 4 * self.parameters["total"] if self.config.training.ema else 0
-        return 4 * (self.parameters["total"] + self.owned_parameters) + optimizer.state_bytes() + average
+        return 4 * (self.parameters["total"] + self.owned_parameters) + self.optimizer.state_bytes() + average
 
     @property
     def micro_batch_size(self) -> int:

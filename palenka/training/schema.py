@@ -52,6 +52,19 @@ def _check_run_name(name: str) -> str:
     return name
 
 
+def _steps_or_share(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(value)
+    except ValidationError:
+        expected = f"a whole number of steps from 0 to {MOST_WINDOWS:,}, or a share of all steps below 1"
+        raise ValueError(f"expected {expected}, got {value!r}") from None
+
+
+Steps = Annotated[
+    Annotated[int, Field(ge=0, le=MOST_WINDOWS)] | Annotated[float, Field(gt=0, lt=1)], WrapValidator(_steps_or_share)
+]
+
+
 class DataConfig(Section):
     """What text a run sees, and how it is cut into windows."""
 
@@ -94,11 +107,17 @@ class TrainingConfig(Hyperparameters):
     max_steps: int | None = Field(
         default=None, ge=1, le=MOST_WINDOWS, description="optimizer steps; give this or num_epochs"
     )
-    warmup_steps: int = Field(
-        default=0, ge=0, le=MOST_WINDOWS, description="steps in which the learning rate rises from 0"
+    warmup_steps: Steps = Field(
+        default=0, description="steps in which the learning rate rises from 0, or their share of all, below 1"
     )
     schedule: Schedule = Field(default="cosine", description="how the learning rate comes down from its peak")
-    min_lr_ratio: float = Field(default=0.0, ge=0, le=1, description="the last learning rate, as a share of the peak")
+    min_lr_ratio: float = Field(
+        default=0.0, ge=0, le=1, description="what the schedule comes down to, as a share of the peak"
+    )
+    cooldown_steps: Steps = Field(
+        default=0,
+        description="last steps in which what is left of the learning rate goes to 0, or their share of all",
+    )
     ema: float | None = Field(
         default=None, gt=0, lt=1, description="decay of a moving average of the weights, left beside the plain ones"
     )

@@ -48,7 +48,7 @@ class Student:
     def learning_rate(self, step: int, peak: float) -> float:
         config = self.config
         course = (config.warmup_steps, self.plan.total_steps, config.schedule, config.min_lr_ratio)
-        return learning_rate(step, peak, *course)
+        return learning_rate(step, peak, *course, config.cooldown_steps)
 
     def start_step(self, step: int) -> None:
         """Make ready for a step, counted from 0."""
