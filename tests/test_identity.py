@@ -1,7 +1,7 @@
 """A run stays what it is when later versions of the configuration have more keys, and is no other run for that."""
 
-import json
 import gc
+import json
 from pathlib import Path
 from typing import Any
 

@@ -102,6 +102,19 @@ def test_ltg_bert_decays_no_table_and_thereby_no_tied_head() -> None:
     assert decayed(module, decay_embeddings=False) == decayed(module) - tables
 
 
+@pytest.mark.parametrize("name", ["ltg_bert", "gpt_bert"])
+def test_both_systems_as_they_are_built(name: str) -> None:
+    keys = {"architecture": name, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1,
+            "num_attention_heads": 2}  # fmt: skip
+    module = tiny.model(keys)
+    names = {name for name, _ in module.named_parameters()}
+    tables = {"body.embedding.weight", "body.relative_embedding.weight"}
+    plain = {name for name in names if name.endswith("bias") or "_norm." in name}
+    assert tables <= names and plain
+    assert decayed(module) == names - plain
+    assert decayed(module, decay_embeddings=False) == names - plain - tables
+
+
 @pytest.mark.parametrize(
     ("keys", "tables"),
     [

@@ -203,6 +203,19 @@ def test_the_body_of_gpt2() -> None:
     assert found == {f"student.transformer.h.{i}.{name}.weight": (1, n) for i in range(3) for name, n in parts.items()}
 
 
+@pytest.mark.parametrize("name", ["ltg_bert", "gpt_bert"])
+def test_the_body_of_encoders(name: str) -> None:
+    """Queries and keys, the two halves of GEGLU, and GPT-BERT's values and gate are matrices beside each other."""
+    keys = {"architecture": name, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1,
+            "num_attention_heads": 2}  # fmt: skip
+    found = body(in_student(tiny.model(keys)))
+    values = {"ltg_bert": {"values": 1}, "gpt_bert": {"values_gate": 2}}[name]
+    sublayers = {0: {"queries_keys": 2, "output": 1, **values}, 1: {"inner": 2, "output": 1}}
+    parts = {f"sublayers.{i}.{layer}": n for i, layers in sublayers.items() for layer, n in layers.items()}
+    expected = {"transform.1": 1, **parts}
+    assert found == {f"student.body.{layer}.weight": (0, n) for layer, n in expected.items()}
+
+
 def test_adamw_moves_the_rest_as_it_does_alone() -> None:
     module, other = ToyEncoder(), ToyEncoder()
     other.load_state_dict(module.state_dict())

@@ -70,6 +70,7 @@ class RelativeAttention(GradientCheckpointingLayer):
         self.scale = (3 * width // self.heads) ** -0.5
         self.norm = plain_norm(width, config)
         self.queries_keys = nn.Linear(width, 2 * width)
+        self.queries_keys.parts = 2  # type: ignore[assignment]  # for optimizers that look at matrices
         self.output = nn.Linear(width, width)
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
 
@@ -109,6 +110,7 @@ class GatedFeedForward(GradientCheckpointingLayer):
         width, inner = config.hidden_size, config.intermediate_size
         self.norm = plain_norm(width, config)
         self.inner = nn.Linear(width, 2 * inner, bias=False)
+        self.inner.parts = 2  # type: ignore[assignment]
         self.inner_norm = plain_norm(inner, config)
         self.output = nn.Linear(inner, width, bias=False)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)

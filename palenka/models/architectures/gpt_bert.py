@@ -31,6 +31,7 @@ class GptBertAttention(RelativeAttention):
         super().__init__(config)
         self.parts = 2 if config.attention_gate else 1
         self.values_gate = nn.Linear(config.hidden_size, self.parts * config.hidden_size)
+        self.values_gate.parts = self.parts  # type: ignore[assignment]
         self.context_norm = plain_norm(config.hidden_size, config)
 
     def forward(self, states: Tensor, *positions: Tensor) -> Tensor:
