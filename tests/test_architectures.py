@@ -136,6 +136,32 @@ def test_an_exported_model_of_our_own_is_loaded_by_its_folder(
     assert AutoConfig.from_pretrained(runs_folder / "baseline").intermediate_size == 32
 
 
+def test_one_of_our_own_is_exported_with_its_code(
+    runs_folder: Path, prepared: Path, call: Call, tmp_path: Path
+) -> None:
+    folder = tiny.write_finished_run(runs_folder / "mixer", MODELS["mixer"], prepared / "tokenizer")
+    code, _, errors = call(cli.main, ["export", "mixer", "--with-code", "--out", str(tmp_path / "out")])
+    assert code == 0, errors
+    module = runpy.run_path(str(tmp_path / "out" / "mixer.py"), run_name="mixer")
+    model = module["MixerForCausalLM"].from_pretrained(tmp_path / "out")
+    tokens, _ = tiny.batch()
+    expected = load_frozen(folder, torch.float32, tiny.CPU)(tokens).logits
+    assert torch.allclose(model(tokens, attention_mask=torch.ones_like(tokens)).logits, expected)
+
+
+def test_what_needs_more_of_palenka_is_not_exported(
+    runs_folder: Path, prepared: Path, call: Call
+) -> None:
+    file = next(Path(folder, "seer.py") for folder in architectures.__path__ if Path(folder, "seer.py").exists())
+    tiny.write_finished_run(runs_folder / "seer", {**MODELS["mixer"], "architecture": "seer"}, prepared / "tokenizer")
+    text = file.read_text()
+    file.write_text("from palenka.util.errors import UserError\n" + text)
+    code, _, errors = call(cli.main, ["export", "seer", "--with-code"])
+    file.write_text(text)
+    assert code == 2 and "seer: imports palenka.util.errors, which others do not have" in errors
+    assert not (runs_folder / "seer" / "export").exists()
+
+
 def test_a_dry_run_counts_its_parameters_and_products(program: Program, write_config: WriteConfig) -> None:
     values = tiny.train_values(model=dict(MODELS["mixer"]))
     output = program("train.py", "--dry-run", "--config", write_config(values))

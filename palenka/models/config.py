@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from palenka.models import rope
@@ -128,7 +128,10 @@ def _advice(name: str) -> str:
 def make_known(architecture: str) -> None:
     """Have transformers' Auto classes know an architecture, if it is one of our own."""
     if architecture in ARCHITECTURES.available():
-        ARCHITECTURES.find(architecture)
+        model = ARCHITECTURES.find(architecture)
+        is_new = architecture not in CONFIG_MAPPING_NAMES  # a name of transformers' own is refused by it
+        AutoConfig.register(architecture, model.Config, exist_ok=is_new)
+        AutoModelForCausalLM.register(model.Config, model, exist_ok=is_new)
 
 
 def _has_rope(values: dict[str, Any]) -> bool:

@@ -6,15 +6,16 @@ transformers builds needs no file: gpt2, llama, gpt_neox, opt, qwen3, mamba, …
 
 A file defines a `Body`, which computes states of tokens; a linear head, here, makes logits of the last of them. The
 model is a Hugging Face one in every respect, so that whatever trains, distils, exports, loads and scores those does the
-same with it. Its file's name is its `model_type`; where the file is imported, transformers' Auto classes know it.
+same with it. Its file's name is its `model_type`, by which transformers' Auto classes know it.
+
+`palenka export --with-code` copies this file and the architecture's own into one, which needs nothing else of Palenka.
 """
 
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput, CausalLMOutput
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 __all__ = ["Architecture", "ArchitectureConfig", "BaseModelOutput"]
 
@@ -71,10 +72,6 @@ class Architecture(PreTrainedModel):
     def __init_subclass__(cls, **options: Any) -> None:
         cls.config_class = cls.Config
         super().__init_subclass__(**options)
-        name = cls.Config.model_type
-        is_new = name not in CONFIG_MAPPING_NAMES  # a name of transformers' own is refused by it
-        AutoConfig.register(name, cls.Config, exist_ok=is_new)
-        AutoModelForCausalLM.register(cls.Config, cls, exist_ok=is_new)
 
     def __init__(self, config: ArchitectureConfig) -> None:
         super().__init__(config)

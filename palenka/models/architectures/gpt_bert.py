@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import initialization as init
 
 from palenka.models.architectures import Architecture
 from palenka.models.architectures._relative import (
@@ -52,7 +51,7 @@ class DenseWeights(nn.Module):
 
     def __init__(self, count: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(count))
+        self.weight = nn.Parameter(torch.tensor([0.0] * (count - 1) + [1.0]))  # the last alone, at first
 
     def forward(self, states: list[Tensor]) -> Tensor:
         """`count` states (batch, time, width) → their weighted sum."""
@@ -81,10 +80,3 @@ class GptBertBody(RelativeBody):
 class GptBert(RelativeModel, Architecture):
     Config = GptBertConfig
     Body = GptBertBody
-
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, DenseWeights):  # at first, what comes last passes unchanged
-            last = torch.zeros_like(module.weight)
-            last[-1] = 1
-            init.copy_(module.weight, last)
