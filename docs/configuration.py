@@ -19,13 +19,46 @@ NAMED = """
 
 `KEY: NAME` takes all defaults, `KEY: {name: NAME, …}` sets keys that are the file's own.
 """
+STAY = """
+## Why these stay
+
+No config of `config/` sets these keys. One for which there is no reason goes.
+
+| key | reason |
+|---|---|
+| `seed`, `data.seed` | a figure of one seed is no figure; text and order may stay while the weights are drawn anew |
+| `paradigm*` | `causal` is what the study has |
+| `objective.*.weight.*` | a term that helps early and costs late is no one number |
+| `objective.logit.divergence`, `objective.logit.beta` | MiniLLM's and GKD's, which KD is held against |
+| `objective.logit.combine` | BabyLlama averages logits, an ensemble probabilities: with two teachers they differ |
+| `objective.hidden_state.distance` | `plain` is FitNets', `cosine` DistilBERT's |
+| `objective.auxiliary.*` | the paper's own heads, its depths, and each of its two parts alone |
+| `objective.contrastive.*` | the study's temperature; and what the term costs, in memory and FLOPs |
+| `objective.attention*`, `objective.value_relation*` | MiniLM's terms, beside any config by an override |
+| `cached_logits*` | a student many times on teachers that run once, by an override |
+| `teachers.weight` | a good teacher and a poor one |
+| `training.optimizer*`, `training.adam_*`, `training.max_grad_norm` | recipes that others published |
+| `training.schedule`, `training.min_lr_ratio`, `training.ema` | the same |
+| `training.checkpoint_steps`, `training.skip_bad_steps` | long runs, on clusters that end jobs |
+| `training.precision` | `auto` follows the device; a comparison over devices needs one and the same |
+| `training.compile` | `false` where a compiler is broken, `true` where a job is to fail rather than run slowly |
+| `evaluation.protocol` | the challenge's of 2025 |
+| `grid.cohort_size` | fewer than fit, where others use the GPU, too |
+| `paths*` | one run whose data stands elsewhere, where an environment variable is for all |
+| `tracking*` | where runs have to appear is a group's own to say |
+
+On the command line: `evaluate --checkout` and `--pipeline-python`, since the official pipelines are folders and
+interpreters of their own; `compare --all`, since what did not differ is a result, too.
+"""
 PAGE = Path(__file__).with_suffix(".md")
 HEAD = """# Configuration
 
 Every key of a YAML file, made from the schema by `make docs`. A file begins with those that `base:` names, left to
 right, each meant from its own folder, and says what is different; `student: {base: FILE}` fills a section likewise.
 `key.path=value` behind a command comes last (`training.lr=1e-3`, `teachers.0.run=mine`), and `--dry-run` prints what
-all of it comes to. Whatever does not fit is named at once: file, key, value, and what would be right.
+all of it comes to. Whatever does not fit is named at once: file, key, value, and what would be right. A key that is set
+and has no effect beside the others (`logit.beta` without Jensen-Shannon, `layer_mapping` without a term that maps
+layers) is a warning.
 """
 
 
@@ -38,7 +71,7 @@ def page() -> str:
     parts.append(NAMED)
     for key, door in DOORS.items():
         parts += [_section(f"{key}: {name}", door.find(name).Config, door.find(name)) for name in door.available()]
-    return "".join(parts)
+    return "".join([*parts, STAY])
 
 
 def _sections(schema: type[BaseModel], shown: set[type[BaseModel]], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -90,6 +123,8 @@ def _values(schema: dict[str, Any]) -> str:
 def _default(field: Any) -> str:
     if field.is_required():
         return "required"
+    if isinstance(field.default, Named):
+        return f"`{field.default.name}`"
     if field.default in (None, ()) or isinstance(field.default, BaseModel):
         return ""
     return f"`{str(field.default).lower() if isinstance(field.default, bool) else field.default}`"

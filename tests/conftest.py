@@ -63,6 +63,7 @@ def pytest_collection_finish() -> None:
     """Trainings collect garbage. What is imported by now is none, and looking through it took most of their time."""
     gc.collect()
     gc.freeze()
+    gc.enable()  # as a program does when all is imported
 
 
 # What a test of the fast lane may do

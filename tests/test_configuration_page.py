@@ -1,7 +1,10 @@
 """docs/configuration.md: every key with its line, as the schemas have them."""
 
+import re
 import runpy
 from collections.abc import Iterator
+from fnmatch import fnmatch
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -10,7 +13,7 @@ from palenka import optimizers, paradigms
 from palenka.cluster.study import StudyConfig
 from palenka.search.schema import GridConfig
 from palenka.training.schema import TrainConfig
-from palenka.util.config import models_in
+from palenka.util.config import compose, models_in
 from palenka.util.paths import ROOT
 
 LONGEST = 110
@@ -38,3 +41,21 @@ def test_every_key_is_described_in_one_line(schema: type[BaseModel]) -> None:
 def test_the_page_is_what_the_schemas_say() -> None:
     page = runpy.run_path(str(ROOT / "docs" / "configuration.py"))["page"]()
     assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == page, "make docs writes it anew"
+
+
+def keys_of(values: Any, above: str = "") -> Iterator[str]:
+    """Key paths of a config, without numbers of a list's entries."""
+    for key, value in values.items() if isinstance(values, dict) else ():
+        yield f"{above}{key}"
+        for each in value if isinstance(value, list) else [value]:
+            yield from keys_of(each, f"{above}{key}.")
+
+
+def test_every_key_is_used_by_a_config_or_has_a_reason_to_be_there() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", page.partition("## Why these stay")[2], re.MULTILINE)
+    reasons = {pattern for row in rows for pattern in re.findall(r"`(.*?)`", row)}
+    used = {key for path in (ROOT / "config").rglob("*.yaml") for key in keys_of(compose(path))}
+    known = {key for schema in SCHEMAS[:3] for key, _ in fields(schema)}
+    assert {key for key in known - used if not any(fnmatch(key, pattern) for pattern in reasons)} == set()
+    assert {pattern for pattern in reasons if not any(fnmatch(key, pattern) for key in known)} == set()

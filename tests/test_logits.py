@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from palenka.data.batch import Batch
 from palenka.evaluation.scoring import Scorer
@@ -224,3 +225,15 @@ def test_states_and_attention_are_the_models_or_refused(kind: str) -> None:
         assert attention.queries.shape == attention.keys.shape
         assert attention.queries.shape[1] * attention.queries.shape[3] == shape.attention_size
     assert F.softmax(chunks(teachers, tokens)["mean"], -1).sum() == pytest.approx(tokens.numel(), rel=1e-4)
+
+
+def test_padding_at_the_end_of_rows_is_no_reason_for_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """GPT-2 of transformers warns of padding without a mask; where a row ends, none is needed."""
+    logger = transformers_logging.get_logger("transformers.modeling_utils")
+    logger.warning_once.cache_clear()  # type: ignore[attr-defined]
+    logger.addHandler(caplog.handler)
+    model = tiny.model(tiny.GPT2)
+    model(torch.tensor([[5, 6, model.config.pad_token_id]]))
+    logger.warning("another")
+    logger.removeHandler(caplog.handler)
+    assert {record.getMessage() for record in caplog.records} == {"another"}

@@ -116,6 +116,20 @@ def test_the_returned_value_is_not_weighted(name: str) -> None:
     torch.testing.assert_close(values[0], values[1], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_one_that_maps_layers_says_so(name: str) -> None:
+    """`layer_mapping` without such a term is told to have no effect."""
+    kind, values = objectives.find(name), []
+    if issubclass(kind, TokenObjective):
+        return
+    student, teacher = states(6, 2), states(5, 3)
+    for pairs in (((3, 2),), ((1, 1),)):
+        torch.manual_seed(0)
+        term = terms.objective(name, terms.student_shape(6), [terms.teacher_shape(5, pairs=pairs, layers=3)])
+        values.append(term(student, [teacher], terms.counting(torch.ones(2, 4, dtype=torch.bool))))
+    assert torch.equal(*values) != kind.maps_layers
+
+
 def states(width: int, layers: int) -> States:
     """Random states of a model, two windows of four tokens, with one attention head."""
     hidden = [torch.randn(2, 4, width) for _ in range(layers + 1)]

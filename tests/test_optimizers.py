@@ -156,6 +156,20 @@ def test_knobs_are_read_and_written_by_name(name: str) -> None:
     assert all(field.description for field in type(given).model_fields.values())
 
 
+@every_optimizer
+@pytest.mark.parametrize(
+    ("key", "value"), [("adam_beta1", 0.5), ("adam_beta2", 0.5), ("adam_epsilon", 0.1), ("weight_decay", 0.5)]
+)
+def test_what_it_says_that_it_does_not_use_changes_nothing_and_all_else_does(name: str, key: str, value: float) -> None:
+    ends = []
+    for changes in ({}, {key: value}):
+        module, optimizer = built(name, **changes)
+        take_steps(module, optimizer, range(3))
+        ends.append(weights(module))
+    is_same = all(torch.equal(ends[0][each], ends[1][each]) for each in ends[0])
+    assert is_same == (key in optimizers.find(name).unused)
+
+
 def test_frozen_parameters_are_in_no_group() -> None:
     model = tiny.model(tiny.GPT2)
     model.get_input_embeddings().weight.requires_grad_(False)

@@ -22,6 +22,9 @@ from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json
 from palenka.util.seeds import seeded
 
+transformers_logging.get_logger("transformers.modeling_utils").addFilter(
+    lambda record: "since your input_ids may be padded" not in record.getMessage()
+)  # padding stands at the ends of rows, where nothing that counts sees it
 SAFELY: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # no network, no code from a folder
 
 

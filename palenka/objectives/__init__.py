@@ -7,7 +7,7 @@ Every objective returns its *unweighted* value. It never runs a model, never log
 terms, devices or processes. Parameters it owns are trained with the student and left out of the exported model.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +25,11 @@ class ObjectiveConfig(Section):
     """Knobs every objective has; each file adds its own."""
 
     weight: Weight = Field(description="factor in the loss: a number, or a schedule over the training")
+
+    def idle(self) -> Iterator[tuple[str, str]]:
+        """Keys that change nothing as the others stand, each with what it needs."""
+        if self.weight.is_constant:
+            yield from ((f"weight.{key}", "a start and an end that differ") for key in ("begin", "finish", "shape"))
 
 
 @dataclass(frozen=True)
@@ -75,9 +80,14 @@ class TokenObjective(Objective):
 
 
 class StateObjective(Objective):
-    """A term that depends on states inside the models; `vocabulary_heads`: how many it puts states through at once."""
+    """A term that depends on states inside the models.
+
+    `maps_layers`: whether it learns by the teachers' `layer_pairs`; `vocabulary_heads`: how many it puts states through
+    at once.
+    """
 
     needs_hidden_states: bool = True
+    maps_layers: bool = False
     vocabulary_heads: int = 0
 
     @property

@@ -36,6 +36,7 @@ class HiddenState(StateObjective):
         )
 
     config: Config
+    maps_layers = True
 
     def __init__(self, config: Config, student: ModelShape, teachers: Sequence[TeacherShape]) -> None:
         super().__init__(config, student, teachers)

@@ -16,7 +16,7 @@ it weighs up to 127 times as much.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -45,6 +45,11 @@ class Logit(TokenObjective):
         reduction: Literal["token", "sequence_sum"] = Field(
             default="token", description="mean per token, or BabyLlama's sum over each sequence"
         )
+
+        def idle(self) -> Iterator[tuple[str, str]]:
+            yield from super().idle()
+            if self.divergence != "jensen_shannon":
+                yield "beta", "divergence: jensen_shannon"
 
     config: Config
 

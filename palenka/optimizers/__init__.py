@@ -46,9 +46,11 @@ class Optimizer(torch.optim.Optimizer):
     Made of (`config`, its own `Config`; `training`, what all are given; `module`, whose `student` and `objectives` are
     trained), it hands its groups of parameters to torch's `__init__`. One that says, as torch's fused ones do, that it
     obeys `found_inf` leaves out a step on the device; of the others the host takes the gradients away, which waits.
+    `unused` are the `Hyperparameters` that it does not read.
     """
 
     Config: type[OptimizerConfig] = OptimizerConfig
+    unused: tuple[str, ...] = ()
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Those of all groups."""

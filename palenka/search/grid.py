@@ -25,7 +25,7 @@ from palenka.report.results import read_evaluations
 from palenka.runs.directory import Run
 from palenka.search.schema import GridConfig
 from palenka.training.plan import Plan, make_plan
-from palenka.util.config import load
+from palenka.util.config import load, tell_idle_keys
 from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json
 from palenka.util.hardware import available_memory, local_device
@@ -67,7 +67,9 @@ def load_grid(path: Path, overrides: Sequence[str], dry_run: bool = False) -> "G
     Raises:
         UserError: naming every problem, or a trial's name that is taken by another run.
     """
-    return Grid(load(path, overrides, GridConfig), str(path), dry_run)
+    grid = Grid(load(path, overrides, GridConfig), str(path), dry_run)
+    tell_idle_keys([plan.config for plan in grid.plans.values()], str(path))
+    return grid
 
 
 class Grid:

@@ -28,7 +28,7 @@ from palenka.training.milestone_plan import MilestonePlan, plan_milestones
 from palenka.training.recipes import Recipe, find_recipe
 from palenka.training.schema import CAUSAL, MOST_WINDOWS, LayerMapping, RunConfig, TeacherConfig, TrainingConfig
 from palenka.training.trackers import tracking_problems
-from palenka.util.config import load, problems_error
+from palenka.util.config import load, problems_error, tell_idle_keys
 from palenka.util.errors import UserError
 from palenka.util.hardware import Precision, fast_precision, local_device
 from palenka.util.paths import ROOT, data_root, evaluation_root, runs_root, signals_root
@@ -222,7 +222,9 @@ def load_plan(path: Path, overrides: Sequence[str], schema: type[RunConfig], dry
     Raises:
         UserError: naming every problem.
     """
-    return make_plan(load(path, overrides, schema), str(path), dry_run)
+    config = load(path, overrides, schema)
+    tell_idle_keys([config], str(path))
+    return make_plan(config, str(path), dry_run)
 
 
 def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:

@@ -1,5 +1,6 @@
 """The schema of a run: what a YAML file may say, each section with the checks that need nothing but itself."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
@@ -13,10 +14,10 @@ from pydantic import (
     model_validator,
 )
 
-from palenka import objectives, paradigms
+from palenka import objectives, optimizers, paradigms
 from palenka.data.windows import WindowConfig
 from palenka.models.config import ModelConfig
-from palenka.objectives import Objective, ObjectiveConfig, TokenObjective
+from palenka.objectives import Objective, ObjectiveConfig, StateObjective, TokenObjective
 from palenka.optimizers import Hyperparameters
 from palenka.optimizers._schedules import Schedule
 from palenka.training.milestones import EvaluationConfig
@@ -233,6 +234,22 @@ class RunConfig(Section):
     def objective_class(self, term: str) -> type[Objective]:
         """What a term is."""
         return objectives.find(term)
+
+    def idle(self) -> Iterator[tuple[str, str]]:
+        """Keys that change nothing as the others stand, set or not, each with what it needs."""
+        optimizer = self.training.optimizer.name
+        for key in optimizers.find(optimizer).unused:
+            yield f"training.{key}", f"an optimizer that has it; {optimizer} has not"
+        for name, term in self.terms.items():
+            yield from ((f"objective.{name}.{key}", needs) for key, needs in term.idle())
+        kinds = [self.objective_class(name) for name in self.terms]
+        if not any(issubclass(kind, StateObjective) and kind.maps_layers for kind in kinds):
+            for number, _ in enumerate(self.teacher_list):
+                yield f"teachers.{number}.layer_mapping", "objective.hidden_state"
+        if len(self.teacher_list) == 1:
+            yield "teachers.0.weight", "a second teacher"
+            if "logit" in self.terms:
+                yield "objective.logit.combine", "a second teacher"
 
     @property
     def data_seed(self) -> int:

@@ -6,10 +6,12 @@ file may have `base:` files of its own, which are read into its place.
 """
 
 import itertools
+import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -262,6 +264,33 @@ def load(path: Path, overrides: Sequence[str], schema: type[Schema]) -> Schema:
         return schema.model_validate(layers.values)
     except ValidationError as error:
         raise problems_error(_short(path), (_describe(item, layers, schema) for item in error.errors())) from None
+
+
+class Idling(Protocol):
+    """A configuration that knows of keys which change nothing as the others stand, each with what it needs."""
+
+    def idle(self) -> Iterator[tuple[str, str]]: ...
+
+
+def tell_idle_keys(configs: Sequence[Idling], where: str) -> None:
+    """Warn, in the first process, of keys that are idle in all of some configs: no knob is taken for turned."""
+    first, *others = map(idle_keys, configs)
+    if os.environ.get("RANK", "0") == "0":
+        for sentence in first:
+            if all(sentence in other for other in others):
+                print(f"{where}: warning: {sentence}", file=sys.stderr)
+
+
+def idle_keys(config: Idling) -> list[str]:
+    """A sentence for each idle key that is set apart from its default."""
+    return [f"{key} has no effect without {needs}" for key, needs in config.idle() if _is_set(config, key.split("."))]
+
+
+def _is_set(section: Any, key: list[str]) -> bool:
+    *parents, last = key
+    for part in parents:
+        section = section[int(part)] if isinstance(section, list) else getattr(section, part, None)
+    return section is not None and getattr(section, last) != type(section).model_fields[last].default
 
 
 def compose(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
