@@ -237,7 +237,7 @@ def product_step(
     session.display = Display(plan.config.name, plan.total_steps, enabled=False)
     loss = build_loss_module(plan, teachers or find_teachers(plan, session.device), session.device)
     trainer = WithoutRecords(session, loss, build_optimizer(plan, loss))
-    loop = Loop([trainer], Batches(windows or plan.windows(), plan.paradigm, plan.config.training.batch_size))
+    loop = Loop([trainer], Batches(windows or plan.windows(), plan.paradigm, plan.course))
 
     def take(step: int) -> Tensor:
         loop.step(step)

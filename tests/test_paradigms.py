@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +19,34 @@ from palenka.data.windows import IGNORED
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.texts import Text
 from palenka.models.forward import run_model
-from palenka.paradigms import Paradigm, Query, Vocabulary
+from palenka.paradigms import Paradigm, Query, Shown, Vocabulary
 from palenka.training.plan import make_plan
 from palenka.training.schema import TrainConfig
 from palenka.util.paths import ROOT
 
-VOCABULARY = Vocabulary(tiny.VOCABULARY, bos=1, pad=0, mask=3)
+VOCABULARY = Vocabulary(tiny.VOCABULARY, bos=1, eos=2, pad=0, mask=3, special=frozenset(range(4)))
+EXAMPLES: dict[str, Any] = {
+    "mix": {"name": "mix", "rows": {"mntp": 3, "causal": 1}},
+    "alternate": {"name": "alternate", "epochs": [{"causal": 1}, {"masked": 2}, {"causal": 1}]},
+}
 PAGE = (ROOT / "docs" / "paradigms.md").read_text(encoding="utf-8")
 PREVIOUS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]
 LEAST = torch.finfo(torch.float32).min
 
 
+def made(section: Any, vocabulary: Vocabulary = VOCABULARY) -> Paradigm:
+    return paradigms.of(paradigms.DOOR.read(section), vocabulary)
+
+
 @pytest.fixture(params=paradigms.DOOR.available())
 def paradigm(request: pytest.FixtureRequest) -> Paradigm:
-    return paradigms.of(paradigms.DOOR.read(request.param), VOCABULARY)
+    return made(EXAMPLES.get(request.param, request.param))
 
 
 class Windows:
     """Random windows, each its own."""
+
+    seed = 0
 
     def batch(self, positions: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         tokens = np.stack([np.random.default_rng(p).integers(4, tiny.VOCABULARY, 13) for p in positions])
@@ -66,18 +77,40 @@ def test_a_batch_is_whole(paradigm: Paradigm) -> None:
 
 
 def test_each_token_of_a_text_is_asked_for_once(paradigm: Paradigm) -> None:
-    queries = paradigm.queries((1, 5), (6, 7, 8))
-    assert sorted(token for query in queries for token in query.targets) == [6, 7, 8]
-    for query in queries:
-        assert len(query.places) == len(query.targets)
-        assert all(0 <= place < len(query.tokens) for place in query.places)
+    for part in paradigm.parts.values():
+        queries = part.queries((1, 5), (6, 7, 8))
+        assert sorted(token for query in queries for token in query.targets) == [6, 7, 8]
+        for query in queries:
+            assert len(query.places) == len(query.targets)
+            assert all(0 <= place < len(query.tokens) for place in query.places)
+
+
+def test_parts_share_the_training(paradigm: Paradigm) -> None:
+    assert list(paradigm.shares) == list(paradigm.parts) == paradigm.config.part_names
+    assert sum(paradigm.shares.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("keys", [tiny.GPT2, tiny.LLAMA], ids=["gpt2", "llama"])
+def test_earlier_logits_change_with_a_later_token_where_they_may(paradigm: Paradigm, keys: dict[str, Any]) -> None:
+    """In the rows of each part: with causal attention never, with full attention all of them."""
+    model, windows = tiny.model(keys).eval(), Windows()
+    for progress in (0.0, 0.5):
+        batch = paradigm.window_batch(windows, range(8), progress)  # type: ignore[arg-type]
+        changed = batch.input_ids.clone()
+        changed[:, -1] = (changed[:, -1] + 100) % 200 + 50
+        both = (replace(batch, input_ids=tokens) for tokens in (batch.input_ids, changed))
+        one, other = (run_model(model, each).final[:, :-1] for each in both)
+        for number, part in enumerate(paradigm.parts.values()):
+            rows = batch.made_by([number])
+            differs = (one[rows] != other[rows]).any(dim=-1)
+            assert differs.all() if part.attention == "full" else not differs.any()
 
 
 def test_causal_by_hand() -> None:
-    causal = paradigms.of(paradigms.DOOR.read("causal"), VOCABULARY)
+    causal = made("causal")
     assert causal.queries((1, 5), (6, 7, 8)) == [Query((1, 5, 6, 7), (1, 2, 3), (6, 7, 8))]
     inputs, labels = np.array([[1, 5, 6]]), np.array([[5, 6, IGNORED]])
-    batch = causal.batch(inputs, labels, lambda row: pytest.fail("nothing here is left to chance"))
+    batch = causal.batch(Shown(inputs, labels, [0], seed=0))
     assert (batch.input_ids.tolist(), batch.labels.tolist()) == (inputs.tolist(), labels.tolist())
     assert batch.attention == "causal"
 
@@ -141,23 +174,12 @@ def test_documents_that_do_not_see_each_other_are_as_alone() -> None:
 # Scores
 
 
-class Masked(Paradigm):
-    """The pseudo-log-likelihood of Salazar et al. 2020: each token masked by itself."""
-
-    attention = "full"
-
-    def queries(self, context: tuple[int, ...], continuation: tuple[int, ...]) -> Sequence[Query]:
-        tokens = context + continuation
-        places = range(len(context), len(tokens))
-        return [Query((*tokens[:place], 3, *tokens[place + 1 :]), (place,), (tokens[place],)) for place in places]
-
-
 @pytest.mark.parametrize("keys", [tiny.GPT2, tiny.LLAMA], ids=["gpt2", "llama"])
 def test_a_masked_model_is_asked_for_each_token_by_itself(keys: dict[str, Any], prepared_once: Path) -> None:
     """Against the plain formula, one query at a time; batches pad, and nobody sees the padding."""
     model = tiny.model(keys).eval()
     tokenizer = load_tokenizer(prepared_once / "tokenizer")
-    paradigm = Masked(Masked.Config(name="masked"), VOCABULARY)
+    paradigm = made("masked")
     texts = [Text((), (5, 6, 7)), Text((8, 9), (10,)), Text((4,), (5, 6, 7, 8, 9, 10, 11))]
     scores = Scorer(model, tokenizer, "tiny", paradigm).score(texts)
     for text, score in zip(texts, scores, strict=True):

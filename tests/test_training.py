@@ -415,7 +415,7 @@ def test_hidden_state_weight_matters_and_its_projections_learn(teacher: Path) ->
         plan = plan_for(tiny.distill_values(name=name, objective=objective))
         trainer = tiny.trainer(plan)
         owned = {k: v.clone() for k, v in trainer.loss.state_dict().items() if not k.startswith("student.")}
-        fit(trainer, Batches(plan.windows(), plan.paradigm, plan.config.training.batch_size))
+        fit(trainer, Batches(plan.windows(), plan.paradigm, plan.course))
         return trainer.run.path, owned
 
     without, nothing = student("without", 0.0)

@@ -1,13 +1,15 @@
 """The one thing that travels from a paradigm to models, teachers, objectives and scorers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from palenka.data.windows import IGNORED
+
+PLACES = 256  # as many as a CPU forms logits of at once
 
 
 @dataclass(frozen=True)
@@ -19,11 +21,17 @@ class Batch:
     attention: `causal`, each position sees itself and those before it; `full`, it sees all; or an additive float mask
         (batch or 1, 1, time, time), 0 where the position of a row sees that of a column, and the least number where it
         does not. Never a boolean one: transformers' eager attention would add it, and mask nothing.
+    part: int64 (batch,): which of a run's paradigms made each sequence, by its number; None where there is one.
+    weight: float32 (batch,): what each label of a sequence counts in the step's mean, 1 on average; None: 1.
+    places: int64 (places,): positions, counted through all sequences, among which are all that predict. None: all.
     """
 
     input_ids: Tensor
     labels: Tensor
     attention: "Literal['causal', 'full'] | Tensor" = "causal"
+    part: Tensor | None = None
+    weight: Tensor | None = None
+    places: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -44,7 +52,7 @@ class Batch:
     def additive_mask(self, dtype: torch.dtype) -> Tensor | None:
         """For a model's attention: float (batch or 1, 1, time, time); None where it is causal, as models are."""
         if isinstance(self.attention, Tensor):
-            return self.attention.to(dtype)
+            return self.attention.clamp(min=torch.finfo(dtype).min).to(dtype)
         if self.attention == "causal":
             return None
         batch, time = self.input_ids.shape
@@ -52,7 +60,7 @@ class Batch:
 
     def rows(self, rows: slice) -> "Batch":
         """Some of its sequences."""
-        return self._with(lambda tensor: tensor[rows] if len(tensor) == len(self) else tensor)
+        return self._with(lambda tensor: tensor[rows] if len(tensor) == len(self) else tensor, places=None)
 
     def to(self, device: torch.device) -> "Batch":
         """On a device; nobody waits for a copy from pinned memory."""
@@ -62,9 +70,40 @@ class Batch:
         """In pinned memory."""
         return self._with(torch.Tensor.pin_memory)
 
-    def _with(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        attention = change(self.attention) if isinstance(self.attention, Tensor) else self.attention
-        return Batch(change(self.input_ids), change(self.labels), attention)
+    def _with(self, change: Callable[[Tensor], Tensor], **others: Any) -> "Batch":
+        tensors = {name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **tensors | others)
+
+    def with_places(self) -> "Batch":
+        """The same, on the CPU, with its places where few positions predict: the others need no logits.
+
+        They are rounded up to multiples of PLACES, so that shapes, which are compiled for, are few.
+        """
+        predicting, positions = int(self.counts.sum()), self.labels.numel()
+        count = max(1, -(-predicting // PLACES)) * PLACES
+        if count > positions // 2:
+            return self
+        return replace(self, places=(~self.counts).flatten().argsort(stable=True)[:count])
+
+    def at_places(self, values: Tensor) -> Tensor:
+        """Of values (batch, time, …) those at its places: (places, …)."""
+        flat = values.flatten(0, 1)
+        return flat if self.places is None else flat[self.places]
+
+    @property
+    def weights(self) -> Tensor | None:
+        """Float32 (batch, time): what each label counts in the step's mean; None: 1."""
+        return None if self.weight is None else self.weight[:, None].expand(self.labels.shape)
+
+    def made_by(self, parts: Collection[int]) -> Tensor:
+        """Bool (batch,): whether one of these paradigms made the sequence."""
+        if self.part is None:
+            return torch.full((len(self),), 0 in parts, device=self.labels.device)
+        return torch.stack([self.part == part for part in sorted(parts)]).any(dim=0)
+
+    def only(self, parts: Collection[int]) -> "Batch":
+        """The same, with something to predict only in sequences that one of these paradigms made."""
+        return replace(self, labels=self.labels.where(self.made_by(parts)[:, None], IGNORED))
 
     def never_empty(self) -> "Batch":
         """The same, but with something to predict everywhere where there is nothing to predict anywhere."""

@@ -23,7 +23,6 @@ from palenka.models.logits import vocabulary_head
 from palenka.models.onednn import use_onednn
 from palenka.models.probing import is_close, longest_input
 from palenka.paradigms import Paradigm, Query, Vocabulary
-from palenka.util.config import read_yaml
 from palenka.util.errors import UserError
 from palenka.util.hardware import local_device
 from palenka.util.progress import passed_on
@@ -52,20 +51,6 @@ def load_causal_model(folder: Path) -> tuple[Any, Any]:
         raise UserError(f"{folder}: the tokenizer cannot be loaded: {error}") from None
 
 
-def learned_paradigm(folder: Path, tokenizer: Any) -> Paradigm:
-    """How the model of a folder learned, as the config of its run says; causal where there is none.
-
-    Raises:
-        UserError: a paradigm that there is not.
-    """
-    path = folder / "config.yaml"
-    given = read_yaml(path).get("paradigm", "causal") if path.exists() else "causal"
-    try:
-        return paradigms.of(paradigms.DOOR.read(given), Vocabulary.of(tokenizer))
-    except ValueError as error:
-        raise UserError(f"{path}: paradigm: {error}") from None
-
-
 class Scorer:
     """A language model, its tokenizer, and the paradigm that it learned by: how it is asked. Causal by default."""
 
@@ -87,7 +72,8 @@ class Scorer:
         """
         model, tokenizer = load_causal_model(folder)
         use_onednn(model)
-        return cls(model, tokenizer, str(folder), learned_paradigm(folder, tokenizer))
+        learned = paradigms.of(paradigms.learned(folder), Vocabulary.of(tokenizer))
+        return cls(model, tokenizer, str(folder), next(iter(learned.parts.values())))
 
     @property
     def max_length(self) -> int | None:

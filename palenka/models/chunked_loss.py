@@ -65,9 +65,8 @@ class HeadLogits:
 
 
 def teacher_logits(states: Tensor, head: nn.Module) -> Logits:
-    """What a head makes of states (batch, time, width), chunk by chunk."""
-    flat = states.flatten(0, 1)
-    return HeadInput(flat, head) if isinstance(head, nn.Linear) else HeadLogits(flat, head)
+    """What a head makes of states (tokens, width), chunk by chunk."""
+    return HeadInput(states, head) if isinstance(head, nn.Linear) else HeadLogits(states, head)
 
 
 TokenLoss = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], Tensor]
@@ -76,10 +75,11 @@ TokenLoss = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], Tensor]
 
 @dataclass(frozen=True)
 class WeightedTerm:
-    """A loss of each token, and the factor of its sum over tokens in the whole."""
+    """A loss of each token, the factor of its sum over tokens in the whole, and each token's own (tokens,); None: 1."""
 
     loss: TokenLoss
     scale: float
+    weights: Tensor | None = None
 
 
 def of_one_head(
@@ -152,13 +152,14 @@ class _ChunkedLoss(torch.autograd.Function):
         wanted = ctx.needs_input_grad[1:] if chunks.with_gradient else ()
         for i in range(chunks.students if any(wanted) else 0):
             students[i].collect(wanted[3 * i : 3 * i + 3])
-        losses = tuple(term.loss for term in terms)
+        losses, weights = tuple(term.loss for term in terms), [term.weights for term in terms]
         with torch.autocast(device.type, enabled=False):
             for start in range(0, len(labels), chunks.chunk_tokens):
                 rows = slice(start, start + chunks.chunk_tokens)
                 logits = [student.logits(rows) for student in students]
                 teacher_logits = [teacher.logits(rows, students[0].dtype, logits[0]) for teacher in chunks.teachers]
-                given = (teacher_logits, labels[rows], losses, scales * students[0].magnify)
+                of_tokens = [None if each is None else each[rows] for each in weights]
+                given = (teacher_logits, labels[rows], of_tokens, losses, scales * students[0].magnify)
                 if any(wanted):
                     function = _compiled_gradients() if chunks.compiled else _gradients
                     gradients, (_, chunk_sums) = function(logits, *given)
@@ -180,13 +181,15 @@ class _ChunkedLoss(torch.autograd.Function):
 
 
 def _weighted_sum(
-    logits: list[Tensor], teacher_logits: list[Tensor], labels: Tensor, losses: Sequence[TokenLoss], scales: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The scaled sum over losses and over the tokens that count; each loss's own sum (losses,)."""
+    logits: list[Tensor], teacher_logits: list[Tensor], labels: Tensor, weights: Sequence[Tensor | None],
+    losses: Sequence[TokenLoss], scales: Tensor,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The scaled sum over losses and over the tokens that count, by their weights; each loss's own sum (losses,)."""
     counts, labels = labels != IGNORED, labels.clamp(min=0)
     students, teachers = ([each.float() for each in side] for side in (logits, teacher_logits))
     of_tokens = [loss(students, teachers, labels) for loss in losses]
-    sums = torch.stack([torch.where(counts, of_token, 0.0).sum() for of_token in of_tokens])
+    weighted = [each if of is None else each * of for each, of in zip(of_tokens, weights, strict=True)]
+    sums = torch.stack([torch.where(counts, of_token, 0.0).sum() for of_token in weighted])
     return (sums * scales).sum(), sums
 
 

@@ -11,25 +11,29 @@ from palenka.data.batch import Batch
 from palenka.models.attention import AttentionRecorder
 from palenka.models.chunked_loss import HeadInput, Logits, teacher_logits
 from palenka.models.outputs import Attention, ModelShape, States, model_shape
-from palenka.models.probing import name_of, probe_tokens
+from palenka.models.probing import looks_ahead, name_of, probe_tokens, two_endings
 from palenka.util.errors import UserError
 
 
 @dataclass(frozen=True)
 class ModelOutput:
-    """What a model computed: its final states, the states asked for, and what turns the final ones into logits."""
+    """What a model computed: its final states, the states asked for, and what turns the final ones into logits.
+
+    `at_places` (places, width) are the final states that logits are wanted of.
+    """
 
     final: Tensor
+    at_places: Tensor
     hidden: tuple[Tensor, ...]
     attention: dict[int, Attention]
     head: nn.Module
 
     def head_input(self) -> Logits:
-        return teacher_logits(self.final, self.head)
+        return teacher_logits(self.at_places, self.head)
 
     def student_input(self) -> HeadInput:
         """The output of a model in training, whose head is linear."""
-        return HeadInput(self.final.flatten(0, 1), cast(nn.Linear, self.head))
+        return HeadInput(self.at_places, cast(nn.Linear, self.head))
 
     def states(self) -> States:
         return States(self.hidden, self.attention, self.head)
@@ -45,7 +49,29 @@ def run_model(
     output = model.base_model(batch.input_ids, output_hidden_states=keep_hidden, use_cache=False, **options)
     attention = recorder.take() if recorder else {}
     head = head or model.get_output_embeddings()
-    return ModelOutput(output.last_hidden_state, output.hidden_states or (), attention, head)
+    final = output.last_hidden_state
+    return ModelOutput(final, batch.at_places(final), output.hidden_states or (), attention, head)
+
+
+@torch.no_grad()
+def check_sees_all(model: PreTrainedModel) -> None:
+    """Check on a few tokens that a model sees later ones where the attention is full.
+
+    Raises:
+        UserError: it does not, or heeds no mask.
+    """
+    one, other = two_endings(model.eval())
+    half = one.shape[1] // 2
+    try:
+        before, after = (run_model(model, Batch(tokens, tokens, "full")).final[:, :half] for tokens in (one, other))
+        sees = looks_ahead(before.float(), after.float())
+    except Exception:  # architectures fail in different ways
+        sees = False
+    if not sees:
+        raise UserError(
+            f"{name_of(model)}: sees no later tokens, whatever the mask, so that it cannot learn by paradigm masked or "
+            "mntp; take causal, or an architecture with plain attention, as llama, gpt2 or ltg_bert"
+        )
 
 
 @torch.no_grad()

@@ -64,10 +64,16 @@ def logits_of(model: PreTrainedModel, tokens: Tensor) -> Tensor:
 
 def predictions_before(model: PreTrainedModel) -> tuple[Tensor, Tensor]:
     """Logits (1, time, vocabulary) of the first half of a few tokens, with two different second halves."""
+    one, other = two_endings(model)
+    half = one.shape[1] // 2
+    return logits_of(model, one)[:, :half], logits_of(model, other)[:, :half]
+
+
+def two_endings(model: PreTrainedModel) -> tuple[Tensor, Tensor]:
+    """A few tokens (1, time), and the same with another second half."""
     tokens, vocabulary = probe_tokens(model), model.get_input_embeddings().num_embeddings
     half = tokens.shape[1] // 2
-    changed = torch.cat([tokens[:, :half], (tokens[:, half:] + 1 + vocabulary // 2) % vocabulary], dim=1)
-    return logits_of(model, tokens)[:, :half], logits_of(model, changed)[:, :half]
+    return tokens, torch.cat([tokens[:, :half], (tokens[:, half:] + 1 + vocabulary // 2) % vocabulary], dim=1)
 
 
 def looks_ahead(before: Tensor, after: Tensor) -> bool:

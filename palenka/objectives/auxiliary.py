@@ -92,7 +92,7 @@ class Auxiliary(StateObjective):
             HeadInput(feature.flatten(0, 1), head, lent=not self.config.own_heads)  # type: ignore[arg-type]
             for feature, head in zip(features, heads, strict=True)
         ]
-        teacher_inputs = [teacher_logits(teacher.hidden[-1], teacher.head) for teacher in teachers]
+        teacher_inputs = [teacher_logits(teacher.hidden[-1].flatten(0, 1), teacher.head) for teacher in teachers]
         labels = torch.where(counts, 0, IGNORED).flatten()
         # In two steps: gradients of a mean, not of a sum, fit into float16 for any number of tokens.
         mean, _ = chunked_loss(inputs, teacher_inputs, labels, [WeightedTerm(self._token_losses, 1 / len(labels))])

@@ -8,39 +8,76 @@ A paradigm never runs a model, and draws chance from the streams that it is give
 whichever batch it stands in, and a resumed run repeats the unbroken one.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
 from palenka.data.batch import Batch
 from palenka.data.windows import Integers, Windows
+from palenka.util.config import read_yaml
 from palenka.util.doors import Door, Named
+from palenka.util.errors import UserError
 from palenka.util.seeds import named_seed
 
-Streams = Callable[[int], np.random.Generator]
-"""The random stream of a row of a batch, named by its window's visit: another one each time that a window is seen."""
+
+@dataclass(frozen=True)
+class Shown:
+    """Windows that a batch is made of.
+
+    input_ids: (batch, time).
+    labels: (batch, time), the token that follows each of input_ids, IGNORED where it is not the window's own.
+    positions: of each window in training order, or among dev windows.
+    seed: what names random streams.
+    progress: the share of the training's epochs that is done, 0 to 1.
+    """
+
+    input_ids: Integers
+    labels: Integers
+    positions: Sequence[int]
+    seed: int
+    progress: float = 1.0
+
+    def stream(self, row: int) -> np.random.Generator:
+        """The random stream of a row, named by its window's visit: another one each time that a window is seen."""
+        return np.random.default_rng(named_seed(self.seed, "paradigm", self.positions[row]))
+
+    def rows(self, rows: Sequence[int]) -> "Shown":
+        """Some of the windows."""
+        positions = [self.positions[row] for row in rows]
+        return replace(self, input_ids=self.input_ids[rows], labels=self.labels[rows], positions=positions)
 
 
 class ParadigmConfig(Named):
     """Knobs every paradigm has; each file adds its own."""
 
+    @property
+    def part_names(self) -> list[str]:
+        """Names of the paradigms that it is made of; a simple one is its own only part."""
+        return [self.name]
+
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What paradigms need to know of a tokenizer: its size, and the ids of special tokens, as far as it has them."""
+    """What paradigms need to know of a tokenizer: its size, and the ids of special tokens, as far as it has them.
+
+    `special` are the ids of all of them.
+    """
 
     size: int
     bos: int | None = None
+    eos: int | None = None
     pad: int | None = None
     mask: int | None = None
+    special: frozenset[int] = frozenset()
 
     @classmethod
     def of(cls, tokenizer: Any) -> "Vocabulary":
         """That of a tokenizer."""
-        ids = (getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "pad", "mask"))
-        return cls(len(tokenizer), *ids)
+        ids = {name: getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "pad", "mask")}
+        return cls(len(tokenizer), **ids, special=frozenset(getattr(tokenizer, "all_special_ids", ())))
 
 
 class Query(NamedTuple):
@@ -60,33 +97,42 @@ class Paradigm:
     """Base of all paradigms.
 
     `attention` says who sees whom where a text is scored. What a batch shows in training, its `Batch` says itself.
+    `least_batch` is the number of sequences that a step needs.
     """
 
     Config: type[ParadigmConfig] = ParadigmConfig
     attention: Literal["causal", "full"] = "causal"
+    least_batch = 1
 
     def __init__(self, config: ParadigmConfig, vocabulary: Vocabulary) -> None:
         self.config, self.vocabulary = config, vocabulary
 
-    def window_batch(self, windows: Windows, positions: range) -> Batch:
+    @property
+    def parts(self) -> Mapping[str, "Paradigm"]:
+        """Those that it is made of, by their names; a simple one is its own only part."""
+        return {self.config.name: self}
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """How much of the training each part is; they sum to 1."""
+        return {self.config.name: 1.0}
+
+    def window_batch(self, windows: Windows, positions: range, progress: float = 1.0) -> Batch:
         """What is made of windows, on the CPU.
 
         Chance is drawn from a stream for each position: training windows have another position at each visit, so that
         they look different each time, and dev windows always look the same.
-        """
-        input_ids, labels = windows.batch(positions)
-        return self.batch(
-            input_ids, labels, lambda row: np.random.default_rng(named_seed(windows.seed, "paradigm", positions[row]))
-        )
-
-    def batch(self, input_ids: Integers, labels: Integers, streams: Streams) -> Batch:
-        """What is made of windows.
 
         Args:
-            input_ids: (batch, time).
-            labels: (batch, time), the token that follows each of input_ids, IGNORED where it is not the window's own.
-            streams: by row.
+            windows: of text.
+            positions: of those that make the batch.
+            progress: the share of the training's epochs that is done, 0 to 1. Dev windows look as at its end.
         """
+        shown = windows.batch(positions)
+        return self.batch(Shown(*shown, positions, windows.seed, progress))
+
+    def batch(self, shown: Shown) -> Batch:
+        """What is made of windows."""
         raise NotImplementedError
 
     def queries(self, context: tuple[int, ...], continuation: tuple[int, ...]) -> Sequence[Query]:
@@ -103,5 +149,23 @@ DOOR: Door[Paradigm] = Door(__name__, "paradigm")
 
 
 def of(config: Named, vocabulary: Vocabulary) -> Paradigm:
-    """The paradigm of a config's section."""
+    """The paradigm of a config's section.
+
+    Raises:
+        UserError: the tokenizer lacks a token that it needs.
+    """
     return DOOR.find(config.name)(cast(ParadigmConfig, config), vocabulary)
+
+
+def learned(folder: Path) -> ParadigmConfig:
+    """How the model of a folder learned, as the config of its run says; causal where there is none.
+
+    Raises:
+        UserError: a paradigm that there is not.
+    """
+    path = folder / "config.yaml"
+    given = read_yaml(path).get("paradigm", "causal") if path.exists() else "causal"
+    try:
+        return cast(ParadigmConfig, DOOR.read(given))
+    except ValueError as error:
+        raise UserError(f"{path}: paradigm: {error}") from None

@@ -5,18 +5,34 @@ r"""Causal: each position predicts the token that follows, from itself and those
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from pydantic import Field
 
 from palenka.data.batch import Batch
-from palenka.data.windows import Integers
-from palenka.paradigms import Paradigm, Query, Streams
+from palenka.data.windows import IGNORED
+from palenka.paradigms import Paradigm, ParadigmConfig, Query, Shown
+from palenka.paradigms._documents import additive_mask, causal_order, document_numbers, of_one_document
 
 
 class Causal(Paradigm):
     """The next token."""
 
-    def batch(self, input_ids: Integers, labels: Integers, streams: Streams) -> Batch:
-        return Batch(torch.from_numpy(input_ids), torch.from_numpy(labels))
+    class Config(ParadigmConfig):
+        isolate_documents: bool = Field(
+            default=False, description="documents of a window neither see nor predict each other"
+        )
+
+    config: Config
+
+    def batch(self, shown: Shown) -> Batch:
+        inputs, labels = (torch.from_numpy(each) for each in (shown.input_ids, shown.labels))
+        if not self.config.isolate_documents:
+            return Batch(inputs, labels)
+        visible = of_one_document(shown.input_ids, self.vocabulary) & causal_order(inputs.shape[1])
+        documents = document_numbers(shown.input_ids, self.vocabulary)
+        following = np.append(documents[:, 1:], documents[:, -1:], axis=1)
+        return Batch(inputs, labels.where(torch.from_numpy(documents == following), IGNORED), additive_mask(visible))
 
     def queries(self, context: tuple[int, ...], continuation: tuple[int, ...]) -> Sequence[Query]:
         last = len(context) - 1

@@ -48,7 +48,8 @@ def _metadata(run: Run) -> ModelCardData:
     if run.result is not None:
         data, dev = f"{run.data_name} dev", run.result.dev
         results.append(_result(data, "cross_entropy", "Nats per token", dev.cross_entropy))
-        results.append(_result(data, "bits_per_byte", "Bits per byte", dev.bits_per_byte))
+        if dev.bits_per_byte is not None:
+            results.append(_result(data, "bits_per_byte", "Bits per byte", dev.bits_per_byte))
     return ModelCardData(
         language="en", license="unknown", library_name="transformers", pipeline_tag="text-generation",
         tags=["babylm", *(["knowledge-distillation"] if run.distilled else [])],

@@ -29,10 +29,10 @@ T = TypeVar("T")
 
 
 class CrossEntropy(BaseModel):
-    """Cross-entropy of a text: nats per token, and bits per UTF-8 byte of the raw text."""
+    """Cross-entropy of a text: nats per token; bits per UTF-8 byte of the raw text, where all of it is predicted."""
 
     cross_entropy: float
-    bits_per_byte: float
+    bits_per_byte: float | None = None
     tokens: int = 0
     domains: dict[str, "CrossEntropy"] = {}
 

@@ -217,8 +217,8 @@ def findings(runs: list[Run]) -> list[str]:
 def _dev_finding(runs: list[Run]) -> str:
     same = comparison.same_dev_text(runs)
     losses = [(run.result.dev, run.label) for run in runs if run.result]
-    if not losses:
-        return ""
+    if not losses or any(dev.bits_per_byte is None for dev, _ in losses):
+        return ""  # losses of different paradigms do not compare
     key, unit = ("cross_entropy", "nats") if same else ("bits_per_byte", "bits per byte")
     losses.sort(key=lambda pair: getattr(pair[0], key))
     best, label = losses[0]
@@ -275,6 +275,8 @@ def _loss_difference(run: Run, control: Run) -> dict[str, Cell]:
     if run.result is None or control.result is None:
         return {}
     one, other = run.result.dev, control.result.dev
+    if one.bits_per_byte is None or other.bits_per_byte is None:
+        return {}
     nats = _signed(one.cross_entropy - other.cross_entropy) if comparison.same_dev_text([run, control]) else NOTHING
     return {"cross_entropy": Cell(nats, second=_signed(one.bits_per_byte - other.bits_per_byte))}
 
@@ -377,7 +379,8 @@ def _domain_table(runs: list[Run], split: str) -> Table:
 
 
 def _loss(found: CrossEntropy) -> Cell:
-    return Cell(f"{found.cross_entropy:.3f}", second=f"{found.bits_per_byte:.3f}")
+    bits = "" if found.bits_per_byte is None else f"{found.bits_per_byte:.3f}"
+    return Cell(f"{found.cross_entropy:.3f}", second=bits)
 
 
 def prediction_table(runs: list[Run]) -> Table | None:

@@ -34,6 +34,7 @@ from palenka.util.tables import text_table
 from palenka.util.text import NOTHING, with_error
 
 PROTOCOL = "2024"
+DEV_FIGURES = ("cross_entropy", "bits_per_byte")
 RULE = (
     "Ranked by dev cross-entropy alone, that of plain next tokens; accuracies are shown beside it and choose nothing.\n"
     "± is one standard error over items; each row is one seed."
@@ -231,7 +232,7 @@ def _run(plan: Plan) -> Run:
 
 def _dev(run: Run) -> dict[str, float]:
     dev = read_json(run.path / "result.json")["dev"]
-    return {key: dev[key] for key in ("cross_entropy", "bits_per_byte")}
+    return {key: dev[key] for key in DEV_FIGURES if key in dev}
 
 
 def _result_file(run: Path, task: str) -> Path:
@@ -257,7 +258,7 @@ def selection_table(selection: Mapping[str, Any]) -> str:
             return [rank, row["cell"], "damaged" if "damaged" in row else "diverged", *[""] * (1 + len(tasks))]
         found = [row["tasks"].get(task) for task in tasks]
         accuracies = (with_error(f["accuracy"], f["stderr"]) if f else NOTHING for f in found)
-        losses = (f"{row['dev'][key]:.4f}" for key in ("cross_entropy", "bits_per_byte"))
+        losses = (f"{row['dev'][key]:.4f}" if key in row["dev"] else NOTHING for key in DEV_FIGURES)
         return [rank, row["cell"], *losses, *accuracies]
 
     rows = [["rank", "trial", "nats/token", "bits/byte", *tasks]]

@@ -142,7 +142,7 @@ class Teachers:
     def _mean_logits(self, outputs: Sequence[ModelOutput]) -> Logits:
         if not all(isinstance(head, nn.Linear) for head in self.heads):
             return MeanLogits([output.head_input() for output in outputs], self.shares)
-        scaled = [share * output.final.flatten(0, 1) for share, output in zip(self.shares, outputs, strict=True)]
+        scaled = [share * output.at_places for share, output in zip(self.shares, outputs, strict=True)]
         return HeadLogits(torch.cat(scaled, dim=1), self._mean_head)
 
     @functools.cached_property

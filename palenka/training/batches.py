@@ -2,12 +2,32 @@
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
 from palenka.data.batch import Batch
 from palenka.data.tokens import TrainWindows
-from palenka.paradigms import Paradigm
+from palenka.data.windows import IGNORED
+from palenka.paradigms import Paradigm, Shown
+
+
+@dataclass(frozen=True)
+class Course:
+    """Which windows each step sees.
+
+    batch_size: sequences of a step.
+    total_steps: of the training.
+    epochs: passes over the text that the training makes; None: as many as its windows come to.
+    """
+
+    batch_size: int
+    total_steps: int
+    epochs: float | None = None
+
+    def positions(self, step: int) -> range:
+        """Of the windows of a step, counted from 0, in training order."""
+        return range(step * self.batch_size, (step + 1) * self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -16,7 +36,8 @@ class StepBatch:
 
     batch: on the CPU.
     positions: of its windows in training order.
-    tokens: how many labels count.
+    tokens: of the text, each window's own.
+    predicted: how many labels count: as many as tokens where each is predicted.
     words: begun in the windows.
     epoch: how many epochs are done after it.
     """
@@ -24,6 +45,7 @@ class StepBatch:
     batch: Batch
     positions: range
     tokens: int
+    predicted: int
     words: int
     epoch: float
 
@@ -36,11 +58,11 @@ class Batches:
     Args:
         windows: in training order.
         paradigm: makes batches of them.
-        size: sequences of a batch.
+        course: which windows each step sees.
     """
 
-    def __init__(self, windows: TrainWindows, paradigm: Paradigm, size: int) -> None:
-        self.windows, self.paradigm, self.size = windows, paradigm, size
+    def __init__(self, windows: TrainWindows, paradigm: Paradigm, course: Course) -> None:
+        self.windows, self.paradigm, self.course = windows, paradigm, course
         self._worker = ThreadPoolExecutor(max_workers=1)
         self._ahead: tuple[int, Future[StepBatch]] | None = None
 
@@ -51,13 +73,24 @@ class Batches:
         return batch
 
     def _make(self, step: int) -> StepBatch:
-        positions = range(step * self.size, (step + 1) * self.size)
-        batch = self.paradigm.window_batch(self.windows, positions)
-        tokens = int(batch.counts.sum())
-        epoch, index = self.windows.locate(positions.stop)
-        reached = epoch + index / self.windows.epoch_size(epoch)
+        positions = self.course.positions(step)
+        progress = self._epochs(positions.start) / self._total_epochs
+        shown = Shown(*self.windows.batch(positions), positions, self.windows.seed, progress)
+        batch = self.paradigm.batch(shown)
+        tokens, predicted = int((shown.labels != IGNORED).sum()), int(batch.counts.sum())
         pinned = batch.pinned() if torch.cuda.is_available() else batch
-        return StepBatch(pinned, positions, tokens, self.windows.words(positions), reached)
+        return StepBatch(
+            pinned, positions, tokens, predicted, self.windows.words(positions), self._epochs(positions.stop)
+        )
+
+    def _epochs(self, position: int) -> float:
+        """How many epochs are done before a window."""
+        epoch, index = self.windows.locate(position)
+        return epoch + index / self.windows.epoch_size(epoch)
+
+    @cached_property
+    def _total_epochs(self) -> float:
+        return self.course.epochs or self._epochs(self.course.positions(self.course.total_steps - 1).stop)
 
     def close(self) -> None:
         self._worker.shutdown(cancel_futures=True)

@@ -3,8 +3,9 @@
 import torch
 from transformers import PreTrainedModel
 
-from palenka import optimizers
+from palenka import optimizers, paradigms
 from palenka.models.folder import load_frozen
+from palenka.models.forward import check_sees_all
 from palenka.models.huggingface import build_model
 from palenka.models.logits import check_student
 from palenka.models.onednn import use_onednn
@@ -54,17 +55,19 @@ def _teachers(work: Workload, models: list[PreTrainedModel]) -> Teachers:
 
 def build_loss_module(work: Workload, teachers: Teachers, device: torch.device) -> LossModule:
     """The student and the objectives with initial weights."""
-    return LossModule(build_student(work, device), build_objectives(work), teachers)
+    return LossModule(build_student(work, device), build_objectives(work), teachers, work.taught)
 
 
 def build_student(work: Workload, device: torch.device) -> PreTrainedModel:
     """The model that is trained, with initial weights, in training mode.
 
     Raises:
-        UserError: its logits are more than a linear layer of its last states.
+        UserError: its logits are more than a linear layer of its last states, or it cannot see what it is to see.
     """
     student = build_model(work.model, work.config.seed, device)
     check_student(student)
+    if any(paradigms.DOOR.find(part).attention == "full" for part in work.config.part_names):
+        check_sees_all(student)
     return student.train()
 
 

@@ -54,7 +54,7 @@ def side_by_side(sessions: Sequence[Session]) -> Loop:
     names = [session.run.name for session in sessions]
     display = CohortDisplay(names, plan.total_steps) if len(names) > 1 else None
     losses = [build_loss_module(session.plan, teachers, device) for session in sessions]
-    batches = Batches(plan.windows(), plan.paradigm, plan.config.training.batch_size)
+    batches = Batches(plan.windows(), plan.paradigm, plan.course)
     trainers = []
     for session, loss in zip(sessions, losses, strict=True):
         optimizer = build_optimizer(session.plan, loss)

@@ -156,12 +156,12 @@ class Loop:
 
     def _take_step(self, step: int, batch: StepBatch, active: Sequence[Trainer]) -> None:
         """Gradients of the whole step, in micro-batches; a student moves before the next one has its last gradient."""
-        size = StepSize(batch.tokens, len(batch.positions), progress=step / self.plan.total_steps)
+        size = StepSize(batch.predicted, len(batch.positions), progress=step / self.plan.total_steps)
         for trainer in active:
             trainer.student.start_step(step)
         micro_batches = list(self._my_rows(len(batch.positions)))
         for micro, rows in enumerate(micro_batches):
-            shown = batch.batch.rows(rows).to(self.accelerator.device)
+            shown = batch.batch.rows(rows).with_places().to(self.accelerator.device)
             of_teachers = self.teachers.run(shown, batch.positions[rows], students=len(active))
             is_last = micro == len(micro_batches) - 1
             for trainer in active:

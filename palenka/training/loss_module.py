@@ -4,6 +4,7 @@ The loss module is the one module that is trained, wrapped for several processes
 student and the objectives. Teachers are held apart, and may be shared with other students.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -42,12 +43,15 @@ class LossModule(nn.Module):
         student: a language model whose head is linear.
         objectives: name → objective; those of weight 0 are left out, and so is the work they would need.
         teachers: what it learns from, if anything; they are told what the objectives need of them.
+        taught: the paradigms, by their numbers, in whose sequences the teachers teach; None: in all.
     """
 
     def __init__(
-        self, student: PreTrainedModel, objectives: dict[str, Objective], teachers: Teachers | None = None
-    ) -> None:
+        self, student: PreTrainedModel, objectives: dict[str, Objective], teachers: Teachers | None = None,
+        taught: Collection[int] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self._taught = taught
         self.student = student
         self.objectives = nn.ModuleDict(objectives).to(student.device)
         self.teachers = teachers = teachers or Teachers([])
@@ -94,32 +98,49 @@ class LossModule(nn.Module):
         if teachers is None:
             teachers = self.teachers.run(batch)
         student = run_model(self.student, batch, self._hidden_states, self._recorder)
-        loss, terms = self._token_loss(student, teachers, batch.labels, step)
+        loss, terms = self._token_loss(student, teachers, batch, step)
         teacher_states = teachers.states() if self._state_terms else []
-        countable = batch.never_empty()  # a mean over nothing is not finite; the share of such a batch is 0
+        lesson = batch if self._taught is None else batch.only(self._taught)
+        countable = lesson.never_empty()  # a mean over nothing is not finite; the share of such a batch is 0
         state_losses = [term(student.states(), teacher_states, countable) for term in self._state_terms.values()]
-        share = batch.counts.sum() / step.tokens
+        share = _weight_of(lesson) / step.tokens
         for term, value in zip(self._state_terms.values(), state_losses, strict=True):
             loss = loss + term.config.weight.at(step.progress) * share * value
         return loss, torch.stack([*terms, *(share * value.detach() for value in state_losses)])
 
     def _token_loss(
-        self, student: ModelOutput, teachers: TeacherPass, labels: Tensor, step: StepSize
+        self, student: ModelOutput, teachers: TeacherPass, batch: Batch, step: StepSize
     ) -> tuple[Tensor, list[Tensor]]:
         if not self._token_terms:
             return student.final.new_zeros((), dtype=torch.float32), []
         sizes = {"token": step.tokens, "sequence_sum": step.sequences}
         terms = [
-            WeightedTerm(self._token_losses[name], term.config.weight.at(step.progress) / sizes[term.reduction])
+            WeightedTerm(
+                self._token_losses[name], term.config.weight.at(step.progress) / sizes[term.reduction],
+                self._token_weights(batch, is_taught=term.teacher_logits != "none"),
+            )
             for name, term in self._token_terms.items()
-        ]
+        ]  # fmt: skip
         of_teachers: list[Logits] = []
         if "each" in self._teacher_logits:
             of_teachers += teachers.each_logits
         if "mean" in self._teacher_logits:
             of_teachers.append(teachers.mean_logits)
         loss, sums = chunked_loss(
-            [student.student_input()], of_teachers, labels.flatten(), terms, compiled=self._is_compiled
+            [student.student_input()], of_teachers, batch.at_places(batch.labels), terms, compiled=self._is_compiled
         )
         totals = zip(self._token_terms.values(), sums, strict=True)
         return loss, [total / sizes[term.reduction] for term, total in totals]
+
+    def _token_weights(self, batch: Batch, is_taught: bool) -> Tensor | None:
+        """What each place counts in a term (places,); None: 1."""
+        weights = batch.weights
+        if is_taught and self._taught is not None:
+            taught = batch.made_by(self._taught)[:, None].expand(batch.labels.shape).float()
+            weights = taught if weights is None else weights * taught
+        return None if weights is None else batch.at_places(weights)
+
+
+def _weight_of(batch: Batch) -> Tensor:
+    """What all labels of a batch count together, a scalar."""
+    return batch.counts.sum() if batch.weights is None else (batch.weights * batch.counts).sum()

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -20,13 +20,14 @@ from palenka.models.huggingface import count_parameters_of, model_on_meta
 from palenka.models.outputs import ModelShape, model_shape
 from palenka.models.probing import longest_input, most_positions
 from palenka.objectives import TeacherShape
-from palenka.paradigms import Paradigm, Vocabulary
+from palenka.paradigms import Paradigm, ParadigmConfig, Vocabulary
 from palenka.runs.directory import find_run
 from palenka.runs.identity import Identity
 from palenka.teachers.cached import VERSION, CachedLogits
+from palenka.training.batches import Course
 from palenka.training.milestone_plan import MilestonePlan, plan_milestones
 from palenka.training.recipes import Recipe, find_recipe
-from palenka.training.schema import CAUSAL, MOST_WINDOWS, LayerMapping, RunConfig, TeacherConfig, TrainingConfig
+from palenka.training.schema import MOST_WINDOWS, LayerMapping, RunConfig, TeacherConfig, TrainingConfig
 from palenka.training.trackers import tracking_problems
 from palenka.util.config import load, problems_error, tell_idle_keys
 from palenka.util.errors import UserError
@@ -43,13 +44,17 @@ USUAL_VOCABULARY = 16_000  # what `prepare` makes unless told otherwise
 
 @dataclass(frozen=True)
 class TeacherPlan:
-    """A teacher that fits the run; `recipe` is what would train it if it is not trained yet."""
+    """A teacher that fits the run; `recipe` is what would train it if it is not trained yet.
+
+    `learned` are the names of the paradigms that it learned by.
+    """
 
     name: str
     folder: Path
     model: PretrainedConfig
     shape: TeacherShape
     recipe: Recipe | None = None
+    learned: Sequence[str] = ("causal",)
 
     @cached_property
     def parameters(self) -> dict[str, int]:
@@ -77,6 +82,13 @@ class Workload:
     def teacher_shapes(self) -> list[TeacherShape]:
         """The teachers as objectives see them."""
         return _teacher_shapes(self.config, self.teachers)
+
+    @cached_property
+    def taught(self) -> frozenset[int] | None:
+        """The paradigms of the run, by their numbers, that all teachers learned; None: all, or there is no teacher."""
+        parts = self.config.part_names
+        common = frozenset(n for n, part in enumerate(parts) if all(part in of.learned for of in self.teachers))
+        return None if len(common) == len(parts) else common
 
     @cached_property
     def built_terms(self) -> dict[str, objectives.Objective]:
@@ -126,6 +138,12 @@ class Plan(Workload):
         """How the run learns from its windows."""
         return paradigms.of(self.config.paradigm, self.vocabulary)
 
+    @property
+    def course(self) -> Course:
+        """Which windows each step sees."""
+        training = self.config.training
+        return Course(training.batch_size, self.total_steps, training.num_epochs)
+
     def windows(self) -> TrainWindows:
         """The training text, opened."""
         split, config = TokenSplit.open(self.data_folder / "train"), self.config
@@ -166,7 +184,6 @@ class Plan(Workload):
             "data": read_prepared(self.data_folder)["key"],
             "windows": asdict(self.config.data.windows),
             "data_seed": self.config.data_seed,
-            **({} if self.config.paradigm == CAUSAL else {"paradigm": self.config.paradigm.model_dump()}),
         }
         root = (ROOT / signals if signals else signals_root()) / self.config.data.name
         return CachedLogits(root, identity, self.config.data.seq_length)
@@ -249,7 +266,7 @@ def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
         total_steps=0, milestones=milestones,
     )  # fmt: skip
     plan.dev_windows()  # refuses too small a sample
-    paradigms.of(config.paradigm, special)  # refuses a tokenizer that lacks what it needs
+    _check_batch(plan.paradigm, config.training, where)
     return replace(plan, total_steps=_total_steps(config.training, plan.windows(), where))
 
 
@@ -308,9 +325,20 @@ def _fit_models(config: RunConfig, vocabulary: _Vocabulary, dry_run: bool) -> tu
             teachers.append(_fit_teacher(found, teacher, share, config, model))
         except UserError as error:
             problems.append(f"teachers.{index}: {error}")
+    workload = Workload(config, model, teachers, processes)
     if len(teachers) == len(shares):
         problems += _objective_problems(config, model, teachers)
-    return Workload(config, model, teachers, processes), problems
+        problems += _lesson_problems(workload)
+    return workload, problems
+
+
+def _lesson_problems(work: Workload) -> Iterator[str]:
+    if work.taught is not None and not work.taught:
+        learned = ", ".join(f"{teacher.name} by {' and '.join(teacher.learned)}" for teacher in work.teachers)
+        yield (
+            f"paradigm: {' and '.join(work.config.part_names)}: no teacher can teach what it has not learned, and the "
+            f"teachers learned so: {learned}; give both one paradigm"
+        )
 
 
 def _length_problems(config: RunConfig, model: PretrainedConfig) -> Iterator[str]:
@@ -329,6 +357,14 @@ def _batch_problems(training: TrainingConfig, processes: int) -> Iterator[str]:
             f"training.batch_size: {training.batch_size} sequences cannot be divided evenly among {processes} "
             f"process(es) in micro-batches of {training.micro_batch_size or 'any size'}; make it a multiple of "
             f"{portion}"
+        )
+
+
+def _check_batch(paradigm: Paradigm, training: TrainingConfig, where: str) -> None:
+    if training.batch_size < paradigm.least_batch:
+        raise UserError(
+            f"{where}: training.batch_size: {training.batch_size}: the paradigm {paradigm.config.name} needs at least "
+            f"{paradigm.least_batch} sequences in a step, so that each of its parts has one"
         )
 
 
@@ -368,6 +404,7 @@ def _teacher_shapes(config: RunConfig, teachers: list[TeacherPlan]) -> list[Teac
 class _FoundTeacher:
     folder: Path
     model: PretrainedConfig
+    learned: Sequence[str]
     recipe: Recipe | None = None
 
 
@@ -379,7 +416,8 @@ def _find_teacher(teacher: TeacherConfig, vocabulary: _Vocabulary, config: RunCo
     except UserError as error:
         recipe = find_recipe(teacher.run, config.data.name)
         if dry_run and recipe:
-            return _FoundTeacher(runs / teacher.run, _recipe_model(recipe).hugging_face(token_ids), recipe)
+            model = _recipe_model(recipe).hugging_face(token_ids)
+            return _FoundTeacher(runs / teacher.run, model, _recipe_parts(recipe), recipe)
         where = recipe or f"… name={teacher.run}"
         raise UserError(f"{error}; train it first: python train.py --config {where}") from None
     if (folder / "identity.json").exists() and not (folder / "result.json").exists():
@@ -396,7 +434,7 @@ def _find_teacher(teacher: TeacherConfig, vocabulary: _Vocabulary, config: RunCo
             f"the teacher {teacher.run!r} has {rows} embeddings, fewer than the {entries} entries of its own "
             "tokenizer; is its config.json complete?"
         )
-    return _FoundTeacher(folder, model)
+    return _FoundTeacher(folder, model, paradigms.learned(folder).part_names)
 
 
 def _vocabulary_sha256(folder: Path) -> str | None:
@@ -405,6 +443,10 @@ def _vocabulary_sha256(folder: Path) -> str | None:
 
 def _recipe_model(recipe: Recipe) -> ModelConfig:
     return ModelConfig.model_validate(recipe.values.get("model") or recipe.values["student"])
+
+
+def _recipe_parts(recipe: Recipe) -> list[str]:
+    return cast(ParadigmConfig, paradigms.DOOR.read(recipe.values.get("paradigm", "causal"))).part_names
 
 
 def _fit_teacher(
@@ -418,8 +460,9 @@ def _fit_teacher(
     pairs = layer_pairs(teacher.layer_mapping, model_shape(student), sizes, teacher.run)
     known = asdict(sizes) | {"vocab_size": student.vocab_size}  # rows beyond are padding
     return TeacherPlan(
-        teacher.run, found.folder, found.model, TeacherShape(**known, share=share, layer_pairs=pairs), found.recipe
-    )
+        teacher.run, found.folder, found.model, TeacherShape(**known, share=share, layer_pairs=pairs), found.recipe,
+        found.learned,
+    )  # fmt: skip
 
 
 def layer_pairs(

@@ -96,10 +96,13 @@ class Display:
         )
 
     def dev(self, step: int, dev: dict[str, Any], is_best: bool) -> None:
-        self._write(
-            f"{self.name}: step {step}/{self.total_steps}  dev {dev['cross_entropy']:.4f} nats/token  "
-            f"{dev['bits_per_byte']:.4f} bits/byte{'  (best so far)' if is_best else ''}"
-        )
+        figures = [f"dev {dev['cross_entropy']:.4f} nats/token"]
+        figures += [f"{name} {of['cross_entropy']:.4f}" for name, of in dev.get("paradigms", {}).items()]
+        if "bits_per_byte" in dev:
+            figures.append(f"{dev['bits_per_byte']:.4f} bits/byte")
+        if is_best and "paradigms" not in dev:  # of several the last one is taken
+            figures.append("(best so far)")
+        self._write(f"{self.name}: step {step}/{self.total_steps}  {'  '.join(figures)}")
 
     def skipped(self, step: int, reason: str) -> None:
         self._write(f"{self.name}: step {step}/{self.total_steps}  skipped: {reason}")

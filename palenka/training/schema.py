@@ -20,6 +20,7 @@ from palenka.models.config import ModelConfig
 from palenka.objectives import Objective, ObjectiveConfig, StateObjective, TokenObjective
 from palenka.optimizers import Hyperparameters
 from palenka.optimizers._schedules import Schedule
+from palenka.paradigms import ParadigmConfig
 from palenka.training.milestones import EvaluationConfig
 from palenka.training.trackers import TrackingConfig
 from palenka.util.paths import DATA_NAME, RESERVED, check_length
@@ -261,6 +262,11 @@ class RunConfig(Section):
         raise NotImplementedError
 
     @property
+    def part_names(self) -> list[str]:
+        """Of its paradigm."""
+        return cast(ParadigmConfig, self.paradigm).part_names
+
+    @property
     def teacher_list(self) -> list[TeacherConfig]:
         return []
 
@@ -307,6 +313,11 @@ class DistillConfig(RunConfig):
 
     @model_validator(mode="after")
     def _cache_is_enough(self) -> "DistillConfig":
+        if self.recorded and self.paradigm != CAUSAL:
+            raise ValueError(
+                f"cached_logits: they are cached for paradigm: causal alone; leave them out with {self.paradigm.name}, "
+                "which shows a window otherwise at each visit"
+            )
         if self.recorded and "logit" not in self.terms:
             raise ValueError("cached_logits: it is for objective.logit, which has no weight above 0; leave it out")
         more = [name for name in self.terms if name != "logit" and _needs_teachers(name)]

@@ -36,7 +36,8 @@ class Progress:
     skipped: list[int] = field(default_factory=list)  # steps not taken, because their gradient was not finite
 
     def is_better(self, dev: dict[str, Any]) -> bool:
-        return self.best_step is None or dev["cross_entropy"] < self.best_dev["cross_entropy"]
+        """Whether a dev evaluation is the best so far; of several paradigms, whose losses may part, it is the last."""
+        return self.best_step is None or "paradigms" in dev or dev["cross_entropy"] < self.best_dev["cross_entropy"]
 
     def position(self) -> dict[str, Any]:
         """As records say it."""

@@ -228,7 +228,8 @@ class WandbTracker:
     def finish(self, result: dict[str, Any] | None) -> None:
         if result:
             dev = result["dev"]
-            best = {"dev_loss": dev["cross_entropy"], "dev_bits_per_byte": dev["bits_per_byte"]}
+            best = {"dev_loss": dev["cross_entropy"]}
+            best |= {"dev_bits_per_byte": dev["bits_per_byte"]} if "bits_per_byte" in dev else {}
             self.run.summary.update({"best_step": result["best_step"]} | {f"best_{k}": v for k, v in best.items()})
         self.run.finish(exit_code=0 if result else 1)
 

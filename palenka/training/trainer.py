@@ -144,7 +144,8 @@ class Trainer:
         self._look()
         dev = validate(self.loss.student, self.dev_windows, self.plan.paradigm, self.accelerator)
         self._check_finite(dev["cross_entropy"])
-        figures = {key: dev[key] for key in ("bits_per_byte", "domains")}
+        figures: dict[str, Any] = {key: dev[key] for key in ("bits_per_byte", "domains") if key in dev}
+        figures |= {f"{name}_loss": of["cross_entropy"] for name, of in dev.get("paradigms", {}).items()}
         if self.student.average:
             with self.student.average.in_place():
                 dev["ema"] = validate(self.loss.student, self.dev_windows, self.plan.paradigm, self.accelerator)

@@ -23,24 +23,36 @@ BATCH = 64
 def validate(
     model: PreTrainedModel, windows: DevWindows, paradigm: Paradigm, accelerator: Accelerator
 ) -> dict[str, Any]:
-    """Cross-entropy of a model on the dev windows, shared among the processes.
+    """Cross-entropy of a model on the dev windows, under each part of its paradigm, shared among the processes.
 
     Returns:
-        `cross_entropy` in nats per token, `bits_per_byte`, `tokens`, and `domains`: the same of each.
+        `cross_entropy` in nats per token, `tokens`, `domains`: the same of each; and `bits_per_byte` where every token
+        is predicted from those before it. Of several parts the mean that is trained, and `paradigms`: all this of each.
     """
+    each = {name: _validate(model, windows, part, accelerator) for name, part in paradigm.parts.items()}
+    if len(each) == 1:
+        return next(iter(each.values()))
+    mean = sum(share * each[name]["cross_entropy"] for name, share in paradigm.shares.items())
+    return {"cross_entropy": mean, "paradigms": each}
+
+
+def _validate(
+    model: PreTrainedModel, windows: DevWindows, paradigm: Paradigm, accelerator: Accelerator
+) -> dict[str, Any]:
     sums = torch.zeros(len(windows.split.domains), 2, dtype=torch.float64, device=accelerator.device)
     model.eval()
     first, stride = accelerator.process_index * BATCH, accelerator.num_processes * BATCH
     for start in range(first, len(windows), stride):
         indices = range(start, min(start + BATCH, len(windows)))
-        batch = paradigm.window_batch(windows, indices).to(accelerator.device)
+        batch = paradigm.window_batch(windows, indices).with_places().to(accelerator.device)
         # Compiled layers would be recompiled for this shape, and for the last batch's.
         with accelerator.autocast(), torch.compiler.set_stance("force_eager"):
             losses, counts = token_cross_entropy(model, batch)
         domains = torch.tensor([windows.domain_of(index) for index in indices], device=accelerator.device)
         sums.index_add_(0, domains, torch.stack([losses, counts.double()], dim=1))
     model.train()
-    return summarise(accelerator.reduce(sums, reduction="sum").cpu(), windows.split.domains)
+    found = summarise(accelerator.reduce(sums, reduction="sum").cpu(), windows.split.domains)
+    return found if paradigm.attention == "causal" else _without_bits(found)
 
 
 def score_milestone(scorer: Scorer, plan: MilestonePlan, accelerator: Accelerator) -> dict[str, Accuracy]:
@@ -59,8 +71,10 @@ def token_cross_entropy(model: PreTrainedModel, batch: Batch) -> tuple[Tensor, T
     Returns:
         Sums in nats (batch,), float64; numbers of tokens (batch,).
     """
-    losses = token_losses(run_model(model, batch).student_input(), batch.labels.flatten())
-    return losses.double().reshape(batch.labels.shape).sum(dim=1), batch.counts.sum(dim=1)
+    losses = token_losses(run_model(model, batch).student_input(), batch.at_places(batch.labels))
+    sequences = batch.at_places(torch.arange(len(batch), device=losses.device)[:, None].expand(batch.labels.shape))
+    sums = torch.zeros(len(batch), dtype=torch.float64, device=losses.device)
+    return sums.index_add_(0, sequences, losses.double()), batch.counts.sum(dim=1)
 
 
 def summarise(sums: Tensor, domains: list[Domain]) -> dict[str, Any]:
@@ -78,9 +92,16 @@ def summarise(sums: Tensor, domains: list[Domain]) -> dict[str, Any]:
     return _cross_entropy(*total) | {"domains": by_domain}
 
 
+def _without_bits(found: dict[str, Any]) -> dict[str, Any]:
+    """Bits per byte say how much a whole text takes, not what some of its tokens do."""
+    domains = {name: _without_bits(of) for name, of in found.get("domains", {}).items()}
+    figures = {key: value for key, value in found.items() if key != "bits_per_byte"}
+    return figures | ({"domains": domains} if domains else {})
+
+
 def _cross_entropy(nats: float, tokens: float, size: float) -> dict[str, Any]:
     return {
-        "cross_entropy": nats / tokens,
+        "cross_entropy": nats / max(1, tokens),
         "bits_per_byte": bits_per_byte(nats, size),
         "tokens": round(tokens),
     }

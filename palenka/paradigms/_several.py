@@ -1,0 +1,47 @@
+"""Paradigms that are made of others."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from palenka.paradigms import DOOR, Paradigm, ParadigmConfig, Query, Vocabulary, of
+from palenka.util.doors import Named
+
+
+class SeveralConfig(ParadigmConfig):
+    """Of a paradigm that is made of others."""
+
+    knobs: dict[str, dict[str, Any]] = Field(
+        default={}, description="keys of those that it is made of, by their names: {masked: {rate: 0.3}}"
+    )
+
+    def check(self) -> None:
+        """Raise ValueError unless there are such paradigms, each simple, with such knobs."""
+        for name in self.part_names:
+            config = self.section(name)
+            if isinstance(config, SeveralConfig):
+                raise ValueError(f"{name!r} is made of other paradigms itself; expected causal, masked, mntp, …")
+        if unknown := sorted(self.knobs.keys() - set(self.part_names)):
+            raise ValueError(f"knobs: {', '.join(unknown)}: not among {', '.join(self.part_names)}")
+
+    def section(self, name: str) -> Named:
+        """The section of one that it is made of."""
+        return DOOR.read({"name": name, **self.knobs.get(name, {})})
+
+
+class Several(Paradigm):
+    """Base of paradigms that are made of others, of which each says how it is scored."""
+
+    config: SeveralConfig
+
+    def __init__(self, config: SeveralConfig, vocabulary: Vocabulary) -> None:
+        super().__init__(config, vocabulary)
+        self._parts = {name: of(config.section(name), vocabulary) for name in config.part_names}
+
+    @property
+    def parts(self) -> Mapping[str, Paradigm]:
+        return self._parts
+
+    def queries(self, context: tuple[int, ...], continuation: tuple[int, ...]) -> Sequence[Query]:
+        raise NotImplementedError(f"{self.config.name} is scored by one of its parts: {', '.join(self.parts)}")
