@@ -23,6 +23,7 @@ from palenka.models.logits import vocabulary_head
 from palenka.models.onednn import use_onednn
 from palenka.models.probing import is_close, longest_input
 from palenka.paradigms import Paradigm, Query, Vocabulary
+from palenka.paradigms._learned import learned
 from palenka.util.errors import UserError
 from palenka.util.hardware import local_device
 from palenka.util.progress import passed_on
@@ -72,8 +73,8 @@ class Scorer:
         """
         model, tokenizer = load_causal_model(folder)
         use_onednn(model)
-        learned = paradigms.of(paradigms.learned(folder), Vocabulary.of(tokenizer))
-        return cls(model, tokenizer, str(folder), next(iter(learned.parts.values())))
+        paradigm = paradigms.of(learned(folder), Vocabulary.of(tokenizer))
+        return cls(model, tokenizer, str(folder), next(iter(paradigm.parts.values())))
 
     @property
     def max_length(self) -> int | None:

@@ -10,16 +10,13 @@ whichever batch it stands in, and a resumed run repeats the unbroken one.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
 from palenka.data.batch import Batch
 from palenka.data.windows import Integers, Windows
-from palenka.util.config import read_yaml
 from palenka.util.doors import Door, Named
-from palenka.util.errors import UserError
 from palenka.util.seeds import named_seed
 
 
@@ -155,17 +152,3 @@ def of(config: Named, vocabulary: Vocabulary) -> Paradigm:
         UserError: the tokenizer lacks a token that it needs.
     """
     return DOOR.find(config.name)(cast(ParadigmConfig, config), vocabulary)
-
-
-def learned(folder: Path) -> ParadigmConfig:
-    """How the model of a folder learned, as the config of its run says; causal where there is none.
-
-    Raises:
-        UserError: a paradigm that there is not.
-    """
-    path = folder / "config.yaml"
-    given = read_yaml(path).get("paradigm", "causal") if path.exists() else "causal"
-    try:
-        return cast(ParadigmConfig, DOOR.read(given))
-    except ValueError as error:
-        raise UserError(f"{path}: paradigm: {error}") from None

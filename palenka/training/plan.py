@@ -21,6 +21,7 @@ from palenka.models.outputs import ModelShape, model_shape
 from palenka.models.probing import longest_input, most_positions
 from palenka.objectives import TeacherShape
 from palenka.paradigms import Paradigm, ParadigmConfig, Vocabulary
+from palenka.paradigms._learned import learned
 from palenka.runs.directory import find_run
 from palenka.runs.identity import Identity
 from palenka.teachers.cached import VERSION, CachedLogits
@@ -434,7 +435,7 @@ def _find_teacher(teacher: TeacherConfig, vocabulary: _Vocabulary, config: RunCo
             f"the teacher {teacher.run!r} has {rows} embeddings, fewer than the {entries} entries of its own "
             "tokenizer; is its config.json complete?"
         )
-    return _FoundTeacher(folder, model, paradigms.learned(folder).part_names)
+    return _FoundTeacher(folder, model, learned(folder).part_names)
 
 
 def _vocabulary_sha256(folder: Path) -> str | None:
