@@ -10,24 +10,7 @@ from palenka.data.batch import Batch
 from palenka.data.tokens import TrainWindows
 from palenka.data.windows import IGNORED
 from palenka.paradigms import Paradigm, Shown
-
-
-@dataclass(frozen=True)
-class Course:
-    """Which windows each step sees.
-
-    batch_size: sequences of a step.
-    total_steps: of the training.
-    epochs: passes over the text that the training makes; None: as many as its windows come to.
-    """
-
-    batch_size: int
-    total_steps: int
-    epochs: float | None = None
-
-    def positions(self, step: int) -> range:
-        """Of the windows of a step, counted from 0, in training order."""
-        return range(step * self.batch_size, (step + 1) * self.batch_size)
+from palenka.training.course import Course
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from palenka.paradigms._learned import learned
 from palenka.runs.directory import find_run
 from palenka.runs.identity import Identity
 from palenka.teachers.cached import VERSION, CachedLogits
-from palenka.training.batches import Course
+from palenka.training.course import Course
 from palenka.training.milestone_plan import MilestonePlan, plan_milestones
 from palenka.training.recipes import Recipe, find_recipe
 from palenka.training.schema import MOST_WINDOWS, LayerMapping, RunConfig, TeacherConfig, TrainingConfig
