@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from palenka.data import prepare as preparation
-from palenka.data import readers
-from palenka.data.holdout import PIECE_LINES
+from palenka.data import holdout, readers
+from palenka.data.holdout import PIECE_LINES, HoldOut, Place
 from palenka.data.prepare import prepare
 from palenka.data.rows import TEXT_COLUMN
 from palenka.data.tokenizer import load_tokenizer, tokenizer_sha256
@@ -363,10 +363,12 @@ def documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return [f"Document {number} says\nsomething about {number * number}." for number in range(300)]
 
 
-def held_out(tmp_path: Path, documents: list[str], name: str, fraction: float = 0.2) -> Path:
+def held_out(
+    tmp_path: Path, documents: list[str], name: str, fraction: float = 0.2, place: Place = "documents"
+) -> Path:
     file = tmp_path / f"{name}.txt"
     file.write_text("\n\n".join(documents) + "\n")
-    return prepare(file, None, None, name, VOCABULARY, dev_fraction=fraction)
+    return prepare(file, None, None, name, VOCABULARY, dev_fraction=fraction, dev_from=place)
 
 
 def test_dev_is_held_out_by_documents_whatever_their_order(tmp_path: Path, documents: list[str]) -> None:
@@ -397,6 +399,55 @@ def test_long_documents_are_held_out_by_pieces_that_lose_nothing(tmp_path: Path,
             elif before:
                 assert (number[before] + 1) % PIECE_LINES == 0
     assert [] != parts["dev"] != parts["train"]
+
+
+@pytest.mark.parametrize(
+    ("fraction", "kept", "out"),
+    [
+        (0.25, "a\nb\n\nc\nd\n\ne\nf\n", "g\n\nh\n"),  # 2 of 8 lines; within a document
+        (0.5, "a\nb\n\nc\nd\n", "e\nf\ng\n\nh\n"),  # the boundary at the cut is on neither side
+        (0.1, "a\nb\n\nc\nd\n\ne\nf\ng\n", "h\n"),  # 0.8 lines are one
+        (0.06, "a\nb\n\nc\nd\n\ne\nf\ng\n\nh\n", None),  # 0.48 lines are none
+        (0.95, None, "a\nb\n\nc\nd\n\ne\nf\ng\n\nh\n"),
+    ],
+)
+def test_the_last_lines_of_a_text(tmp_path: Path, fraction: float, kept: str | None, out: str | None) -> None:
+    """Blank lines part documents, and are not counted."""
+    files = tmp_path / "kept", tmp_path / "out"
+    holdout.part(["a", "b", "", "c", "d", "", "e", "f", "g", "", "h"], *files, HoldOut(fraction, "end"))
+    assert [file.read_text() if file.exists() else None for file in files] == [kept, out]
+
+
+def test_the_last_lines_of_each_file_are_held_out_of_it_and_of_the_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "data"))
+    (tmp_path / "raw").mkdir()
+    lines = {name: [f"{name} {number}." for number in range(count)] for name, count in (("ants", 40), ("bees", 100))}
+    lines["bees"][95:] = ["Zyzzyva zyzzyva zyzzyva."] * 5
+    for name, text in lines.items():
+        (tmp_path / "raw" / f"{name}.train").write_text("\n".join(text) + "\n")
+    folder = prepare(tmp_path / "raw", None, None, "mine", VOCABULARY, dev_fraction=0.05, dev_from="end")
+    for name, text in lines.items():
+        written = [(folder / "text" / split / f"{name}.txt").read_text().splitlines() for split in ("train", "dev")]
+        count = {"ants": 2, "bees": 5}[name]
+        assert written == [text[:-count], text[-count:]]
+    entries = load_tokenizer(folder / "tokenizer").get_vocab()
+    assert "ants" in " ".join(entries) and not [entry for entry in entries if "yz" in entry]
+    record = json.loads((folder / "prepared.json").read_text())
+    assert (record["dev_fraction"], record["dev_from"]) == (0.05, "end")
+    assert record["splits"]["dev"]["words"] == 4 + 15
+    assert "the last 5 % of the lines of each domain." in (folder / "README.md").read_text()
+
+
+def test_a_dev_text_from_the_end_is_other_content(tmp_path: Path, documents: list[str]) -> None:
+    held_out(tmp_path, documents, "one")
+    with pytest.raises(UserError, match="dev_from: only in the new content"):
+        held_out(tmp_path, documents, "one", place="end")
+    with pytest.raises(UserError, match="no line of two.txt is held out"):
+        held_out(tmp_path, documents, "two", 1e-9, "end")
+    with pytest.raises(UserError, match="--dev-from end: .* there is none"):
+        prepare(tmp_path / "one.txt", tmp_path / "two.txt", None, "three", VOCABULARY, dev_from="end")
 
 
 def test_another_fraction_is_other_content(tmp_path: Path, documents: list[str]) -> None:

@@ -1,7 +1,9 @@
 """Clean text, train a tokenizer, write memory-mapped tokens."""
 
 import argparse
+from typing import get_args
 
+from palenka.data.holdout import Place
 from palenka.data.prepare import prepare
 from palenka.data.rows import Columns
 
@@ -11,6 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for split, note in (("train", ""), ("dev", ", to measure on"), ("test", " (optional)")):
         parser.add_argument(f"--{split}", required=split == "train", metavar="TEXT", help=source.format(split) + note)
     parser.add_argument("--dev-fraction", type=float, metavar="F", help="hold out this part of --train, without --dev")
+    parser.add_argument("--dev-from", choices=get_args(Place), default="documents",
+                        help="hold out documents, by their content, or each file's last lines (default: documents)")  # fmt: skip
     parser.add_argument("--text-column", default="text", metavar="NAME", help="column of rows (default: text)")
     parser.add_argument("--domain-column", metavar="NAME", help="column that names a row's domain (default: none)")
     parser.add_argument("--boundary", action="append", default=[], metavar="MARK",
@@ -22,6 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     prepare(
         arguments.train, arguments.dev, arguments.test, arguments.name, arguments.vocab_size,
-        dev_fraction=arguments.dev_fraction, columns=Columns(arguments.text_column, arguments.domain_column),
-        boundaries=arguments.boundary,
+        dev_fraction=arguments.dev_fraction, dev_from=arguments.dev_from,
+        columns=Columns(arguments.text_column, arguments.domain_column), boundaries=arguments.boundary,
     )  # fmt: skip

@@ -85,10 +85,12 @@ def _sources(record: dict[str, Any]) -> str:
                 rows += [f"| {split} | {name} | {_source(file)} |" for file in domain["files"]]
     text = "## Sources\n\n" + "\n".join(rows)
     if record["dev_fraction"] is not None:
-        text += (
-            "\n\nThe dev text was held out of the training text: each document whose text has a hash among the "
-            f"smallest {100 * record['dev_fraction']:g} %."
-        )
+        share = f"{100 * record['dev_fraction']:g} %"
+        what = {
+            "documents": f"each document whose text has a hash among the smallest {share}",
+            "end": f"the last {share} of the lines of each domain",
+        }
+        text += f"\n\nThe dev text was held out of the training text: {what[record['dev_from']]}."
     return text
 
 

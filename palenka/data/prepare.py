@@ -25,6 +25,7 @@ from palenka.data import cleaning, holdout, integrity, marks, tokenizer
 from palenka.data.card import data_card
 from palenka.data.clean import BOUNDARY, DOMAINS, Effects, clean_text
 from palenka.data.effects import Mark
+from palenka.data.holdout import HoldOut
 from palenka.data.readers import RawText, RawTexts, find_texts
 from palenka.data.rows import TEXT_COLUMN, Columns
 from palenka.data.tokens import Domain, SplitWriter
@@ -57,27 +58,30 @@ def prepare(
     vocab_size: int,
     *,
     dev_fraction: float | None = None,
+    dev_from: holdout.Place = "documents",
     columns: Columns = TEXT_COLUMN,
     boundaries: Sequence[str] = (),
 ) -> Path:
     """Prepare raw texts as data/<name>; returns that folder.
 
     `train`, `dev` and `test` are what `palenka.data.readers` reads: folders, files or datasets of the hub. Instead of
-    `dev`, `dev_fraction` holds out that part of the training text's documents. `columns` are those of texts in rows.
+    `dev`, `dev_fraction` holds out that part of the training text: of its documents, or of each file's lines at its end
+    (`dev_from`). `columns` are those of texts in rows.
     `boundaries` are marks of other corpora (`<|endoftext|>`) at which documents end; in a text that has any, blank
     lines part none.
 
     Does nothing where the same content is already prepared, and whole. Raises UserError for what is missing, unknown or
     not text, before any work; and where other content, or damaged, stands under that name.
     """
-    _check_options(dev, name, vocab_size, dev_fraction)
+    _check_options(dev, name, vocab_size, dev_fraction, dev_from)
+    held_out = None if dev_fraction is None else HoldOut(dev_fraction, dev_from)
     require_writable(paths.data_root() / name)
     given = {"train": train, "dev": dev, "test": test}
     texts = {split: find_texts(source, split, columns) for split, source in given.items() if source is not None}
     _check_overlap(texts)
     boundaries = sorted(set(boundaries))
     _check_boundaries(texts, boundaries)
-    identity = _identity(texts, vocab_size, dev_fraction, boundaries)
+    identity = _identity(texts, vocab_size, held_out, boundaries)
     target = paths.data_root() / name
     make_folder(target.parent)
     lock = target.with_name(f".{target.name}.lock")
@@ -90,7 +94,7 @@ def prepare(
         _warn_of_plain_domains(texts)
         lost = f"{target} was not written; the same command starts over"
         with noting(lambda: lost), removed_on_error(partial):
-            record = _build(partial, texts, vocab_size, dev_fraction, boundaries)
+            record = _build(partial, texts, vocab_size, held_out, boundaries)
             record = {"name": name, "key": _key(identity), **record, "identity": identity}
             (partial / "README.md").write_text(data_card(record), encoding="utf-8")
             record = integrity.sealed(partial, record)
@@ -101,7 +105,9 @@ def prepare(
     return target
 
 
-def _check_options(dev: str | Path | None, name: str, vocab_size: int, dev_fraction: float | None) -> None:
+def _check_options(
+    dev: str | Path | None, name: str, vocab_size: int, dev_fraction: float | None, dev_from: holdout.Place
+) -> None:
     smallest, largest = tokenizer.SMALLEST_VOCABULARY, tokenizer.LARGEST_VOCABULARY
     if not smallest <= vocab_size <= largest:
         raise UserError(f"--vocab-size {vocab_size}: expected a number from {smallest} to {largest}")
@@ -118,6 +124,8 @@ def _check_options(dev: str | Path | None, name: str, vocab_size: int, dev_fract
         raise UserError("expected either --dev, a text to measure on, or --dev-fraction, to hold out part of --train")
     if dev_fraction is not None and not 0 < dev_fraction < 1:
         raise UserError(f"--dev-fraction {dev_fraction}: expected a number between 0 and 1, such as 0.05")
+    if dev_fraction is None and dev_from != "documents":
+        raise UserError(f"--dev-from {dev_from}: says where --dev-fraction is taken from, and there is none")
 
 
 def _check_overlap(texts: Splits) -> None:
@@ -146,13 +154,15 @@ def _warn_of_plain_domains(texts: Splits) -> None:
         _say(f"{warning}{domain}: not a domain that Palenka knows; cleaned by the plain rules{hint}")
 
 
-def _identity(texts: Splits, vocab_size: int, dev_fraction: float | None, boundaries: Sequence[str]) -> dict[str, Any]:
+def _identity(texts: Splits, vocab_size: int, held_out: HoldOut | None, boundaries: Sequence[str]) -> dict[str, Any]:
     """All that decides the outcome, under names that a message can use."""
     contents = {f"{split}/{domain}": text.sha256 for split in texts for domain, text in texts[split].items()}
     versions = {"cleaning version": cleaning.VERSION, "preparation version": VERSION}
-    held_out = {} if dev_fraction is None else {"dev_fraction": dev_fraction}
+    fraction = {} if held_out is None else {"dev_fraction": held_out.fraction}
+    if held_out is not None and held_out.place != "documents":
+        fraction |= {"dev_from": held_out.place}
     marked = {"boundaries": list(boundaries)} if boundaries else {}
-    return {"vocab_size": vocab_size, **versions, **held_out, **marked, **contents}
+    return {"vocab_size": vocab_size, **versions, **fraction, **marked, **contents}
 
 
 def _key(identity: dict[str, Any]) -> str:
@@ -186,15 +196,15 @@ def _difference(name: str, there: dict[str, Any], here: dict[str, Any]) -> str:
 
 
 def _build(
-    folder: Path, texts: Splits, vocab_size: int, dev_fraction: float | None, boundaries: Sequence[str]
+    folder: Path, texts: Splits, vocab_size: int, held_out: HoldOut | None, boundaries: Sequence[str]
 ) -> dict[str, Any]:
     """Make everything in `folder`; returns what there is to record."""
-    parted = {"train": dev_fraction}
+    parted = {"train": held_out}
     effects = {
         split: _clean_split(folder / "text", split, texts[split], parted.get(split), boundaries) for split in texts
     }
-    if dev_fraction is not None:
-        _check_held_out(folder / "text", texts["train"], dev_fraction)
+    if held_out is not None:
+        _check_held_out(folder / "text", texts["train"], held_out)
     trained = _train_tokenizer(folder / "text" / "train", vocab_size)
     tokenizer.save_tokenizer(trained, folder / "tokenizer")
     splits = {}
@@ -204,27 +214,28 @@ def _build(
     return {
         "tokenizer_sha256": tokenizer.tokenizer_sha256(folder / "tokenizer"),
         "vocab_size": len(trained),
-        "dev_fraction": dev_fraction,
+        "dev_fraction": held_out and held_out.fraction,
+        "dev_from": held_out and held_out.place,
         "splits": splits,
     }
 
 
 def _clean_split(
-    folder: Path, split: str, texts: RawTexts, dev_fraction: float | None, boundaries: Sequence[str]
+    folder: Path, split: str, texts: RawTexts, held_out: HoldOut | None, boundaries: Sequence[str]
 ) -> dict[str, Effects]:
-    """Clean a split to `folder`/<split>/<domain>.txt; `dev_fraction` of its documents to `folder`/dev/<domain>.txt."""
+    """Clean a split to `folder`/<split>/<domain>.txt; what is held out of it to `folder`/dev/<domain>.txt."""
     (folder / split).mkdir(parents=True)
-    if dev_fraction is not None:
+    if held_out is not None:
         (folder / "dev").mkdir()
     effects = {domain: Effects() for domain in texts}
     for domain, text in texts.items():
         target = folder / split / f"{domain}.txt"
         with _Progress(f"clean {split}/{domain}", text.bytes) as progress:
             lines = _clean_lines(text, effects[domain], boundaries, progress)
-            if dev_fraction is None:
+            if held_out is None:
                 _write_lines(lines, target)
             else:
-                holdout.part(lines, target, folder / "dev" / target.name, dev_fraction)
+                holdout.part(lines, target, folder / "dev" / target.name, held_out)
         if not effects[domain].documents:
             raise UserError(f"{text.where}: nothing is left of its text after cleaning")
         _warn_of_short_documents(split, domain, effects[domain])
@@ -265,11 +276,12 @@ def _write_lines(lines: Iterator[str], target: Path) -> None:
         file.writelines(f"{line}\n" for line in lines)
 
 
-def _check_held_out(folder: Path, texts: RawTexts, dev_fraction: float) -> None:
-    for split, missing in (("dev", "no document"), ("train", "every document")):
+def _check_held_out(folder: Path, texts: RawTexts, held_out: HoldOut) -> None:
+    what = "document" if held_out.place == "documents" else "line"
+    for split, missing in (("dev", f"no {what}"), ("train", f"every {what}")):
         if not any((folder / split).iterdir()):
             where = ", ".join(text.where for text in texts.values())
-            raise UserError(f"--dev-fraction {dev_fraction}: {missing} of {where} is held out; give --dev instead")
+            raise UserError(f"--dev-fraction {held_out.fraction}: {missing} of {where} is held out; give --dev instead")
 
 
 def _train_tokenizer(folder: Path, vocab_size: int) -> PreTrainedTokenizerFast:
