@@ -1,17 +1,21 @@
-"""The pages in docs/methods/, of objectives and optimizers: the same headings, and the knobs that the code has."""
+"""The pages in docs/methods/, of objectives, optimizers and models: the same headings, and the knobs of the code."""
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import PretrainedConfig
 
 from palenka import objectives, optimizers
+from palenka.models.config import ARCHITECTURES, FROM_TOKENIZER
 from palenka.util.paths import ROOT
 
 PAGES = {path.stem: path for path in (ROOT / "docs" / "methods").glob("*.md") if path.stem != "README"}
 KINDS: dict[str, Any] = {name: find(name) for available, find in (
-    (objectives.available, objectives.find), (optimizers.available, optimizers.find)
+    (objectives.available, objectives.find), (optimizers.available, optimizers.find),
+    (ARCHITECTURES.available, ARCHITECTURES.find),
 ) for name in available()}  # fmt: skip
 HEADINGS = [
     "Equation", "Paper", "What we do differently, and why", "Knobs", "What is logged", "Cost", "What to expect",
@@ -23,9 +27,19 @@ def section(path: Path, heading: str) -> str:
     return path.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
 
 
-def test_each_optimizer_has_a_page_and_each_page_a_file_and_is_listed() -> None:
+def knobs(kind: Any) -> dict[str, Any]:
+    """Key → default, None where there is none."""
+    if not dataclasses.is_dataclass(kind.Config):
+        fields = kind.Config.model_fields
+        return {key: None if field.is_required() else field.default for key, field in fields.items() if key != "name"}
+    general = {field.name for field in dataclasses.fields(PretrainedConfig)} - {"tie_word_embeddings"}
+    fields = {field.name: field.default for field in dataclasses.fields(kind.Config)}
+    return {key: fields[key] for key in fields.keys() - general - {*FROM_TOKENIZER}}
+
+
+def test_optimizers_and_models_have_a_page_and_each_page_a_file_and_is_listed() -> None:
     listed = (ROOT / "docs" / "methods" / "README.md").read_text(encoding="utf-8")
-    assert set(optimizers.available()) <= set(PAGES) <= set(KINDS)
+    assert {*optimizers.available(), *ARCHITECTURES.available()} <= set(PAGES) <= set(KINDS)
     assert not [name for name in PAGES if f"({name}.md)" not in listed]
 
 
@@ -37,11 +51,11 @@ def test_headings(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_knobs_and_their_defaults(name: str) -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", section(PAGES[name], "Knobs"), re.MULTILINE)
-    fields = KINDS[name].Config.model_fields
-    assert {key for key, _ in rows} == set(fields) - {"name"}
+    defaults = knobs(KINDS[name])
+    assert {key for key, _ in rows} == set(defaults)
     for key, default in rows:
-        if not fields[key].is_required() and fields[key].default is not None:
-            assert default.strip("`").lower() == str(fields[key].default).lower()
+        if defaults[key] is not None:
+            assert default.strip("`").lower() == str(defaults[key]).lower().replace("e-0", "e-")
 
 
 @pytest.mark.parametrize("name", sorted(PAGES))
