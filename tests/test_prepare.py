@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from palenka.data import prepare as preparation
 from palenka.data import holdout, readers
+from palenka.data import prepare as preparation
 from palenka.data.holdout import PIECE_LINES, HoldOut, Place
 from palenka.data.prepare import prepare
 from palenka.data.rows import TEXT_COLUMN

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{split}", required=split == "train", metavar="TEXT", help=source.format(split) + note)
     parser.add_argument("--dev-fraction", type=float, metavar="F", help="hold out this part of --train, without --dev")
     parser.add_argument("--dev-from", choices=get_args(Place), default="documents",
-                        help="hold out documents, by their content, or each file's last lines (default: documents)")  # fmt: skip
+                        help="hold out documents by their content, or each file's last lines (default: documents)")
     parser.add_argument("--text-column", default="text", metavar="NAME", help="column of rows (default: text)")
     parser.add_argument("--domain-column", metavar="NAME", help="column that names a row's domain (default: none)")
     parser.add_argument("--boundary", action="append", default=[], metavar="MARK",
