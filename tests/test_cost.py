@@ -133,6 +133,14 @@ def test_flops_are_counted_only_for_what_is_computed(work: MakeWork) -> None:
     assert whole.teachers - only_states.teachers == 2 * 320 * 24
 
 
+def test_heads_are_counted_for_what_a_masked_run_predicts(work: MakeWork, teacher: Path) -> None:
+    (teacher / "config.yaml").write_text("paradigm: masked\n")
+    whole = flops_per_token(work("paradigm={name: masked, rate: 0.6}"))
+    masked = flops_per_token(work("paradigm=masked"))
+    assert whole.student - masked.student == pytest.approx(0.85 * 6 * 320 * 16)
+    assert whole.teachers - masked.teachers == pytest.approx(0.85 * 2 * 320 * 24)
+
+
 @pytest.mark.parametrize("keys", [tiny.LLAMA, tiny.GPT2, GPTJ], ids=lambda keys: keys["architecture"])
 def test_flops_are_those_that_a_model_runs(keys: Mapping[str, Any]) -> None:
     inputs, labels = tiny.batch(sequences=4, length=16)
@@ -149,7 +157,7 @@ def test_every_objective_states_the_flops_it_adds(name: str) -> None:
     model = with_objectives("hard_target", name)
     added = counted(model, inputs, labels) - counted(with_objectives("hard_target"), inputs, labels)
     head = getattr(model.objectives[name], "teacher_logits", "none") != "none"
-    of_teachers = sum(forward_flops(teacher.config, 16, with_head=head) for teacher in model.teachers.models)
+    of_teachers = sum(forward_flops(teacher.config, 16, logit_share=head) for teacher in model.teachers.models)
     expected = (model.objectives[name].flops(16) + of_teachers) * inputs.numel()
     assert added == pytest.approx(expected, rel=0.005)
 

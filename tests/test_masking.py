@@ -248,6 +248,23 @@ def test_what_makes_no_sense_is_refused(section: dict[str, Any], expected: str) 
 # Where few positions predict
 
 
+@pytest.mark.parametrize(
+    ("section", "predicted", "logits"),
+    [
+        ({"name": "causal"}, 1, 1),
+        ({"name": "masked"}, 0.15, 0.15),
+        ({"name": "mntp", "rate": [0.3, 0.15]}, 0.225, 0.225),
+        ({"name": "masked", "rate": 0.6}, 0.6, 1),
+        ({"name": "mix", "rows": {"mntp": 3, "causal": 1}}, 0.75 * 0.15 + 0.25, 0.75 * 0.15 + 0.25),
+        ({"name": "mix", "rows": {"mntp": 1, "causal": 1}}, 0.575, 1),
+        ({"name": "alternate", "epochs": [{"causal": 1}, {"masked": 3}]}, 0.25 + 0.75 * 0.15, 0.25 + 0.75 * 0.15),
+    ],
+)
+def test_how_much_is_predicted(section: dict[str, Any], predicted: float, logits: float) -> None:
+    config: Any = paradigms.DOOR.read(section)
+    assert (config.predicted_share, config.logit_share) == (pytest.approx(predicted), pytest.approx(logits))
+
+
 def test_places_hold_all_that_predict_and_are_few_shapes() -> None:
     batch = made("masked").batch(windows(rows=32)).with_places()
     assert batch.places is not None and len(batch.places) % PLACES == 0

@@ -3,7 +3,8 @@
 FLOPs are those of matrix products and convolutions, counted in a forward pass, whatever the architecture: mostly 2 a
 token for each weight of a matrix, and 4 · layers · width · context for attention (PaLM, arXiv 2204.02311, appendix B).
 Training costs the student three times that (2 forward, 4 backward), each teacher once, a vocabulary head only where an
-objective needs its logits; objectives say what they add (`Objective.flops`).
+objective needs its logits, and only for tokens that the paradigm predicts where those are few; objectives say what they
+add (`Objective.flops`).
 
 Memory, in bytes at the peak of a step, for P trained parameters, n tokens in a micro-batch and vocabulary V:
 
@@ -89,17 +90,22 @@ class Memory:
 
 def flops_per_token(work: Workload) -> Shared:
     """Matrix-product FLOPs of one training token."""
-    context, with_heads = work.config.data.seq_length, _needs_teacher_logits(work)
-    student = 3 * forward_flops(work.model, context, with_head=bool(_token_terms(work)))
+    context, share = work.config.data.seq_length, work.config.logit_share
+    student = 3 * forward_flops(work.model, context, share if _token_terms(work) else 0)
     student += sum(term.flops(context) for term in work.built_terms.values())
-    teachers = (forward_flops(teacher.model, context, with_heads) for teacher in _running_teachers(work))
+    of_teachers = share if _needs_teacher_logits(work) else 0
+    teachers = (forward_flops(teacher.model, context, of_teachers) for teacher in _running_teachers(work))
     return Shared(student, sum(teachers))
 
 
-def forward_flops(model: PretrainedConfig, context: int, with_head: bool = True) -> float:
-    """Matrix-product FLOPs of one token of inference; embeddings are looked up, not multiplied."""
+def forward_flops(model: PretrainedConfig, context: int, logit_share: float = 1) -> float:
+    """Matrix-product FLOPs of one token of inference; embeddings are looked up, not multiplied.
+
+    Args:
+        logit_share: of the tokens, that go through the head.
+    """
     body, head = count_forward(model, context)
-    return body + (head if with_head else 0)
+    return body + logit_share * head
 
 
 def memory(work: Workload, kind: Kind, students: int = 1) -> Memory:
@@ -266,7 +272,7 @@ def _kept_by_objectives(work: Workload, size: int) -> float:
 def _traffic(work: Workload, kind: Kind) -> Shared:
     """Bytes that go through memory for each token, beside matrix products: activations, logits."""
     kept = _kept_of_student(work, kind) + _kept_by_objectives(work, _size(work, kind))
-    logits = LOGIT_PASSES[kind] * 4 * work.model.vocab_size * _head_arrays(work)
+    logits = work.config.logit_share * LOGIT_PASSES[kind] * 4 * work.model.vocab_size * _head_arrays(work)
     teachers = sum(t.shape.num_hidden_layers * _kept_of_layer(t.model, work, kind) for t in _running_teachers(work))
     return Shared(PASSES * kept + logits, 2 * teachers)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from palenka.data.windows import IGNORED
 
 PLACES = 256  # as many as a CPU forms logits of at once
+FEW = 0.5  # of the positions: to gather more of them costs more than their logits
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Batch:
         """
         predicting, positions = int(self.counts.sum()), self.labels.numel()
         count = max(1, -(-predicting // PLACES)) * PLACES
-        if count > positions // 2:
+        if count > FEW * positions:
             return self
         return replace(self, places=(~self.counts).flatten().argsort(stable=True)[:count])
 

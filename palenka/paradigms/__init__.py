@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
-from palenka.data.batch import Batch
+from palenka.data.batch import FEW, Batch
 from palenka.data.windows import Integers, Windows
 from palenka.util.doors import Door, Named
 from palenka.util.seeds import named_seed
@@ -54,6 +54,16 @@ class ParadigmConfig(Named):
     def part_names(self) -> list[str]:
         """Names of the paradigms that it is made of; a simple one is its own only part."""
         return [self.name]
+
+    @property
+    def predicted_share(self) -> float:
+        """Of the tokens, those that it predicts, over the whole training."""
+        return 1.0
+
+    @property
+    def logit_share(self) -> float:
+        """Of all positions, those that logits are formed of: all, unless few predict (`Batch.with_places`)."""
+        return self.predicted_share if self.predicted_share <= FEW else 1.0
 
 
 @dataclass(frozen=True)

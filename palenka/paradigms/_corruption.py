@@ -57,6 +57,10 @@ class CorruptionConfig(ParadigmConfig):
     )
     isolate_documents: bool = Field(default=False, description="documents of a window do not see each other")
 
+    @property
+    def predicted_share(self) -> float:
+        return sum(self.rate) / 2
+
 
 class Corruption:
     """Hides tokens of windows.

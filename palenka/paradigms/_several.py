@@ -1,12 +1,11 @@
 """Paradigms that are made of others."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from pydantic import Field
 
 from palenka.paradigms import DOOR, Paradigm, ParadigmConfig, Query, Vocabulary, of
-from palenka.util.doors import Named
 
 
 class SeveralConfig(ParadigmConfig):
@@ -25,9 +24,9 @@ class SeveralConfig(ParadigmConfig):
         if unknown := sorted(self.knobs.keys() - set(self.part_names)):
             raise ValueError(f"knobs: {', '.join(unknown)}: not among {', '.join(self.part_names)}")
 
-    def section(self, name: str) -> Named:
+    def section(self, name: str) -> ParadigmConfig:
         """The section of one that it is made of."""
-        return DOOR.read({"name": name, **self.knobs.get(name, {})})
+        return cast(ParadigmConfig, DOOR.read({"name": name, **self.knobs.get(name, {})}))
 
 
 class Several(Paradigm):

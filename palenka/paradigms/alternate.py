@@ -38,6 +38,16 @@ class AlternateConfig(SeveralConfig):
         return list(dict.fromkeys(name for name, _ in self.phases))
 
     @property
+    def predicted_share(self) -> float:
+        of_epochs = (length * self.section(name).predicted_share for name, length in self.phases)
+        return sum(of_epochs) / sum(length for _, length in self.phases)
+
+    @property
+    def logit_share(self) -> float:
+        of_epochs = (length * self.section(name).logit_share for name, length in self.phases)
+        return sum(of_epochs) / sum(length for _, length in self.phases)
+
+    @property
     def phases(self) -> list[tuple[str, float]]:
         """(Paradigm, epochs) in their order."""
         return [item for phase in self.epochs for item in phase.items()]

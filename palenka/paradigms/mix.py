@@ -28,6 +28,11 @@ class MixConfig(SeveralConfig):
     def part_names(self) -> list[str]:
         return list(self.rows)
 
+    @property
+    def predicted_share(self) -> float:
+        of_rows = (count * self.section(name).predicted_share for name, count in self.rows.items())
+        return sum(of_rows) / sum(self.rows.values())
+
     @model_validator(mode="after")
     def _known(self) -> "MixConfig":
         self.check()

@@ -267,6 +267,11 @@ class RunConfig(Section):
         return cast(ParadigmConfig, self.paradigm).part_names
 
     @property
+    def logit_share(self) -> float:
+        """Of all positions, those that logits are formed of."""
+        return cast(ParadigmConfig, self.paradigm).logit_share
+
+    @property
     def teacher_list(self) -> list[TeacherConfig]:
         return []
 
