@@ -2,7 +2,7 @@
 # transformers 5.23.0 with scipy beside it: what importing a language model brings along.
 #   guess   what a Llama needs; whether scipy is installed makes no difference
 #   found   scipy.optimize, for losses of object detection that `modeling_utils` imports wherever scipy is installed:
-#           a tenth of the import's time
+#           the import takes some hundredths longer (1.04 on two busy cores), up to a tenth
 . "$(dirname "${BASH_SOURCE[0]}")/with.sh" transformers==5.23.0 torch==2.13.0 numpy==2.4.6 scipy==1.17.1
 python - <<'PYTHON'
 import resource

@@ -21,7 +21,6 @@ from palenka.cost.estimate import memory, step_seconds
 from palenka.models.huggingface import build_model
 from palenka.runs.directory import Run
 from palenka.runs.identity import Identity
-from palenka.training.gradients import StepGuard
 from palenka.training.plan import Plan, make_plan
 from palenka.training.schema import DistillConfig
 from palenka.util.config import load
@@ -83,21 +82,6 @@ def test_it_resumes_bit_by_bit(optimizer: str, call: int, teacher: Path) -> None
         tiny.train(plan_for("student", {"name": optimizer}, weight_decay=0.1))
     gc.collect()
     assert outcome(tiny.train(plan_for("student", {"name": optimizer}, weight_decay=0.1))) == unbroken
-
-
-def test_a_step_whose_gradient_is_not_finite_is_left_out(teacher: Path) -> None:
-    """It obeys no `found_inf`: the host takes the gradients away."""
-    parameter = nn.Parameter(torch.ones(2, 2))
-    values = {"optimizer": {"name": "signum"}, "lr": 0.5}
-    optimizer = optimizers.build(
-        optimizers.Hyperparameters.model_validate(values), nn.ParameterDict({"matrix": parameter})
-    )
-    guard = StepGuard(optimizer, tiny.CPU, allowed=1, is_scaled=False)
-    for step, norm, expected in ((1, 1.0, 0.5), (2, float("nan"), 0.5), (3, 1.0, 0.0)):
-        parameter.grad = torch.ones(2, 2)
-        guard.judge(step, torch.tensor([norm]), torch.zeros(1))
-        optimizer.step()
-        assert torch.equal(parameter.detach(), torch.full((2, 2), expected)), step
 
 
 def test_another_optimizer_is_another_run_and_adamw_by_name_is_not(teacher: Path) -> None:
