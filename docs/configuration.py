@@ -38,7 +38,7 @@ No config of `config/` sets these keys. One for which there is no reason goes.
 | `cached_logits*` | a student many times on teachers that run once, by an override |
 | `teachers.weight` | a good teacher and a poor one |
 | `training.optimizer*`, `training.adam_*`, `training.max_grad_norm` | recipes that others published |
-| `training.schedule`, `training.min_lr_ratio`, `training.ema` | the same |
+| `training.schedule`, `training.min_lr_ratio`, `training.cooldown_steps`, `training.ema` | the same |
 | `training.checkpoint_steps`, `training.skip_bad_steps` | long runs, on clusters that end jobs |
 | `training.precision` | `auto` follows the device; a comparison over devices needs one and the same |
 | `training.compile` | `false` where a compiler is broken, `true` where a job is to fail rather than run slowly |

@@ -158,7 +158,7 @@ def _identity(texts: Splits, vocab_size: int, held_out: HoldOut | None, boundari
     """All that decides the outcome, under names that a message can use."""
     contents = {f"{split}/{domain}": text.sha256 for split in texts for domain, text in texts[split].items()}
     versions = {"cleaning version": cleaning.VERSION, "preparation version": VERSION}
-    fraction = {} if held_out is None else {"dev_fraction": held_out.fraction}
+    fraction: dict[str, Any] = {} if held_out is None else {"dev_fraction": held_out.fraction}
     if held_out is not None and held_out.place != "documents":
         fraction |= {"dev_from": held_out.place}
     marked = {"boundaries": list(boundaries)} if boundaries else {}
