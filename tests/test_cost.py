@@ -14,6 +14,7 @@ import tiny
 import torch
 import yaml
 from architectures import ALL as ARCHITECTURES
+from architectures import SIZES
 from conftest import Call, WriteConfig
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -35,7 +36,7 @@ from palenka.cost.estimate import (
 from palenka.cost.measurement import Measurement
 from palenka.cost.probe import affordable_sequences, measure
 from palenka.data.batch import Batch
-from palenka.models.config import ModelConfig, of_depth
+from palenka.models.config import ModelConfig, make_known, of_depth
 from palenka.models.onednn import is_onednn_usable
 from palenka.models.outputs import model_shape
 from palenka.objectives import TeacherShape
@@ -196,9 +197,10 @@ def test_a_layer_keeps_what_is_counted(work: MakeWork, keys: Mapping[str, Any], 
     assert stated * 4 * 16 == pytest.approx(found, rel=0.01)
 
 
-@pytest.mark.parametrize("kind", ["gpt_neox", "bloom", "mamba", "opt", "gemma2", "roberta"])
+@pytest.mark.parametrize("kind", ["gpt_neox", "bloom", "mamba", "opt", "gemma2", "roberta", "ltg_bert", "gpt_bert"])
 def test_a_layer_of_any_architecture_keeps_what_is_counted(kind: str) -> None:
-    config = AutoConfig.for_model(kind, **{**tiny.TOKEN_IDS, **ARCHITECTURES[kind]})
+    make_known(kind)
+    config = AutoConfig.for_model(kind, **{**tiny.TOKEN_IDS, **ARCHITECTURES.get(kind, SIZES)})
     stated = count_layer(config, 16, False, "cpu").kept
     cut = (of_depth(config, depth) for depth in (3, 2))
     models = [AutoModelForCausalLM.from_config(each, attn_implementation="eager").train() for each in cut]

@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PretrainedConfig
+from transformers.initialization import no_init_weights
 
 from palenka.models.config import of_depth
 from palenka.models.huggingface import attention_implementation
@@ -104,7 +105,8 @@ def _run(config: PretrainedConfig, context: int, low: bool, kind: str) -> _Count
     precision = torch.autocast("cpu", torch.bfloat16) if low else nullcontext()
     casts = _GpuCasts() if low and kind == "cuda" else nullcontext()
     with FakeTensorMode(allow_non_fake_inputs=True):
-        model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).train()
+        with no_init_weights():  # some are drawn until they fit, which only data can tell
+            model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).train()
         counter = _Counter([*model.parameters(), *model.buffers()])
         with counter, precision, casts, counter.keeping():
             model.base_model(torch.zeros(SEQUENCES, context, dtype=torch.long), use_cache=False)
