@@ -105,8 +105,8 @@ def test_nothing_is_done_twice(run: Path, items: Path, monkeypatch: pytest.Monke
     evaluate(["demo/student"], items)
     first = capsys.readouterr().out
     loads: list[Path] = []
-    load = Scorer.load
-    monkeypatch.setattr(Scorer, "load", lambda folder: loads.append(folder) or load(folder))
+    load = Scorer.load_each
+    monkeypatch.setattr(Scorer, "load_each", lambda folder: loads.append(folder) or load(folder))
     evaluate(["demo/student"], items)
     assert capsys.readouterr().out == first
     assert loads == []

@@ -173,10 +173,17 @@ def test_isolated_documents_are_as_alone(name: str) -> None:
 
 
 def test_queries_by_hand() -> None:
-    assert made("masked").queries((1, 5), (6, 7)) == [
+    assert made("masked").queries((1, 5), (6, 7), (2,)) == [
         Query((1, 5, 3, 7, 2), (2,), (6,)), Query((1, 5, 6, 3, 2), (3,), (7,)),
     ]  # fmt: skip
-    assert made("mntp").queries((1,), (6, 7)) == [Query((1, 3, 7, 2), (0,), (6,)), Query((1, 6, 3, 2), (1,), (7,))]
+    assert made("mntp").queries((1,), (6, 7), (2,)) == [
+        Query((1, 3, 7, 2), (0,), (6,)), Query((1, 6, 3, 2), (1,), (7,)),
+    ]  # fmt: skip
+    # Tokens 5 and 6 are one word, which 8 belongs to, too: of a word what follows is hidden, what stands before is not.
+    assert made("masked").queries((1,), (5, 6, 7, 8), (2,), (0, 0, 1, 0)) == [
+        Query((1, 3, 3, 7, 3, 2), (1,), (5,)), Query((1, 5, 3, 7, 3, 2), (2,), (6,)),
+        Query((1, 5, 6, 3, 8, 2), (3,), (7,)), Query((1, 5, 6, 7, 3, 2), (4,), (8,)),
+    ]  # fmt: skip
 
 
 # Several

@@ -218,7 +218,9 @@ SEEN_WHEN_LOADED: dict[str, tuple[Damage, list[str]]] = {
         ["not finite in float32: ", HEAD, "model.layers.{0, 1}.mlp.gate_proj.weight"],
     ),
     "overflow": (with_tensor("model.norm.weight", torch.full((16,), 3e38)), ["logits are not finite"]),
-    "masked": (bert, ["bert: a later token changes what is predicted before it"]),
+    "masked": (
+        both(bert, write("config.yaml", "name: teacher\n")), ["bert: a later token changes what is predicted before"],
+    ),
 }
 
 

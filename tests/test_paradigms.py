@@ -184,7 +184,7 @@ def test_a_masked_model_is_asked_for_each_token_by_itself(keys: dict[str, Any], 
     scores = Scorer(model, tokenizer, "tiny", paradigm).score(texts)
     for text, score in zip(texts, scores, strict=True):
         expected = 0.0
-        for query in paradigm.queries(text.context or (1,), text.continuation):
+        for query in paradigm.queries((1, *text.context), text.continuation, (2,)):
             shown = torch.tensor([query.tokens])
             seen = torch.zeros(1, 1, len(query.tokens), len(query.tokens))
             logits = model(shown, attention_mask=seen).logits.detach().double().log_softmax(-1)

@@ -52,8 +52,8 @@ def root(evaluated_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Filled with the folders of models that are loaded."""
     loaded: list[Path] = []
-    load = Scorer.load
-    monkeypatch.setattr(Scorer, "load", lambda folder: loaded.append(folder) or load(folder))
+    load = Scorer.load_each
+    monkeypatch.setattr(Scorer, "load_each", lambda folder: loaded.append(folder) or load(folder))
     return loaded
 
 

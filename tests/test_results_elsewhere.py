@@ -37,7 +37,7 @@ def test_a_file_where_the_results_belong_is_said_before_scoring(
     teacher: Path, items: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (teacher / "evaluation").write_text("")
-    monkeypatch.setattr(Scorer, "load", never)
+    monkeypatch.setattr(Scorer, "load_each", never)
     code, _, errors = palenka(call, "evaluate", "teacher", "--data", items, "--tasks", "blimp_filtered")
     assert code == 73
     assert f"{teacher / 'evaluation'}: not a directory; nothing was scored; --out DIR writes the results" in errors
@@ -59,7 +59,7 @@ def test_a_shared_model_that_is_read_only(
 ) -> None:
     command = ("evaluate", read_only, "--data", items, "--tasks", "blimp_filtered")
     with monkeypatch.context() as patch:
-        patch.setattr(Scorer, "load", never)
+        patch.setattr(Scorer, "load_each", never)
         code, _, errors = palenka(call, *command)
     assert code == 73
     assert f"{read_only / 'evaluation'}: read-only file system; nothing was scored; --out DIR" in errors
@@ -82,7 +82,7 @@ def test_results_elsewhere_are_read_by_the_other_commands(
     )
     assert code == 0, errors
     assert list((tmp_path / "sent").rglob("predictions.json"))
-    monkeypatch.setattr(Scorer, "load", never)  # the results are known
+    monkeypatch.setattr(Scorer, "load_each", never)  # the results are known
     assert palenka(call, *command[:1], out / "teacher", *command[2:])[0] == 0
     shutil.copytree(out / "teacher", out / "again")
     code, shown, errors = palenka(call, "compare", out / "teacher", out / "again", "--protocol", "2025")
@@ -95,7 +95,7 @@ def test_two_models_of_one_name_do_not_share_a_folder(
     teacher: Path, items: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Path(shutil.copytree(teacher, tmp_path / "other" / "teacher"))
-    monkeypatch.setattr(Scorer, "load", never)
+    monkeypatch.setattr(Scorer, "load_each", never)
     models = ("evaluate", "teacher", other, "--data", items, "--tasks", "blimp_filtered")
     code, _, errors = palenka(call, *models, "--out", tmp_path / "out")
     assert code == 2

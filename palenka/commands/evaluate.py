@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scorer", default=SCORERS[0], choices=SCORERS,
         help="minicons: a second opinion on every item, kept apart and compared with our own",
     )  # fmt: skip
+    parser.add_argument(
+        "--ways", metavar="WAY,…", help="of asking: causal, mlm, mntp, fused, …_within_word (default: each it learned)"
+    )
     parser.add_argument("--pipeline", choices=("2024", "2025"), help="run that official pipeline instead")
     parser.add_argument("--checkout", type=Path, metavar="DIR", help="its folder (default: PALENKA_PIPELINE_<year>)")
     parser.add_argument(
@@ -30,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     tasks = arguments.tasks.split(",") if arguments.tasks else None
+    ways = arguments.ways.split(",") if arguments.ways else None
     data, python = arguments.data, arguments.pipeline_python
     if not arguments.pipeline and (arguments.checkout or python):
         raise UserError("--checkout and --pipeline-python belong to --pipeline 2024 or 2025")
@@ -39,6 +43,6 @@ def run(arguments: argparse.Namespace) -> None:
         evaluate_officially(arguments.models, arguments.pipeline, data, tasks, arguments.checkout, python)
         return
     evaluated = evaluate(
-        arguments.models, data, tasks, arguments.protocol, arguments.details, arguments.scorer, arguments.out
+        arguments.models, data, tasks, arguments.protocol, arguments.details, arguments.scorer, arguments.out, ways
     )
     write_model_cards(model.folder for model in evaluated if model.elsewhere is None)

@@ -2,7 +2,8 @@
 
 Windows are cut as in training (`data.seq_length`, `data.bos`, `data.window_start` of the run's config), and all of
 them are used, so that every token is predicted once (with `bos: none`, all but a domain's first). In nats per token,
-and in bits per UTF-8 byte of the text, which compares models whose tokenizers differ.
+and in bits per UTF-8 byte of the text, which compares models whose tokenizers differ. A masked model predicts the
+tokens that are masked, always the same of a window: in nats per token alone.
 """
 
 import sys
@@ -78,7 +79,8 @@ def _of_split(scorer: Scorer, split: TokenSplit, window: WindowConfig, label: st
         np.add.at(nats, domains, -scorer.log_probs(shown))
         np.add.at(labels, domains, shown.counts.sum(dim=1).numpy())
     means = np.divide(nats, labels, out=np.zeros_like(nats), where=labels > 0)
+    sizes = np.array([domain.end - domain.start for domain in split.domains]) if scorer.is_causal else labels
     return whole_text({
-        domain.name: text_figures(mean, domain.end - domain.start, domain.words, domain.bytes)
-        for domain, mean in zip(split.domains, means.tolist(), strict=True)
+        domain.name: text_figures(mean, int(predicted), domain.words, domain.bytes, scorer.is_causal)
+        for domain, mean, predicted in zip(split.domains, means.tolist(), sizes.tolist(), strict=True)
     })  # fmt: skip

@@ -17,6 +17,7 @@ def table(
     cross_entropy: dict[str, Any] | None,
     protocol: str,
     details: bool = False,
+    way: str = "causal",
 ) -> str:
     """Accuracies in percent beside chance and the baselines, predictions of people, then cross-entropies.
 
@@ -26,8 +27,10 @@ def table(
         cross_entropy: its result, where it was measured.
         protocol: of the results.
         details: also a row for each phenomenon, field and subtask.
+        way: in which the model was asked.
     """
-    parts = [f"{model.folder}   ({protocol} protocol; % right ± standard error, ties count by halves)"]
+    asked = "" if way == "causal" else f", asked in the way {way}"
+    parts = [f"{model.folder}{asked}   ({protocol} protocol; % right ± standard error, ties count by halves)"]
     rows = [["task", *HEADS]]
     for result in (result for result in results if "accuracy" in result):
         rows += [[result["task"], *_cells(result)], *(_details(result) if details else [])]
@@ -37,7 +40,7 @@ def table(
         for name, score in result.get("scores", {}).items()
     ]
     losses = [
-        [name, f"{split['cross_entropy']:.4f}", f"{split['bits_per_byte']:.4f}", f"{split['tokens']:,}"]
+        [name, f"{split['cross_entropy']:.4f}", _bits(split), f"{split['tokens']:,}"]
         for name, split in (cross_entropy or {"splits": {}})["splits"].items()
     ]
     if len(rows) > 1:
@@ -49,6 +52,10 @@ def table(
     if losses:
         parts.append(text_table([["cross-entropy", "nats per token", "bits per byte", "tokens"], *losses]))
     return "\n\n".join(parts)
+
+
+def _bits(split: dict[str, Any]) -> str:
+    return f"{split['bits_per_byte']:.4f}" if "bits_per_byte" in split else "none: parts are predicted"
 
 
 def _details(result: dict[str, Any]) -> Iterator[list[str]]:

@@ -1,7 +1,7 @@
 """Evaluation of models: choices against their baselines, predictions of people, cross-entropy on held-out text."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.second_opinion import agreement
 from palenka.evaluation.tasks import EvaluationTask, kind_of, read_task
 from palenka.evaluation.tasks.choices import Choices
-from palenka.evaluation.texts import Text, check_texts, encode
+from palenka.evaluation.texts import Text, check_texts, encode, encode_masked
+from palenka.evaluation.ways import CAUSAL, Part, Way, ways_of
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, require_writable, write_json
 from palenka.util.paths import evaluation_root
@@ -39,8 +40,8 @@ SHORT_NAMES = {"wug_adj": "wug_adj_nominalization", "wug_past": "wug_past_tense"
 NO_BASELINES = {"zipf": None, "ngram": None}
 OWN_SCORER = "palenka"
 SCORERS = (OWN_SCORER, "minicons")
-Texts = dict[tuple[str, str], list[Text]]
-"""By the tokenizer's fingerprint and the task's name."""
+Texts = dict[tuple[str, str, bool, bool], list[Text]]
+"""By the tokenizer's fingerprint, the task's name, whether a masked model reads them, and whether with words."""
 VERSION = 2
 """To be raised when a change to the scoring changes numbers: earlier results are then evaluated again."""
 
@@ -53,19 +54,22 @@ def evaluate(
     details: bool = False,
     scorer: str = OWN_SCORER,
     out: Path | None = None,
+    ways: Sequence[str] | None = None,
 ) -> list[EvaluatedModel]:
     """Evaluate models, write a result and the scores of all items for each task, and print a table for each model.
 
     What was evaluated before, with the same weights and items, is only shown, unless it is damaged.
 
     Args:
-        models: names of runs, run directories, other Hugging Face causal model folders, or `hf:owner/name@revision`.
+        models: names of runs, run directories, other folders of Hugging Face language models, causal or masked, or
+            `hf:owner/name@revision`.
         data: folder of tasks; default `PALENKA_EVAL`.
         tasks: which of them; default those of the protocol's pipeline and cross-entropy, if they are there.
         protocol: how items become token sequences; see `texts.py`.
         details: also show phenomena, fields and subtasks.
         scorer: whose log-probabilities; those of another than our own are kept apart and compared with ours.
         out: folder for results, each model's in one of its name; default in the model's own.
+        ways: in which the models are asked; default each that a model learned.
 
     Returns:
         What was evaluated.
@@ -88,19 +92,46 @@ def evaluate(
     for model in evaluated:
         if model.data_problem and tasks is not None and text:
             raise UserError(f"{model.folder}: cannot measure {CROSS_ENTROPY}: {model.data_problem}")
+    asked = {str(model.folder): _ways(model, ways, scorer) for model in evaluated}
+    if tasks is not None:
+        _check_ways([way for of_model in asked.values() for way in of_model], read)
     for model in evaluated:
         if out:
             model.place_results(out)
-        _require_place(model.results(protocol))
+        for way in asked[str(model.folder)]:
+            _require_place(model.results(protocol, way.folder))
     texts: Texts = {}
     for model in evaluated:
-        evaluator = Evaluator(model, protocol, scorer, texts)
-        results = evaluator.results(read)
-        cross_entropy = evaluator.cross_entropy() if text and model.prepared else None
-        print(table(model, results, cross_entropy, protocol, details), flush=True)
-        if scorer != OWN_SCORER:
-            print(evaluator.agreement(read), flush=True)
+        scorers = Scorers(model.folder)
+        for way in asked[str(model.folder)]:
+            evaluator = Evaluator(model, protocol, scorer, texts, way, scorers)
+            results = evaluator.results([task for task in read if not task.only_causal or way.name == CAUSAL])
+            cross_entropy = evaluator.cross_entropy() if text and model.prepared and way.paradigm else None
+            print(table(model, results, cross_entropy, protocol, details, way.name), flush=True)
+            if scorer != OWN_SCORER:
+                print(evaluator.agreement(read), flush=True)
     return evaluated
+
+
+def _ways(model: EvaluatedModel, names: Sequence[str] | None, scorer: str) -> list[Way]:
+    """How a model is asked; another scorer asks causal models alone."""
+    if scorer == OWN_SCORER:
+        return ways_of(model.folder, names)
+    found = [way for way in ways_of(model.folder, names) if way.name == CAUSAL]
+    if not found or (names and len(found) < len(names)):
+        raise UserError(
+            f"{model.folder}: --scorer {scorer} asks in the way {CAUSAL} alone: minicons 0.3.39 scores masked models "
+            "with transformers 4 only; leave --scorer out"
+        )
+    return found
+
+
+def _check_ways(ways: Sequence[Way], tasks: Sequence[EvaluationTask]) -> None:
+    """Refuse tasks that are asked for by name, and that no way that is asked has an answer to."""
+    for task in tasks:
+        if task.only_causal and all(way.name != CAUSAL for way in ways):
+            names = ", ".join(dict.fromkeys(way.name for way in ways))
+            raise UserError(f"{task.name}: asks what comes next, which only causal models say, not {names}")
 
 
 def _check_scorer(scorer: str, tasks: Sequence[str], root: Path) -> None:
@@ -131,22 +162,40 @@ def _read_tasks(root: Path, names: Sequence[str] | None, protocol: str) -> list[
 
 
 @dataclass
+class Scorers:
+    """What scores a model's texts, loaded when it is needed first, and once for all ways of asking.
+
+    `known`: scores of the choices of tasks, by the part of a way and the task's name: `fused` adds up what others have.
+    """
+
+    folder: Path
+    known: dict[tuple[Part, str], NDArray[np.float64]] = field(default_factory=dict)
+
+    @cached_property
+    def own(self) -> dict[str, Scorer]:
+        """By the paradigms that it learned."""
+        return Scorer.load_each(self.folder)
+
+    @cached_property
+    def minicons(self) -> MiniconsScorer:
+        return MiniconsScorer.load(self.folder)
+
+
+@dataclass
 class Evaluator:
-    """Scores the items of tasks by a model; `texts` are kept for the models that come after it."""
+    """Scores the items of tasks by a model that is asked in one way; `texts` are kept for those that come after it."""
 
     model: EvaluatedModel
     protocol: str
     scorer: str
     texts: Texts
+    way: Way
+    scorers: Scorers
 
-    @cached_property
+    @property
     def own(self) -> Scorer:
-        """Loaded when it is needed first, as the next."""
-        return Scorer.load(self.model.folder)
-
-    @cached_property
-    def minicons(self) -> MiniconsScorer:
-        return MiniconsScorer.load(self.model.folder)
+        """For tasks that are asked causally."""
+        return self.scorers.own[CAUSAL]
 
     def results(self, tasks: Sequence[EvaluationTask]) -> list[dict[str, Any]]:
         """The result of each task, from its file or measured and written."""
@@ -162,7 +211,7 @@ class Evaluator:
 
     def agreement(self, tasks: Sequence[EvaluationTask]) -> str:
         """Lines on how far another scorer's scores are from our own."""
-        own = self.model.results(self.protocol)
+        own = self.model.results(self.protocol, self.way.folder)
         lines = [
             agreement(task, own / f"{task.name}.json", self._path(task)) for task in tasks if isinstance(task, Choices)
         ]
@@ -170,15 +219,16 @@ class Evaluator:
 
     def cross_entropy(self) -> dict[str, Any]:
         """Measure dev and test text, unless already done, and write the file."""
-        assert self.model.prepared is not None
+        assert self.model.prepared is not None and self.way.paradigm is not None
         settings = window_settings(self.model.config)
         key = read_prepared(self.model.prepared)["key"]
         identity = {"model": self.model.fingerprint, "data": key, "windows": settings, "version": VERSION}
-        path = self.model.results("2024") / f"{CROSS_ENTROPY}.json"
+        path = self.model.results("2024", self.way.folder) / f"{CROSS_ENTROPY}.json"
+        identity |= self._of_way
         if known := known_cross_entropy(path, identity):
             return known
-        splits = cross_entropy(self.own, self.model.prepared, settings)
-        result = {"task": CROSS_ENTROPY, "splits": splits, "identity": identity}
+        splits = cross_entropy(self.scorers.own[self.way.paradigm], self.model.prepared, settings)
+        result = {"task": CROSS_ENTROPY, **self._of_way, "splits": splits, "identity": identity}
         make_folder(path.parent)
         write_json(path, result)
         return result
@@ -191,13 +241,19 @@ class Evaluator:
     def _path(self, task: EvaluationTask) -> Path:
         """Our own results, or, in a folder of its name below, those of another scorer."""
         folder = "" if self.scorer == OWN_SCORER else self.scorer
-        return self.model.results(self.protocol) / folder / f"{task.name}.json"
+        return self.model.results(self.protocol, self.way.folder) / folder / f"{task.name}.json"
+
+    @property
+    def _of_way(self) -> dict[str, str]:
+        """What a result says of the way; none of a causal one, as before there were others."""
+        return {} if self.way.name == CAUSAL else {"way": self.way.name}
 
     def _result(self, task: EvaluationTask) -> dict[str, Any]:
         """Score a task's items, unless already done, and keep the score of each."""
         identity = {
             "model": self.model.fingerprint, "items": task.digest, "convention": self.protocol, "version": VERSION,
         }  # fmt: skip
+        identity |= self._of_way
         if self.scorer != OWN_SCORER:
             identity["scorer"] = self.scorer
         path = self._path(task)
@@ -205,22 +261,34 @@ class Evaluator:
             return known
         records, found = task.measure(self, self._label(task))
         write_records(path, records)
-        return {"task": task.name, "convention": self.protocol, **found, "identity": identity}
+        return {"task": task.name, "convention": self.protocol, **self._of_way, **found, "identity": identity}
 
     def score_choices(self, task: Task, label: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Score of each choice, in order, and how many tokens it is the sum of."""
         if self.scorer == "minicons":
-            return self.minicons.score_items(task.items, self.protocol, label)
-        texts = self._texts(task)
-        check_texts(task.items, texts, task.name, self.own.limits)
-        scores = self.own.score(texts, label=label)
-        return scores, np.array([len(text.continuation) for text in texts])
+            return self.scorers.minicons.score_items(task.items, self.protocol, label)
+        scores = sum(self._scores(task, part, label) for part in self.way.parts)
+        texts = self._texts(task, self.way.parts[-1])
+        return np.asarray(scores), np.array([len(text.continuation) for text in texts])
 
-    def _texts(self, task: Task) -> list[Text]:
-        key = self.model.tokenizer_fingerprint, task.name
+    def _scores(self, task: Task, part: Part, label: str) -> NDArray[np.float64]:
+        """Scores of the choices, in order, by a part of the way."""
+        if (part, task.name) not in self.scorers.known:
+            scorer, texts = self.scorers.own[part.paradigm], self._texts(task, part)
+            check_texts(task.items, texts, task.name, scorer.limits)
+            self.scorers.known[part, task.name] = scorer.score(texts, label=label)
+        return self.scorers.known[part, task.name]
+
+    def _texts(self, task: Task, part: Part) -> list[Text]:
+        scorer = self.scorers.own[part.paradigm]
+        key = self.model.tokenizer_fingerprint, task.name, scorer.is_causal, part.within_word
         if key not in self.texts:
-            self.texts[key] = encode(task.items, self.own.tokenizer, self.protocol)
+            self.texts[key] = (
+                encode(task.items, scorer.tokenizer, self.protocol) if scorer.is_causal else
+                encode_masked(task.items, scorer.tokenizer, self.protocol, part.within_word)
+            )  # fmt: skip
         return self.texts[key]
 
     def _label(self, task: EvaluationTask) -> str:
-        return f"{self.model.folder.name}, {task.name}"
+        way = "" if self.way.name == CAUSAL else f", {self.way.name}"
+        return f"{self.model.folder.name}, {task.name}{way}"

@@ -1,4 +1,4 @@
-"""What is evaluated: a folder with a causal language model in it, wherever it comes from."""
+"""What is evaluated: a folder with a causal or masked language model in it, wherever it comes from."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ from palenka.data.fetch.hub import PREFIX, read_address, snapshot
 from palenka.data.integrity import read_prepared
 from palenka.data.tokenizer import vocabulary_sha256
 from palenka.evaluation.results import results_folder
-from palenka.models.folder import check_model_folder, weights_sha256
+from palenka.models.folder import CAUSAL, MASKED, check_model_folder, weights_sha256
+from palenka.paradigms._learned import holds_masked_model
 from palenka.runs.directory import find_run
 from palenka.util.config import read_yaml
 from palenka.util.errors import UserError
@@ -53,7 +54,7 @@ class EvaluatedModel:
             found = cls.find(str(read_json(folder / SOURCE)["model"]))
             found.elsewhere = folder
             return found
-        check_model_folder(folder)
+        check_model_folder(folder, MASKED if holds_masked_model(folder) else CAUSAL)
         path = folder / "config.yaml"
         return cls(folder, read_yaml(path) if path.exists() else {}, weights_sha256(folder))
 
@@ -100,9 +101,9 @@ class EvaluatedModel:
         found = {path for pattern in TOKENIZER_FILES for path in self.folder.glob(pattern) if path.is_file()}
         return _digest([part for path in sorted(found) for part in (path.name, sha256(path))])
 
-    def results(self, protocol: str) -> Path:
-        """The folder for results under a protocol."""
-        return results_folder(self.elsewhere or self.folder, protocol)
+    def results(self, protocol: str, way: str = "") -> Path:
+        """The folder for results under a protocol; in another way than the first if one is given."""
+        return results_folder(self.elsewhere or self.folder, protocol, way)
 
     def place_results(self, out: Path) -> None:
         """Send results to a folder in `out` of this model's name, which `report` and the others accept in its place.

@@ -22,9 +22,15 @@ TOLERANCE = 1e-6
 Derive = Callable[[Records], dict[str, Any]]
 
 
-def results_folder(model: Path, protocol: str) -> Path:
-    """Results by the protocol of 2024 lie in `evaluation/`, those by another in a folder of its name below."""
-    return model / "evaluation" / ("" if protocol == "2024" else protocol)
+def results_folder(model: Path, protocol: str, way: str = "") -> Path:
+    """Results by the protocol of 2024 lie in `evaluation/`, those by another in a folder of its name below.
+
+    Args:
+        model: its folder.
+        protocol: of the results.
+        way: in which the model was asked, if it was not the first that it learned: a further folder.
+    """
+    return model / "evaluation" / ("" if protocol == "2024" else protocol) / way
 
 
 def items_path(result: Path) -> Path:
@@ -142,20 +148,26 @@ def check_splits(path: Path, result: dict[str, Any]) -> None:
 
 
 def whole_text(domains: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The figures of a text, made of those of its domains."""
+    """The figures of a text, made of those of its domains; bits per byte where all of these have them."""
+    has_bits = all("bits_per_byte" in of for of in domains.values())
     each = {
-        name: text_figures(of["cross_entropy"], of["tokens"], of["words"], of["bytes"]) for name, of in domains.items()
+        name: text_figures(of["cross_entropy"], of["tokens"], of["words"], of["bytes"], has_bits)
+        for name, of in domains.items()
     }
     tokens, words, size_in_bytes = (sum(of[key] for of in each.values()) for key in ("tokens", "words", "bytes"))
     mean = sum(of["cross_entropy"] * of["tokens"] for of in each.values()) / tokens
-    return {**text_figures(mean, tokens, words, size_in_bytes), "domains": each}
+    return {**text_figures(mean, tokens, words, size_in_bytes, has_bits), "domains": each}
 
 
-def text_figures(nats_per_token: float, tokens: int, words: int, size_in_bytes: int) -> dict[str, Any]:
-    """Cross-entropy of a text of that size, in nats per token and in bits per UTF-8 byte."""
+def text_figures(
+    nats_per_token: float, tokens: int, words: int, size_in_bytes: int, has_bits: bool = True
+) -> dict[str, Any]:
+    """Cross-entropy of a text of that size, in nats per predicted token, and in bits per UTF-8 byte of all of it, which
+    it has where all of it is predicted."""
+    bits = {"bits_per_byte": float(bits_per_byte(nats_per_token * tokens, size_in_bytes))} if has_bits else {}
     return {
         "cross_entropy": float(nats_per_token),
-        "bits_per_byte": float(bits_per_byte(nats_per_token * tokens, size_in_bytes)),
+        **bits,
         "tokens": tokens,
         "words": words,
         "bytes": size_in_bytes,

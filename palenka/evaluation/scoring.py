@@ -1,8 +1,9 @@
 """Log-probabilities of texts under a language model, in float32 and in batches."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ from palenka import paradigms
 from palenka.data.batch import Batch
 from palenka.data.windows import IGNORED
 from palenka.evaluation.prefix_tree import Inputs, Row, rows_of
-from palenka.evaluation.texts import Limits, Text, prefix_token
-from palenka.models.folder import load_frozen
+from palenka.evaluation.texts import Frame, Limits, Text, frame_of, prefix_token
+from palenka.models.folder import CAUSAL, MASKED, load_frozen
 from palenka.models.huggingface import SAFELY
 from palenka.models.logits import vocabulary_head
 from palenka.models.onednn import use_onednn
-from palenka.models.probing import is_close, longest_input
+from palenka.models.probing import is_close, longest_input, looks_ahead, predictions_before, probe_tokens
 from palenka.paradigms import Paradigm, Query, Vocabulary
-from palenka.paradigms._learned import learned
+from palenka.paradigms._learned import holds_masked_model, learned
 from palenka.util.errors import UserError
 from palenka.util.hardware import local_device
 from palenka.util.progress import passed_on
@@ -34,22 +35,60 @@ LOGITS_AT_ONCE = {"cpu": 2**21, "cuda": 2**27}
 """Numbers, not tokens. On a CPU, larger arrays are given back to the system each time: a quarter slower."""
 MOST_WORKERS = 8  # more would wait for Python, which takes a tenth of the time
 ROW_NODES = 64
+TEXTS_AT_ONCE = 4096
+"""So many texts of a masked model are taken apart into inputs at a time, since each makes as many as it has tokens."""
 TREE_TOLERANCES = 2e-5, 2e-5
 """Of the largest number. Rounding is a hundredth of it; even untrained models that ignore positions are ten times it.
 """
 
 
-def load_causal_model(folder: Path) -> tuple[Any, Any]:
+def load_language_model(folder: Path) -> tuple[Any, Any]:
     """(Model in float32, whatever it is stored in, on a GPU if there is one; its tokenizer.)
 
     Raises:
-        UserError: the folder does not hold such a model and its tokenizer, or needs code of its own.
+        UserError: the folder does not hold a causal or masked model and its tokenizer, or needs code of its own.
     """
-    model = load_frozen(folder, torch.float32, local_device())
+    kind = MASKED if holds_masked_model(folder) else CAUSAL
+    model = load_frozen(folder, torch.float32, local_device(), kind)
     try:
         return model, AutoTokenizer.from_pretrained(folder, **SAFELY)
     except Exception as error:  # damaged tokenizers fail in many ways
         raise UserError(f"{folder}: the tokenizer cannot be loaded: {error}") from None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A batch of inputs, and which of its predictions belong to whose score.
+
+    inputs: rows side by side, each a text or a tree of several.
+    lengths: of the rows (rows,), without padding.
+    is_shared: whether a row is a tree of several.
+    owners: (predictions,) the number of the text that each belongs to.
+    places: (predictions,) row · width + position.
+    targets: (predictions,) the token that is predicted.
+    """
+
+    inputs: Inputs
+    lengths: NDArray[np.int64]
+    is_shared: bool
+    owners: NDArray[np.int64]
+    places: NDArray[np.int64]
+    targets: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row], queries: Sequence[Sequence[tuple[int, Query]]]) -> "Asked":
+        """A batch of rows, whose texts are inputs by their numbers; of each the queries, with their owners."""
+        inputs = Inputs.of(rows, PADDING)
+        width = inputs.tokens.shape[1]
+        asked = [
+            (owner, row * width + path[place], token)
+            for row, tree in enumerate(rows)
+            for number, path in zip(tree.texts, tree.paths, strict=True)
+            for owner, query in queries[number]
+            for place, token in zip(query.places, query.targets, strict=True)
+        ]
+        owners, places, targets = np.array(asked, np.int64).reshape(-1, 3).T
+        return cls(inputs, np.array([len(row.tokens) for row in rows]), _is_shared(rows), owners, places, targets)
 
 
 class Scorer:
@@ -62,19 +101,33 @@ class Scorer:
         self.paradigm = paradigm or paradigms.of(paradigms.DOOR.read("causal"), Vocabulary.of(tokenizer))
         self.device = next(model.parameters()).device
         self.body, self.head = _body_and_head(self.model)
-        self.takes_trees = self.paradigm.attention == "causal" and self._takes_trees_of(ROW_NODES)
+        self.is_causal = self.paradigm.attention == "causal"
+        self.takes_trees = self.is_causal and self._takes_trees_of(ROW_NODES)
+        self.frame = Frame((), ()) if self.is_causal else frame_of(tokenizer)
+        if not self.is_causal:
+            if not self.frame.before:
+                raise UserError(f"{name}: the tokenizer has no token to begin a text with, as masked models see one")
+            self.sees_all_by_itself = looks_ahead(*predictions_before(self.model))
+            self.takes_padding = self._takes_padding()
 
     @classmethod
     def load(cls, folder: Path) -> "Scorer":
-        """Load a Hugging Face causal model folder in float32, whatever it is stored in; on a GPU if there is one.
+        """The scorer of a folder's model by the first paradigm that it learned; arguments and errors of `load_each`."""
+        return next(iter(cls.load_each(folder).values()))
+
+    @classmethod
+    def load_each(cls, folder: Path) -> "dict[str, Scorer]":
+        """Scorers of a Hugging Face model folder, by the paradigms that it learned.
+
+        The model is loaded once, in float32, whatever it is stored in; on a GPU if there is one.
 
         Raises:
-            UserError: the folder is not such a model, or needs code of its own.
+            UserError: the folder is no causal or masked language model, or needs code of its own.
         """
-        model, tokenizer = load_causal_model(folder)
+        model, tokenizer = load_language_model(folder)
         use_onednn(model)
-        paradigm = paradigms.of(learned(folder), Vocabulary.of(tokenizer))
-        return cls(model, tokenizer, str(folder), next(iter(paradigm.parts.values())))
+        parts = paradigms.of(learned(folder), Vocabulary.of(tokenizer)).parts
+        return {name: cls(model, tokenizer, str(folder), paradigm) for name, paradigm in parts.items()}
 
     @property
     def max_length(self) -> int | None:
@@ -93,63 +146,99 @@ class Scorer:
 
     @property
     def limits(self) -> "Limits":
-        return Limits(self.name, self.max_length, self.vocabulary)
+        return Limits(self.name, self.max_length, self.vocabulary, None if self.is_causal else self.frame)
 
     def score(self, texts: Sequence[Text], batch_tokens: int | None = None, label: str = "") -> NDArray[np.float64]:
         """Summed log-probability of each continuation, in nats: (texts,).
 
-        Equal texts are scored once, so that they tie exactly; what texts begin with in common goes through the model
-        once, where it allows that; batches hold rows of similar length.
+        Equal texts are scored once, so that they tie exactly. What texts begin with in common goes through the model
+        once, where it allows that, and so do equal inputs that a masked model is shown for several texts. Batches hold
+        rows of similar length.
 
         Raises:
             UserError: a score that is not finite: the model's weights are broken.
         """
         numbers: dict[Text, int] = {}
         order = [numbers.setdefault(text, len(numbers)) for text in texts]
-        asked = [
-            (number, query)
-            for text, number in numbers.items()
-            for query in self.paradigm.queries(text.context or (self.prefix,), text.continuation)
-        ]
-        queries = [query for _, query in asked]
-        longest = 1 + max((len(query.tokens) for query in queries), default=0)
-        share_long = self.takes_trees and longest > ROW_NODES and self._takes_trees_of(2 * longest)
-        rows = rows_of([query.tokens for query in queries], ROW_NODES if self.takes_trees else 0, share_long)
-        batches = list(_batches(rows, batch_tokens or BATCH_TOKENS[self.device.type]))
-        of_queries = np.zeros(len(queries))
-        sizes = [sum(len(row.texts) for row in rows) for rows in batches]
-        with _workers(self.device) as apply:
-            done = apply(lambda rows: self._add_scores(of_queries, rows, queries), batches)
-            for _ in passed_on(done, sizes, label, "sentences"):
-                pass
+        batches = list(self._ask(list(numbers), batch_tokens or BATCH_TOKENS[self.device.type]))
         scores = np.zeros(len(numbers))
-        np.add.at(scores, [number for number, _ in asked], of_queries)
+        with _workers(self.device) as apply:
+            found = passed_on(
+                apply(self._answer, batches), [len(asked.lengths) for asked in batches], label, "inputs"
+            )
+            for asked, log_probs in zip(batches, found, strict=True):
+                np.add.at(scores, asked.owners, log_probs)
         return scores[order]
+
+    def _ask(self, texts: Sequence[Text], batch_tokens: int) -> Iterator[Asked]:
+        """Batches that answer for all the texts."""
+        if self.is_causal:
+            yield from self._ask_of(range(len(texts)), texts, batch_tokens)
+            return
+        by_length = sorted(range(len(texts)), key=lambda number: self.limits.length(texts[number]))
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            yield from self._ask_of(by_length[start : start + TEXTS_AT_ONCE], texts, batch_tokens)
+
+    def _ask_of(self, numbers: Iterable[int], texts: Sequence[Text], batch_tokens: int) -> Iterator[Asked]:
+        queries: dict[tuple[int, ...], list[tuple[int, Query]]] = {}
+        for number in numbers:
+            for query in self._queries(texts[number]):
+                queries.setdefault(query.tokens, []).append((number, query))
+        inputs, of_inputs = list(queries), list(queries.values())
+        longest = 1 + max(map(len, inputs), default=0)
+        share_long = self.takes_trees and longest > ROW_NODES and self._takes_trees_of(2 * longest)
+        rows = rows_of(inputs, ROW_NODES if self.takes_trees else 0, share_long)
+        even = not self.is_causal and not self.takes_padding
+        return (Asked.of(batch, of_inputs) for batch in _batches(rows, batch_tokens, even))
+
+    def _queries(self, text: Text) -> Sequence[Query]:
+        context, continuation, words = text
+        if self.is_causal:
+            return self.paradigm.queries(context or (self.prefix,), continuation)
+        return self.paradigm.queries(self.frame.before + context, continuation, self.frame.after, words)
 
     def _takes_trees_of(self, nodes: int) -> bool:
         return _takes_trees(self.body, self.vocabulary, nodes, self.max_length or nodes, self.device)
 
     @torch.inference_mode()
-    def _add_scores(self, scores: NDArray[np.float64], rows: Sequence[Row], queries: Sequence[Query]) -> None:
-        """Add to each query's score the log-probabilities of its targets.
+    def _takes_padding(self) -> bool:
+        """Whether rows have the states that they have alone, beside a longer one; tried on a few tokens."""
+        tokens = probe_tokens(self.model).cpu()
+        half = tokens.shape[1] // 2
+        alone = self._states_of_rows(tokens[:, :half], np.array([half]))
+        padded = torch.cat([tokens[:, :half], torch.full_like(tokens[:, half:], PADDING)], dim=1)
+        try:
+            together = self._states_of_rows(torch.cat([tokens, padded]), np.array([tokens.shape[1], half]))
+        except Exception:  # architectures fail in different ways
+            return False
+        return is_close(together[1:, :half], alone, TREE_TOLERANCES)
 
-        Args:
-            scores: (queries,), changed in place.
-            rows: a batch: the inputs of some of the queries.
-            queries: all of them.
+    @torch.inference_mode()
+    def _answer(self, asked: Asked) -> NDArray[np.float64]:
+        """Log-probabilities of the predictions that are asked for: (predictions,)."""
+        if not len(asked.owners):
+            return np.zeros(0)
+        return self._log_probs_at(self._states_of_asked(asked), asked.places, asked.targets)
+
+    def _states_of_asked(self, asked: Asked) -> Tensor:
+        if not self.is_causal:
+            return self._states_of_rows(torch.from_numpy(asked.inputs.tokens), asked.lengths)
+        if asked.is_shared:
+            return _tree_states(self.body, asked.inputs, self.device)
+        return self._states(Batch(torch.from_numpy(asked.inputs.tokens), torch.empty(0)))
+
+    def _states_of_rows(self, tokens: Tensor, lengths: NDArray[np.int64]) -> Tensor:
+        """Of rows (rows, positions) of which each position sees all of its row, and nothing of its padding.
+
+        A model that sees all by itself is told of padding as its architecture is; others by an additive mask.
         """
-        inputs = Inputs.of(rows, PADDING)
-        places = [
-            (number, row, node, token)
-            for row, tree in enumerate(rows)
-            for number, path in zip(tree.texts, tree.paths, strict=True)
-            for place, token in zip(queries[number].places, queries[number].targets, strict=True)
-            for node in (path[place],)
-        ]
-        if places:
-            owner, row, node, token = np.array(places).T
-            states = self._states_of_rows(rows, inputs)
-            np.add.at(scores, owner, self._log_probs_at(states, row * inputs.tokens.shape[1] + node, token))
+        is_there = torch.arange(tokens.shape[1]) < torch.from_numpy(lengths)[:, None]
+        if not self.sees_all_by_itself:
+            mask = torch.zeros(is_there.shape).masked_fill_(~is_there, torch.finfo(torch.float32).min)
+            attention = mask[:, None, None].expand(-1, 1, tokens.shape[1], -1)
+            return self._states(Batch(tokens, torch.empty(0), attention))
+        options = {} if is_there.all() else {"attention_mask": is_there.long().to(self.device)}
+        return self.body(tokens.to(self.device), **options)
 
     @torch.inference_mode()
     def log_probs(self, batch: Batch) -> NDArray[np.float64]:
@@ -160,13 +249,6 @@ class Scorer:
         found = self._log_probs_at(self._states(batch), places, labels.ravel()[places])
         np.add.at(sums, places // labels.shape[1], found)
         return sums
-
-    def _states_of_rows(self, rows: Sequence[Row], inputs: Inputs) -> Tensor:
-        if self.paradigm.attention == "full":
-            return self._states(_seeing_all(inputs.tokens, [len(row.tokens) for row in rows]))
-        if _is_shared(rows):
-            return _tree_states(self.body, inputs, self.device)
-        return self._states(Batch(torch.from_numpy(inputs.tokens), torch.empty(0)))
 
     def _states(self, batch: Batch) -> Tensor:
         batch = batch.to(self.device)
@@ -249,14 +331,6 @@ def _tree_states(body: Body, inputs: Inputs, device: torch.device) -> Tensor:
     return body(tokens, attention_mask=mask[:, None], position_ids=positions)
 
 
-def _seeing_all(tokens: NDArray[np.int64], lengths: Sequence[int]) -> Batch:
-    """Rows (rows, positions) of which each position sees all of its row, and nothing of its padding."""
-    is_there = torch.arange(tokens.shape[1]) < torch.tensor(lengths)[:, None]
-    mask = torch.zeros(is_there.shape).masked_fill_(~is_there, torch.finfo(torch.float32).min)
-    attention = mask[:, None, None].expand(-1, 1, tokens.shape[1], -1)
-    return Batch(torch.from_numpy(tokens), torch.empty(0), attention)
-
-
 @torch.inference_mode()
 def _takes_trees(body: Body, vocabulary: int, nodes: int, longest: int, device: torch.device) -> bool:
     """Whether a tree's nodes have the states of their texts alone: not all architectures heed masks and positions.
@@ -286,15 +360,17 @@ def _is_shared(rows: Sequence[Row]) -> bool:
     return any(len(row.texts) > 1 for row in rows)
 
 
-def _batches(rows: Sequence[Row], batch_tokens: int) -> Iterator[list[Row]]:
+def _batches(rows: Sequence[Row], batch_tokens: int, even: bool = False) -> Iterator[list[Row]]:
     """The rows, longest first, in batches of at most `batch_tokens` padded nodes (or one row).
 
-    Rows longer than `ROW_NODES` may be single texts, which share no batch with trees.
+    Rows longer than `ROW_NODES` may be single texts, which share no batch with trees. With `even`, all rows of a batch
+    are of one length.
     """
     batch: list[Row] = []
     for row in sorted(rows, key=lambda row: -len(row.tokens)):
         width = len(batch[0].tokens) if batch else 0
-        if batch and (width * (len(batch) + 1) > batch_tokens or width > ROW_NODES >= len(row.tokens)):
+        ends = width > ROW_NODES >= len(row.tokens) or (even and width > len(row.tokens))
+        if batch and (ends or width * (len(batch) + 1) > batch_tokens):
             yield batch
             batch = []
         batch.append(row)

@@ -1,11 +1,13 @@
 """Model folders: what one must hold before anything is computed with it, and how it is loaded.
 
-    config.json          of a causal language model that the library knows without code from the folder
+    config.json          of a causal (or, where one is asked for, masked) language model that the library knows
+                         without code from the folder
     model.safetensors    or model.safetensors.index.json and the shards that it names: all weights of that model, no
                          others, as plain floating-point numbers
 
 `check_model_folder` reads the configuration and headers alone. `load_frozen`, through which every load goes, asks it
-first, and then looks at what only the loaded model shows: weights that are not finite, predictions that look ahead.
+first, and then looks at what only the loaded model shows: weights that are not finite, causal predictions that look
+ahead.
 """
 
 import copy
@@ -22,8 +24,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     PretrainedConfig,
     PreTrainedModel,
 )
@@ -47,6 +51,8 @@ OLD_BUFFERS = re.compile(
     r"(^|\.)(attn\.bias|attention\.bias|masked_bias|causal_mask|embed_positions|rotary_emb\.inv_freq|position_ids)$"
 )
 """Constants that older releases saved beside the weights, and that models of today compute."""
+OTHER_HEADS = re.compile(r"(^|\.)(pooler\.|cls\.seq_relationship\.|sop_classifier\.|discriminator_predictions\.)")
+"""What masked models are published with for other tasks than the prediction of tokens."""
 WRAPPERS = {
     "_orig_mod.": "torch.compile",
     "_fsdp_wrapped_module.": "FullyShardedDataParallel",
@@ -56,6 +62,18 @@ LAYER_COUNTS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 MOST_LAYERS = 10_000
 AGREEMENT, ROUGH_AGREEMENT = 1e-3, 0.05
 """Of the largest logit: two kinds of attention that do the same are closer, in float32 and in low precision."""
+
+
+class Kind(NamedTuple):
+    """A kind of language model: its name, and what of transformers loads it."""
+
+    name: str
+    auto: Any
+    classes: Any
+
+
+CAUSAL = Kind("causal", AutoModelForCausalLM, MODEL_FOR_CAUSAL_LM_MAPPING)
+MASKED = Kind("masked", AutoModelForMaskedLM, MODEL_FOR_MASKED_LM_MAPPING)
 
 
 class Header(NamedTuple):
@@ -82,37 +100,47 @@ def _refusing(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder}: {problems}") from None
 
 
-def load_frozen(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+def load_frozen(
+    folder: Path, dtype: torch.dtype, device: torch.device, kind: Kind = CAUSAL
+) -> PreTrainedModel:
     """A trained model for inference only: no gradients, no dropout.
 
     Raises:
-        UserError: the folder does not hold a whole causal language model of finite weights.
+        UserError: the folder does not hold a whole language model of that kind, of finite weights.
     """
-    config = check_model_folder(folder)
+    config = check_model_folder(folder, kind)
+
+    def load(attention: str) -> PreTrainedModel:
+        return _load(folder, kind, dtype, device, attention)
+
     attention = attention_implementation(config, device)
-    model = _load(folder, dtype, device, attention)
+    model = load(attention)
     with _refusing(folder):
         _check_finite(model)
-        _check_causal(model)
-    if not model._supports_sdpa or _attention_agrees(model, lambda other: _load(folder, dtype, device, other)):
+        _check_predictions(model, kind)
+    if not model._supports_sdpa or _attention_agrees(model, load):
         return model
     print(
         f"{folder}: warning: fused attention (sdpa, the default of transformers) gives other logits than the model's "
         "own formula (eager), which is used", file=sys.stderr,
     )  # fmt: skip
-    return model if attention == "eager" else _load(folder, dtype, device, "eager")
+    return model if attention == "eager" else load("eager")
 
 
-def _load(folder: Path, dtype: torch.dtype, device: torch.device, attention: str) -> PreTrainedModel:
+def _load(folder: Path, kind: Kind, dtype: torch.dtype, device: torch.device, attention: str) -> PreTrainedModel:
     with quiet_transformers():
-        model = AutoModelForCausalLM.from_pretrained(
+        model: PreTrainedModel = kind.auto.from_pretrained(
             folder, dtype=dtype, attn_implementation=attention, use_safetensors=True, **SAFELY
         )
     return model.to(device).eval().requires_grad_(False)
 
 
-def check_model_folder(folder: Path) -> PretrainedConfig:
-    """The config of a folder that holds a whole causal language model, as far as headers tell.
+def check_model_folder(folder: Path, kind: Kind = CAUSAL) -> PretrainedConfig:
+    """The config of a folder that holds a whole language model, as far as headers tell.
+
+    Args:
+        folder: the model's.
+        kind: of language model that it is to be.
 
     Raises:
         UserError: naming every problem.
@@ -120,10 +148,11 @@ def check_model_folder(folder: Path) -> PretrainedConfig:
     with _refusing(folder):
         _check_files(folder)  # first, and alone: reading a pipe might never end
         headers, of_weights = _attempt(_read_headers, folder)
-        config, of_config = _attempt(_read_config, folder, len(headers) if headers else MOST_LAYERS)
+        most_layers = len(headers) if headers else MOST_LAYERS
+        config, of_config = _attempt(_read_config, folder, most_layers, kind)
         problems = [*_adapter_problems(folder), *of_config, *of_weights]
         if not problems:
-            problems += _weight_problems(config, headers)
+            problems += _weight_problems(config, headers, kind)
         if problems:
             raise _Problems(problems)
     return cast(PretrainedConfig, config)
@@ -253,12 +282,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_config(folder: Path, most_layers: int) -> PretrainedConfig:
+def _read_config(folder: Path, most_layers: int, kind: Kind) -> PretrainedConfig:
     """The config of a usable model; anything else is a problem.
 
     Args:
         folder: the model's.
         most_layers: a model with more would take forever to lay out, and cannot be what the weights belong to.
+        kind: of language model that it is to be.
     """
     if not (folder / CONFIG).is_file():
         raise _Problems([f"holds no readable model config (there is no {CONFIG})"])
@@ -273,30 +303,32 @@ def _read_config(folder: Path, most_layers: int) -> PretrainedConfig:
         config = AutoConfig.from_pretrained(folder, **SAFELY)
     except Exception as error:  # damaged values fail in many ways
         raise _Problems([f"holds no readable model config ({_brief(error)})"]) from None
-    if problems := list(_config_problems(config)):
+    if problems := list(_config_problems(config, kind)):
         raise _Problems(problems)
     return config
 
 
-def _config_problems(config: PretrainedConfig) -> Iterator[str]:
+def _config_problems(config: PretrainedConfig, kind: Kind) -> Iterator[str]:
     if getattr(config, "is_encoder_decoder", False):
-        yield f"{CONFIG}: {config.model_type} is an encoder-decoder, not a causal language model"
-    elif type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        yield f"{CONFIG}: {config.model_type} is not a causal language model"
+        yield f"{CONFIG}: {config.model_type} is an encoder-decoder, not a {kind.name} language model"
+    elif type(config) not in kind.classes:
+        yield f"{CONFIG}: {config.model_type} is not a {kind.name} language model"
     if getattr(config, "quantization_config", None):
         yield f"{CONFIG}: quantization_config: the weights are quantized; save them as plain floating-point numbers"
     if getattr(config, "transformers_weights", None):
         yield f"{CONFIG}: transformers_weights: names another weights file; call that {WEIGHTS} and remove the key"
 
 
-def _weight_problems(config: PretrainedConfig, headers: Mapping[str, Header]) -> Iterator[str]:
+def _weight_problems(config: PretrainedConfig, headers: Mapping[str, Header], kind: Kind) -> Iterator[str]:
     """How the tensors of the files differ from those of the model."""
     try:
-        model, report = _load_on_meta(config, headers)
+        model, report = _load_on_meta(config, headers, kind)
     except Exception as error:  # inconsistent values fail in many ways
         yield f"no model can be built from {CONFIG} and these weights ({_brief(error)})"
         return
     unknown = sorted(name for name in report["unexpected_keys"] if not OLD_BUFFERS.search(name))
+    if kind is MASKED:
+        unknown = [name for name in unknown if not OTHER_HEADS.search(name)]
     missing = sorted(report["missing_keys"])
     if missing:
         yield f"weights are missing: {_listed(missing)}"
@@ -312,7 +344,7 @@ def _weight_problems(config: PretrainedConfig, headers: Mapping[str, Header]) ->
 
 
 def _load_on_meta(
-    config: PretrainedConfig, headers: Mapping[str, Header]
+    config: PretrainedConfig, headers: Mapping[str, Header], kind: Kind
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """What the library makes of the files: the model without values, and its report on missing tensors."""
     tensors = {name: torch.empty(header.shape, device="meta") for name, header in headers.items()}
@@ -320,7 +352,7 @@ def _load_on_meta(
     transformers_logging.set_verbosity_error()  # its report, which we read
     try:
         with quiet_transformers():
-            return MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+            return kind.classes[type(config)].from_pretrained(
                 None, config=copy.deepcopy(config), state_dict=tensors, device_map="meta", dtype=torch.float32,
                 ignore_mismatched_sizes=True, output_loading_info=True,
             )  # fmt: skip
@@ -348,16 +380,18 @@ def _check_finite(model: PreTrainedModel) -> None:
         raise _Problems([f"weights are not finite in {str(model.dtype).removeprefix('torch.')}: {_listed(names)}"])
 
 
-def _check_causal(model: PreTrainedModel) -> None:
-    """Check that predictions are finite, and do not depend on later tokens."""
+def _check_predictions(model: PreTrainedModel, kind: Kind) -> None:
+    """Check that predictions are finite, and, of a causal model, do not depend on later tokens."""
     try:
         before, after = predictions_before(model)
     except Exception as error:  # architectures fail in many ways
         raise _Problems([f"the model does not run on a few tokens ({_brief(error)})"]) from None
     if not (before.isfinite().all() and after.isfinite().all()):
         raise _Problems(["the model's logits are not finite, though its weights are"])
+    if kind is MASKED:
+        return
     if not torch.equal(before, after) and model.dtype != torch.float32:
-        _check_causal(copy.deepcopy(model).float())  # rounding may be as large as a later token's effect
+        _check_predictions(copy.deepcopy(model).float(), kind)  # rounding may be as large as a later token's effect
     elif looks_ahead(before, after):
         raise _Problems([f"{model.config.model_type}: {LOOKS_AHEAD}"])
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     PretrainedConfig,
@@ -70,8 +71,9 @@ def quiet_transformers() -> Iterator[None]:
 def attention_implementation(config: PretrainedConfig, device: torch.device) -> str:
     """Plain matrix products on a CPU, where they run three times as fast as the fused kernel; elsewhere fused, where
     the architecture has it (GPT-J has not)."""
-    model_class = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)  # none: no language model, as loading will tell
-    has_fused = getattr(model_class, "_supports_sdpa", False)
+    mappings = (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING)
+    classes = [mapping.get(type(config), None) for mapping in mappings]
+    has_fused = any(getattr(model_class, "_supports_sdpa", False) for model_class in classes)
     return "sdpa" if has_fused and device.type != "cpu" else "eager"
 
 

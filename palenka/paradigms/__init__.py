@@ -142,12 +142,18 @@ class Paradigm:
         """What is made of windows."""
         raise NotImplementedError
 
-    def queries(self, context: tuple[int, ...], continuation: tuple[int, ...]) -> Sequence[Query]:
+    def queries(
+        self, context: tuple[int, ...], continuation: tuple[int, ...], after: tuple[int, ...] = (),
+        words: tuple[int, ...] = (),
+    ) -> Sequence[Query]:  # fmt: skip
         """The inputs whose predictions, log-probabilities all together, are the score of a continuation.
 
         Args:
             context: ids of what stands before, at least one.
             continuation: ids of what is scored.
+            after: ids of what stands after it, for those who see it.
+            words: the number of the word of each token of the continuation; where they are given, who hides a token
+                also hides what follows of its word.
         """
         raise NotImplementedError
 

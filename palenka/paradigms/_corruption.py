@@ -176,11 +176,18 @@ class MaskedParadigm(Paradigm):
             return additive_mask(of_one_document(input_ids, self.vocabulary) & text[:, None])
         return "full" if text.all() else additive_mask(np.broadcast_to(text[:, None], (*text.shape, text.shape[1])))
 
-    def queries(self, context: tuple[int, ...], continuation: tuple[int, ...]) -> Sequence[Query]:
-        """One for each token, which is masked; `</s>` stands at the end, as it does in training."""
-        end = () if self.vocabulary.eos is None else (self.vocabulary.eos,)
-        tokens, mask = (*context, *continuation, *end), (self.corruption.mask,)
-        return [
-            Query(tokens[:place] + mask + tokens[place + 1 :], (place - self.distance,), (tokens[place],))
-            for place in range(len(context), len(context) + len(continuation))
-        ]
+    def queries(
+        self, context: tuple[int, ...], continuation: tuple[int, ...], after: tuple[int, ...] = (),
+        words: tuple[int, ...] = (),
+    ) -> Sequence[Query]:  # fmt: skip
+        """One for each token, which is masked, with what follows of its word where words are given."""
+        words = words or tuple(range(len(continuation)))
+        queries = []
+        for place, (token, word) in enumerate(zip(continuation, words, strict=True)):
+            rest = tuple(
+                self.corruption.mask if other == word else later
+                for later, other in zip(continuation[place + 1 :], words[place + 1 :], strict=True)
+            )
+            tokens = (*context, *continuation[:place], self.corruption.mask, *rest, *after)
+            queries.append(Query(tokens, (len(context) + place - self.distance,), (token,)))
+        return queries

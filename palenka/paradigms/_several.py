@@ -42,5 +42,8 @@ class Several(Paradigm):
     def parts(self) -> Mapping[str, Paradigm]:
         return self._parts
 
-    def queries(self, context: tuple[int, ...], continuation: tuple[int, ...]) -> Sequence[Query]:
+    def queries(
+        self, context: tuple[int, ...], continuation: tuple[int, ...], after: tuple[int, ...] = (),
+        words: tuple[int, ...] = (),
+    ) -> Sequence[Query]:  # fmt: skip
         raise NotImplementedError(f"{self.config.name} is scored by one of its parts: {', '.join(self.parts)}")

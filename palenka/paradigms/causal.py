@@ -34,7 +34,10 @@ class Causal(Paradigm):
         following = np.append(documents[:, 1:], documents[:, -1:], axis=1)
         return Batch(inputs, labels.where(torch.from_numpy(documents == following), IGNORED), additive_mask(visible))
 
-    def queries(self, context: tuple[int, ...], continuation: tuple[int, ...]) -> Sequence[Query]:
+    def queries(
+        self, context: tuple[int, ...], continuation: tuple[int, ...], after: tuple[int, ...] = (),
+        words: tuple[int, ...] = (),
+    ) -> Sequence[Query]:  # fmt: skip
         last = len(context) - 1
         tokens = (context + continuation)[:-1]
         return [Query(tokens, tuple(range(last, last + len(continuation))), continuation)]

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from palenka.evaluation.items import Choice, Item
-from palenka.evaluation.scoring import load_causal_model
+from palenka.evaluation.scoring import load_language_model
 from palenka.evaluation.texts import Limits, beyond_vocabulary, prefix_token
 from palenka.models.probing import longest_input
 from palenka.util.errors import UserError
@@ -51,7 +51,7 @@ class MiniconsScorer:
             from minicons.scorer import IncrementalLMScorer
         except ImportError:
             raise UserError("--scorer minicons needs minicons: python -m pip install minicons==0.3.39") from None
-        model, tokenizer = load_causal_model(folder)
+        model, tokenizer = load_language_model(folder)
         limits = Limits(str(folder), None, model.get_input_embeddings().num_embeddings)
         return cls(IncrementalLMScorer(model, str(local_device()), tokenizer), limits)
 

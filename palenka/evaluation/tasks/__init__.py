@@ -31,9 +31,14 @@ class Asked(Protocol):
 
 
 class EvaluationTask:
-    """Base of all kinds of task. `only_own_scorer`: whether no other scorer can be asked it."""
+    """Base of all kinds of task.
+
+    `only_own_scorer`: whether no other scorer can be asked it. `only_causal`: whether it asks for what comes next, so
+    that masked models have no answer.
+    """
 
     only_own_scorer: bool = False
+    only_causal: bool = False
     name: str
 
     @classmethod

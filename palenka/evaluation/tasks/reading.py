@@ -68,6 +68,7 @@ class Reading(EvaluationTask):
     """The rows of the file: a word each, the word before it where that has a text before it, and numbers (rows,)."""
 
     only_own_scorer = True
+    only_causal = True
 
     path: Path
     lines: list[int]
