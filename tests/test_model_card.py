@@ -55,6 +55,17 @@ def test_results_are_those_of_the_files(student: Path) -> None:
     }
 
 
+def test_masked_models_have_no_bits_per_byte(student: Path) -> None:
+    result = json.loads((student / "result.json").read_text(encoding="utf-8"))
+    result["dev"]["bits_per_byte"] = None
+    (student / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    write_model_card(student)
+    expected = f"Dev cross-entropy: {result['dev']['cross_entropy']:.3f} nats per token ({result['dev']['tokens']:,}"
+    assert expected in (student / "README.md").read_text(encoding="utf-8")
+    (index,) = front_matter(student)["model-index"]
+    assert "bits_per_byte" not in {m["type"] for e in index["results"] for m in e["metrics"]}
+
+
 def test_the_hub_reads_the_card(student: Path) -> None:
     write_model_card(student)
     card = ModelCard.load(student / "README.md")
