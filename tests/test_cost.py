@@ -375,6 +375,25 @@ def test_a_probe_measures_real_steps(work: MakeWork, monkeypatch: pytest.MonkeyP
     assert found.memory > GIB / 16
 
 
+def test_a_probe_measures_steps_of_masked_runs(
+    work: MakeWork, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (teacher / "config.yaml").write_text("paradigm: mntp\n")
+    monkeypatch.setattr(probe, "this_machine", lambda: tiny.MACHINE)
+    monkeypatch.setattr(probe, "STEPS", 1)
+    shown: list[Batch] = []
+    run = LossModule.forward
+
+    def noted(self: LossModule, batch: Batch, *others: Any) -> Any:
+        shown.append(batch)
+        return run(self, batch, *others)
+
+    monkeypatch.setattr(LossModule, "forward", noted)
+    measure(work("paradigm=mntp"))
+    assert {batch.attention for batch in shown} == {"full"}
+    assert {int(batch.counts.sum()) for batch in shown} == {8 * 3}, "a seventh of 16 tokens, rounded up"
+
+
 def test_a_probe_takes_as_many_sequences_as_it_has_time_for(work: MakeWork) -> None:
     room = probe.SECONDS / (1 + probe.STEPS)
     whole = work("training={batch_size: 64, micro_batch_size: 16}")

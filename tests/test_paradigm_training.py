@@ -47,7 +47,7 @@ def student_of(*teachers: str, paradigm: Any, **changes: Any) -> dict[str, Any]:
 def test_the_dev_loss_of_each_part_falls(paradigm: str, prepared: Path, runs_folder: Path) -> None:
     run = train_run(values(paradigm), max_steps=90, lr=1e-2, eval_steps=30)
     dev, result = records(run, "dev"), read_json(run / "result.json")
-    parts = plan_for(values(paradigm)).config.part_names
+    parts = plan_for(values(paradigm)).config.paradigm_config.part_names
     assert result["tokens"] == records(run)[-1]["tokens"] > 90 * 8 * 10, "tokens of the text, not of what is predicted"
     assert ("bits_per_byte" in result["dev"]) == (parts == ["causal"])
     if len(parts) == 1:

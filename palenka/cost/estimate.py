@@ -90,7 +90,7 @@ class Memory:
 
 def flops_per_token(work: Workload) -> Shared:
     """Matrix-product FLOPs of one training token."""
-    context, share = work.config.data.seq_length, work.config.logit_share
+    context, share = work.config.data.seq_length, work.config.paradigm_config.logit_share
     student = 3 * forward_flops(work.model, context, share if _token_terms(work) else 0)
     student += sum(term.flops(context) for term in work.built_terms.values())
     of_teachers = share if _needs_teacher_logits(work) else 0
@@ -272,9 +272,9 @@ def _kept_by_objectives(work: Workload, size: int) -> float:
 def _traffic(work: Workload, kind: Kind) -> Shared:
     """Bytes that go through memory for each token, beside matrix products: activations, logits."""
     kept = _kept_of_student(work, kind) + _kept_by_objectives(work, _size(work, kind))
-    logits = work.config.logit_share * LOGIT_PASSES[kind] * 4 * work.model.vocab_size * _head_arrays(work)
+    logits = LOGIT_PASSES[kind] * 4 * work.model.vocab_size * _head_arrays(work)
     teachers = sum(t.shape.num_hidden_layers * _kept_of_layer(t.model, work, kind) for t in _running_teachers(work))
-    return Shared(PASSES * kept + logits, 2 * teachers)
+    return Shared(PASSES * kept + work.config.paradigm_config.logit_share * logits, 2 * teachers)
 
 
 def _launches(work: Workload, kind: Kind) -> Shared:

@@ -4,6 +4,7 @@ Neither data nor trained teachers are needed: tokens are random and so are weigh
 steps take long, a step is measured on fewer sequences, and its part that grows with them is scaled.
 """
 
+import math
 import resource
 import statistics
 import sys
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from palenka.cost.estimate import flops_per_token, step_seconds, this_machine
 from palenka.cost.measurement import Measurement
 from palenka.data.batch import Batch
+from palenka.data.windows import IGNORED
 from palenka.training.build import build_loss_module, build_optimizer, random_teachers
 from palenka.training.loss_module import LossModule, StepSize
 from palenka.training.plan import Workload
@@ -76,7 +78,7 @@ def _step(
     size = StepSize(tokens.numel(), len(tokens))
     for micro_batch in tokens.split(work.micro_batch_size):
         with _precision(work, tokens.device):
-            loss, _ = loss_module(Batch(micro_batch, micro_batch), size)
+            loss, _ = loss_module(_batch(micro_batch, work), size)
         loss.backward()
     _wait(tokens.device)
     between = time.perf_counter()
@@ -85,6 +87,13 @@ def _step(
     optimizer.zero_grad()
     _wait(tokens.device)
     return between - started, time.perf_counter() - between
+
+
+def _batch(tokens: Tensor, work: Workload) -> Batch:
+    """As much as the paradigm predicts, with the attention that it needs."""
+    labels, paradigm = tokens.clone(), work.config.paradigm_config
+    labels[:, math.ceil(paradigm.logit_share * tokens.shape[1]) :] = IGNORED
+    return Batch(tokens, labels, "full" if work.config.looks_ahead else "causal").with_places()
 
 
 def _precision(work: Workload, device: torch.device) -> AbstractContextManager[None]:

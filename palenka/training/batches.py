@@ -60,7 +60,7 @@ class Batches:
         progress = self._epochs(positions.start) / self._total_epochs
         shown = Shown(*self.windows.batch(positions), positions, self.windows.seed, progress)
         batch = self.paradigm.batch(shown)
-        tokens, predicted = int((shown.labels != IGNORED).sum()), int(batch.counts.sum())
+        tokens, predicted = int((shown.labels != IGNORED).sum()), max(1, int(batch.counts.sum()))
         pinned = batch.pinned() if torch.cuda.is_available() else batch
         return StepBatch(
             pinned, positions, tokens, predicted, self.windows.words(positions), self._epochs(positions.stop)

@@ -3,7 +3,7 @@
 import torch
 from transformers import PreTrainedModel
 
-from palenka import optimizers, paradigms
+from palenka import optimizers
 from palenka.models.folder import load_frozen
 from palenka.models.forward import check_sees_all
 from palenka.models.huggingface import build_model
@@ -66,7 +66,7 @@ def build_student(work: Workload, device: torch.device) -> PreTrainedModel:
     """
     student = build_model(work.model, work.config.seed, device)
     check_student(student)
-    if any(paradigms.DOOR.find(part).attention == "full" for part in work.config.part_names):
+    if work.config.looks_ahead:
         check_sees_all(student)
     return student.train()
 

@@ -49,6 +49,7 @@ def result_of(plan: Plan, run: Run, progress: Progress) -> dict[str, Any]:
         "name": plan.config.name,
         "method": plan.method,
         "architecture": plan.model.model_type,
+        **({"paradigms": parts} if (parts := plan.config.paradigm_config.part_names) != ["causal"] else {}),
         "parameters": plan.parameters,
         "steps": progress.step,
         "epochs": round(progress.epoch, 4),

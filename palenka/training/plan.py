@@ -87,7 +87,7 @@ class Workload:
     @cached_property
     def taught(self) -> frozenset[int] | None:
         """The paradigms of the run, by their numbers, that all teachers learned; None: all, or there is no teacher."""
-        parts = self.config.part_names
+        parts = self.config.paradigm_config.part_names
         common = frozenset(n for n, part in enumerate(parts) if all(part in of.learned for of in self.teachers))
         return None if len(common) == len(parts) else common
 
@@ -335,9 +335,10 @@ def _fit_models(config: RunConfig, vocabulary: _Vocabulary, dry_run: bool) -> tu
 
 def _lesson_problems(work: Workload) -> Iterator[str]:
     if work.taught is not None and not work.taught:
+        parts = work.config.paradigm_config.part_names
         learned = ", ".join(f"{teacher.name} by {' and '.join(teacher.learned)}" for teacher in work.teachers)
         yield (
-            f"paradigm: {' and '.join(work.config.part_names)}: no teacher can teach what it has not learned, and the "
+            f"paradigm: {' and '.join(parts)}: no teacher can teach what it has not learned, and the "
             f"teachers learned so: {learned}; give both one paradigm"
         )
 

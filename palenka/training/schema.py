@@ -262,14 +262,14 @@ class RunConfig(Section):
         raise NotImplementedError
 
     @property
-    def part_names(self) -> list[str]:
-        """Of its paradigm."""
-        return cast(ParadigmConfig, self.paradigm).part_names
+    def paradigm_config(self) -> ParadigmConfig:
+        """Its paradigm, as what it is."""
+        return cast(ParadigmConfig, self.paradigm)
 
     @property
-    def logit_share(self) -> float:
-        """Of all positions, those that logits are formed of."""
-        return cast(ParadigmConfig, self.paradigm).logit_share
+    def looks_ahead(self) -> bool:
+        """Whether any part of its paradigm has positions see later ones."""
+        return any(paradigms.DOOR.find(part).attention == "full" for part in self.paradigm_config.part_names)
 
     @property
     def teacher_list(self) -> list[TeacherConfig]:
