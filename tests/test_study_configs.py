@@ -67,6 +67,17 @@ PUBLISHED_PARAMETERS = {
     ("milestone/hidden-state",): (24_977_664, 16_785_664),
     ("GPT-J-97M",): (97_304_704, 85_016_704),
     ("Llama-97M",): (97_241_856, 84_953_856),
+    ("BabyLlama2-345M", "BabyLlama2-345M-control", "BabyLlama2-Teacher-1", "BabyLlama2-345M-as-published"): (
+        345_355_200, 314_635_200,
+    ),
+    ("AntLM-Llama-58M", "AntLM-Llama-58M-mntp"): (58_343_936, 41_959_936),
+    ("AntLM-LTG-BERT-98M", "AntLM-LTG-BERT-98M-causal"): (97_934_464, 85_646_464),
+    ("LTG-BERT-28M",): (27_594_112, 21_450_112),
+    ("GPT-BERT-31M", "GPT-BERT-31M-mixed"): (32_898_244, 26_754_244),
+    ("GPT-BERT-119M",): (119_159_236, 106_871_236),
+    ("cpu/control-3M", "cpu/mix-3M", "cpu/student-kd-mix-3M", "cpu/babyllama2-3M"): (3_327_616, 1_279_616),
+    ("cpu/ltg-bert-3M",): (3_371_392, 1_323_392),
+    ("cpu/gpt-bert-3M",): (3_321_562, 1_273_562),
 }  # fmt: skip
 SIZES = {name: sizes for names, sizes in PUBLISHED_PARAMETERS.items() for name in names}
 
@@ -82,7 +93,42 @@ def test_runs_have_the_published_parameters(run: str) -> None:
     config = ModelConfig.model_validate(model_of(run)).hugging_face(PUBLISHED_VOCABULARY)
     counted = count_parameters_of(config)
     assert (counted["total"], counted["non_embedding"]) == SIZES[run]
-    assert config.max_position_embeddings == 256
+    assert config.max_position_embeddings == (512 if config.model_type.endswith("_bert") else 256)
+
+
+def linear(inputs: int, outputs: int) -> int:
+    return inputs * outputs + outputs
+
+
+@pytest.mark.parametrize("run", [run for run in SIZES if model_of(run)["architecture"].endswith("_bert")])
+def test_encoders_have_the_parameters_of_their_papers_layers(run: str) -> None:
+    model = model_of(run)
+    width, inner, layers = (model[key] for key in ("hidden_size", "intermediate_size", "num_hidden_layers"))
+    is_gated = model["architecture"] == "gpt_bert"
+    values = linear(width, 2 * width) if is_gated else linear(width, width)
+    attention = linear(width, 2 * width) + values + linear(width, width) + (0 if is_gated else 2 * width)
+    feed_forward = width * 2 * inner + inner * width
+    positions = 63 * width + 2 * width
+    dense = sum(sublayer + 1 for sublayer in range(1, 2 * layers + 1)) if is_gated else 0
+    head = linear(width, width) + 16_000
+    assert SIZES[run][0] == 16_000 * width + positions + layers * (attention + feed_forward) + dense + head
+
+
+@pytest.mark.parametrize(
+    ("run", "vocabulary", "published"),
+    [
+        ("GPT-BERT-31M", 16_384, 39_337_540 - 16_384 * 384),  # weights of 2025's baseline, without the head's own copy
+        ("GPT-BERT-31M", 8_192, "30M"),
+        ("GPT-BERT-119M", 16_384, "119M"),
+        ("AntLM-LTG-BERT-98M", 16_384, "98M"),
+    ],
+)
+def test_encoders_have_the_published_size_in_the_published_vocabulary(
+    run: str, vocabulary: int, published: int | str
+) -> None:
+    config = ModelConfig.model_validate(model_of(run)).hugging_face(tiny.TOKEN_IDS | {"vocab_size": vocabulary})
+    counted = count_parameters_of(config)["total"]
+    assert published in (counted, f"{counted / 1e6:.0f}M")
 
 
 def test_a_name_is_one_run_and_is_found_by_it() -> None:
@@ -161,7 +207,7 @@ def test_an_experiment_plans_its_own_config_from_any_folder(
 
 
 def test_students_differ_from_their_controls_by_distillation_alone() -> None:
-    for student in ("BabyLlama1-58M", "PalenkaLlama1-58M", "DistilledGPT-44M"):
+    for student in ("BabyLlama1-58M", "PalenkaLlama1-58M", "DistilledGPT-44M", "BabyLlama2-345M"):
         control = student.replace("Palenka", "Baby") + "-control"
         first, second = (RUNS[name].recipe.values for name in (student, control))
         second["student"] = second.pop("model")
@@ -181,7 +227,8 @@ def test_strict_is_the_same_run_with_other_data(run: str) -> None:
 
 def test_as_published_means_the_published_objective_and_optimisation() -> None:
     weights = {"BabyLlama1-58M": (0.5, 0.5), "DistilledGPT-44M": (0.5, 0.5), "PalenkaLlama1-58M": (1.0, 0.1)}
-    published = {name.removesuffix("-as-published"): RUNS[name].recipe.values for name in RUNS if "published" in name}
+    published = {name.removesuffix("-as-published"): RUNS[name].recipe.values for name in RUNS
+                 if "published" in name and "Llama2" not in name}  # fmt: skip
     assert weights.keys() < published.keys() and len(published) == 7
     for name, values in published.items():
         windows = {"bos": "none", "crop": "random", "window_start": "anywhere"}
@@ -194,3 +241,35 @@ def test_as_published_means_the_published_objective_and_optimisation() -> None:
             terms = {"hard_target": {"weight": cross_entropy}, "logit": {"weight": logit, **scale}}
             assert values["objective"] == terms
             assert all(teacher["run"].removesuffix("-as-published") in published for teacher in values["teachers"])
+
+
+def test_babyllama2_has_teachers_of_its_own_shape_that_differ_by_seed() -> None:
+    control = RUNS["BabyLlama2-345M-control"].recipe.values
+    for student, suffix in (("BabyLlama2-345M", ""), ("BabyLlama2-345M-as-published", "-as-published")):
+        teachers = [RUNS[teacher["run"]].recipe.values for teacher in RUNS[student].recipe.values["teachers"]]
+        data = RUNS[f"BabyLlama2-345M-control{suffix}"].recipe.values["data"]
+        for seed, teacher in enumerate(teachers, start=1):
+            assert teacher == control | {"name": f"BabyLlama2-Teacher-{seed}{suffix}", "seed": seed, "data": data}
+        assert RUNS[student].recipe.values["data"] == data
+    published = RUNS["BabyLlama2-345M-as-published"].recipe.values
+    windows = {"bos": "none", "crop": "random", "window_start": "anywhere"}
+    assert published["data"] == {"name": "strict-small-9.5M", **windows}
+    ours = RUNS["BabyLlama2-345M"].recipe.values["objective"]["logit"]
+    assert published["objective"]["logit"] == ours | {"reduction": "sequence_sum"}
+
+
+PARADIGMS = {
+    "AntLM-Llama-58M": ["-causal", "-masked", "-mntp"],
+    "AntLM-LTG-BERT-98M": ["-causal", "-masked"],
+    "GPT-BERT-31M": ["-mixed", "-causal-focus"],
+    "cpu/control-3M": ["cpu/masked-3M", "cpu/mntp-3M", "cpu/mix-3M", "cpu/alternate-3M"],
+}
+
+
+@pytest.mark.parametrize(
+    ("run", "other"), [(run, other) for run, others in PARADIGMS.items() for other in others], ids="{}".format
+)
+def test_runs_of_another_paradigm_are_otherwise_the_same(run: str, other: str) -> None:
+    one, two = RUNS[run].recipe.values, RUNS[other if "/" in other else run + other].recipe.values
+    assert one.pop("paradigm", None) != two.pop("paradigm")
+    assert one | {"name": two["name"]} == two
