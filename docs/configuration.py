@@ -27,7 +27,6 @@ No config of `config/` sets these keys. One for which there is no reason goes.
 | key | reason |
 |---|---|
 | `seed`, `data.seed` | a figure of one seed is no figure; text and order may stay while the weights are drawn anew |
-| `paradigm*` | `causal` is what the study has |
 | `objective.*.weight.*` | a term that helps early and costs late is no one number |
 | `objective.logit.divergence`, `objective.logit.beta` | MiniLLM's and GKD's, which KD is held against |
 | `objective.logit.combine` | BabyLlama averages logits, an ensemble probabilities: with two teachers they differ |
@@ -37,8 +36,7 @@ No config of `config/` sets these keys. One for which there is no reason goes.
 | `objective.attention*`, `objective.value_relation*` | MiniLM's terms, beside any config by an override |
 | `cached_logits*` | a student many times on teachers that run once, by an override |
 | `teachers.weight` | a good teacher and a poor one |
-| `training.optimizer*`, `training.adam_*`, `training.max_grad_norm` | recipes that others published |
-| `training.schedule`, `training.min_lr_ratio`, `training.cooldown_steps`, `training.ema` | the same |
+| `training.adam_beta1`, `training.schedule`, `training.ema` | recipes that others published |
 | `training.checkpoint_steps`, `training.skip_bad_steps` | long runs, on clusters that end jobs |
 | `training.precision` | `auto` follows the device; a comparison over devices needs one and the same |
 | `training.compile` | `false` where a compiler is broken, `true` where a job is to fail rather than run slowly |
