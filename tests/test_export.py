@@ -121,9 +121,10 @@ def test_both_releases_of_transformers_load_it_without_palenka(
 
 def test_what_transformers_knows_is_copied(call: Call, teacher: Path, tmp_path: Path) -> None:
     (teacher / "metrics.jsonl").write_text("")
+    (teacher / "config.yaml").write_text("name: teacher\n")
     code, _, errors = call(cli.main, ["export", "teacher", "--out", str(tmp_path / "copy")])
     assert code == 0, errors
-    expected = {"config.json", "generation_config.json", "model.safetensors", "special_tokens_map.json",
+    expected = {"config.json", "config.yaml", "generation_config.json", "model.safetensors", "special_tokens_map.json",
                 "tokenizer.json", "tokenizer_config.json"}  # fmt: skip
     assert {path.name for path in (tmp_path / "copy").iterdir()} - {"README.md"} == expected
     assert all((tmp_path / "copy" / name).read_bytes() == (teacher / name).read_bytes() for name in expected)

@@ -25,8 +25,9 @@ ELSEWHERE = f"{architectures.__name__}._elsewhere"
 FORMS = ("ForCausalLM", "ForMaskedLM")
 OF_A_MODEL = (
     CONFIG, "generation_config.json", "model*.safetensors", "model*.safetensors.index.json", "tokenizer*",
-    "special_tokens_map.json", "README.md",
+    "special_tokens_map.json", "README.md", "config.yaml",
 )  # fmt: skip
+"""Of a run, config.yaml says how the model learned, and on which text."""
 ONLY_IN_RELEASE_5 = ("transformers.modeling_layers.GradientCheckpointingLayer", "transformers.initialization")
 COMPATIBLE = """\
 try:
