@@ -4,6 +4,7 @@ import gc
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from palenka.data.batch import Batch
 from palenka.objectives import ModelShape, TeacherShape
 from palenka.objectives.logit import Logit
 from palenka.teachers.cached import CachedLogits, compress
-from palenka.teachers.replay import CachedOutput
+from palenka.teachers.replay import CachedOutput, CachedTeachers
 from palenka.training.build import find_teachers
 from palenka.training.cache_logits import cache_logits
 from palenka.training.plan import Plan, make_plan
@@ -95,6 +96,21 @@ def test_a_tail_that_is_read_has_the_students_shape() -> None:
     expected = torch.tensor([[0.25 / 8, 0.5, 0.5 / 8, 0.25, 1.25 / 8]])
     torch.testing.assert_close((logits / 2).softmax(dim=-1), expected)
     torch.testing.assert_close((logits / 2).exp(), expected)
+
+
+def test_a_batch_of_which_few_positions_predict_reads_their_records() -> None:
+    labels = torch.full((4, 256), -100)
+    labels[2, 100], labels[3, 7] = 5, 6
+    shown = Batch(torch.zeros_like(labels), labels).with_places()
+    assert shown.places is not None
+    record = CachedLogits(Path(), {"top_k": 3, "temperature": 2.0}, seq_length=256).record
+    records = compress(torch.randn(4 * 256, 11).log_softmax(dim=-1), record)
+    cache: Any = SimpleNamespace(read=lambda windows: records, temperature=2.0)
+    student = torch.randn(4 * 256, 11)
+    read = CachedTeachers(cache, tiny.CPU).run(shown, range(4)).mean_logits
+    found = read.logits(slice(0, 256), torch.float32, student[shown.places])
+    expected = CachedOutput.of(records, 2.0, tiny.CPU).logits(slice(None), torch.float32, student)[shown.places]
+    torch.testing.assert_close(found, expected)
 
 
 def logit_loss(student: Tensor, teacher: Tensor, divergence: str, temperature: float) -> Tensor:

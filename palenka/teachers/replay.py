@@ -33,9 +33,13 @@ class CachedOutput:
     temperature: float
 
     @classmethod
-    def of(cls, records: Records, temperature: float, device: torch.device) -> "CachedOutput":
+    def of(
+        cls, records: Records, temperature: float, device: torch.device, places: Tensor | None = None
+    ) -> "CachedOutput":
+        """What records say, or some of them: those at `places` (tokens,)."""
         columns = (torch.from_numpy(np.ascontiguousarray(records[name])) for name in ("tokens", "log_probs", "tail"))
-        tokens, log_probs, tail = (column.to(device) for column in columns)
+        on_device = (column.to(device) for column in columns)
+        tokens, log_probs, tail = (column if places is None else column[places] for column in on_device)
         return cls(tokens.long(), log_probs.float(), tail.float()[:, None], temperature)
 
     def logits(self, rows: slice, dtype: torch.dtype, student: Tensor) -> Tensor:
@@ -67,11 +71,11 @@ class CachedTeachers(Teachers):
         self.cache, self.device = cache, device
 
     def run(self, batch: Batch, windows: range | None = None, students: int = 1) -> TeacherPass:
-        """What was recorded of `windows`; the batch that was made of them is not looked at.
+        """What was recorded of `windows`, at the places that the batch that was made of them has logits of.
 
         It is the prediction of all teachers together. Its logits are never kept: each student shapes the tail.
         """
         if windows is None:
             raise ValueError("cached logits are read by position, and no positions are given")
-        output = CachedOutput.of(self.cache.read(windows), self.cache.temperature, self.device)
+        output = CachedOutput.of(self.cache.read(windows), self.cache.temperature, self.device, batch.places)
         return TeacherPass([output], mean=lambda: output)
