@@ -84,7 +84,8 @@ class Batch:
         count = max(1, -(-predicting // PLACES)) * PLACES
         if count > FEW * positions:
             return self
-        return replace(self, places=(~self.counts).flatten().argsort(stable=True)[:count])
+        places = (~self.counts).flatten().argsort(stable=True)[:count]
+        return replace(self, places=places.pin_memory() if self.labels.is_pinned() else places)
 
     def at_places(self, values: Tensor) -> Tensor:
         """Of values (batch, time, …) those at its places: (places, …)."""
