@@ -108,6 +108,13 @@ def test_spans_are_as_long_as_they_should_be(span: str, expected: float) -> None
     assert hidden.sum().item() / runs == pytest.approx(expected, rel=0.12)
 
 
+def test_the_last_token_is_of_spans_like_others() -> None:
+    """Of two tokens: one span in 2/3 of rows, which is masked or not as one; two are alike in 0.68 of the others."""
+    paradigm = made("masked", rate=1.0, span="uniform")
+    batch = paradigm.batch(windows(rows=4000, time=3))
+    assert neighbours_alike(batch, hidden_places(paradigm, batch)) == pytest.approx(2 / 3 + 0.68 / 3, abs=0.02)
+
+
 def test_special_tokens_are_never_hidden(name: str) -> None:
     shown = windows(rows=50)
     shown.input_ids[:, 10::10] = 2
@@ -159,6 +166,8 @@ def test_causal_documents_are_isolated() -> None:
     expected = torch.block_diag(torch.ones(3, 3).tril(), torch.ones(3, 3).tril()).bool()
     assert torch.equal(batch.visible()[0, 0], expected)
     assert batch.counts[0].tolist() == [True, True, False, True, True, True]
+    shown.input_ids[0, -1] = 2
+    assert not made("causal", isolate_documents=True).batch(shown).counts[0, -1], "what follows the window is another's"
 
 
 def test_isolated_documents_are_as_alone(name: str) -> None:

@@ -113,7 +113,8 @@ class Corruption:
     def _spans(self, free: Integers, random: np.random.Generator) -> Integers:
         """The number of the span of each place; what cannot be hidden ends a span."""
         begins = np.zeros(len(free), bool)
-        begins[self._lengths(len(free), random).cumsum()[:-1].clip(max=len(free) - 1)] = True
+        starts = self._lengths(len(free), random).cumsum()
+        begins[starts[starts < len(free)]] = True
         begins[1:] |= np.diff(free) > 1
         begins[0] = False
         numbers: Integers = np.cumsum(begins)

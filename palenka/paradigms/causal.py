@@ -5,14 +5,13 @@ r"""Causal: each position predicts the token that follows, from itself and those
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from pydantic import Field
 
 from palenka.data.batch import Batch
 from palenka.data.windows import IGNORED
 from palenka.paradigms import Paradigm, ParadigmConfig, Query, Shown
-from palenka.paradigms._documents import additive_mask, causal_order, document_numbers, of_one_document
+from palenka.paradigms._documents import additive_mask, causal_order, of_one_document
 
 
 class Causal(Paradigm):
@@ -30,9 +29,8 @@ class Causal(Paradigm):
         if not self.config.isolate_documents:
             return Batch(inputs, labels)
         visible = of_one_document(shown.input_ids, self.vocabulary) & causal_order(inputs.shape[1])
-        documents = document_numbers(shown.input_ids, self.vocabulary)
-        following = np.append(documents[:, 1:], documents[:, -1:], axis=1)
-        return Batch(inputs, labels.where(torch.from_numpy(documents == following), IGNORED), additive_mask(visible))
+        ends = torch.from_numpy(shown.input_ids == self.vocabulary.eos)  # what follows is another document's
+        return Batch(inputs, labels.masked_fill(ends, IGNORED), additive_mask(visible))
 
     def queries(
         self, context: tuple[int, ...], continuation: tuple[int, ...], after: tuple[int, ...] = (),
