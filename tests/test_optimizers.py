@@ -9,6 +9,7 @@ import tiny
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import Trainer
 
 from palenka import optimizers
 from palenka.optimizers import Hyperparameters, Optimizer
@@ -178,6 +179,16 @@ def test_frozen_parameters_are_in_no_group() -> None:
 
 
 # AdamW
+
+
+@pytest.mark.parametrize("keys", [tiny.GPT2, tiny.LLAMA], ids=["gpt2", "llama"])
+def test_what_decays_is_what_decays_in_hugging_faces_trainer(keys: Any) -> None:
+    """Embeddings and the head, too: published weight decays act on the same weights here."""
+    model = tiny.model(keys)
+    theirs = {model.get_parameter(name) for name in Trainer.get_decay_parameter_names(None, model)}
+    decays, _ = optimizers.parameter_groups(model, 0.1)
+    assert set(decays["params"]) == theirs
+    assert {model.get_input_embeddings().weight, model.get_output_embeddings().weight} <= theirs
 
 
 def test_adamw_by_hand() -> None:
