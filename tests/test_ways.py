@@ -23,6 +23,10 @@ from palenka.evaluation.texts import Frame, Text, check_texts, encode, encode_ma
 from palenka.evaluation.ways import ways_of
 from palenka.models.huggingface import quiet_transformers
 from palenka.paradigms import Vocabulary
+from palenka.paradigms._learned import learned
+from palenka.report.compare import compare
+from palenka.report.comparison import task_names
+from palenka.report.results import read_evaluated
 from palenka.util.errors import UserError
 
 PLACE = "The cat sees a dog."
@@ -161,7 +165,7 @@ def test_ways_by_their_formulas(keys: Any, tokenizer: Any, name: str, within_wor
 def test_masked_models_of_any_architecture(tmp_path: Path, kind: str) -> None:
     folder = write_masked_model(tmp_path / kind, kind)
     [(name, scorer)] = Scorer.load_each(folder).items()
-    assert name == "masked" and scorer.sees_all_by_itself and [way.name for way in ways_of(folder)] == ["mlm"]
+    assert name == "masked" and scorer.sees_all_by_itself and [way.name for way in ways_of(folder, [name])] == ["mlm"]
     assert scorer.takes_padding == (kind != "convbert")
     model, reader = AutoModelForMaskedLM.from_pretrained(folder).eval(), word_piece()
     for protocol in ("2024", "2025"):
@@ -251,16 +255,17 @@ LEARNED = {
 @pytest.mark.parametrize(("section", "names"), LEARNED.items(), ids=LEARNED)
 def test_a_model_is_asked_in_the_ways_that_it_learned(tmp_path: Path, section: str, names: list[str]) -> None:
     (tmp_path / "config.yaml").write_text(f"paradigm: {section}\n")
-    ways = ways_of(tmp_path)
+    paradigms_learned = learned(tmp_path).part_names
+    ways = ways_of(tmp_path, paradigms_learned)
     assert [way.name for way in ways] == names
     assert [way.is_first for way in ways] == [True, *[False] * (len(names) - 1)]
     assert [way.folder for way in ways] == ["", *names[1:]]
     masked = [name for name in names if name in ("mlm", "mntp")]
-    assert [way.name for way in ways_of(tmp_path, [f"{name}_within_word" for name in masked])] == [
+    assert [way.name for way in ways_of(tmp_path, paradigms_learned, [f"{name}_within_word" for name in masked])] == [
         f"{name}_within_word" for name in masked
     ]
     with pytest.raises(UserError, match="cannot be asked in the way 'other'; what it learned is"):
-        ways_of(tmp_path, ["other"])
+        ways_of(tmp_path, paradigms_learned, ["other"])
 
 
 @pytest.fixture
@@ -325,3 +330,27 @@ def test_a_masked_model_folder_is_evaluated(tmp_path: Path, items: Path, capsys:
     evaluate([str(folder)], items, ["blimp_filtered"])
     assert "asked in the way mlm" in capsys.readouterr().out
     assert json.loads((folder / "evaluation" / "blimp_filtered.json").read_text())["n"] == 3
+
+
+def test_reports_name_the_way_and_compare_each_with_itself(mixed: Path, items: Path, capsys: Any) -> None:
+    evaluate(["mixed"], items, ["blimp_filtered", "cross_entropy"])
+    (mixed / "result.json").unlink()  # which is not whole
+    run = read_evaluated(mixed)
+    names = ["blimp_filtered", "blimp_filtered (fused)", "blimp_filtered (mntp)"]
+    assert task_names([run]) == sorted(run.outcomes) == names
+    assert sorted(run.cross_entropy) == ["dev", "dev (mntp)"]
+    outcomes = [run.outcomes[name]["agreement"].tolist() for name in names]
+    found = [choice_outcome(scores_in(mixed / "evaluation" / way)) for way in ("causal", "fused", "")]
+    assert outcomes == found
+    capsys.readouterr()
+    compare(["mixed"], ["mixed"], None, False, None, ways=("mntp", "causal"))
+    shown = capsys.readouterr().out
+    assert "(mntp)" in shown and "(causal)" in shown
+    with pytest.raises(UserError, match="named 2 times"):
+        compare(["mixed"], ["mixed"], None, False, None, ways=("mntp", "mntp"))
+    with pytest.raises(UserError, match="named 2 times"):
+        compare(["mixed"], ["mixed"], None, False, None)
+
+
+def choice_outcome(scores: list[float]) -> list[float]:
+    return [(1 + np.sign(good - bad)) / 2 for good, bad in zip(scores[::2], scores[1::2], strict=True)]

@@ -23,6 +23,7 @@ from palenka.evaluation.tasks import EvaluationTask, kind_of, read_task
 from palenka.evaluation.tasks.choices import Choices
 from palenka.evaluation.texts import Text, check_texts, encode, encode_masked
 from palenka.evaluation.ways import CAUSAL, Part, Way, ways_of
+from palenka.paradigms._learned import learned
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, require_writable, write_json
 from palenka.util.paths import evaluation_root
@@ -115,9 +116,10 @@ def evaluate(
 
 def _ways(model: EvaluatedModel, names: Sequence[str] | None, scorer: str) -> list[Way]:
     """How a model is asked; another scorer asks causal models alone."""
+    ways = ways_of(model.folder, learned(model.folder).part_names, names)
     if scorer == OWN_SCORER:
-        return ways_of(model.folder, names)
-    found = [way for way in ways_of(model.folder, names) if way.name == CAUSAL]
+        return ways
+    found = [way for way in ways if way.name == CAUSAL]
     if not found or (names and len(found) < len(names)):
         raise UserError(
             f"{model.folder}: --scorer {scorer} asks in the way {CAUSAL} alone: minicons 0.3.39 scores masked models "

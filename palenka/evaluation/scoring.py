@@ -62,7 +62,7 @@ class Asked:
 
     inputs: rows side by side, each a text or a tree of several.
     lengths: of the rows (rows,), without padding.
-    is_shared: whether a row is a tree of several.
+    size: how many texts the rows are.
     owners: (predictions,) the number of the text that each belongs to.
     places: (predictions,) row · width + position.
     targets: (predictions,) the token that is predicted.
@@ -70,7 +70,7 @@ class Asked:
 
     inputs: Inputs
     lengths: NDArray[np.int64]
-    is_shared: bool
+    size: int
     owners: NDArray[np.int64]
     places: NDArray[np.int64]
     targets: NDArray[np.int64]
@@ -88,7 +88,13 @@ class Asked:
             for place, token in zip(query.places, query.targets, strict=True)
         ]
         owners, places, targets = np.array(asked, np.int64).reshape(-1, 3).T
-        return cls(inputs, np.array([len(row.tokens) for row in rows]), _is_shared(rows), owners, places, targets)
+        lengths, size = np.array([len(row.tokens) for row in rows]), sum(len(row.texts) for row in rows)
+        return cls(inputs, lengths, size, owners, places, targets)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether a row is a tree of several texts."""
+        return self.size > len(self.lengths)
 
 
 class Scorer:
@@ -163,9 +169,8 @@ class Scorer:
         batches = list(self._ask(list(numbers), batch_tokens or BATCH_TOKENS[self.device.type]))
         scores = np.zeros(len(numbers))
         with _workers(self.device) as apply:
-            found = passed_on(
-                apply(self._answer, batches), [len(asked.lengths) for asked in batches], label, "inputs"
-            )
+            sizes, noun = [asked.size for asked in batches], "sentences" if self.is_causal else "masked sentences"
+            found = passed_on(apply(self._answer, batches), sizes, label, noun)
             for asked, log_probs in zip(batches, found, strict=True):
                 np.add.at(scores, asked.owners, log_probs)
         return scores[order]
@@ -354,10 +359,6 @@ def _takes_trees(body: Body, vocabulary: int, nodes: int, longest: int, device: 
         return False
     pairs = zip(tree.paths, alone, strict=True)
     return all(is_close(together[path], states, TREE_TOLERANCES) for path, states in pairs)
-
-
-def _is_shared(rows: Sequence[Row]) -> bool:
-    return any(len(row.texts) > 1 for row in rows)
 
 
 def _batches(rows: Sequence[Row], batch_tokens: int, even: bool = False) -> Iterator[list[Row]]:

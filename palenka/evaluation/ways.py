@@ -16,13 +16,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from palenka.paradigms._learned import learned
 from palenka.util.errors import UserError
 
 CAUSAL, FUSED = "causal", "fused"
 OF_MASKED = {"masked": "mlm", "mntp": "mntp"}
 """The ways of paradigms that see all of a text. A causal one is the way of its own name."""
 WITHIN_WORD = "_within_word"
+WAYS = (CAUSAL, *OF_MASKED.values(), FUSED, *(f"{way}{WITHIN_WORD}" for way in OF_MASKED.values()))
+"""All that there are, but for those of paradigms of one's own."""
+
+
+def way_of(paradigm: str) -> str:
+    """The way of a model that learned by a paradigm."""
+    return OF_MASKED.get(paradigm, paradigm)
+
+
+def in_way(task: str, way: str) -> str:
+    """What a task's result is called where results of several ways stand side by side."""
+    return task if way == CAUSAL else f"{task} ({way})"
 
 
 @dataclass(frozen=True)
@@ -56,17 +67,18 @@ class Way:
         return self.parts[0].paradigm if len(self.parts) == 1 and not self.parts[0].within_word else None
 
 
-def ways_of(folder: Path, names: Sequence[str] | None = None) -> list[Way]:
+def ways_of(folder: Path, learned: Sequence[str], names: Sequence[str] | None = None) -> list[Way]:
     """The ways in which a folder's model is asked.
 
     Args:
         folder: the model's.
+        learned: names of the paradigms that it learned.
         names: of ways; default each that it learned.
 
     Raises:
         UserError: it did not learn one of those.
     """
-    known = _known(learned(folder).part_names)
+    known = _known(learned)
     for name in names or ():
         if name not in known:
             raise UserError(f"{folder}: cannot be asked in the way {name!r}; what it learned is {', '.join(known)}")
@@ -75,11 +87,11 @@ def ways_of(folder: Path, names: Sequence[str] | None = None) -> list[Way]:
     return [known[name] for name in dict.fromkeys(names)]
 
 
-def _known(learned_paradigms: Sequence[str]) -> dict[str, Way]:
+def _known(learned: Sequence[str]) -> dict[str, Way]:
     """All ways of a model that learned by these paradigms, in order."""
-    masked = [name for name in learned_paradigms if name in OF_MASKED]
-    parts: dict[str, tuple[Part, ...]] = {OF_MASKED.get(name, name): (Part(name),) for name in learned_paradigms}
-    if masked and CAUSAL in learned_paradigms:
+    masked = [name for name in learned if name in OF_MASKED]
+    parts: dict[str, tuple[Part, ...]] = {way_of(name): (Part(name),) for name in learned}
+    if masked and CAUSAL in learned:
         parts[FUSED] = (Part(CAUSAL), Part(masked[0]))
     parts |= {OF_MASKED[name] + WITHIN_WORD: (Part(name, True),) for name in masked}
     return {name: Way(name, of, is_first=number == 0) for number, (name, of) in enumerate(parts.items())}

@@ -22,6 +22,7 @@ def compare(
     show_all: bool,
     out: Path | None,
     protocol: str = "2024",
+    ways: tuple[str, str] | None = None,
 ) -> None:
     """Prints what the items say of A and B, and writes it to `out` in full.
 
@@ -32,6 +33,7 @@ def compare(
         show_all: also fields, phenomena and subtasks whose difference is not significant.
         out: a JSON file; its folder is made if need be.
         protocol: of the evaluations to compare.
+        ways: of asking A and B; default all, each compared with itself.
 
     Raises:
         UserError: a run is not there, not evaluated on a task, or differs in what has to be the same.
@@ -40,7 +42,7 @@ def compare(
         raise UserError(f"--out {out}: is a folder; expected a file to write")
     if out is not None:
         require_writable(out.parent)
-    found = read_comparison(a, b, tasks, protocol)
+    found = read_comparison(a, b, tasks, protocol, ways)
     print(terminal_text(found, show_all))
     if out is not None:
         make_folder(out.parent)

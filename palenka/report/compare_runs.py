@@ -15,7 +15,7 @@ from palenka.evaluation.comparison import (
     mean_outcomes,
     resampled,
 )
-from palenka.evaluation.results import results_folder
+from palenka.evaluation.results import items_path
 from palenka.report.comparison import comparable, task_names, without_seed
 from palenka.report.results import Evaluation, Run, read_evaluated, set_labels
 from palenka.runs.directory import find_run
@@ -75,13 +75,18 @@ class Comparison:
 
 
 def read_comparison(
-    a: Sequence[str], b: Sequence[str], tasks: Sequence[str] | None, protocol: str = "2024"
-) -> Comparison:
-    """Both sides, read, checked and compared."""
+    a: Sequence[str], b: Sequence[str], tasks: Sequence[str] | None, protocol: str = "2024",
+    ways: tuple[str, str] | None = None,
+) -> Comparison:  # fmt: skip
+    """Both sides, read, checked and compared; each in one way of asking, if such are given, which labels then say."""
     runs = [read_evaluated(find_run(name).resolve(), protocol) for name in (*a, *b)]
     set_labels(runs)
+    for run, way in zip(runs, [ways[0]] * len(a) + [ways[1]] * len(b) if ways else [], strict=False):
+        run.evaluations = {found.task: found for found in run.evaluations.values() if found.way == way}
+        run.label = f"{run.label} ({way})"
     first, second = runs[: len(a)], runs[len(a) :]
-    _check_distinct(runs)
+    for side in (runs,) if not ways or ways[0] == ways[1] else (first, second):
+        _check_distinct(side)
     for group in (first, second):
         _check_seeds(group)
     named = _tasks(runs, tasks)
@@ -138,7 +143,7 @@ def _check_same_items(runs: list[Run], task: str) -> None:
             reason = _what_differs(first, run.evaluations[task])
             raise UserError(f"{task}: {runs[0].label} and {run.label} cannot be compared: {reason}")
     for run in runs:
-        path = results_folder(run.folder, run.protocol) / f"{task}.items.jsonl"
+        path = items_path(run.evaluations[task].path or run.folder)
         if not path.exists():
             raise UserError(f"{path}: missing; a comparison needs the score of each item (re-evaluate it)")
 

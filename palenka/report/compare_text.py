@@ -126,7 +126,7 @@ def _notes(found: Comparison) -> list[str]:
     small = [name for task in found.tasks for name, part in task.parts["subtasks"].items() if part.items < FEW_ITEMS]
     if small:
         notes.append(f"Fewer than {FEW_ITEMS} items, so that intervals are too narrow: {listed(small)}.")
-    if any(task.task == "ewok_filtered" for task in found.tasks):
+    if any(task.task.startswith("ewok_filtered") for task in found.tasks):
         notes.append("EWoK holds each item twice, with the targets swapped: the two are counted as one, their mean.")
     if found.omitted:
         notes.append(f"Left out, since not all runs were evaluated on it: {listed(found.omitted)}.")

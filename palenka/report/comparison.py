@@ -48,7 +48,12 @@ def task_names(runs: Iterable[Run]) -> list[str]:
 
 def in_order(tasks: set[str]) -> list[str]:
     """The study's three tasks, then others by name."""
-    return [task for task in FIRST_TASKS if task in tasks] + sorted(tasks - set(FIRST_TASKS))
+
+    def place(task: str) -> tuple[int, str]:
+        name = task.partition(" (")[0]  # without the way of asking
+        return FIRST_TASKS.index(name) if name in FIRST_TASKS else len(FIRST_TASKS), task
+
+    return sorted(tasks, key=place)
 
 
 def comparable(first: Evaluation, second: Evaluation) -> bool:

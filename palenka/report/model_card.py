@@ -6,6 +6,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from palenka.evaluation.ways import in_way
 from palenka.report.comparison import BASELINES, baselines, task_names
 from palenka.report.results import Evaluation, Run, read_run
 from palenka.report.tables import objective_text
@@ -41,9 +42,10 @@ def write_model_card(run: Path) -> None:
 def _metadata(run: Run) -> ModelCardData:
     """The licence stays unknown because it depends on the training text and is its publisher's to give."""
     evaluations = [run.evaluations[task] for task in task_names([run])]
+    protocols = [in_way(f"BabyLM {found.protocol} protocol", found.way) for found in evaluations]
     results = [
-        _result(found.task, "accuracy", "Accuracy", found.accuracy, f"BabyLM {found.protocol} protocol")
-        for found in evaluations
+        _result(found.task, "accuracy", "Accuracy", found.accuracy, protocol)
+        for found, protocol in zip(evaluations, protocols, strict=True)
     ]
     if run.result is not None:
         data, dev = f"{run.data_name} dev", run.result.dev
@@ -66,4 +68,4 @@ def _result(data: str, metric: str, name: str, value: float, protocol: str | Non
 
 def _row(found: Evaluation) -> list[str]:
     known = ", ".join(f"{BASELINES.get(name, name)} {percent(value)}" for name, value in baselines(found).items())
-    return [found.task, percent(found.accuracy), percent(found.stderr), f"{found.n:,}", known]
+    return [found.name, percent(found.accuracy), percent(found.stderr), f"{found.n:,}", known]

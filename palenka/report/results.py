@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 from palenka.evaluation.comparison import Outcomes
 from palenka.evaluation.results import TOLERANCE, check_splits, contradictions, items_path, results_folder
 from palenka.evaluation.statistics import choice_outcomes, mean_error
+from palenka.evaluation.ways import CAUSAL, WAYS, in_way
 from palenka.runs.directory import find_run
 from palenka.runs.records import read_log
 from palenka.util.config import parse_yaml
@@ -72,9 +73,14 @@ class Subtask(BaseModel):
 
 
 class Evaluation(BaseModel):
-    """A task's result: accuracy is the unweighted mean over subtasks, stderr that mean's."""
+    """A task's result: accuracy is the unweighted mean over subtasks, stderr that mean's.
+
+    `way`: of asking the model. `path`: of the file that it was read from.
+    """
 
     task: str
+    way: str = CAUSAL
+    path: Path | None = None
     protocol: str | int = Field(alias="convention")
     accuracy: float
     stderr: float
@@ -85,6 +91,11 @@ class Evaluation(BaseModel):
     subtasks: dict[str, Subtask]
     tie_items: dict[str, list[int]] = {}
     identity: dict[str, Any] = {}
+
+    @property
+    def name(self) -> str:
+        """Of its task, and of the way unless that is causal: results of one name alone are compared."""
+        return in_way(self.task, self.way)
 
 
 class Prediction(BaseModel):
@@ -98,15 +109,21 @@ class Predictions(BaseModel):
     """The result of a task that has no right choices: what was predicted, by name."""
 
     task: str
+    way: str = CAUSAL
     protocol: str | int = Field(alias="convention")
     n: int
     scores: dict[str, Prediction]
     identity: dict[str, Any] = {}
 
+    @property
+    def name(self) -> str:
+        return in_way(self.task, self.way)
+
 
 class CrossEntropyFile(BaseModel):
     """evaluation/cross_entropy.json."""
 
+    way: str = CAUSAL
     splits: dict[str, CrossEntropy]
 
 
@@ -202,8 +219,8 @@ class Run:
     @cached_property
     def outcomes(self) -> dict[str, Outcomes]:
         """Outcome of every item, by task and subtask, for the tasks that kept their items."""
-        folder = results_folder(self.folder, self.protocol)
-        read = {task: _read_outcomes(folder / f"{task}.items.jsonl", found) for task, found in self.evaluations.items()}
+        evaluations = {task: (found, found.path) for task, found in self.evaluations.items()}
+        read = {task: _read_outcomes(items_path(path), found) for task, (found, path) in evaluations.items() if path}
         return {task: outcomes for task, outcomes in read.items() if outcomes is not None}
 
 
@@ -264,7 +281,8 @@ def read_run(folder: Path, protocol: str = "2024") -> Run:
     """
     config_text, config = _read_yaml(folder / "config.yaml")
     evaluations, predictions, broken = read_evaluations(folder, protocol)
-    losses = _read_whole(folder / "evaluation" / "cross_entropy.json", _read_losses, broken)
+    paths = [results / "cross_entropy.json" for results in _folders_of_ways(folder, "2024")]
+    losses = [_read_whole(path, _read_losses, broken) for path in paths]
     log = read_log(folder / "metrics.jsonl")
     return Run(
         folder=folder,
@@ -276,7 +294,7 @@ def read_run(folder: Path, protocol: str = "2024") -> Run:
         result=_read_optional(folder / "result.json", Result),
         metrics=_with_present_terms(log.records, config),
         evaluations=evaluations,
-        cross_entropy=losses.splits if losses else {},
+        cross_entropy={in_way(name, of.way): split for of in losses if of for name, split in of.splits.items()},
         predictions=predictions,
         protocol=protocol,
         broken=broken,
@@ -303,17 +321,23 @@ def read_evaluated(folder: Path, protocol: str = "2024") -> Run:
 def read_evaluations(
     folder: Path, protocol: str
 ) -> tuple[dict[str, Evaluation], dict[str, Predictions], list[str]]:
-    """Results of a protocol, by task: of choices, and of predictions of people; and what is said of broken ones."""
+    """Results of a protocol, by task (and way): of choices, and of predictions of people; and what is said of broken
+    ones."""
     broken: list[str] = []
-    results = results_folder(folder, protocol)
-    paths = sorted(results.glob("*.json"))
+    folders = _folders_of_ways(folder, protocol)
+    paths = [path for results in folders for path in sorted(results.glob("*.json"))]
     found = [_read_whole(path, _read_evaluation, broken) for path in paths if path.name != "cross_entropy.json"]
-    evaluations = {result.task: result for result in found if isinstance(result, Evaluation)}
-    predictions = {result.task: result for result in found if isinstance(result, Predictions)}
-    for items in sorted(results.glob("*.items.jsonl")):
+    evaluations = {result.name: result for result in found if isinstance(result, Evaluation)}
+    predictions = {result.name: result for result in found if isinstance(result, Predictions)}
+    for items in [path for results in folders for path in sorted(results.glob("*.items.jsonl"))]:
         if not (result := items.with_suffix("").with_suffix(".json")).exists():
             broken.append(f"{result}: missing, though its items are there (re-evaluate it)")
     return evaluations, predictions, broken
+
+
+def _folders_of_ways(folder: Path, protocol: str) -> list[Path]:
+    """Where results of a protocol may lie: of the way that the model learned first, and of others."""
+    return [results_folder(folder, protocol, way) for way in ("", *WAYS)]
 
 
 def _read_whole(path: Path, read: Callable[[Path], T], broken: list[str]) -> T | None:
@@ -329,7 +353,7 @@ def _read_evaluation(path: Path) -> Evaluation | Predictions:
     content = _read_object(path)
     if "scores" in content:
         return _validate(path, Predictions, content)
-    found = _validate(path, Evaluation, content)
+    found = _validate(path, Evaluation, content | {"path": path})
     _check_whole(path, found)
     _read_outcomes(items_path(path), found)
     return found

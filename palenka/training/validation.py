@@ -11,6 +11,7 @@ from palenka.data.batch import Batch
 from palenka.data.tokens import DevWindows, Domain
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.statistics import Accuracy, bits_per_byte, task_accuracy
+from palenka.evaluation.ways import in_way, way_of
 from palenka.models.chunked_loss import token_losses
 from palenka.models.forward import run_model
 from palenka.paradigms import Paradigm
@@ -56,12 +57,13 @@ def _validate(
 
 
 def score_milestone(scorer: Scorer, plan: MilestonePlan, accelerator: Accelerator) -> dict[str, Accuracy]:
-    """Accuracy of a milestone on each task, shared among the processes."""
+    """Accuracy of a milestone on each task, whose name says the way of asking, shared among the processes."""
+    way = way_of(scorer.paradigm.config.name)
     found = {}
     for subset in plan.subsets:
         share = subset.scores(scorer, accelerator.process_index, accelerator.num_processes)
         scores = accelerator.reduce(torch.from_numpy(share).to(accelerator.device), reduction="sum").cpu().numpy()
-        found[subset.task], _ = task_accuracy(subset.items, scores)
+        found[in_way(subset.task, way)], _ = task_accuracy(subset.items, scores)
     return found
 
 
