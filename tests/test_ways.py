@@ -1,6 +1,8 @@
 """Every way of asking against its formula in float64, one masked text at a time; and who is asked in which."""
 
 import json
+import os
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from palenka.data.tokenizer import load_tokenizer
 from palenka.evaluation import scoring
 from palenka.evaluation.evaluate import evaluate
 from palenka.evaluation.items import Choice, Item
+from palenka.evaluation.official.checkout import Checkout
+from palenka.evaluation.official.pipelines import evaluate_officially
+from palenka.evaluation.official.submission import write_submission
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.texts import Frame, Text, check_texts, encode, encode_masked, frame_of
 from palenka.evaluation.ways import ways_of
@@ -28,6 +33,8 @@ from palenka.report.compare import compare
 from palenka.report.comparison import task_names
 from palenka.report.results import read_evaluated
 from palenka.util.errors import UserError
+from palenka.util.files import read_json, write_json
+from palenka.util.paths import ROOT
 
 PLACE = "The cat sees a dog."
 ITEMS = [
@@ -78,6 +85,8 @@ def write_masked_model(folder: Path, kind: str) -> Path:
         config = AutoConfig.for_model(kind, **SHAPE | MASKED_KINDS[kind])
         AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
     word_piece().save_pretrained(folder)
+    named = read_json(folder / "tokenizer_config.json") | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    write_json(folder / "tokenizer_config.json", named)  # a name that transformers 4 knows, too
     return folder
 
 
@@ -354,3 +363,71 @@ def test_reports_name_the_way_and_compare_each_with_itself(mixed: Path, items: P
 
 def choice_outcome(scores: list[float]) -> list[float]:
     return [(1 + np.sign(good - bad)) / 2 for good, bad in zip(scores[::2], scores[1::2], strict=True)]
+
+
+# minicons, which scores masked models with transformers 4 only
+
+
+@pytest.fixture(scope="module")
+def python(processes: None) -> str:
+    python = os.environ.get("PALENKA_TRANSFORMERS_4")
+    if not python:
+        pytest.skip("PALENKA_TRANSFORMERS_4 names no Python with transformers 4.51")
+    return python
+
+
+def by_minicons(python: str, requests: Sequence[dict[str, Any]]) -> list[list[float]]:
+    lines = "".join(json.dumps({**request, "batch_size": 3, "threads": 1}) + "\n" for request in requests)
+    ended = subprocess.run(
+        [python, str(ROOT / "benchmarks" / "minicons_masked_scores.py")], input=lines, text=True, capture_output=True,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    return [json.loads(line)["scores"] for line in ended.stdout.splitlines()]
+
+
+def test_minicons_says_the_same_item_by_item(python: str, tmp_path: Path, prepared: Path) -> None:
+    folders = {kind: write_masked_model(tmp_path / kind, kind) for kind in ("bert", "roberta", "distilbert")}
+    folders["llama"] = tiny.write_finished_run(tmp_path / "llama", tiny.LLAMA, prepared / "tokenizer")
+    (folders["llama"] / "config.yaml").write_text("paradigm: {name: mix, rows: {masked: 1, mntp: 1}}\n")
+    requests, ours = [], []
+    for folder in folders.values():
+        for name, scorer in Scorer.load_each(folder).items():
+            for metric in ("original", "within_word_l2r"):
+                texts = encode_masked(ITEMS, scorer.tokenizer, with_words=metric != "original")
+                ours.append(scorer.score(texts))
+                requests.append({
+                    "model": str(folder), "choices": CHOICES, "metric": metric, "distance": int(name == "mntp"),
+                })  # fmt: skip
+    for request, scores, theirs in zip(requests, ours, by_minicons(python, requests), strict=True):
+        np.testing.assert_allclose(scores, theirs, atol=1e-4, err_msg=str(request))
+
+
+# Official pipelines and submissions
+
+
+@pytest.mark.parametrize(
+    ("year", "ways", "words"),
+    [
+        ("2024", None, "2024 pipeline cannot ask in the way mntp, only causal"),
+        ("2025", ["fused"], "2025 pipeline cannot ask in the way fused, only causal or mlm or mntp"),
+        ("2025", None, "for mntp the pipeline loads a masked model"),
+    ],
+)
+def test_what_a_pipeline_cannot_ask_is_refused_by_name(
+    mixed: Path, items: Path, monkeypatch: pytest.MonkeyPatch, year: str, ways: list[str] | None, words: str
+) -> None:
+    monkeypatch.setattr(Checkout, "find", lambda *_: None)
+    with pytest.raises(UserError, match=words):
+        evaluate_officially(["mixed"], year, items, ways=ways)
+
+
+def test_a_submission_is_of_a_way(mixed: Path, items: Path, tmp_path: Path) -> None:
+    evaluate(["mixed"], items, ["blimp_filtered"], "2025")
+    (mixed / "result.json").unlink()
+    for way, folder in ((None, "mntp"), ("causal", "causal")):
+        write_submission("mixed", "2025", tmp_path / "out", items, way)
+        found = read_json(tmp_path / "out/mixed/main/zero_shot" / folder / "blimp/blimp_filtered/predictions.json")
+        assert len(found["agreement"]["predictions"]) == 3
+    with pytest.raises(UserError, match="nothing is submitted of the way fused"):
+        write_submission("mixed", "2025", tmp_path / "out", items, "fused")

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.pipeline and arguments.out:
         raise UserError("--out is not for --pipeline, whose results are in the model's own folder")
     if arguments.pipeline:
-        evaluate_officially(arguments.models, arguments.pipeline, data, tasks, arguments.checkout, python)
+        evaluate_officially(arguments.models, arguments.pipeline, data, tasks, arguments.checkout, python, ways)
         return
     evaluated = evaluate(
         arguments.models, data, tasks, arguments.protocol, arguments.details, arguments.scorer, arguments.out, ways

@@ -226,11 +226,11 @@ class Evaluator:
         key = read_prepared(self.model.prepared)["key"]
         identity = {"model": self.model.fingerprint, "data": key, "windows": settings, "version": VERSION}
         path = self.model.results("2024", self.way.folder) / f"{CROSS_ENTROPY}.json"
-        identity |= self._of_way
+        identity |= self.way.said
         if known := known_cross_entropy(path, identity):
             return known
         splits = cross_entropy(self.scorers.own[self.way.paradigm], self.model.prepared, settings)
-        result = {"task": CROSS_ENTROPY, **self._of_way, "splits": splits, "identity": identity}
+        result = {"task": CROSS_ENTROPY, **self.way.said, "splits": splits, "identity": identity}
         make_folder(path.parent)
         write_json(path, result)
         return result
@@ -245,17 +245,12 @@ class Evaluator:
         folder = "" if self.scorer == OWN_SCORER else self.scorer
         return self.model.results(self.protocol, self.way.folder) / folder / f"{task.name}.json"
 
-    @property
-    def _of_way(self) -> dict[str, str]:
-        """What a result says of the way; none of a causal one, as before there were others."""
-        return {} if self.way.name == CAUSAL else {"way": self.way.name}
-
     def _result(self, task: EvaluationTask) -> dict[str, Any]:
         """Score a task's items, unless already done, and keep the score of each."""
         identity = {
             "model": self.model.fingerprint, "items": task.digest, "convention": self.protocol, "version": VERSION,
         }  # fmt: skip
-        identity |= self._of_way
+        identity |= self.way.said
         if self.scorer != OWN_SCORER:
             identity["scorer"] = self.scorer
         path = self._path(task)
@@ -263,7 +258,7 @@ class Evaluator:
             return known
         records, found = task.measure(self, self._label(task))
         write_records(path, records)
-        return {"task": task.name, "convention": self.protocol, **self._of_way, **found, "identity": identity}
+        return {"task": task.name, "convention": self.protocol, **self.way.said, **found, "identity": identity}
 
     def score_choices(self, task: Task, label: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Score of each choice, in order, and how many tokens it is the sum of."""

@@ -62,6 +62,11 @@ class Way:
         return "" if self.is_first else self.name
 
     @property
+    def said(self) -> dict[str, str]:
+        """What a result says of it; nothing of a causal one, as before there were others."""
+        return {} if self.name == CAUSAL else {"way": self.name}
+
+    @property
     def paradigm(self) -> str | None:
         """The paradigm under which text has a cross-entropy; none where scores are more than its predictions."""
         return self.parts[0].paradigm if len(self.parts) == 1 and not self.parts[0].within_word else None

@@ -38,7 +38,7 @@ class Pipeline:
     """What is known of a pipeline.
 
     `marker` is a file that only its checkout has; `packages` is what it imports for its `tasks`, a mapping from our
-    names, those of the folders, to its own; `run` runs one of them.
+    names, those of the folders, to its own; `run` runs one of them; `ways` of asking are its back-ends, by their names.
     """
 
     year: str
@@ -46,6 +46,7 @@ class Pipeline:
     packages: tuple[str, ...]
     tasks: Mapping[str, str]
     run: Callable[["Job"], Found]
+    ways: tuple[str, ...] = ("causal",)
 
     @property
     def repository(self) -> str:
@@ -118,13 +119,14 @@ class Job:
     """One task of one model.
 
     `folder`, where the pipeline runs and what it writes goes, holds links to the model (`model`) and to the items
-    (`evaluation_data`), so that no path of ours needs quoting there; `log` keeps all that it prints.
+    (`evaluation_data`), so that no path of ours needs quoting there; `log` keeps all that it prints; `way` of asking.
     """
 
     checkout: Checkout
     folder: Path
     task: EvaluationTask
     log: Path
+    way: str = "causal"
 
     def run(self, *arguments: str, modules: Path | None = None) -> None:
         """Run `python -m` with these arguments; `modules` is a folder to import from first.

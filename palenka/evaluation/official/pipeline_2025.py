@@ -22,7 +22,7 @@ from palenka.evaluation.official.found import Found, accuracies, difference, of_
 from palenka.evaluation.tasks.reading import EYE_TRACKING, SELF_PACED
 from palenka.util.files import read_json
 
-RESULTS = "results/model/main/zero_shot/causal"
+RESULTS = "results/model/main/zero_shot"
 PRINTED = 0.5001e-2
 """Percents, and correlations, are printed with two decimals."""
 
@@ -35,10 +35,10 @@ def run(job: Job) -> Found:
 def _run_choices(job: Job, task: Task) -> Found:
     name = PIPELINE.tasks[task.name]
     job.run(
-        "evaluation_pipeline.sentence_zero_shot.run", "--model_path_or_name", "model", "--backend", "causal",
+        "evaluation_pipeline.sentence_zero_shot.run", "--model_path_or_name", "model", "--backend", job.way,
         "--task", name, "--data_path", f"evaluation_data/{task.name}", "--output_dir", "results", "--save_predictions",
     )  # fmt: skip
-    folder = job.folder / RESULTS / name / task.name
+    folder = job.folder / RESULTS / job.way / name / task.name
     items = list(_records(job, task, read_json(folder / "predictions.json")))
     printed = _printed(folder / "best_temperature_report.txt")
     if task.has_ratios:
@@ -89,10 +89,10 @@ def _printed(path: Path) -> dict[str, float]:
 def _run_reading(job: Job) -> Found:
     """Surprisals of words, and which share of what a baseline leaves unexplained of reading times they explain."""
     job.run(
-        "evaluation_pipeline.reading.run", "--model_path_or_name", "model", "--backend", "causal",
+        "evaluation_pipeline.reading.run", "--model_path_or_name", "model", "--backend", job.way,
         "--data_path", "evaluation_data/reading/reading_data.csv", "--output_dir", "results",
     )  # fmt: skip
-    folder = job.folder / RESULTS / "reading"
+    folder = job.folder / RESULTS / job.way / "reading"
     words = read_json(folder / "predictions.json")["reading"]["predictions"]
     gains, behind_spillover = (_gains(folder / f"predictive_power{part}.jsonl") for part in ("", "_spillover"))
     values = {
@@ -136,4 +136,5 @@ PIPELINE = Pipeline(
         "reading": "reading",
     },
     run=run,
+    ways=("causal", "mlm", "mntp"),
 )

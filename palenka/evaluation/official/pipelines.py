@@ -19,6 +19,8 @@ from palenka.evaluation.official.checkout import Checkout, Job, Pipeline
 from palenka.evaluation.official.found import derive
 from palenka.evaluation.results import known_result, write_records
 from palenka.evaluation.tasks import EvaluationTask, read_task
+from palenka.evaluation.ways import CAUSAL, Way, ways_of
+from palenka.paradigms._learned import holds_masked_model, learned
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, require_writable, write_json
 from palenka.util.paths import evaluation_root
@@ -38,6 +40,7 @@ def evaluate_officially(
     tasks: Sequence[str] | None = None,
     checkout: Path | None = None,
     python: str | None = None,
+    ways: Sequence[str] | None = None,
 ) -> None:
     """Run a pipeline on models, write its results into `<model>/evaluation/pipeline-<year>/`, and print them.
 
@@ -51,6 +54,7 @@ def evaluate_officially(
         tasks: which of them; default those of the pipeline that are there.
         checkout: folder of the pipeline; default `PALENKA_PIPELINE_<year>`.
         python: interpreter to run it with; default `PALENKA_PIPELINE_<year>_PYTHON`, else this one.
+        ways: of asking, its back-ends; default the first that each model learned.
 
     Raises:
         UserError: anything of this is missing or unusable, or the pipeline fails.
@@ -62,14 +66,36 @@ def evaluate_officially(
     interpreter = python or os.environ.get(f"{pipeline.variable}_PYTHON") or sys.executable
     found = Checkout.find(pipeline, checkout or (Path(named) if named else None), interpreter)
     evaluated = [EvaluatedModel.find(name) for name in dict.fromkeys(models)]
+    asked = {str(model.folder): _ways(pipeline, model, ways) for model in evaluated}
     for model in evaluated:
         _refuse_code(model)
         require_writable(model.results(f"pipeline-{year}"), "nothing was scored")
     root = (data or evaluation_root()).absolute()
     read = [read_task(root / name) for name in _names(pipeline, root, tasks)]
     for model in evaluated:
-        results = [_result(found, model, root, task) for task in read]
-        print(table(model, results, year), flush=True)
+        for way in asked[str(model.folder)]:
+            of_way = [task for task in read if way.name == CAUSAL or not task.only_causal]
+            results = [_result(found, model, root, task, way) for task in of_way]
+            print(table(model, results, year, way.name), flush=True)
+
+
+def _ways(pipeline: Pipeline, model: EvaluatedModel, names: Sequence[str] | None) -> list[Way]:
+    """How a model is asked, if the pipeline can ask so and load the model for it."""
+    known = ways_of(model.folder, learned(model.folder).part_names, names)
+    ways = known if names else known[:1]
+    for way in ways:
+        if way.name not in pipeline.ways:
+            raise UserError(
+                f"{model.folder}: the {pipeline.year} pipeline cannot ask in the way {way.name}, only "
+                f"{' or '.join(pipeline.ways)}; choose with --ways, or leave --pipeline out"
+            )
+        if way.name != CAUSAL and not holds_masked_model(model.folder):
+            raise UserError(
+                f"{model.folder}: for {way.name} the pipeline loads a masked model, and this is one of a causal class "
+                "that learned to be one; leave --pipeline out, or run the pipeline by hand on what palenka export "
+                "--with-code writes"
+            )
+    return ways
 
 
 def _names(pipeline: Pipeline, root: Path, names: Sequence[str] | None) -> list[str]:
@@ -95,14 +121,16 @@ def _refuse_code(model: EvaluatedModel) -> None:
             raise UserError(f"{path}: names its own code (auto_map), which the pipeline would run; remove that")
 
 
-def _result(checkout: Checkout, model: EvaluatedModel, root: Path, task: EvaluationTask) -> dict[str, Any]:
+def _result(
+    checkout: Checkout, model: EvaluatedModel, root: Path, task: EvaluationTask, way: Way
+) -> dict[str, Any]:
     """What the pipeline finds, or found before."""
     year = checkout.pipeline.year
     identity = {
         "model": model.fingerprint, "items": task.digest, "convention": f"pipeline-{year}", "version": VERSION,
-        "commit": checkout.commit, "packages": checkout.versions,
+        "commit": checkout.commit, "packages": checkout.versions, **way.said,
     }  # fmt: skip
-    path = model.results(f"pipeline-{year}") / f"{task.name}.json"
+    path = model.results(f"pipeline-{year}", way.folder) / f"{task.name}.json"
     if known := known_result(path, identity, partial(derive, task)):
         return known
     make_folder(path.parent)
@@ -112,14 +140,14 @@ def _result(checkout: Checkout, model: EvaluatedModel, root: Path, task: Evaluat
         work = Path(folder)
         (work / "model").symlink_to(model.folder.absolute(), target_is_directory=True)
         (work / "evaluation_data").symlink_to(root, target_is_directory=True)
-        found = checkout.pipeline.run(Job(checkout, work, task, log))
+        found = checkout.pipeline.run(Job(checkout, work, task, log, way.name))
     write_records(path, found.items)
-    result = {"task": task.name, "convention": f"pipeline-{year}", **found.result, "identity": identity}
+    result = {"task": task.name, "convention": f"pipeline-{year}", **way.said, **found.result, "identity": identity}
     write_json(path, result)
     return result
 
 
-def table(model: EvaluatedModel, results: Sequence[dict[str, Any]], year: str) -> str:
+def table(model: EvaluatedModel, results: Sequence[dict[str, Any]], year: str, way: str = CAUSAL) -> str:
     """The result as users read it: percents, with the standard errors of these means."""
     ties = "ties count half; in brackets: as right" if year == "2024" else "ties count as right"
     rows = [["task", "%", "items"]]
@@ -128,7 +156,8 @@ def table(model: EvaluatedModel, results: Sequence[dict[str, Any]], year: str) -
             rows.append([result["task"], _accuracy(result), f"{result['n']:,}"])
         for name, score in result.get("scores", {}).items():
             rows.append([f"{result['task']}, {name.replace('_', ' ')}", percent(score["value"]), f"{result['n']:,}"])
-    return f"{model.folder}   (the {year} pipeline; % right ± standard error, {ties})\n\n{text_table(rows)}"
+    asked = "" if way == CAUSAL else f", asked in the way {way}"
+    return f"{model.folder}{asked}   (the {year} pipeline; % right ± standard error, {ties})\n\n{text_table(rows)}"
 
 
 def _accuracy(result: dict[str, Any]) -> str:

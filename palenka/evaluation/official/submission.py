@@ -2,7 +2,8 @@
 
     2024   what the pipeline's collect_results.py makes: one .json.gz with the chosen text of each item
     2025   the folders that the pipeline leaves: <out>/<model>/main/zero_shot/causal/<task>/<dataset>/predictions.json,
-           and a report beside each, for its collate_preds.py; of a milestone <out>/<model>/<milestone>/…
+           and a report beside each, for its collate_preds.py; of a milestone <out>/<model>/<milestone>/…; of a model
+           that is asked otherwise mlm or mntp in place of causal
 
 Which model they are of is recorded beside them (`source.json`, `<out>.source.json`): another model's are never
 overwritten.
@@ -29,6 +30,8 @@ from palenka.evaluation.official.pipelines import PIPELINES
 from palenka.evaluation.results import read_records, read_result
 from palenka.evaluation.tasks import EvaluationTask, read_task
 from palenka.evaluation.tasks.reading import READING
+from palenka.evaluation.ways import Way, ways_of
+from palenka.paradigms._learned import learned
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, require_writable, write_bytes, write_json, write_text
 from palenka.util.paths import evaluation_root, runs_root
@@ -45,7 +48,7 @@ NOT_MADE = {
 }
 
 
-def write_submission(model: str, form: str, out: Path, data: Path | None = None) -> None:
+def write_submission(model: str, form: str, out: Path, data: Path | None = None, way: str | None = None) -> None:
     """Write what can be submitted of a model, and say what a complete submission still needs.
 
     Args:
@@ -53,16 +56,20 @@ def write_submission(model: str, form: str, out: Path, data: Path | None = None)
         form: "2024" or "2025"; the scores are those of the protocol of this name.
         out: the file to write for 2024, the folder to write into for 2025.
         data: folder of tasks; default `PALENKA_EVAL`.
+        way: of asking; default the first that the model learned.
 
     Raises:
-        UserError: there is no such model, nothing of it was evaluated by that protocol, or another model's submission
-            is in its place.
+        UserError: there is no such model, no pipeline asks in that way, nothing of it was evaluated by that protocol,
+            or another model's submission is in its place.
     """
     if form == "2024" and not out.name.endswith(".json.gz"):
         raise UserError(f"--out {out}: a submission of 2024 is a file; its name ends in .json.gz")
     require_writable(out.parent if form == "2024" else out)
     evaluated = EvaluatedModel.find(model)
-    found, missing = _collect(evaluated, form, data or evaluation_root())
+    asked = ways_of(evaluated.folder, learned(evaluated.folder).part_names, way and [way])[0]
+    if asked.name not in PIPELINES["2025"].ways:
+        raise UserError(f"{evaluated.folder}: nothing is submitted of the way {asked.name}: no pipeline asks so")
+    found, missing = _collect(evaluated, form, data or evaluation_root(), asked)
     if not found:
         raise UserError(
             f"{evaluated.folder}: nothing to submit: {'; '.join(missing)}. First: "
@@ -74,8 +81,8 @@ def write_submission(model: str, form: str, out: Path, data: Path | None = None)
     else:
         name, revision = submission_name(evaluated.folder)
         folder = out / name / revision
-        _claim(folder / "zero_shot" / "causal", folder / "source.json", evaluated)
-        written = _write_2025(folder, found)
+        _claim(folder / "zero_shot" / asked.name, folder / "source.json", evaluated)
+        written = _write_2025(folder / "zero_shot" / asked.name, found)
     print(f"{written}: {', '.join(task.name for task, _ in found)}")
     if form == "2025":
         print(f"  for the pipeline's collate_preds: --results_dir {out} --model_path_or_name {name}")
@@ -115,11 +122,13 @@ def _claim(place: Path, record: Path, model: EvaluatedModel) -> None:
     write_json(record, source)
 
 
-def _collect(model: EvaluatedModel, form: str, root: Path) -> tuple[list[tuple[EvaluationTask, Records]], list[str]]:
+def _collect(
+    model: EvaluatedModel, form: str, root: Path, way: Way
+) -> tuple[list[tuple[EvaluationTask, Records]], list[str]]:
     """The tasks that can be submitted, and why others cannot."""
     found, missing = [], []
     for name in PIPELINES[form].tasks:
-        path = model.results(form) / f"{name}.json"
+        path = model.results(form, way.folder) / f"{name}.json"
         if not (root / name).is_dir():
             missing.append(f"{name}: there is no folder {root / name}")
             continue
@@ -167,9 +176,8 @@ def _write_2024(out: Path, found: Sequence[tuple[EvaluationTask, Records]]) -> P
 
 
 def _write_2025(out: Path, found: Sequence[tuple[EvaluationTask, Records]]) -> Path:
-    model = out / "zero_shot" / "causal"
     for task, records in found:
-        folder = model / PIPELINES["2025"].tasks[task.name]
+        folder = out / PIPELINES["2025"].tasks[task.name]
         if isinstance(task, Task):
             folder = folder / task.name
         make_folder(folder)
@@ -177,7 +185,7 @@ def _write_2025(out: Path, found: Sequence[tuple[EvaluationTask, Records]]) -> P
         write_text(folder / "predictions.json", json.dumps(predictions))
         if isinstance(task, Task):
             write_text(folder / "best_temperature_report.txt", _report(task, records))
-    return model
+    return out
 
 
 def _reading(records: Records) -> dict[str, Any]:
