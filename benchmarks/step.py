@@ -51,6 +51,7 @@ from palenka.runs.directory import Run
 from palenka.teachers.live import Teachers
 from palenka.training.batches import Batches
 from palenka.training.build import build_loss_module, build_optimizer, find_teachers, random_teachers
+from palenka.training.course import Course
 from palenka.training.loop import Loop
 from palenka.training.milestone_plan import MilestonePlan
 from palenka.training.plan import Plan, Workload, make_workload
@@ -220,8 +221,10 @@ def stepper(peer: str, work: Workload, folder: Path, device: torch.device) -> Ca
     windows = RandomWindows(work)
     if peer.startswith("palenka"):
         vocabulary = Vocabulary(work.model.vocab_size)
+        size = work.config.training.batch_size
+        course = Course(size, size, STEPS, STEPS)
         of_work = {field.name: getattr(work, field.name) for field in fields(work)}
-        plan = WithoutData(**of_work, runs=folder, data_folder=folder, vocabulary=vocabulary, total_steps=STEPS,
+        plan = WithoutData(**of_work, runs=folder, data_folder=folder, vocabulary=vocabulary, course=course,
                     milestones=MilestonePlan())  # fmt: skip
         return product_step(plan, folder, windows, random_teachers(work, device))
     teachers = [build_model(t.model, 0, device).eval().requires_grad_(False) for t in work.teachers]

@@ -37,6 +37,7 @@ No config of `config/` sets these keys. One for which there is no reason goes.
 | `cached_logits*` | a student many times on teachers that run once, by an override |
 | `teachers.weight` | a good teacher and a poor one |
 | `training.adam_beta1`, `training.schedule`, `training.ema` | recipes that others published |
+| `training.initial_batch_size` | GPT-BERT's long runs begin with a quarter of their batch |
 | `training.checkpoint_steps`, `training.skip_bad_steps` | long runs, on clusters that end jobs |
 | `training.precision` | `auto` follows the device; a comparison over devices needs one and the same |
 | `training.compile` | `false` where a compiler is broken, `true` where a job is to fail rather than run slowly |

@@ -149,7 +149,7 @@ def step_seconds(work: Workload, device: Device, share: float | None = None) -> 
         share: of the device's peak, that all of training was measured to reach elsewhere; in place of MATRIX_SHARE
             and bandwidth.
     """
-    tokens = work.config.training.batch_size * work.config.data.seq_length / work.processes
+    tokens = work.tokens_per_step / work.processes
     flops = flops_per_token(work).times(tokens)
     flops = replace(flops, student=flops.student + work.optimizer.flops())
     rate = device.matrix_rate(precision_on(work, device.kind))
@@ -175,7 +175,7 @@ def total_steps(config: RunConfig, words: float, tokens_per_word: float = TOKENS
     assert training.num_epochs is not None
     owned = data.windows.room * (WINDOW_FILL if data.window_start == "line" else 1)
     windows = words * data.fraction * tokens_per_word / owned
-    return max(1, int(training.num_epochs * windows / training.batch_size))
+    return max(1, int(training.num_epochs * windows / training.mean_batch_size))
 
 
 def kind_of(device: torch.device) -> Kind:
@@ -236,7 +236,7 @@ def _output_layers(work: Workload, teacher: TeacherPlan) -> int:
 
 
 def _micro_batches(work: Workload) -> int:
-    return work.config.training.batch_size // (work.processes * work.micro_batch_size)
+    return work.config.training.mean_batch_size // (work.processes * work.micro_batch_size)
 
 
 def _layer(model: PretrainedConfig, work: Workload, kind: Kind) -> Layer:

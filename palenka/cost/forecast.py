@@ -32,7 +32,7 @@ class Estimate:
 
     @property
     def tokens_per_step(self) -> int:
-        return self.work.config.training.batch_size * self.work.config.data.seq_length
+        return self.work.tokens_per_step
 
     @property
     def flops(self) -> Shared:

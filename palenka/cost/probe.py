@@ -47,15 +47,15 @@ def measure(work: Workload) -> Measurement:
     """Train for a few steps on random tokens."""
     device = local_device()
     here = this_machine()
-    training, context = work.config.training, work.config.data.seq_length
+    context = work.config.data.seq_length
     loss_module = build_loss_module(work, random_teachers(work, device), device)
     optimizer = build_optimizer(work, loss_module)
     sequences = affordable_sequences(work, step_seconds(work, here).of())
     tokens = torch.randint(0, work.model.vocab_size, (sequences, context), device=device)
     taken = [_step(loss_module, optimizer, tokens, work) for _ in range(1 + STEPS)][1:]
-    scale = training.batch_size / work.processes / sequences
+    scale = work.config.training.mean_batch_size / work.processes / sequences
     seconds = [of_batches * scale + of_update for of_batches, of_update in taken]
-    median, trained = statistics.median(seconds), training.batch_size * context / work.processes
+    median, trained = statistics.median(seconds), work.tokens_per_step / work.processes
     flops = flops_per_token(work).of() * trained
     return Measurement(
         median, min(seconds), max(seconds), trained / median, here,
@@ -65,7 +65,7 @@ def measure(work: Workload) -> Measurement:
 
 def affordable_sequences(work: Workload, seconds: float) -> int:
     """As many sequences of a step, predicted to take `seconds`, as all steps have time for, in whole micro-batches."""
-    batch = work.config.training.batch_size // work.processes
+    batch = work.config.training.mean_batch_size // work.processes
     affordable = min(batch, max(1, int(batch * SECONDS / (seconds * (1 + STEPS)))))
     return max(affordable // work.micro_batch_size * work.micro_batch_size, min(affordable, work.micro_batch_size))
 

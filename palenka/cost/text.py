@@ -40,7 +40,8 @@ def plan_text(plan: Plan, devices: Sequence[Device]) -> str:
         *([_cache_line(plan)] if plan.config.recorded else []),
         f"  data {data.name}: {windows.epoch_size(0):,} windows of {data.seq_length} tokens an epoch, "
         f"{len(plan.dev_windows()):,} dev windows",
-        f"  {plan.total_steps:,} steps of {plan.config.training.batch_size} sequences "
+        *_lengths(plan),
+        f"  {plan.total_steps:,} steps of {_sizes(plan)} sequences "
         f"({plan.processes} process(es), micro-batches of {plan.micro_batch_size}); "
         f"dev evaluation every {plan.eval_steps}, checkpoint every {plan.checkpoint_steps}",
         *(plan.milestones.describe(words, plan.parameters["total"]) if plan.milestones.points else []),
@@ -85,10 +86,25 @@ def _per_token(flops: Shared) -> str:
     return f"{flops.of():.3g} FLOPs a token{teachers}"
 
 
-def _batch(work: Workload) -> str:
+def _sizes(work: Workload) -> str:
     training = work.config.training
+    first = f"{training.initial_batch_size} to " if training.initial_batch_size else ""
+    return f"{first}{training.batch_size}"
+
+
+def _lengths(plan: Plan) -> Iterator[str]:
+    """A line for each length of shorter windows, in whose steps there are as many times as many of them."""
+    ends = [*(phase.first_step for phase in plan.course.phases[1:]), plan.total_steps]
+    for phase, end in zip(plan.course.phases, ends, strict=True):
+        if len(ends) > 1:
+            longest, steps = plan.config.data.seq_length, f"{phase.first_step + 1:,} to {end:,}"
+            length = longest // phase.multiple
+            yield f"  steps {steps}: windows of {length} tokens, {phase.multiple} for each of {longest}"
+
+
+def _batch(work: Workload) -> str:
     return (
-        f"steps of {training.batch_size} x {work.config.data.seq_length} tokens in micro-batches of "
+        f"steps of {_sizes(work)} x {work.config.data.seq_length} tokens in micro-batches of "
         f"{work.micro_batch_size}"
     )
 

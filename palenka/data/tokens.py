@@ -37,8 +37,8 @@ import itertools
 import json
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -182,13 +182,13 @@ class _Windows:
         self._lines = memoryview(np.ascontiguousarray(split.lines))  # type: ignore[arg-type]
         self._documents = memoryview(np.ascontiguousarray(split.documents))  # type: ignore[arg-type]
 
-    def _cut(self, start: int, end: int, snaps: Iterator[bool], first_room: int) -> Integers:
+    def _cut(self, start: int, end: int, snaps: Iterator[bool], first_room: int, room: int) -> Integers:
         """Starts of the windows of the segment [start, end), greedily; `snaps`: whether the next one goes to a line."""
-        room, starts = first_room, []
+        starts, next_room = [], first_room
         while start < end:
             starts.append(start)
-            start = self._next_start(start, room, next(snaps))
-            room = self.config.room
+            start = self._next_start(start, next_room, next(snaps))
+            next_room = room
         return np.array(starts, np.int64)
 
     def _next_start(self, start: int, room: int, snap: bool) -> int:
@@ -205,9 +205,10 @@ class _Windows:
                 return line
         return end
 
-    def _fill(self, starts: Integers, ends: Integers, limits: Integers) -> tuple[Integers, Integers]:
-        """(input_ids, labels), each (n, seq_length), of the windows [start, end) in segments that end at `limits`."""
-        length = self.config.seq_length
+    def _fill(
+        self, starts: Integers, ends: Integers, limits: Integers, length: int
+    ) -> tuple[Integers, Integers]:
+        """(input_ids, labels), each (n, length), of the windows [start, end) in segments that end at `limits`."""
         inputs = np.full((len(starts), length), self._pad_id, np.int64)
         labels = np.full((len(starts), length), IGNORED, np.int64)
         for row, (start, end, limit) in enumerate(zip(starts.tolist(), ends.tolist(), limits.tolist(), strict=True)):
@@ -239,11 +240,15 @@ class TrainWindows(_Windows):
     """The windows of a training split: a pure function of (seed, epoch, index), in an order reshuffled each epoch.
 
     *Positions* count windows in training order over all epochs: epoch 0 has the positions 0 to `epoch_size(0)` − 1.
+    The first epochs may have other lengths than `config` says, `first_lengths` in place of its `seq_length`.
     """
 
-    def __init__(self, split: TokenSplit, config: WindowConfig, seed: int, bos_id: int, pad_id: int) -> None:
+    def __init__(
+        self, split: TokenSplit, config: WindowConfig, seed: int, bos_id: int, pad_id: int,
+        first_lengths: Sequence[int] = (),
+    ) -> None:  # fmt: skip
         super().__init__(split, config, bos_id, pad_id)
-        self.seed = seed
+        self.seed, self._first_lengths = seed, first_lengths
         self._segments = _segments(split, config.fraction)
         if not self._segments:
             raise UserError(f"data.fraction: {config.fraction}: so little of this text leaves nothing to train on")
@@ -256,6 +261,10 @@ class TrainWindows(_Windows):
             self._sizes.append(len(self._epoch(len(self._sizes))[0]))
         return self._sizes[epoch]
 
+    def length(self, epoch: int) -> int:
+        """Tokens of each window of an epoch."""
+        return self._first_lengths[epoch] if epoch < len(self._first_lengths) else self.config.seq_length
+
     def locate(self, position: int) -> tuple[int, int]:
         """(epoch, index in that epoch's training order) of a position."""
         epochs, indices = self._locate(np.array([position]))
@@ -267,8 +276,13 @@ class TrainWindows(_Windows):
         return starts, ends
 
     def batch(self, positions: Positions) -> tuple[Integers, Integers]:
-        """(input_ids, labels), int64 (n, seq_length). `labels[t]` is the token after `input_ids[t]`, or -100."""
-        return self._fill(*self._at(positions))
+        """(input_ids, labels), int64 (n, seq_length). `labels[t]` is the token after `input_ids[t]`, or -100.
+
+        Windows of epochs that differ in length have no batch in common.
+        """
+        epochs, _ = self._locate(np.asarray(positions, np.int64))
+        (length,) = {self.length(epoch) for epoch in np.unique(epochs).tolist()} or {self.config.seq_length}
+        return self._fill(*self._at(positions), length)
 
     def words(self, positions: Positions) -> int:
         """Number of words begun in the token ranges that the windows own."""
@@ -301,7 +315,8 @@ class TrainWindows(_Windows):
 
     def _cut_epoch(self, epoch: int) -> tuple[Integers, Integers, Integers]:
         random = np.random.default_rng([self.seed, epoch])
-        room, first_room = self.config.room, int(random.integers(1, self.config.room + 1))
+        room = replace(self.config, seq_length=self.length(epoch)).room
+        first_room = int(random.integers(1, room + 1))
         snaps = self._snaps(random)
         starts, ends, limits = [], [], []
         for start, end in self._segments:
@@ -311,7 +326,7 @@ class TrainWindows(_Windows):
                 cut = np.minimum(cut, end - 1)
                 stops = np.array([min(self._next_start(first, room, snap=False), end) for first in cut.tolist()])
             else:
-                cut = self._cut(start, end, snaps, first_room)
+                cut = self._cut(start, end, snaps, first_room, room)
                 stops = np.append(cut[1:], end)
             starts.append(cut)
             ends.append(stops)
@@ -340,7 +355,7 @@ class DevWindows(_Windows):
     def __init__(self, split: TokenSplit, config: WindowConfig, samples: int, bos_id: int, pad_id: int) -> None:
         super().__init__(split, config, bos_id, pad_id)
         snaps = itertools.repeat(config.window_start == "line")
-        cuts = [self._cut(domain.start, domain.end, snaps, config.room) for domain in split.domains]
+        cuts = [self._cut(domain.start, domain.end, snaps, config.room, config.room) for domain in split.domains]
         counts = _shares([len(cut) for cut in cuts], samples)
         starts, ends, limits, domains = [], [], [], []
         for number, (cut, count) in enumerate(zip(cuts, counts, strict=True)):
@@ -359,7 +374,7 @@ class DevWindows(_Windows):
     def batch(self, indices: Positions) -> tuple[Integers, Integers]:
         """(input_ids, labels) as in `TrainWindows.batch`."""
         chosen = np.asarray(indices, np.int64)
-        return self._fill(self._starts[chosen], self._ends[chosen], self._limits[chosen])
+        return self._fill(self._starts[chosen], self._ends[chosen], self._limits[chosen], self.config.seq_length)
 
     def bounds(self, indices: Positions) -> tuple[Integers, Integers]:
         """Token ranges [start, end) that the windows own."""

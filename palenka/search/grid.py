@@ -316,6 +316,6 @@ def fitting_cohort(plan: Plan, students: int) -> int:
 def cohort_flops(plans: Sequence[Plan]) -> float:
     """Matrix-product FLOPs of a cohort's training; a control has no need of the teachers that others have."""
     first = plans[0]
-    tokens = first.total_steps * first.config.training.batch_size * first.config.data.seq_length
+    tokens = first.total_steps * first.tokens_per_step
     amounts = [estimate.flops_per_token(plan) for plan in plans]
     return tokens * (sum(amount.student for amount in amounts) + max(amount.teachers for amount in amounts))

@@ -36,6 +36,6 @@ def should_compile(plan: Plan, device: torch.device, warns: bool) -> bool:
 
 def _flops(plan: Plan) -> float:
     """Of the whole training, roughly: 6 a token and parameter of the student, 2 of its teachers (arXiv 2001.08361)."""
-    tokens = plan.total_steps * plan.config.training.batch_size * plan.config.data.seq_length
+    tokens = plan.total_steps * plan.tokens_per_step
     live = [] if plan.cached_logits else [teacher.parameters["total"] for teacher in plan.teachers]
     return tokens * (6.0 * plan.parameters["total"] + 2.0 * sum(live))

@@ -159,7 +159,7 @@ class Loop:
         size = StepSize(batch.predicted, len(batch.positions), progress=step / self.plan.total_steps)
         for trainer in active:
             trainer.student.start_step(step)
-        micro_batches = list(self._my_rows(len(batch.positions)))
+        micro_batches = list(self._my_rows(batch))
         for micro, rows in enumerate(micro_batches):
             shown = batch.batch.rows(rows).with_places().to(self.accelerator.device)
             of_teachers = self.teachers.run(shown, batch.positions[rows], students=len(active))
@@ -176,7 +176,7 @@ class Loop:
         recorded = self.plan.config.recorded is not None
         names = ["the cache of teacher logits"] if recorded else [f"teacher {of.name!r}" for of in self.plan.teachers]
         broken = torch.zeros(len(names), device=device)
-        for rows in self._my_rows(len(batch.positions)):
+        for rows in self._my_rows(batch):
             shown = batch.batch.rows(rows).to(device)
             of_teachers = self.teachers.run(shown, batch.positions[rows])
             tokens = shown.labels.numel()
@@ -185,11 +185,14 @@ class Loop:
         counts = self.accelerator.reduce(broken, reduction="sum").tolist()
         return [name for name, count in zip(names, counts, strict=True) if count]
 
-    def _my_rows(self, batch_size: int) -> Iterator[slice]:
-        """The micro-batches of this process: every n-th of the batch for n processes."""
-        portion = self.plan.micro_batch_size
+    def _my_rows(self, batch: StepBatch) -> Iterator[slice]:
+        """The micro-batches of this process: every n-th of the batch for n processes.
+
+        Of shorter windows they are as many times as many, and have as many tokens.
+        """
+        portion = self.plan.micro_batch_size * (self.plan.config.data.seq_length // batch.batch.input_ids.shape[1])
         stride = portion * self.accelerator.num_processes
-        for first in range(self.accelerator.process_index * portion, batch_size, stride):
+        for first in range(self.accelerator.process_index * portion, len(batch.positions), stride):
             yield slice(first, first + portion)
 
     def _share_time(self, active: Sequence[Trainer]) -> None:

@@ -25,10 +25,10 @@ from palenka.paradigms._learned import learned
 from palenka.runs.directory import find_run
 from palenka.runs.identity import Identity
 from palenka.teachers.cached import VERSION, CachedLogits
-from palenka.training.course import Course
+from palenka.training.course import Course, plan_course
 from palenka.training.milestone_plan import MilestonePlan, plan_milestones
 from palenka.training.recipes import Recipe, find_recipe
-from palenka.training.schema import MOST_WINDOWS, LayerMapping, RunConfig, TeacherConfig, TrainingConfig
+from palenka.training.schema import LayerMapping, RunConfig, TeacherConfig, TrainingConfig
 from palenka.training.trackers import tracking_problems
 from palenka.util.config import load, problems_error, tell_idle_keys
 from palenka.util.errors import UserError
@@ -116,7 +116,12 @@ class Workload:
     @property
     def micro_batch_size(self) -> int:
         training = self.config.training
-        return training.micro_batch_size or training.batch_size // self.processes
+        return training.micro_batch_size or training.first_batch_size // self.processes
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Positions of a step's windows, on average over the training."""
+        return self.config.training.mean_batch_size * self.config.data.seq_length
 
     @property
     def precision(self) -> Precision:
@@ -131,7 +136,7 @@ class Plan(Workload):
     runs: Path
     data_folder: Path
     vocabulary: Vocabulary
-    total_steps: int
+    course: Course
     milestones: MilestonePlan
 
     @cached_property
@@ -140,15 +145,16 @@ class Plan(Workload):
         return paradigms.of(self.config.paradigm, self.vocabulary)
 
     @property
-    def course(self) -> Course:
-        """Which windows each step sees."""
-        training = self.config.training
-        return Course(training.batch_size, self.total_steps, training.num_epochs)
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.course.total_steps
 
     def windows(self) -> TrainWindows:
         """The training text, opened."""
         split, config = TokenSplit.open(self.data_folder / "train"), self.config
-        return TrainWindows(split, config.data.windows, config.data_seed, **self._ids)
+        return TrainWindows(
+            split, config.data.windows, config.data_seed, **self._ids, first_lengths=config.first_lengths
+        )
 
     def dev_windows(self) -> DevWindows:
         """The dev text, opened."""
@@ -162,7 +168,7 @@ class Plan(Workload):
     @property
     def total_windows(self) -> int:
         """Windows that the whole run sees, over all epochs."""
-        return self.total_steps * self.config.training.batch_size
+        return self.course.positions(self.total_steps - 1).stop
 
     @cached_property
     def cached_logits(self) -> CachedLogits | None:
@@ -264,11 +270,13 @@ def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
     special = Vocabulary.of(tokenizer)
     plan = Plan(
         config, workload.model, workload.teachers, workload.processes, _runs_of(config), data_folder, special,
-        total_steps=0, milestones=milestones,
+        course=Course(1, 1, 0, 0), milestones=milestones,
     )  # fmt: skip
     plan.dev_windows()  # refuses too small a sample
     _check_batch(plan.paradigm, config.training, where)
-    return replace(plan, total_steps=_total_steps(config.training, plan.windows(), where))
+    training = config.training
+    sizes = (training.first_batch_size, training.batch_size)
+    return replace(plan, course=plan_course(sizes, training.max_steps, training.num_epochs, plan.windows(), where))
 
 
 def make_workload(config: RunConfig, where: str) -> Workload:
@@ -353,20 +361,25 @@ def _length_problems(config: RunConfig, model: PretrainedConfig) -> Iterator[str
 
 
 def _batch_problems(training: TrainingConfig, processes: int) -> Iterator[str]:
-    portion = (training.micro_batch_size or 1) * processes
-    if training.batch_size % portion:
+    portion, size = (training.micro_batch_size or 1) * processes, training.first_batch_size
+    if size % portion:
         yield (
-            f"training.batch_size: {training.batch_size} sequences cannot be divided evenly among {processes} "
+            f"training.{_first_size_key(training)}: {size} sequences cannot be divided evenly among {processes} "
             f"process(es) in micro-batches of {training.micro_batch_size or 'any size'}; make it a multiple of "
             f"{portion}"
         )
 
 
+def _first_size_key(training: TrainingConfig) -> str:
+    return "initial_batch_size" if training.initial_batch_size else "batch_size"
+
+
 def _check_batch(paradigm: Paradigm, training: TrainingConfig, where: str) -> None:
-    if training.batch_size < paradigm.least_batch:
+    if training.first_batch_size < paradigm.least_batch:
         raise UserError(
-            f"{where}: training.batch_size: {training.batch_size}: the paradigm {paradigm.config.name} needs at least "
-            f"{paradigm.least_batch} sequences in a step, so that each of its parts has one"
+            f"{where}: training.{_first_size_key(training)}: {training.first_batch_size}: the paradigm "
+            f"{paradigm.config.name} needs at least {paradigm.least_batch} sequences in a step, so that each of its "
+            "parts has one"
         )
 
 
@@ -492,28 +505,3 @@ def layer_pairs(
                 layers = f"layers 0 (embeddings) to {depth}"
                 raise UserError(f"layer_mapping {list(pair)}: the {owner} has {layers}, there is no {layer}")
     return pairs
-
-
-def _total_steps(training: TrainingConfig, windows: TrainWindows, where: str) -> int:
-    if training.max_steps is not None:
-        if training.max_steps * training.batch_size > MOST_WINDOWS:
-            steps = f"{training.max_steps:,} steps of {training.batch_size:,} sequences"
-            raise _too_long(f"{where}: training.max_steps: {steps}", windows)
-        return training.max_steps
-    assert training.num_epochs is not None
-    if windows.epoch_size(0) * training.num_epochs > MOST_WINDOWS:
-        raise _too_long(f"{where}: training.num_epochs: {training.num_epochs:g} epochs", windows)
-    whole, rest = divmod(training.num_epochs, 1)
-    count = sum(windows.epoch_size(epoch) for epoch in range(int(whole)))
-    count += int(rest * windows.epoch_size(int(whole))) if rest else 0
-    if count < training.batch_size:
-        raise UserError(f"{where}: {count} windows of text do not fill a batch of {training.batch_size}")
-    return count // training.batch_size
-
-
-def _too_long(what: str, windows: TrainWindows) -> UserError:
-    epochs = MOST_WINDOWS / windows.epoch_size(0)
-    return UserError(
-        f"{what} are more than {MOST_WINDOWS:,} windows of text, the most that a run may see; with this data they are "
-        f"{epochs:,.0f} epochs"
-    )

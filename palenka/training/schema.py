@@ -21,6 +21,7 @@ from palenka.objectives import Objective, ObjectiveConfig, StateObjective, Token
 from palenka.optimizers import Hyperparameters
 from palenka.optimizers._schedules import Schedule
 from palenka.paradigms import ParadigmConfig
+from palenka.training.course import MOST_WINDOWS
 from palenka.training.milestones import EvaluationConfig
 from palenka.training.trackers import TrackingConfig
 from palenka.util.paths import DATA_NAME, RESERVED, check_length
@@ -29,7 +30,6 @@ from palenka.util.section import Section
 # Far beyond any training of this laboratory; anything larger is a slip that would silently keep a machine busy.
 MOST_AT_ONCE = 1 << 20  # positions of a window, or sequences of a step
 MOST_EPOCHS = 10_000
-MOST_WINDOWS = 10**8  # that a run sees
 LARGEST_SEED = 2**63 - 1
 
 
@@ -74,6 +74,9 @@ class DataConfig(Section):
         description="prepared data, a name below PALENKA_DATA"
     )
     seq_length: int = Field(default=128, ge=8, le=MOST_AT_ONCE, description="tokens of a window")
+    shorter_first: list[dict[int, float]] = Field(
+        default=[], description="lengths of first epochs, each with its share of all: [{128: 0.6}, {256: 0.2}]"
+    )
     dev_samples: int = Field(default=8192, ge=1, description="dev windows, at most, evenly over the domains")
     fraction: float = Field(default=1.0, gt=0, le=1, description="share of the training text that is seen")
     bos: Literal["window", "document", "none"] = Field(
@@ -90,6 +93,27 @@ class DataConfig(Section):
         default=None, ge=0, le=LARGEST_SEED, description="decides windows and their order; the run's seed unless given"
     )
 
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> "DataConfig":
+        lengths = [*self.first_shares, self.seq_length]
+        if any(len(each) != 1 for each in self.shorter_first) or lengths != sorted(set(lengths)) or lengths[0] < 8:
+            raise ValueError(
+                f"shorter_first: expected lengths from 8 to below seq_length {self.seq_length}, each longer than the "
+                f"one before it and with its share, such as [{{128: 0.6}}, {{256: 0.2}}], got {self.shorter_first}"
+            )
+        for length in lengths:
+            if self.seq_length % length:
+                raise ValueError(f"shorter_first: seq_length {self.seq_length} is no multiple of {length}")
+        shares = self.first_shares.values()
+        if min(shares, default=0.5) <= 0 or sum(shares) >= 1:
+            raise ValueError("shorter_first: expected shares above 0, and less than 1 in all")
+        return self
+
+    @property
+    def first_shares(self) -> dict[int, float]:
+        """Lengths of the windows of first epochs, and their shares of the training."""
+        return {length: share for each in self.shorter_first for length, share in each.items()}
+
     @property
     def windows(self) -> WindowConfig:
         return WindowConfig(self.seq_length, self.bos, self.crop, self.window_start, self.fraction)
@@ -99,6 +123,10 @@ class TrainingConfig(Hyperparameters):
     """Optimisation. `batch_size` is sequences per optimizer step over all processes."""
 
     batch_size: int = Field(ge=1, le=MOST_AT_ONCE, description="sequences of an optimizer step, over all processes")
+    initial_batch_size: int | None = Field(
+        default=None, ge=1, le=MOST_AT_ONCE,
+        description="sequences of the first steps, by as many of which the batch grows evenly to batch_size",
+    )
     micro_batch_size: int | None = Field(
         default=None, ge=1,
         description="sequences that a process computes at once; its whole share of a step unless given",
@@ -149,6 +177,25 @@ class TrainingConfig(Hyperparameters):
         if (self.num_epochs is None) == (self.max_steps is None):
             raise ValueError("give either num_epochs or max_steps")
         return self
+
+    @model_validator(mode="after")
+    def _batch_rises(self) -> "TrainingConfig":
+        if self.batch_size % self.first_batch_size:
+            raise ValueError(
+                f"initial_batch_size: batches grow by {self.initial_batch_size} sequences at a time; make batch_size, "
+                f"{self.batch_size}, a multiple of it"
+            )
+        return self
+
+    @property
+    def first_batch_size(self) -> int:
+        """Sequences of the first step."""
+        return self.initial_batch_size or self.batch_size
+
+    @property
+    def mean_batch_size(self) -> int:
+        """Sequences of a step, on average."""
+        return (self.first_batch_size + self.batch_size) // 2
 
 
 def _one_message(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
@@ -256,6 +303,32 @@ class RunConfig(Section):
     def data_seed(self) -> int:
         """What decides windows and their order."""
         return self.seed if self.data.seed is None else self.data.seed
+
+    @model_validator(mode="after")
+    def _lengths_last(self) -> "RunConfig":
+        """Lengths change where an epoch begins, so that each epoch sees each token once."""
+        lengths, epochs = list(self.data.first_shares), self.training.num_epochs
+        if lengths and epochs is None:
+            raise ValueError("data.shorter_first: give training.num_epochs, of which it has shares, not max_steps")
+        if lengths and self.recorded:
+            raise ValueError("data.shorter_first: cached_logits are of windows of one length; leave one of them out")
+        for length in lengths:
+            if length not in self.first_lengths or len(self.first_lengths) >= (epochs or 0):
+                raise ValueError(
+                    f"data.shorter_first: lengths change where an epoch begins, and {epochs:g} epochs are too few for "
+                    f"one of each length by these shares: they would be {[*self.first_lengths, self.data.seq_length]}"
+                )
+        return self
+
+    @property
+    def first_lengths(self) -> list[int]:
+        """Lengths of the windows of the first epochs, one for each, where they are shorter than later ones."""
+        lengths: list[int] = []
+        share = 0.0
+        for length, of_it in self.data.first_shares.items():
+            share += of_it
+            lengths += [length] * (round(share * (self.training.num_epochs or 0)) - len(lengths))
+        return lengths
 
     @property
     def trained_model(self) -> ModelConfig:
