@@ -98,3 +98,28 @@ def test_an_unfinished_run_has_a_card_without_results(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_run_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"config\.yaml"):
         write_model_card(tmp_path)
+
+
+def learned_by(student: Path, paradigm: Any, **changes: Any) -> str:
+    """The card of the student, if it had learned so."""
+    config = yaml.safe_load((student / "config.yaml").read_text(encoding="utf-8"))
+    (student / "config.yaml").write_text(yaml.safe_dump(config | {"paradigm": paradigm}), encoding="utf-8")
+    result = json.loads((student / "result.json").read_text(encoding="utf-8"))
+    (student / "result.json").write_text(json.dumps(result | changes), encoding="utf-8")
+    write_model_card(student)
+    return (student / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_card_says_how_the_model_learned(student: Path) -> None:
+    assert "An English causal language model (llama)" in learned_by(student, "causal")
+    masked = learned_by(student, "masked")
+    assert "An English masked language model (llama)" in masked and "it learned by masked." in masked
+    assert front_matter(student)["pipeline_tag"] == "fill-mask"
+    both = learned_by(student, {"name": "mix", "rows": {"mntp": 1, "causal": 1}})
+    assert "causal and masked language model" in both and "the last, as with all runs" in both
+    assert front_matter(student)["pipeline_tag"] == "text-generation"
+
+
+def test_a_card_says_what_an_architecture_of_our_own_needs(student: Path) -> None:
+    assert "make_known" not in learned_by(student, "causal")
+    assert 'make_known("ltg_bert")' in learned_by(student, "masked", architecture="ltg_bert")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from palenka.evaluation.ways import in_way
+from palenka.evaluation.ways import CAUSAL, OF_MASKED, in_way
+from palenka.models.config import ARCHITECTURES
 from palenka.report.comparison import BASELINES, baselines, task_names
 from palenka.report.results import Evaluation, Run, read_run
 from palenka.report.tables import objective_text
@@ -34,9 +35,14 @@ def write_model_card(run: Path) -> None:
         print(f"not in the model card: {problem}", file=sys.stderr)
     card = ModelCard.from_template(
         _metadata(found), template_str=TEMPLATE.read_text(encoding="utf-8"), run=found, listed=listed,
+        kind=_kind(found), own=found.architecture in ARCHITECTURES.available(),
         objective=objective_text(found), rows=[_row(found.evaluations[task]) for task in task_names([found])],
     )  # fmt: skip
     write_text(run / "README.md", str(card))
+
+
+def _kind(run: Run) -> str:
+    return " and ".join(sorted({"masked" if name in OF_MASKED else CAUSAL for name in run.learned}))
 
 
 def _metadata(run: Run) -> ModelCardData:
@@ -53,7 +59,8 @@ def _metadata(run: Run) -> ModelCardData:
         if dev.bits_per_byte is not None:
             results.append(_result(data, "bits_per_byte", "Bits per byte", dev.bits_per_byte))
     return ModelCardData(
-        language="en", license="unknown", library_name="transformers", pipeline_tag="text-generation",
+        language="en", license="unknown", library_name="transformers",
+        pipeline_tag="text-generation" if CAUSAL in run.learned else "fill-mask",
         tags=["babylm", *(["knowledge-distillation"] if run.distilled else [])],
         model_name=run.name if results else None, eval_results=results or None,
     )  # fmt: skip

@@ -17,6 +17,7 @@ from palenka.evaluation.comparison import Outcomes
 from palenka.evaluation.results import TOLERANCE, check_splits, contradictions, items_path, results_folder
 from palenka.evaluation.statistics import choice_outcomes, mean_error
 from palenka.evaluation.ways import CAUSAL, WAYS, in_way
+from palenka.paradigms._learned import learned
 from palenka.runs.directory import find_run
 from palenka.runs.records import read_log
 from palenka.util.config import parse_yaml
@@ -176,6 +177,11 @@ class Run:
     @property
     def distilled(self) -> bool:
         return bool(self.config.get("teachers"))
+
+    @property
+    def learned(self) -> list[str]:
+        """The paradigms that it learned by."""
+        return learned(self.folder).part_names
 
     @property
     def data_name(self) -> str:

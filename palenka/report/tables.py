@@ -68,7 +68,7 @@ def points(found: Difference) -> str:
 
 
 def objective_text(run: Run) -> str:
-    """`1 × hard_target + 0.5 × logit`."""
+    """`1 × hard_target + 0.5 × logit`, and by which paradigms unless it is the next token alone that is predicted."""
     knobs = run.config.get("objective") or {}
 
     def text(term: str) -> str:
@@ -76,7 +76,9 @@ def objective_text(run: Run) -> str:
         recorded = f" of a recorded top {run.recorded_top_k}" if term == "logit" and run.recorded_top_k else ""
         return f"{run.weights[term]} × {term}{recorded}" + (" summed over sequences" if summed else "")
 
-    return " + ".join(map(text, run.weights)) or "next-token cross-entropy"
+    if run.learned == ["causal"]:
+        return " + ".join(map(text, run.weights)) or "next-token cross-entropy"
+    return f"{' + '.join(map(text, run.weights)) or 'cross-entropy'} by {listed(run.learned)}"
 
 
 def teacher_labels(run: Run, runs: list[Run]) -> list[str]:
