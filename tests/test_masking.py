@@ -1,6 +1,6 @@
 """What paradigms that hide tokens show and predict, and paradigms made of several: by hand, and by counting."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,9 @@ from palenka.data.batch import PLACES, Batch
 from palenka.data.windows import IGNORED
 from palenka.models.forward import run_model
 from palenka.models.outputs import model_shape
+from palenka.objectives import TeacherShape
 from palenka.paradigms import Paradigm, Query, Shown, Vocabulary
+from palenka.teachers.live import Teachers
 from palenka.training.loss_module import LossModule, StepSize
 
 SIZE = tiny.VOCABULARY
@@ -226,6 +228,23 @@ def test_the_loss_of_a_mix_is_the_weighted_mean_of_means() -> None:
     assert sum(term.item() for _, term in parts) == pytest.approx(expected.item(), rel=1e-5)
     plain = F.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED)
     assert abs(plain - expected) > 1e-4
+
+
+def test_a_state_term_of_a_mix_is_the_weighted_mean_of_means() -> None:
+    """Whatever the micro-batches: a term is a plain mean, of each paradigm apart."""
+    mix, shown = made("mix", rows={"mntp": 3, "causal": 1}), windows(rows=16, time=24)
+    batch, student, teacher = mix.batch(shown), tiny.model(tiny.LLAMA), tiny.model(tiny.LLAMA, seed=1).eval()
+    shape = TeacherShape(**asdict(model_shape(teacher.config)), share=1.0, layer_pairs=((1, 1), (2, 2)))
+    kind = objectives.find("hidden_state")
+    terms = {"hidden_state": kind(kind.Config(weight=1.0), model_shape(student.config), [shape])}
+    loss_module = LossModule(student, terms, Teachers([teacher]), taught={0, 1})
+    size = StepSize(int(batch.counts.sum()), 16)
+    found = [loss_module(batch.rows(slice(first, first + 5)), size)[0] for first in range(0, 16, 5)]
+    each = [batch.only([number]) for number in range(2)]
+    alone = LossModule(student, terms, Teachers([teacher]))
+    means = [alone(replace(of, weight=None), StepSize(int(of.counts.sum()), 16))[0].item() for of in each]
+    assert sum(loss.item() for loss in found) == pytest.approx(0.75 * means[0] + 0.25 * means[1], rel=1e-5)
+    assert abs(means[0] - means[1]) > 1e-3
 
 
 def test_an_alternation_takes_whole_epochs() -> None:

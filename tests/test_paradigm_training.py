@@ -14,7 +14,7 @@ from run_files import outcome, records
 from safetensors.torch import load_file
 from trainings import plan_for, train_run
 
-from palenka.training.build import build_student
+from palenka.training.build import build_student, find_teachers
 from palenka.training.student import Student
 from palenka.util.errors import UserError
 from palenka.util.files import read_json
@@ -28,6 +28,7 @@ SECTIONS: dict[str, Any] = {
     "mix": {"name": "mix", "rows": {"mntp": 3, "causal": 1}},
     "alternate": {"name": "alternate", "epochs": [{"causal": 1}, {"masked": 2}, {"causal": 1}]},
 }
+MAMBA = {"architecture": "mamba", "hidden_size": 16, "num_hidden_layers": 2, "state_size": 4}
 
 
 @pytest.fixture(params=SECTIONS)
@@ -119,7 +120,7 @@ def test_a_masked_teacher_teaches_the_masked_part_of_a_mix(prepared: Path, runs_
     train_run(values("mix", name="both"), max_steps=2)
     students = [student_of(name, paradigm=mix, name=f"of-{name}") for name in ("teacher", "both")]
     plans = [plan_for(student, max_steps=1) for student in students]
-    assert [plan.taught for plan in plans] == [frozenset({0}), None]
+    assert [plan.taught for plan in plans] == [frozenset({0}), frozenset({0, 1})]
     part, whole = (records(tiny.train(plan), "train")[0] for plan in plans)
     assert part["hard_target"] == pytest.approx(whole["hard_target"], rel=1e-6)
     for term in ("logit", "hidden_state"):
@@ -140,11 +141,23 @@ def test_a_batch_too_small_for_a_mix_is_refused(prepared: Path, runs_folder: Pat
         plan_for(tiny.train_values(paradigm=mix))
 
 
-def test_a_model_that_sees_nothing_ahead_cannot_learn_masked(prepared: Path, runs_folder: Path) -> None:
-    mamba = {"architecture": "mamba", "hidden_size": 16, "num_hidden_layers": 2, "state_size": 4}
-    plan = plan_for(values("masked", model=mamba))
-    with pytest.raises(UserError, match="sees no later tokens"):
-        build_student(plan, tiny.CPU)
+@pytest.mark.parametrize("paradigm", ["masked", {"name": "causal", "isolate_documents": True}], ids=str)
+def test_a_model_that_heeds_no_mask_learns_and_teaches_plain_causal_alone(
+    paradigm: Any, prepared: Path, runs_folder: Path
+) -> None:
+    with pytest.raises(UserError, match="sees what it sees whatever the mask"):
+        build_student(plan_for(tiny.train_values(paradigm=paradigm, model=MAMBA)), tiny.CPU)
+    alternate = {"name": "alternate", "epochs": [{"causal": 1}, {"masked": 1}]}
+    train_run(tiny.train_values(name="teacher", model=MAMBA), max_steps=1)
+    with pytest.raises(UserError, match="runs/teacher .*sees what it sees whatever the mask"):
+        find_teachers(plan_for(student_of("teacher", paradigm=alternate)), tiny.CPU)
+
+
+def test_a_part_that_nobody_teaches_needs_another_objective(prepared: Path, runs_folder: Path) -> None:
+    train_run(values("masked", name="teacher"), max_steps=1)
+    student = student_of("teacher", paradigm=SECTIONS["alternate"], objective={"logit": {"weight": 1.0}})
+    with pytest.raises(UserError, match="paradigm: causal: nothing would be learned so.*hard_target"):
+        plan_for(student)
 
 
 def test_cached_logits_are_for_causal_students(teacher: Path) -> None:

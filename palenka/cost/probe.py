@@ -93,7 +93,7 @@ def _batch(tokens: Tensor, work: Workload) -> Batch:
     """As much as the paradigm predicts, with the attention that it needs."""
     labels, paradigm = tokens.clone(), work.config.paradigm_config
     labels[:, math.ceil(paradigm.logit_share * tokens.shape[1]) :] = IGNORED
-    return Batch(tokens, labels, "full" if work.config.looks_ahead else "causal").with_places()
+    return Batch(tokens, labels, "full" if work.config.sets_attention else "causal").with_places()
 
 
 def _precision(work: Workload, device: torch.device) -> AbstractContextManager[None]:

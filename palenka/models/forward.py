@@ -54,11 +54,11 @@ def run_model(
 
 
 @torch.no_grad()
-def check_sees_all(model: PreTrainedModel) -> None:
-    """Check on a few tokens that a model sees later ones where the attention is full.
+def check_heeds_masks(model: PreTrainedModel) -> None:
+    """Check on a few tokens that a model sees what a mask shows it, later tokens, too.
 
     Raises:
-        UserError: it does not, or heeds no mask.
+        UserError: it does not.
     """
     one, other = two_endings(model.eval())
     half = one.shape[1] // 2
@@ -69,8 +69,9 @@ def check_sees_all(model: PreTrainedModel) -> None:
         sees = False
     if not sees:
         raise UserError(
-            f"{name_of(model)}: sees no later tokens, whatever the mask, so that it cannot learn by paradigm masked or "
-            "mntp; take causal, or an architecture with plain attention, as llama, gpt2 or ltg_bert"
+            f"{name_of(model)}: sees what it sees whatever the mask, so that it can neither learn nor teach by "
+            "paradigm masked or mntp, nor with isolate_documents; take plain causal, or an architecture with plain "
+            "attention, as llama, gpt2 or ltg_bert"
         )
 
 

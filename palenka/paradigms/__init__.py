@@ -56,6 +56,11 @@ class ParadigmConfig(Named):
         return [self.name]
 
     @property
+    def isolates(self) -> bool:
+        """Whether documents of a window do not see each other."""
+        return False
+
+    @property
     def predicted_share(self) -> float:
         """Of the tokens, those that it predicts, over the whole training."""
         return 1.0

@@ -58,6 +58,10 @@ class CorruptionConfig(ParadigmConfig):
     isolate_documents: bool = Field(default=False, description="documents of a window do not see each other")
 
     @property
+    def isolates(self) -> bool:
+        return self.isolate_documents
+
+    @property
     def predicted_share(self) -> float:
         return sum(self.rate) / 2
 

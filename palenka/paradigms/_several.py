@@ -15,6 +15,10 @@ class SeveralConfig(ParadigmConfig):
         default={}, description="keys of those that it is made of, by their names: {masked: {rate: 0.3}}"
     )
 
+    @property
+    def isolates(self) -> bool:
+        return any(self.section(name).isolates for name in self.part_names)
+
     def check(self) -> None:
         """Raise ValueError unless there are such paradigms, each simple, with such knobs."""
         for name in self.part_names:

@@ -22,6 +22,10 @@ class Causal(Paradigm):
             default=False, description="documents of a window neither see nor predict each other"
         )
 
+        @property
+        def isolates(self) -> bool:
+            return self.isolate_documents
+
     config: Config
 
     def batch(self, shown: Shown) -> Batch:

@@ -5,7 +5,7 @@ from transformers import PreTrainedModel
 
 from palenka import optimizers
 from palenka.models.folder import load_frozen
-from palenka.models.forward import check_sees_all
+from palenka.models.forward import check_heeds_masks
 from palenka.models.huggingface import build_model
 from palenka.models.logits import check_student
 from palenka.models.onednn import use_onednn
@@ -49,6 +49,8 @@ def _random_teacher(teacher: TeacherPlan, work: Workload, device: torch.device) 
 
 def _teachers(work: Workload, models: list[PreTrainedModel]) -> Teachers:
     for model in models:
+        if work.config.sets_attention:
+            check_heeds_masks(model)
         use_onednn(model, model.base_model)  # not the heads, which go through chunks together
     return Teachers(models, [teacher.shape.share for teacher in work.teachers], work.model.vocab_size)
 
@@ -62,12 +64,13 @@ def build_student(work: Workload, device: torch.device) -> PreTrainedModel:
     """The model that is trained, with initial weights, in training mode.
 
     Raises:
-        UserError: its logits are more than a linear layer of its last states, or it cannot see what it is to see.
+        UserError: its logits are more than a linear layer of its last states, or the paradigm has masks and it heeds
+            none.
     """
     student = build_model(work.model, work.config.seed, device)
     check_student(student)
-    if work.config.looks_ahead:
-        check_sees_all(student)
+    if work.config.sets_attention:
+        check_heeds_masks(student)
     return student.train()
 
 

@@ -43,7 +43,7 @@ class LossModule(nn.Module):
         student: a language model whose head is linear.
         objectives: name → objective; those of weight 0 are left out, and so is the work they would need.
         teachers: what it learns from, if anything; they are told what the objectives need of them.
-        taught: the paradigms, by their numbers, in whose sequences the teachers teach; None: in all.
+        taught: the paradigms, by their numbers, in whose sequences the teachers teach; None: there is one, and they do.
     """
 
     def __init__(
@@ -100,19 +100,29 @@ class LossModule(nn.Module):
         student = run_model(self.student, batch, self._hidden_states, self._recorder)
         loss, terms = self._token_loss(student, teachers, batch, step)
         teacher_states = teachers.states() if self._state_terms else []
-        lesson = batch if self._taught is None else batch.only(self._taught)
-        countable = lesson.never_empty()  # a mean over nothing is not finite; the share of such a batch is 0
-        state_losses = [term(student.states(), teacher_states, countable) for term in self._state_terms.values()]
-        share = _weight_of(lesson) / step.tokens
-        for term, value in zip(self._state_terms.values(), state_losses, strict=True):
-            loss = loss + term.config.weight.at(step.progress) * share * value
-        return loss, torch.stack([*terms, *(share * value.detach() for value in state_losses)])
+        shares: list[Tensor] = []
+        for lesson in self._lessons(batch) if self._state_terms else []:
+            countable = lesson.never_empty()  # a mean over nothing is not finite; the share of such a batch is 0
+            state_losses = [term(student.states(), teacher_states, countable) for term in self._state_terms.values()]
+            share = _weight_of(lesson) / step.tokens
+            for term, value in zip(self._state_terms.values(), state_losses, strict=True):
+                loss = loss + term.config.weight.at(step.progress) * share * value
+            shares.append(torch.stack([share * value.detach() for value in state_losses]))
+        return loss, torch.cat([terms, torch.stack(shares).sum(dim=0)]) if shares else terms
+
+    def _lessons(self, batch: Batch) -> list[Batch]:
+        """What state terms are plain means over: what the teachers teach, apart where it does not count the same."""
+        if self._taught is None:
+            return [batch]
+        if batch.weight is None:
+            return [batch.only(self._taught)]
+        return [batch.only([part]) for part in sorted(self._taught)]
 
     def _token_loss(
         self, student: ModelOutput, teachers: TeacherPass, batch: Batch, step: StepSize
-    ) -> tuple[Tensor, list[Tensor]]:
+    ) -> tuple[Tensor, Tensor]:
         if not self._token_terms:
-            return student.final.new_zeros((), dtype=torch.float32), []
+            return student.final.new_zeros((), dtype=torch.float32), student.final.new_zeros(0, dtype=torch.float32)
         sizes = {"token": step.tokens, "sequence_sum": step.sequences}
         terms = [
             WeightedTerm(
@@ -130,7 +140,7 @@ class LossModule(nn.Module):
             [student.student_input()], of_teachers, batch.at_places(batch.labels), terms, compiled=self._is_compiled
         )
         totals = zip(self._token_terms.values(), sums, strict=True)
-        return loss, [total / sizes[term.reduction] for term, total in totals]
+        return loss, torch.stack([total / sizes[term.reduction] for term, total in totals])
 
     def _token_weights(self, batch: Batch, is_taught: bool) -> Tensor | None:
         """What each place counts in a term (places,); None: 1."""

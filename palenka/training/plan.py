@@ -86,10 +86,10 @@ class Workload:
 
     @cached_property
     def taught(self) -> frozenset[int] | None:
-        """The paradigms of the run, by their numbers, that all teachers learned; None: all, or there is no teacher."""
+        """The paradigms of the run, by their numbers, that all teachers learned; None: there is one, and they did."""
         parts = self.config.paradigm_config.part_names
         common = frozenset(n for n, part in enumerate(parts) if all(part in of.learned for of in self.teachers))
-        return None if len(common) == len(parts) else common
+        return None if common == {0} and len(parts) == 1 else common
 
     @cached_property
     def built_terms(self) -> dict[str, objectives.Objective]:
@@ -336,19 +336,28 @@ def _fit_models(config: RunConfig, vocabulary: _Vocabulary, dry_run: bool) -> tu
             problems.append(f"teachers.{index}: {error}")
     workload = Workload(config, model, teachers, processes)
     if len(teachers) == len(shares):
-        problems += _objective_problems(config, model, teachers)
-        problems += _lesson_problems(workload)
+        problems += list(_objective_problems(config, model, teachers)) or _lesson_problems(workload)
     return workload, problems
 
 
 def _lesson_problems(work: Workload) -> Iterator[str]:
-    if work.taught is not None and not work.taught:
-        parts = work.config.paradigm_config.part_names
+    parts = work.config.paradigm_config.part_names
+    untaught = [] if work.taught is None else [part for n, part in enumerate(parts) if n not in work.taught]
+    if untaught == parts:
         learned = ", ".join(f"{teacher.name} by {' and '.join(teacher.learned)}" for teacher in work.teachers)
         yield (
             f"paradigm: {' and '.join(parts)}: no teacher can teach what it has not learned, and the "
             f"teachers learned so: {learned}; give both one paradigm"
         )
+    elif untaught and not any(_needs_no_teacher(term) for term in work.built_terms.values()):
+        yield (
+            f"paradigm: {' and '.join(untaught)}: nothing would be learned so, since not all teachers have learned it; "
+            "give an objective without teachers, such as hard_target, a weight"
+        )
+
+
+def _needs_no_teacher(term: objectives.Objective) -> bool:
+    return isinstance(term, objectives.TokenObjective) and term.teacher_logits == "none"
 
 
 def _length_problems(config: RunConfig, model: PretrainedConfig) -> Iterator[str]:

@@ -340,9 +340,10 @@ class RunConfig(Section):
         return cast(ParadigmConfig, self.paradigm)
 
     @property
-    def looks_ahead(self) -> bool:
-        """Whether any part of its paradigm has positions see later ones."""
-        return any(paradigms.DOOR.find(part).attention == "full" for part in self.paradigm_config.part_names)
+    def sets_attention(self) -> bool:
+        """Whether models are told by masks who sees whom: no part of its paradigm is plainly causal throughout."""
+        parts = map(paradigms.DOOR.find, self.paradigm_config.part_names)
+        return self.paradigm_config.isolates or any(part.attention == "full" for part in parts)
 
     @property
     def teacher_list(self) -> list[TeacherConfig]:
