@@ -7,9 +7,13 @@ score in float32 on as many threads, under the 2024 protocol, and take turns wit
 best batch size, found first on a few items of each file, and minicons gets its texts by length. These first calls also
 warm everybody up: lm-eval keeps the data sets it has built.
 
-`gpt2-5.8M` and `llama-58M` are built with random weights, and a tokenizer trained on --text or on the demo's text;
-every other name is a run or a model folder. Each call is a JSON line in --out as soon as it ends; a table follows.
-`benchmarks/lm_eval_scores.py` says what to install for lm-eval.
+A masked model is asked in the first way that it learned, mlm or mntp; its rival is minicons, with transformers 4:
+
+    python benchmarks/evaluate.py llama-3M-mntp ltg-bert-12x384 --transformers-4 .venv-transformers4/bin/python
+
+Models named in MODELS are built with random weights, and a tokenizer trained on --text or on the demo's text; every
+other name is a run or a model folder. Each call is a JSON line in --out as soon as it ends; a table follows.
+`benchmarks/lm_eval_scores.py` and `benchmarks/minicons_masked_scores.py` say what to install for rivals.
 """
 
 import argparse
@@ -36,23 +40,32 @@ from palenka.evaluation.official.minicons_scorer import MiniconsScorer
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.statistics import outcomes
 from palenka.evaluation.tasks.choices import Choices, summary
-from palenka.evaluation.texts import check_texts, encode
-from palenka.models.config import ModelConfig
+from palenka.evaluation.texts import check_texts, encode, encode_masked
+from palenka.models.config import ARCHITECTURES, ModelConfig
 from palenka.models.huggingface import build_model
+from palenka.models.standalone import export_folder
+from palenka.paradigms._learned import learned
 from palenka.runs.directory import find_run
 from palenka.util.paths import ROOT, evaluation_root
 
-MODELS: dict[str, tuple[int, dict[str, Any]]] = {
+SMALL = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 6, "num_attention_heads": 4}
+MODELS: dict[str, tuple[int, dict[str, Any], str]] = {
     "gpt2-5.8M": (4096, {
         "architecture": "gpt2", "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6,
         "num_attention_heads": 4,
-    }),
+    }, "causal"),
     "llama-58M": (16000, {
         "architecture": "llama", "hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 16,
         "num_attention_heads": 8,
-    }),
+    }, "causal"),
+    "gpt2-3M-masked": (16000, {"architecture": "gpt2", **SMALL}, "masked"),
+    "llama-3M-mntp": (16000, {"architecture": "llama", **SMALL, "tie_word_embeddings": True}, "mntp"),
+    "ltg-bert-12x384": (6144, {
+        "architecture": "ltg_bert", "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 12,
+        "num_attention_heads": 6,
+    }, "masked"),
 }  # fmt: skip
-"""Entries of the vocabulary, and shape."""
+"""Entries of the vocabulary, shape, and paradigm."""
 OURS = "palenka"
 Scores = dict[str, list[float]]
 Call = Callable[[Path, Path, list[str], int], tuple[float, Scores]]
@@ -65,6 +78,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+", help=f"{', '.join(MODELS)}, a run or a model folder")
     parser.add_argument("--data", type=Path, default=evaluation_root(), help="items (default: PALENKA_EVAL)")
     parser.add_argument("--lm-eval", metavar="PYTHON", help="a Python with lm-eval (default: leave lm-eval out)")
+    parser.add_argument("--transformers-4", metavar="PYTHON", help="a Python with transformers 4 and minicons")
     parser.add_argument("--text", type=Path, nargs="*", help="text files for the tokenizers of models that are built")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
@@ -79,11 +93,15 @@ def main() -> None:
         tasks = [name for name in TASKS["2024"] if (arguments.data / name).is_dir()]
         few = first_items(arguments.data, tasks, arguments.search, folder / "few")
         items = first_items(arguments.data, tasks, arguments.subset, folder / "items")
-        callers: dict[str, Call] = {OURS: call_ours, "minicons": call_minicons}
+        causal: dict[str, Call] = {OURS: call_ours, "minicons": call_minicons}
+        masked: dict[str, Call] = {OURS: call_ours_masked}
         if arguments.lm_eval:
-            callers["lm-eval"] = LmEval(arguments.lm_eval, arguments.threads, folder / "datasets")
+            causal["lm-eval"] = LmEval(arguments.lm_eval, arguments.threads, folder / "datasets")
+        if arguments.transformers_4:
+            masked["minicons"] = MaskedMinicons(arguments.transformers_4, arguments.threads, folder / "exports")
         for name in arguments.models:
             model = build(name, arguments.text, folder) if name in MODELS else find_run(name)
+            callers = causal if learned(model).part_names[0] == "causal" else masked
             record = recorder(arguments.out, model=name)
             sizes = {caller: best_size(caller, call, model, few, tasks, arguments.batch_sizes, record)
                      for caller, call in callers.items()}  # fmt: skip
@@ -105,7 +123,7 @@ def first_items(data: Path, tasks: list[str], count: int | None, folder: Path) -
 
 def build(name: str, texts: list[Path] | None, folder: Path) -> Path:
     """A model of random weights."""
-    vocabulary, shape = MODELS[name]
+    vocabulary, shape, paradigm = MODELS[name]
     if not texts:
         write_demo(folder / "text", folder / "pairs")
         texts = sorted((folder / "text" / "train").iterdir())
@@ -114,6 +132,7 @@ def build(name: str, texts: list[Path] | None, folder: Path) -> Path:
     config = ModelConfig(**shape).hugging_face({"vocab_size": vocabulary, **ids})
     build_model(config, 0, torch.device("cpu")).save_pretrained(folder / name)
     save_tokenizer(tokenizer, folder / name)
+    (folder / name / "config.yaml").write_text(f"paradigm: {paradigm}\n", encoding="utf-8")
     return folder / name
 
 
@@ -140,34 +159,78 @@ def score_ours(scorer: Scorer, task: Task, batch_size: int) -> tuple[Any, Any]:
     return scorer.score(texts), np.array([len(text.continuation) for text in texts])
 
 
+def score_ours_masked(scorer: Scorer, task: Task, batch_size: int) -> tuple[Any, Any]:
+    texts = encode_masked(task.items, scorer.tokenizer)
+    check_texts(task.items, texts, task.name, scorer.limits)
+    return scorer.score(texts), np.array([len(text.continuation) for text in texts])
+
+
 call_ours = timed_call(Scorer.load, score_ours)
+call_ours_masked = timed_call(Scorer.load, score_ours_masked)
 call_minicons = timed_call(
     MiniconsScorer.load, lambda scorer, task, batch_size: scorer.score_items(task.items, batch_size=batch_size)
 )
 
 
-class LmEval:
-    """lm-eval in a process of its own, which stays for all calls."""
+class Elsewhere:
+    """A rival in a process of its own, which stays for all calls."""
 
-    def __init__(self, python: str, threads: int, datasets: Path) -> None:
-        environment = os.environ | {
-            "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(datasets), "OMP_NUM_THREADS": str(threads),
-        }  # fmt: skip
-        self.threads = threads
+    def __init__(self, python: str, script: str, threads: int, **environment: str) -> None:
+        environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads), **environment}
+        self.script, self.threads = ROOT / "benchmarks" / script, threads
         self.process = subprocess.Popen(
-            [python, str(ROOT / "benchmarks" / "lm_eval_scores.py")], env=environment, text=True,
+            [python, str(self.script)], env=os.environ | environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
-    def __call__(self, model: Path, data: Path, tasks: list[str], batch_size: int) -> tuple[float, Scores]:
-        request = {"model": str(model), "data": str(data), "tasks": tasks, "batch_size": batch_size}
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Its answer to a request."""
         assert self.process.stdin and self.process.stdout
         self.process.stdin.write(json.dumps({**request, "threads": self.threads}) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError("lm-eval ended; call benchmarks/lm_eval_scores.py by hand to see why")
-        answer = json.loads(line)
+            raise RuntimeError(f"a rival ended; call {self.script} by hand to see why")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+class MaskedMinicons(Elsewhere):
+    """minicons on a masked model; one of an architecture of ours it is given with its code."""
+
+    def __init__(self, python: str, threads: int, exports: Path) -> None:
+        super().__init__(python, "minicons_masked_scores.py", threads)
+        self.exports = exports
+
+    def __call__(self, model: Path, data: Path, tasks: list[str], batch_size: int) -> tuple[float, Scores]:
+        items = {name: Choices.read(data / name).items for name in tasks}
+        choices = [choice for of_task in items.values() for item in of_task for choice in item.choices]
+        distance = int(learned(model).part_names[0] == "mntp")
+        answer = self.ask(
+            model=str(self._exported(model)), choices=choices, metric="original", distance=distance,
+            batch_size=batch_size,
+        )  # fmt: skip
+        scores = iter(answer["scores"])
+        flat = {name: list(islice(scores, sum(len(item.choices) for item in of))) for name, of in items.items()}
+        return answer["seconds"], flat
+
+    def _exported(self, model: Path) -> Path:
+        architecture = json.loads((model / "config.json").read_text(encoding="utf-8"))["model_type"]
+        if architecture not in ARCHITECTURES.available():
+            return model
+        if not (self.exports / model.name).exists():
+            export_folder(model, self.exports / model.name, with_code=True)
+        return self.exports / model.name
+
+
+class LmEval(Elsewhere):
+    """lm-eval."""
+
+    def __init__(self, python: str, threads: int, datasets: Path) -> None:
+        super().__init__(python, "lm_eval_scores.py", threads, HF_DATASETS_CACHE=str(datasets))
+
+    def __call__(self, model: Path, data: Path, tasks: list[str], batch_size: int) -> tuple[float, Scores]:
+        answer = self.ask(model=str(model), data=str(data), tasks=tasks, batch_size=batch_size)
         flat = {
             task: [score for pairs in answer["scores"][task].values() for pair in pairs for score in pair]
             for task in tasks
@@ -228,8 +291,9 @@ def table(model: str, calls: Iterable[tuple[str, float, Scores]], data: Path, ta
             f"  {caller:10}{medians[caller]:>10.1f}{spread:>18}{texts / medians[caller]:>10,.0f}"
             f"{medians[caller] / medians[OURS]:>8.2f}{apart:>10.1e}{differ:>11,}"
         )
-    fastest = min((caller for caller in medians if caller != OURS), key=lambda caller: medians[caller])
-    lines.append(f"  {medians[fastest] / medians[OURS]:.2f} times as fast as the faster rival, {fastest}")
+    if rivals := [caller for caller in medians if caller != OURS]:
+        fastest = min(rivals, key=lambda caller: medians[caller])
+        lines.append(f"  {medians[fastest] / medians[OURS]:.2f} times as fast as the fastest rival, {fastest}")
     return "\n".join(lines)
 
 
