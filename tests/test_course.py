@@ -2,6 +2,7 @@
 
 import gc
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -135,6 +136,17 @@ def test_progress_counts_epochs(plan: Plan) -> None:
     assert 5.7 < last.epoch <= 6
     assert 3 < first_of_16.epoch < 4
     assert last.words == plan.windows().words(last.positions)
+
+
+def test_progress_of_so_many_steps_counts_windows_and_cuts_no_later_epoch(prepared: Path, runs_folder: Path) -> None:
+    plan = plan_for(tiny.train_values(), max_steps=1000)
+    windows, seen = plan.windows(), []
+    paradigm: Any = SimpleNamespace(batch=lambda shown: seen.append(shown.progress) or plan.paradigm.batch(shown))
+    batches = Batches(windows, paradigm, plan.course)
+    batches[250]
+    batches.close()
+    assert seen[0] == 0.25
+    assert len(windows._sizes) == 1 + windows.locate(252 * 8)[0], "which the next batch ends before"
 
 
 def test_what_is_planned_is_told(plan: Plan) -> None:

@@ -28,7 +28,7 @@ class Shown:
     labels: (batch, time), the token that follows each of input_ids, IGNORED where it is not the window's own.
     positions: of each window in training order, or among dev windows.
     seed: what names random streams.
-    progress: the share of the training's epochs that is done, 0 to 1.
+    progress: the share of the training that is done, 0 to 1: of its epochs, or, where it is given in steps, of windows.
     """
 
     input_ids: Integers
@@ -138,7 +138,7 @@ class Paradigm:
         Args:
             windows: of text.
             positions: of those that make the batch.
-            progress: the share of the training's epochs that is done, 0 to 1. Dev windows look as at its end.
+            progress: the share of the training that is done, 0 to 1. Dev windows look as at its end.
         """
         shown = windows.batch(positions)
         return self.batch(Shown(*shown, positions, windows.seed, progress))

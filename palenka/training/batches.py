@@ -2,7 +2,6 @@
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 
@@ -57,8 +56,7 @@ class Batches:
 
     def _make(self, step: int) -> StepBatch:
         positions = self.course.positions(step)
-        progress = self._epochs(positions.start) / self._total_epochs
-        shown = Shown(*self.windows.batch(positions), positions, self.windows.seed, progress)
+        shown = Shown(*self.windows.batch(positions), positions, self.windows.seed, self._progress(positions.start))
         batch = self.paradigm.batch(shown)
         tokens, predicted = int((shown.labels != IGNORED).sum()), max(1, int(batch.counts.sum()))
         pinned = batch.pinned() if torch.cuda.is_available() else batch
@@ -71,9 +69,11 @@ class Batches:
         epoch, index = self.windows.locate(position)
         return epoch + index / self.windows.epoch_size(epoch)
 
-    @cached_property
-    def _total_epochs(self) -> float:
-        return self.course.epochs or self._epochs(self.course.positions(self.course.total_steps - 1).stop)
+    def _progress(self, position: int) -> float:
+        """The share of the training that is done before a window: of its epochs, or, where it has steps, of windows."""
+        if self.course.epochs:
+            return self._epochs(position) / self.course.epochs
+        return position / self.course.positions(self.course.total_steps - 1).stop
 
     def close(self) -> None:
         self._worker.shutdown(cancel_futures=True)
