@@ -4,6 +4,8 @@ r"""Masked: hidden tokens are predicted at their own places, from all that is sh
     pseudo-log-likelihood(text) = sum_i  log p_i(x_i | text with x_i masked)
 
 BERT (Devlin et al. 2019, arXiv 1810.04805); the score is that of Salazar et al. 2020, arXiv 1910.14659.
+
+Which tokens are hidden, and what stands in their place: `_corruption.py`, which does all but the alignment.
 """
 
 from palenka.paradigms._corruption import MaskedParadigm

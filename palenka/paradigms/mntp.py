@@ -5,6 +5,8 @@ r"""Masked next-token prediction: a hidden token is predicted one place before i
 
 So one head has one alignment, that of a causal model: position i-1 predicts token i, whoever sees whom. LLM2Vec
 (BehnamGhader et al. 2024, arXiv 2404.05961); GPT-BERT (Charpentier & Samuel 2024, arXiv 2410.24159).
+
+Which tokens are hidden, and what stands in their place: `_corruption.py`, which does all but the alignment.
 """
 
 from palenka.paradigms._corruption import MaskedParadigm

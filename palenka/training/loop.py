@@ -1,5 +1,8 @@
 """The training loop: students that learn from the same teachers, step by step, on one teacher pass.
 
+A step is `Loop._take_step`: batch, teachers, `Student.accumulate` (the loss, `LossModule`, and its gradient) for each
+micro-batch, `Student.finish_step` (clipping, the optimizer). What follows a step is `Trainer.after_step`.
+
 Mostly there is one student. Several (a *cohort*, which differs in objective weights or initial seed) cost one pass of
 their teachers instead of one each: every micro-batch goes through the teachers once and then through one student after
 the other, so that only one student's activations exist at a time. Each student has its own optimizer, clipping, random

@@ -2,6 +2,8 @@
 
 Everything random in a step is drawn from a stream named by (seed, step, micro-batch, process), so that a checkpoint
 needs no generator states, and a resumed run repeats the unbroken one bit by bit on a CPU.
+
+The model in training is called a student here, also where nobody teaches it.
 """
 
 from contextlib import AbstractContextManager, nullcontext
