@@ -10,7 +10,7 @@ from conftest import WriteConfig
 from palenka import optimizers
 from palenka.search.grid import load_grid
 from palenka.training.plan import load_plan
-from palenka.training.schema import DistillConfig
+from palenka.training.schema import DistillConfig, TrainConfig
 from palenka.util.config import idle_keys, load
 
 TWO = "teachers=[{run: teacher}, {run: teacher}]"
@@ -22,6 +22,7 @@ CASES: dict[str, tuple[str, str, str]] = {  # key: a value, the same as by defau
     "objective.logit.weight.shape": ("cosine", "linear", "objective.logit.weight.end=1"),
     "teachers.0.weight": ("2.0", "1.0", TWO),
     "teachers.0.layer_mapping": ("last", "uniform", "objective.hidden_state.weight=1"),
+    "training.optimizer": ("lamb", "adamw", "training.weight_decay=0.1"),
     "training.adam_beta1": ("0.5", "0.9", "training.optimizer=adamw"),
     "training.adam_beta2": ("0.5", "0.999", "training.optimizer=adamw"),
     "training.adam_epsilon": ("1e-6", "1e-8", "training.optimizer=adamw"),
@@ -56,6 +57,15 @@ def test_a_key_is_told_where_it_is_set_and_has_no_effect(write_config: WriteConf
     assert told(f"{key}={value}") == [key]
     assert told(f"{key}={default}") == []
     assert told(effective, f"{key}={value}") == []
+
+
+def test_a_draw_for_tokens_or_spans_needs_spans() -> None:
+    def told(**keys: Any) -> list[str]:
+        given = tiny.train_values(paradigm={"name": "masked", "draw": "token", **keys})
+        return [sentence.split()[0] for sentence in idle_keys(TrainConfig.model_validate(given))]
+
+    assert told() == ["paradigm.draw"]
+    assert told(span="uniform") == told(draw="span") == []
 
 
 def test_a_plan_and_a_grid_say_so_once(

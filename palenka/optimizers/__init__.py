@@ -22,6 +22,10 @@ from palenka.util.section import Section
 class OptimizerConfig(Named):
     """Knobs every optimizer has: its name; each file adds its own."""
 
+    def idle(self, training: "Hyperparameters") -> Iterator[tuple[str, str]]:
+        """Keys of `training` that change nothing as the others stand, each with what it needs."""
+        yield from ()
+
 
 DOOR: Door["Optimizer"] = Door(__name__, "optimizer")
 available, find = DOOR.available, DOOR.find

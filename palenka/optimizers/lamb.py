@@ -9,6 +9,7 @@ is 0, so are all.
 You et al. 2020, arXiv 1904.00962; in the form that LTG-BERT (arXiv 2303.09859) and GPT-BERT (arXiv 2410.24159) use.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -29,6 +30,10 @@ class Lamb(Optimizer):
         decay_embeddings: bool = Field(
             default=True, description="and give them a trust ratio, as GPT-BERT does; LTG-BERT does not"
         )
+
+        def idle(self, training: Hyperparameters) -> Iterator[tuple[str, str]]:
+            if not training.weight_decay:
+                yield "optimizer", "training.weight_decay above 0: all steps are AdamW's"
 
     def __init__(self, config: Config, training: Hyperparameters, module: nn.Module) -> None:
         plain = gains_and_biases(module) | (set() if config.decay_embeddings else embeddings(module))

@@ -8,7 +8,7 @@ A paradigm never runs a model, and draws chance from the streams that it is give
 whichever batch it stands in, and a resumed run repeats the unbroken one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, cast
 
@@ -49,6 +49,10 @@ class Shown:
 
 class ParadigmConfig(Named):
     """Knobs every paradigm has; each file adds its own."""
+
+    def idle(self) -> Iterator[tuple[str, str]]:
+        """Keys that change nothing as the others stand, each with what it needs."""
+        yield from ()
 
     @property
     def part_names(self) -> list[str]:

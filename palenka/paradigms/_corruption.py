@@ -12,7 +12,7 @@ Of what is hidden 80 % is shown as `<mask>`, 10 % as random tokens and 10 % as i
 for each of its tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -56,6 +56,10 @@ class CorruptionConfig(ParadigmConfig):
         default="span", description="whether <mask>, a random token or the token itself is drawn for a span or a token"
     )
     isolate_documents: bool = Field(default=False, description="documents of a window do not see each other")
+
+    def idle(self) -> Iterator[tuple[str, str]]:
+        if self.span == "token":
+            yield "draw", "spans of several tokens, span: uniform or geometric"
 
     @property
     def isolates(self) -> bool:

@@ -288,6 +288,8 @@ class RunConfig(Section):
         optimizer = self.training.optimizer.name
         for key in optimizers.find(optimizer).unused:
             yield f"training.{key}", f"an optimizer that has it; {optimizer} has not"
+        yield from ((f"training.{key}", needs) for key, needs in self.training.optimizer.idle(self.training))
+        yield from ((f"paradigm.{key}", needs) for key, needs in self.paradigm_config.idle())
         for name, term in self.terms.items():
             yield from ((f"objective.{name}.{key}", needs) for key, needs in term.idle())
         kinds = [self.objective_class(name) for name in self.terms]
