@@ -206,7 +206,14 @@ def test_a_mix_has_its_ratio_in_every_round() -> None:
     assert part is not None
     assert [row.sum().item() for row in part.reshape(4, 16)] == [1] * 4
     even = made("mix", rows={"mntp": 1, "causal": 1}).batch(windows(rows=6)).part
-    assert even is not None and even.tolist() == [0, 1, 0, 1, 0, 1]
+    assert even is not None and even.tolist() == [1, 0, 1, 0, 1, 0]
+
+
+def test_the_order_of_rows_in_a_file_is_no_other_training() -> None:
+    one, other = (made("mix", rows=dict(rows)) for rows in ((("mntp", 3), ("causal", 1)), (("causal", 1), ("mntp", 3))))
+    shown = windows(rows=16)
+    assert torch.equal(one.batch(shown).input_ids, other.batch(shown).input_ids)
+    assert torch.equal(one.batch(shown).labels, other.batch(shown).labels)
 
 
 def test_the_loss_of_a_mix_is_the_weighted_mean_of_means() -> None:

@@ -51,7 +51,9 @@ class Mix(Several):
     def __init__(self, config: MixConfig, vocabulary: Vocabulary) -> None:
         super().__init__(config, vocabulary)
         self.least_batch = sum(config.rows.values())
-        self._turns = _turns(list(config.rows.values()))
+        names = sorted(config.rows)  # whatever their order in a file, which is no other training
+        numbers = [config.part_names.index(name) for name in names]
+        self._turns = [numbers[turn] for turn in _turns([config.rows[name] for name in names])]
 
     @property
     def shares(self) -> dict[str, float]:
