@@ -38,7 +38,7 @@ def test_more_text_than_any_run_sees(
     training: dict[str, Any], expected: str,
 ) -> None:  # fmt: skip
     if "num_epochs" in training:
-        monkeypatch.setattr("palenka.training.plan.MOST_WINDOWS", 1000)
+        monkeypatch.setattr("palenka.training.course.MOST_WINDOWS", 1000)
     values = tiny.train_values()
     values["training"] |= training
     with pytest.raises(UserError, match="epochs$") as refused:

@@ -219,6 +219,7 @@ def test_a_preparation_that_a_full_disk_stops_leaves_nothing(
 # What a kill left goes at the next start
 
 
+@pytest.mark.usefixtures("fresh_accelerator")
 def test_what_was_left_behind_a_finished_run_goes_and_nothing_else(prepared: Path, runs_folder: Path) -> None:
     run = tiny.train(plan_for("run"))
     before = snapshot(run)
