@@ -49,8 +49,8 @@ def _changes(there: Any, given: Any, whole: Any, key: str = "") -> Iterator[str]
             yield from _changes(value, given.get(name), whole.get(name), below)
         for name in [name for name in given if name not in there]:
             yield f"{key}.{name}: not set there, {brief(given[name])} here".lstrip(".")
-    elif isinstance(there, list) and isinstance(whole, list) and len(there) == len(whole) == len(given or ()):
-        for place, parts in enumerate(zip(there, given, whole, strict=True)):
+    elif isinstance(there, list) and isinstance(whole, list) and len(there) == len(whole) == len(given or []):
+        for place, parts in enumerate(zip(there, given or [], whole, strict=True)):
             yield from _changes(*parts, f"{key}[{place}]")
     elif there != whole:
         yield f"{key}: {brief(there)} there, {'not set' if whole is None else brief(whole)} here"
