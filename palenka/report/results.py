@@ -17,7 +17,6 @@ from palenka.evaluation.comparison import Outcomes
 from palenka.evaluation.results import TOLERANCE, check_splits, contradictions, items_path, results_folder
 from palenka.evaluation.statistics import choice_outcomes, mean_error
 from palenka.evaluation.ways import CAUSAL, WAYS, in_way
-from palenka.paradigms._learned import learned
 from palenka.runs.directory import find_run
 from palenka.runs.records import read_log
 from palenka.util.config import parse_yaml
@@ -50,6 +49,7 @@ class Result(BaseModel):
     """result.json: present when the run is complete."""
 
     architecture: str
+    paradigms: list[str] = ["causal"]
     parameters: Parameters
     steps: int
     epochs: float
@@ -180,8 +180,11 @@ class Run:
 
     @property
     def learned(self) -> list[str]:
-        """The paradigms that it learned by."""
-        return learned(self.folder).part_names
+        """The paradigms that it learned by, as its result says; of an unfinished run the name of its one."""
+        if self.result:
+            return self.result.paradigms
+        given = self.config.get("paradigm") or "causal"
+        return [given if isinstance(given, str) else given["name"]]
 
     @property
     def data_name(self) -> str:
