@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import functools
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -67,7 +69,7 @@ class ModelConfig(BaseModel):
         try:
             with rope.warnings_noted() as noted:
                 config = self.hugging_face({})
-            _compute_one_layer(config)
+            noted += _noted_in_one_layer(config.to_json_string())
             problem = "; ".join(dict.fromkeys(noted)) or rope.release_4_problem(config)
         except Exception as error:  # the library's own checks raise many unrelated types
             message = " ".join(f"{type(error).__name__}: {error}".split())
@@ -175,14 +177,21 @@ def _stored_names(architecture: str) -> dict[str, str]:
     return names
 
 
-def _compute_one_layer(config: PretrainedConfig) -> None:
-    """Run one layer without memory: many values that do not fit together show only there."""
-    with torch.device("meta"):
+@functools.cache
+def _noted_in_one_layer(written: str) -> tuple[str, ...]:
+    """Run one layer without memory: many values that do not fit together show only there.
+
+    Args:
+        written: the config as JSON. A grid or a study asks for one model again and again.
+    """
+    config = AutoConfig.for_model(**json.loads(written))
+    with rope.warnings_noted() as noted, torch.device("meta"):
         model = AutoModelForCausalLM.from_config(of_depth(config, 1))
         for module in model.modules():
             if getattr(module, "rope_type", None) == "dynamic":  # asks for the value of the last position
                 module.rope_type = "default"
         model(torch.zeros(1, 2, dtype=torch.long), use_cache=True)  # without a cache, it asks for all positions'
+    return tuple(noted)
 
 
 def of_depth(config: PretrainedConfig, depth: int) -> PretrainedConfig:

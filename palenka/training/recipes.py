@@ -42,9 +42,9 @@ class Recipe:
 
 def find_recipe(run: str, data: str | None = None) -> Recipe | None:
     """What trains the study's run of this name, on its own data or on other."""
-    files = [Recipe(path) for path in sorted(CONFIGS.rglob("*.yaml"))]
-    variants = read_yaml(VARIANTS).get("runs", []) if VARIANTS.exists() else []
-    recipes = [*files, *map(read_command, variants)]
+    files = [path for path in sorted(CONFIGS.rglob("*.yaml")) if run in path.read_text(encoding="utf-8")]  # is quick
+    variants = read_yaml(VARIANTS).get("runs", []) if VARIANTS in files else []
+    recipes = [*map(Recipe, files), *map(read_command, variants)]
     found = next((recipe for recipe in recipes if recipe.name == run), None)
     if found is None or data in (None, found.values["data"]["name"]):
         return found
