@@ -10,7 +10,7 @@ TORTURE_ARGS ?=
 
 help:
 	@echo 'make demo       a whole study in small: two teachers, a control, two students, a report (CPU, minutes)'
-	@echo 'make test-fast  the tests that start no process and train nothing, a minute on two cores'
+	@echo 'make test-fast  the tests that start no process and train nothing, one case of each law: a minute or two'
 	@echo 'make test       all tests; make test PYTEST_ARGS="-k windows -x" for a part of them'
 	@echo 'make torture    every fault of docs/reliability.md, done to the real program (root, half an hour on two cores)'
 	@echo 'make check      ruff and mypy'

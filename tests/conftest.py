@@ -10,7 +10,7 @@
 Models, text and configurations themselves come from `tiny.py`.
 
 A test that starts processes asks for the fixture `processes`, one that trains for `fresh_accelerator`. `--fast`, which
-`make test-fast` gives, leaves both kinds out, and takes a share of laws over many cases; there, a test that starts a
+`make test-fast` gives, leaves both kinds out, and takes one case of each law; there, a test that starts a
 process, trains or leaves this machine without having asked fails.
 """
 
@@ -37,12 +37,11 @@ WriteConfig = Callable[..., Path]
 Call = Callable[..., tuple[int, str, str]]
 
 SLOW = {"processes", "fresh_accelerator", "slow"}
-FAST_CASES = 3  # of each test, in the fast lane
 settings.register_profile("fast", max_examples=10, deadline=None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fast", action="store_true", help="no processes, no trainings, a few cases of each law")
+    parser.addoption("--fast", action="store_true", help="no processes, no trainings, one case of each law")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,8 +54,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: item.path.name != "test_slurm.py")
     if config.option.fast:
         kept = [item for item in items if not SLOW & {*item.fixturenames, *item.keywords}]  # type: ignore[attr-defined]
-        groups = (list(of_one) for _, of_one in groupby(kept, key=lambda item: item.nodeid.partition("[")[0]))
-        items[:] = [item for group in groups for item in group[:: -(-len(group) // FAST_CASES)]]
+        items[:] = [next(cases) for _, cases in groupby(kept, key=lambda item: item.nodeid.partition("[")[0])]
 
 
 def pytest_collection_finish() -> None:
