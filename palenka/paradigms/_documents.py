@@ -27,8 +27,12 @@ def additive_mask(visible: NDArray[np.bool_]) -> Tensor:
 
     Each position also sees itself: of a row that sees nothing attention would be no number.
     """
-    seen = torch.from_numpy(visible | np.eye(visible.shape[-1], dtype=bool))
-    return torch.zeros(seen.shape).masked_fill_(~seen, LEAST)[:, None]
+    return hiding(torch.from_numpy(visible | np.eye(visible.shape[-1], dtype=bool)))[:, None]
+
+
+def hiding(visible: Tensor) -> Tensor:
+    """Float32 of its shape: 0 where something is visible, and the least number elsewhere."""
+    return torch.zeros(visible.shape).masked_fill_(~visible, LEAST)
 
 
 def of_one_document(input_ids: Integers, vocabulary: Vocabulary) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from palenka.data.batch import Batch
 from palenka.paradigms import Shown, Vocabulary
-from palenka.paradigms._documents import LEAST
+from palenka.paradigms._documents import hiding
 from palenka.paradigms._several import Several, SeveralConfig
 
 
@@ -70,7 +70,7 @@ class Mix(Several):
             if len(rows):
                 made = paradigm.batch(shown.rows(rows.tolist()))
                 inputs[rows], labels[rows] = made.input_ids, made.labels
-                mask[rows] = torch.zeros(mask[rows].shape).masked_fill_(~made.visible(), LEAST)
+                mask[rows] = hiding(made.visible())
                 weight[rows] = list(self.shares.values())[number] / made.counts.sum().clamp(min=1)
         whole = Batch(inputs, labels, mask, part)
         return Batch(inputs, labels, mask, part, weight * whole.counts.sum())
