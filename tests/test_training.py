@@ -19,7 +19,7 @@ from rounding import assert_alike
 from run_files import outcome, records, snapshot
 from safetensors.torch import load_file
 from torch.nn import functional as F
-from trainings import plan_for, train_run
+from trainings import largest_difference, plan_for, train_run
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 import palenka.runs.directory
@@ -62,11 +62,6 @@ def kept_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def initial_student(plan: Plan) -> PreTrainedModel:
     return build_model(plan.model, plan.config.seed, tiny.CPU)
-
-
-def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
-    assert one.keys() == other.keys()
-    return max(float((one[name] - other[name]).abs().max()) for name in one)
 
 
 # Dev summary

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import tiny
+import torch
 
 from palenka.training.plan import Plan, make_plan
 from palenka.training.schema import DistillConfig, TrainConfig
@@ -18,3 +19,9 @@ def plan_for(values: dict[str, Any], **training: Any) -> Plan:
 
 def train_run(values: dict[str, Any], **training: Any) -> Path:
     return tiny.train(plan_for(values, **training))
+
+
+def largest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """Between weights of the same names."""
+    assert one.keys() == other.keys()
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
