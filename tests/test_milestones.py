@@ -29,8 +29,9 @@ from palenka.evaluation.statistics import task_accuracy
 from palenka.evaluation.tasks.choices import Choices
 from palenka.evaluation.texts import encode
 from palenka.runs.directory import Run
+from palenka.runs.milestones import TRACKS, milestone_name, milestones_of, missing_of
 from palenka.training.milestone_plan import MilestonePlan, Subset, evenly_spread
-from palenka.training.milestones import POINTS, EvaluationConfig, milestone_name
+from palenka.training.milestones import EvaluationConfig
 from palenka.training.plan import Plan, load_plan, make_plan
 from palenka.training.schema import DistillConfig
 from palenka.training.student import Student
@@ -83,11 +84,15 @@ def weights(run: Path, milestone: str) -> bytes:
 # Points and names
 
 
-def test_points_are_those_of_babylm_2025() -> None:
-    millions = [point // 10**6 for point in POINTS]
-    assert millions == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100,
-                        200, 300, 400, 500, 600, 700, 800, 900, 1000]  # fmt: skip
-    assert list(POINTS) == [10**6 * count for count in millions]
+def test_points_are_those_that_the_tracks_of_babylm_want() -> None:
+    wanted = {
+        "strict-small": [*range(1, 11), 20, 30, 40, 50, 60, 70, 80, 90, 100],
+        "strict": [*range(1, 11), *(10 * n for n in range(2, 11)), 200, 300, 400, 500, 600, 700, 800, 900, 1000],
+    }
+    assert {track: [point / 10**6 for point in points] for track, points in TRACKS.items()} == wanted
+    assert [len(points) for points in TRACKS.values()] == [19, 28]
+    for track, points in TRACKS.items():
+        assert tuple(EvaluationConfig.model_validate({"words": track}).words or ()) == points
 
 
 @pytest.mark.parametrize(
@@ -170,7 +175,7 @@ def test_shares_add_up_to_the_whole_and_split_no_item() -> None:
     ("overrides", "expected"),
     [
         (["evaluation.tasks=[nothing]"], "evaluation.tasks: no task 'nothing': looked for the folder "),
-        (["evaluation.tasks=[]"], "evaluation.tasks (command line): list should have at least 1 item"),
+        (["evaluation.words=strictest"], "a list of numbers of words, or strict-small or strict, got 'strictest'"),
         (["evaluation.tasks=[pairs,pairs]"], "evaluation.tasks (command line): 'pairs' appears twice"),
         (["evaluation.words=[2K,1K]"], "expected rising numbers of words, got 1000 after 2000"),
         (["evaluation.words=[1K,1000]"], "expected rising numbers of words, got 1000 after 1000"),
@@ -180,7 +185,6 @@ def test_shares_add_up_to_the_whole_and_split_no_item() -> None:
         (["evaluation.words=[]"], "evaluation.words (command line): list should have at least 1 item"),
         (["evaluation.items=0"], "evaluation.items (command line): input should be greater than or equal to 1"),
         (["evaluation.protocol=2023"], "evaluation.protocol (command line): input should be '2024' or '2025'"),
-        (["evaluation=null", "evaluation.words=[1K]"], "required, but not given"),
         (["evaluation.task=pairs"], "unknown key; did you mean 'tasks'?"),
         (["paths.evaluation=nowhere"], f"looked for the folder {ROOT / 'nowhere' / 'pairs'}"),
         (["student.max_position_embeddings=16", "evaluation.tasks=[long]"], "tokens, but student has 16 positions"),
@@ -223,9 +227,16 @@ def test_a_dry_run_says_what_will_be_scored_and_when(teacher: Path) -> None:
     described = describe(plan)
     words = plan.windows().words(range(plan.total_windows))
     assert f"{words:,} words seen; 3 of 4 milestones lie within: 100, 200, 300; " in described
+    assert "missing, for the run ends before: 5M\n" in described
     assert "each is scored on pairs: 7 items, 14 texts" in described
     assert "each is scored on contexts: 4 items, 8 texts" in described
     assert yaml.safe_load(described.split("\n\n")[0])["evaluation"] == {**SMALL, "protocol": "2024"}
+
+
+def test_a_dry_run_says_what_is_missing_of_a_track(teacher: Path) -> None:
+    described = describe(plan_of(student(evaluation={"words": "strict-small"})))
+    assert "0 of 19 milestones of track strict-small lie within: none" in described
+    assert "missing, for the run ends before: 1M, 2M, 3M, 4M, 5M, 6M, 7M, 8M, 9M, 10M, 20M, " in described
 
 
 # Training
@@ -279,6 +290,15 @@ def test_a_milestone_at_the_last_step_is_the_model_as_it_ends(teacher: Path, run
     run = train_student(student(evaluation={"tasks": ["pairs"], "words": [words]}, eval_steps=8))
     assert weights(run, milestone_name(words)) == (run / "model.safetensors").read_bytes()
     assert sorted(path.name for path in (run / "revisions").iterdir()) == [milestone_name(words)]
+
+
+def test_milestones_that_are_not_scored_are_left_and_recorded(teacher: Path, runs_folder: Path) -> None:
+    run = train_student(student(evaluation={"words": WORDS}))
+    found = milestones_of(run, records(run))
+    assert [(one.name, one.words) for one in found] == [(milestone_name(words), words) for words in WORDS[:3]]
+    assert [one.seen for one in found] == [record["words"] for record in records(run, "evaluation")]
+    assert all(one.seen >= one.words and (one.folder / "model.safetensors").exists() for one in found)
+    assert missing_of(found, "strict-small") == [milestone_name(words) for words in TRACKS["strict-small"]]
 
 
 def test_evaluation_may_begin_in_the_middle_of_a_run(teacher: Path, runs_folder: Path) -> None:

@@ -8,8 +8,8 @@ from palenka.cost.estimate import this_machine, total_steps
 from palenka.cost.forecast import Estimate, Length, as_record, tokens_per_word
 from palenka.cost.probe import measure_apart
 from palenka.cost.text import terminal_text
+from palenka.runs.milestones import read_words, short
 from palenka.search.schema import GridConfig
-from palenka.training.milestones import read_words, short
 from palenka.training.plan import Workload, make_workload
 from palenka.training.schema import DistillConfig, RunConfig, TrainConfig
 from palenka.util.config import compose, load

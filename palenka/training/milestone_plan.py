@@ -14,7 +14,8 @@ from palenka.evaluation.items import Item
 from palenka.evaluation.task_files import read_task
 from palenka.evaluation.texts import Limits, Text, TextScorer, check_texts, encode
 from palenka.models.probing import most_positions
-from palenka.training.milestones import POINTS, EvaluationConfig, short
+from palenka.runs.milestones import TRACKS, short
+from palenka.training.milestones import EvaluationConfig
 from palenka.util.errors import UserError
 
 
@@ -52,11 +53,14 @@ class MilestonePlan:
     def describe(self, words: int, parameters: int) -> Iterator[str]:
         """For people: what a run that sees so many words leaves of a model of so many parameters, a line each."""
         within = [point for point in self.points if point <= words]
+        track = next((f" of track {name}" for name, points in TRACKS.items() if tuple(self.points) == points), "")
         size = 4 * parameters * len(within) / 2**30
         yield (
-            f"  {words:,} words seen; {len(within)} of {len(self.points)} milestones lie within: "
+            f"  {words:,} words seen; {len(within)} of {len(self.points)} milestones{track} lie within: "
             f"{', '.join(map(short, within)) or 'none'}; {size:.2g} GiB"
         )
+        if beyond := self.points[len(within) :]:
+            yield f"    missing, for the run ends before: {', '.join(map(short, beyond))}"
         for subset in self.subsets:
             yield f"    each is scored on {subset.task}: {len(subset.items):,} items, {len(subset.texts):,} texts"
 
@@ -87,7 +91,7 @@ def plan_milestones(
         texts = encode(items, tokenizer, config.protocol)
         check_texts(items, texts, task.name, Limits(run, most_positions(model), model.vocab_size))
         subsets.append(Subset(task.name, items, texts))
-    return MilestonePlan(config.words or POINTS, subsets)
+    return MilestonePlan(config.words or TRACKS["strict"], subsets)
 
 
 def evenly_spread(items: Sequence[Item], most: int) -> list[Item]:

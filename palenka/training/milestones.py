@@ -5,40 +5,29 @@ passed one million. Names and points are those of BabyLM 2025, which asks for sc
 at each. Nothing here changes a weight.
 
     evaluation: {tasks: [blimp_filtered, ewok_filtered], items: 200, words: [500K, 1M, 2M]}
+    evaluation: {words: strict-small}
 """
 
-import re
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from palenka.runs.milestones import TRACKS, read_words
 from palenka.util.section import Section
-
-UNITS = {"": 1, "K": 10**3, "M": 10**6}
-POINTS = tuple(10**6 * count for count in (*range(1, 10), *range(10, 100, 10), *range(100, 1001, 100)))
-
-
-def read_words(value: Any) -> int:
-    """A number of words, of which 1M and 500K are short forms."""
-    text = f"{value:.0f}" if isinstance(value, float) and value.is_integer() else str(value)
-    found = re.fullmatch(r"0*([1-9]\d*)([KM]?)", text)
-    if found is None:
-        raise ValueError(f"expected a number of words above 0, such as 250000, 500K or 1M, got {value!r}")
-    return int(found[1]) * UNITS[found[2]]
 
 
 class EvaluationConfig(Section):
-    """What is scored during training, at which words seen (default: BabyLM 2025's points); not part of its identity."""
+    """When milestones are left during training, and what they are scored on; not part of a run's identity."""
 
-    tasks: list[str] = Field(min_length=1, description="folders of items below PALENKA_EVAL")
+    tasks: list[str] = Field(default=[], description="folders of items below PALENKA_EVAL")
     items: int = Field(default=200, ge=1, description="asked of each task, at most: a fixed part")
     protocol: Annotated[Literal["2024", "2025"], BeforeValidator(str)] = Field(
         default="2024", description="how a text is scored"
     )
     words: list[Annotated[int, BeforeValidator(read_words)]] | None = Field(
         default=None, min_length=1,
-        description="words seen at which the student is scored; BabyLM 2025's points unless given",
+        description="words seen at which milestones are left, or a track's: strict-small; strict unless given",
     )
 
     @field_validator("tasks")
@@ -49,6 +38,15 @@ class EvaluationConfig(Section):
                 raise ValueError(f"{task!r} appears twice")
         return tasks
 
+    @field_validator("words", mode="before")
+    @classmethod
+    def _of_track(cls, words: Any) -> Any:
+        if isinstance(words, str):
+            if words not in TRACKS:
+                raise ValueError(f"expected a list of numbers of words, or {' or '.join(TRACKS)}, got {words!r}")
+            return list(TRACKS[words])
+        return words
+
     @field_validator("words")
     @classmethod
     def _rising(cls, words: list[int] | None) -> list[int] | None:
@@ -57,13 +55,3 @@ class EvaluationConfig(Section):
                 raise ValueError(f"expected rising numbers of words, got {after} after {before}")
         return words
 
-
-def short(words: int) -> str:
-    """A number of words as BabyLM writes it: 1M, 500K, 1500."""
-    unit = next(unit for unit in ("M", "K", "") if words % UNITS[unit] == 0)
-    return f"{words // UNITS[unit]}{unit}"
-
-
-def milestone_name(words: int) -> str:
-    """The name of a milestone: chck_1M."""
-    return f"chck_{short(words)}"

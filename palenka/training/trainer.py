@@ -12,14 +12,15 @@ from typing import Any
 import torch
 
 from palenka.evaluation.scoring import Scorer
+from palenka.evaluation.statistics import Accuracy
 from palenka.runs.checkpoints import read_state
 from palenka.runs.directory import ResumePoint
+from palenka.runs.milestones import milestone_name
 from palenka.training.batches import StepBatch
 from palenka.training.compilation import should_compile
 from palenka.training.export import export_run, milestone_writer, result_of
 from palenka.training.gradients import describe
 from palenka.training.loss_module import LossModule
-from palenka.training.milestones import milestone_name
 from palenka.training.session import Diverged, Session
 from palenka.training.state import AVERAGE, Progress, read_tensors, write_tensors
 from palenka.training.student import Student
@@ -164,8 +165,10 @@ class Trainer:
         if self.session.is_main:
             self.run.save_milestone(milestone, milestone_writer(self.loss.student, self.plan, self.run))
         self.accelerator.wait_for_everyone()
-        scorer = Scorer.load(self.run.milestone_path(milestone))
-        found = score_milestone(scorer, self.plan.milestones, self.accelerator)
+        found: dict[str, Accuracy] = {}
+        if self.plan.milestones.subsets:
+            scorer = Scorer.load(self.run.milestone_path(milestone))
+            found = score_milestone(scorer, self.plan.milestones, self.accelerator)
         figures: dict[str, float] = {}
         for task, accuracy in found.items():
             figures |= {task: accuracy.accuracy, f"{task}_stderr": accuracy.stderr}
