@@ -11,9 +11,19 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
-CLASSES = {"causal": AutoModelForCausalLM, "masked": AutoModelForMaskedLM}
+CLASSES = {
+    "causal": AutoModelForCausalLM, "masked": AutoModelForMaskedLM, "states": AutoModel,
+    "classes": AutoModelForSequenceClassification,
+}  # fmt: skip
+OF_CLASSES = {"score.weight", "score.bias"}
 
 
 def main() -> None:
@@ -26,18 +36,22 @@ def main() -> None:
 def read_folder(
     folder: str, ids: torch.Tensor, mask: torch.Tensor, classes: Mapping[str, Any] = CLASSES
 ) -> dict[str, Any]:
-    """Logits of each class, with and without padding, and the ids of one text and of two."""
+    """What each class returns, with and without padding, and the ids of one text and of two."""
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
     found: dict[str, Any] = {
         "one": tokenizer("The cat.")["input_ids"], "two": tokenizer("A cat.", "A dog.")["input_ids"],
     }  # fmt: skip
     for name, kind in classes.items():
         model, loading = kind.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
-        assert not any(loading.values()), loading
+        missing = set(loading.pop("missing_keys"))
+        assert missing == (OF_CLASSES if name == "classes" else set()) and not any(loading.values()), (missing, loading)
         model.eval()
-        found[name] = model(ids).logits.tolist()
-        padded = model(input_ids=ids, attention_mask=mask, token_type_ids=torch.zeros_like(ids)).logits
-        found[f"{name}, padded"] = padded.tolist()
+        if name == "classes":
+            model.score.bias.zero_()
+            model.score.weight.copy_(torch.linspace(-1, 1, model.score.weight.numel()).view_as(model.score.weight))
+        for padding, options in {"": {}, ", padded": {"attention_mask": mask, "token_type_ids": 0 * ids}}.items():
+            output = model(input_ids=ids, **options)
+            found[name + padding] = output["last_hidden_state" if name == "states" else "logits"].tolist()
     return found
 
 

@@ -1,4 +1,4 @@
-"""Write a model folder for others, with the code of its architecture if that is Palenka's own."""
+"""Write a model folder for others, with code where transformers has none for such a model."""
 
 import argparse
 from pathlib import Path
@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="RUN", help="a run's name, or a model folder")
     parser.add_argument(
         "--with-code", action="store_true",
-        help="add code, by which AutoModelForCausalLM and AutoModelForMaskedLM load it with trust_remote_code=True",
+        help="add code, by which transformers' Auto classes load it with trust_remote_code=True",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="the new folder (default: export/ in the model's own)")
 

@@ -1,12 +1,14 @@
-"""Model folders for others: as they are, or with the code of one of our own architectures beside the weights.
+"""Model folders for others: as they are, or with code beside the weights where others need it.
 
-The code is one file, for transformers 4.51 and 5 alike: what an architecture's own file imports of Palenka is copied
-into it before. It is only ever written here: Palenka loads no code from a folder.
+They do of our own architectures, and of one of transformers that learned to see all of a text. The code is one file,
+for transformers 4.51 and 5 alike: what an architecture's own file imports of Palenka is copied into it before. It is
+only ever written here: Palenka loads no code from a folder.
 """
 
 import ast
 import importlib
 import itertools
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,17 +20,27 @@ from palenka.data.tokenizer import BOS, EOS, load_tokenizer, save_tokenizer
 from palenka.models import architectures
 from palenka.models.config import ARCHITECTURES
 from palenka.models.folder import CONFIG, check_model_folder, weights_sha256
+from palenka.paradigms import DOOR as PARADIGMS
+from palenka.paradigms._learned import learned
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, removed_on_error, replace, sync_tree, write_json, write_text
 
 ELSEWHERE = f"{architectures.__name__}._elsewhere"
-FORMS = ("ForCausalLM", "ForMaskedLM")
+FORMS = {
+    "AutoModelForCausalLM": "ForCausalLM", "AutoModelForMaskedLM": "ForMaskedLM", "AutoModel": "Model",
+    "AutoModelForSequenceClassification": "ForSequenceClassification",
+}  # fmt: skip
+"""What a class of transformers loads is called the architecture's name with this behind it."""
 OF_A_MODEL = (
     CONFIG, "generation_config.json", "model*.safetensors", "model*.safetensors.index.json", "tokenizer*",
     "special_tokens_map.json", "README.md", "config.yaml",
 )  # fmt: skip
 """Of a run, config.yaml says how the model learned, and on which text."""
 ONLY_IN_RELEASE_5 = ("transformers.modeling_layers.GradientCheckpointingLayer", "transformers.initialization")
+OF_RELEASE_5 = """\
+if transformers.__version__.startswith("4."):
+    raise ImportError("this model sees all of a text, which a GPT-2 of transformers 4 cannot: it needs transformers 5")
+"""
 COMPATIBLE = """\
 try:
     from transformers import initialization as init
@@ -46,19 +58,19 @@ def export_folder(source: Path, out: Path, with_code: bool) -> None:
     Args:
         source: a run, or another model folder.
         out: the new folder.
-        with_code: whether the architecture is one of our own, whose code others need.
+        with_code: whether to add code.
 
     Raises:
-        UserError: `source` is not whole, `out` is there, or the architecture needs code and is not to have it, or the
-            other way round.
+        UserError: `source` is not whole, `out` is there, or the model needs code and is not to have it, or the other
+            way round.
     """
     architecture = check_model_folder(source).model_type
     weights_sha256(source)
     is_own = architecture in ARCHITECTURES.available()
     if is_own and not with_code:
         raise UserError(f"{source}: transformers does not know the architecture {architecture}; add --with-code")
-    if with_code and not is_own:
-        raise UserError(f"{source}: transformers knows {architecture} without code; leave --with-code out")
+    if with_code and not is_own and not _sees_all(source):
+        raise UserError(f"{source}: transformers knows a causal {architecture} without code; leave --with-code out")
     if out.exists():
         raise UserError(f"{out}: is there already; name another folder with --out, or move it away")
     make_folder(out.parent)
@@ -74,16 +86,19 @@ def export_folder(source: Path, out: Path, with_code: bool) -> None:
         replace(temporary, out)
 
 
+def _sees_all(folder: Path) -> bool:
+    return any(PARADIGMS.find(name).attention == "full" for name in learned(folder).part_names)
+
+
 def _add_code(folder: Path, architecture: str) -> None:
     """Code beside the weights, and a tokenizer that puts a text between `<s>` and `</s>`, as others rely on."""
-    name = ARCHITECTURES.find(architecture).__name__
-    write_text(folder / f"{architecture}.py", standalone_code(architecture))
-    classes = {f"AutoModel{form}": f"{architecture}.{name}{form}" for form in FORMS}
-    config = ARCHITECTURES.find(architecture).Config.__name__
-    of_code = {
-        "architectures": [f"{name}{FORMS[0]}"], "auto_map": {"AutoConfig": f"{architecture}.{config}", **classes},
-    }  # fmt: skip
-    write_json(folder / CONFIG, read_json(folder / CONFIG) | of_code)
+    config = read_json(folder / CONFIG)
+    text, classes = standalone_code(architecture, config["architectures"][0], _sees_all(folder))
+    write_text(folder / f"{architecture}.py", text)
+    of_code: dict[str, object] = {"auto_map": {form: f"{architecture}.{name}" for form, name in classes.items()}}
+    if architecture in ARCHITECTURES.available():
+        of_code |= {"architectures": [classes["AutoModelForCausalLM"]]}
+    write_json(folder / CONFIG, config | of_code)
     save_tokenizer(between_marks(load_tokenizer(folder)), folder)
 
 
@@ -95,19 +110,35 @@ def between_marks(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast
     return tokenizer
 
 
-def standalone_code(architecture: str) -> str:
-    """The file that makes one of our own architectures known to others.
+def standalone_code(architecture: str, causal: str, sees_all: bool) -> tuple[str, dict[str, str]]:
+    """The file that makes a model known to others, and its classes by those of transformers that load them.
+
+    Args:
+        architecture: one of our own, or of transformers.
+        causal: the name of its causal class.
+        sees_all: whether the model learned to see all of a text, as its states then do for others.
 
     Raises:
         UserError: the architecture's file imports more of Palenka than its door.
     """
-    own = f"{architectures.__name__}.{architecture}"
-    files = {name: _source(name) for name in (*_in_order(own), ELSEWHERE)}
-    imports = sorted({line for source in files.values() for line in _imports(ast.parse(source))})
-    model = ARCHITECTURES.find(architecture).__name__
-    forms = [f"class {model}{form}({form}, {model}):\n    pass\n" for form in FORMS]
-    head = f'"""{model}, for `trust_remote_code=True` in transformers 4.51 and 5; written by `palenka export`."""\n'
-    return "\n\n".join([f"{head}\n" + "\n".join(imports), COMPATIBLE, *map(_without_imports, files.values()), *forms])
+    is_own = architecture in ARCHITECTURES.available()
+    own = _in_order(f"{architectures.__name__}.{architecture}") if is_own else ()
+    files = {name: _source(name) for name in (*own, ELSEWHERE)}
+    imports = {line for source in files.values() for line in _imports(ast.parse(source))}
+    name = causal if is_own else re.sub("(ForCausalLM|LMHeadModel)$", "", causal)
+    forms = FORMS if is_own else {form: ending for form, ending in FORMS.items() if form != "AutoModelForCausalLM"}
+    classes = {form: f"{name}{ending}" for form, ending in forms.items()}
+    states = f"{FORMS['AutoModelForMaskedLM' if sees_all else 'AutoModelForCausalLM']}, States"
+    bases = {"Model": states, "ForSequenceClassification": f"ForSequenceClassification, {states}"}
+    written = [f"class {name}{end}({bases.get(end, end)}, {causal}):\n    pass\n" for end in forms.values()]
+    if is_own:
+        classes |= {"AutoConfig": ARCHITECTURES.find(architecture).Config.__name__}
+    else:
+        imports |= {"import transformers", f"from transformers import {causal}"}
+    before = [COMPATIBLE] if is_own else [OF_RELEASE_5] if architecture == "gpt2" else []
+    head = f'"""{name}, for `trust_remote_code=True` in transformers 4.51 and 5; written by `palenka export`."""\n'
+    parts = [f"{head}\n" + "\n".join(sorted(imports)), *before, *map(_without_imports, files.values()), *written]
+    return "\n\n".join(parts), classes
 
 
 def _source(module: str) -> str:
