@@ -34,9 +34,9 @@ import torch
 from palenka.cli import command
 from palenka.data.demo.grammar import write_demo
 from palenka.data.tokenizer import save_tokenizer, train_tokenizer
-from palenka.evaluation.evaluate import TASKS
 from palenka.evaluation.items import Task
 from palenka.evaluation.official.minicons_scorer import MiniconsScorer
+from palenka.evaluation.protocols import PROTOCOLS
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.statistics import outcomes
 from palenka.evaluation.tasks.choices import Choices, summary
@@ -90,7 +90,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        tasks = [name for name in TASKS["2024"] if (arguments.data / name).is_dir()]
+        tasks = [name for name in PROTOCOLS["2024"].tasks if (arguments.data / name).is_dir()]
         few = first_items(arguments.data, tasks, arguments.search, folder / "few")
         items = first_items(arguments.data, tasks, arguments.subset, folder / "items")
         causal: dict[str, Call] = {OURS: call_ours, "minicons": call_minicons}

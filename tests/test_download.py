@@ -29,11 +29,14 @@ from conftest import Call
 from faulty_server import FaultyServer
 
 from palenka import cli
+from palenka.data import published
 from palenka.data.catalog import CATALOGUE, DOMAINS, HubFiles, OsfFile
-from palenka.data.fetch import archives, ewok, hub, places
+from palenka.data.fetch import archives, ewok, global_piqa, hub, places
 from palenka.data.fetch import download as downloads
 from palenka.data.fetch.archives import unpack
 from palenka.evaluation import models
+from palenka.evaluation.protocols import PROTOCOLS
+from palenka.evaluation.tasks.choices import Choices
 from palenka.util.errors import UserError
 from palenka.util.paths import ROOT
 
@@ -410,16 +413,16 @@ def evals(server: FaultyServer, year: str) -> dict[str, bytes]:
         place = CATALOGUE["evals-2026"].parts[0].places[0]
         assert isinstance(place, HubFiles)
         full = {f"evaluation_data/full_eval/{path}": body for path, body in files.items()}
-        server.hub(place.dataset, place.revision, full | {"evaluation_data/full_eval/other.jsonl": b"{}"})
-    else:
-        folder = "evaluation_data" if year == "2024" else "evaluation_data/full_eval"
-        fast = {"evaluation_data/fast_eval/blimp_fast/a.jsonl": b"{}"}
-        node = "ad7qg" if year == "2024" else "ryjfm"
-        server.osf(node, fast | {f"{folder}/{path}": body for path, body in files.items()}, page=1)
+        server.hub(place.dataset, place.revision, full)
+        return files
+    folder = "evaluation_data" if year == "2024" else "evaluation_data/full_eval"
+    fast = {"evaluation_data/fast_eval/blimp_fast/a.jsonl": b"{}"}
+    node = "ad7qg" if year == "2024" else "ryjfm"
+    server.osf(node, fast | {f"{folder}/{path}": body for path, body in files.items()}, page=1)
     return files
 
 
-@pytest.mark.parametrize("year", ["2024", "2025", "2026"])
+@pytest.mark.parametrize("year", ["2024", "2025"])
 def test_items_come_to_where_evaluate_finds_them(server: FaultyServer, run: Run, tmp_path: Path, year: str) -> None:
     files = evals(server, year)
     code, output, errors = run(f"evals-{year}")
@@ -434,12 +437,12 @@ def test_the_same_items_from_another_place_are_there_already_and_others_are_an_e
     server: FaultyServer, run: Run, tmp_path: Path
 ) -> None:
     evals(server, "2024")
-    evals(server, "2026")
+    evals(server, "2025")
     assert run("evals-2024")[0] == 0
-    code, _, errors = run("evals-2026")
+    code, _, errors = run("evals-2025")
     assert code == 0 and errors.count("already there") == 2
     (tmp_path / "evals" / "blimp_filtered" / "a.jsonl").write_bytes(b"mine")
-    code, _, errors = run("evals-2026")
+    code, _, errors = run("evals-2025")
     assert code == 2 and "changed since it was downloaded (a.jsonl is another)" in errors
     code, _, errors = run("evals-2024")
     assert code == 2 and "another content already (a.jsonl is another); it is left alone" in errors
@@ -529,10 +532,11 @@ def test_without_a_network_the_message_says_how_to_do_it_by_hand(
         assert code == 0 and errors.count("could not be checked") == 3
         assert (target / "train_10M" / "gutenberg.train").exists()
 
-        for folder in ("blimp_filtered", "supplement_filtered"):
+        folders = [part.folder for part in CATALOGUE["evals-2026"].parts]
+        for folder in folders:
             (tmp_path / "evals" / folder).mkdir(parents=True)
         code, _, errors = run("evals-2026")
-        assert code == 0 and errors.count("is there, but could not be checked") == 2
+        assert code == 0 and errors.count("is there, but could not be checked") == len(folders)
 
 
 class FreePort:
@@ -589,13 +593,82 @@ def test_the_list_shows_everything(run: Run) -> None:
             assert text in output
 
 
+# --- the evaluation data of 2026
+
+
+def all_of_2026(server: FaultyServer) -> None:
+    """Items of the right numbers where the catalogue has them, all alike."""
+    pair = b'{"sentence_good": "Dogs run.", "sentence_bad": "Dogs runs."}\n'
+    of_evals: dict[str, bytes] = {}
+    for part in CATALOGUE["evals-2026"].parts:
+        (place,) = part.places
+        assert isinstance(place, HubFiles)
+        if part.folder.startswith("global_piqa"):
+            header = "prompt\tsolution0\tsolution1\tsolution2\tlabel\texample_id\n"
+            numbers = range(published.FILES[part.folder]["eng_latn"])
+            rows = [f'"To ""open"" it,"\tpush\tturn\t\t{number % 2}\ten_{number}\n' for number in numbers]
+            server.hub(place.dataset, place.revision, {f"data/{place.names[0]}": "".join([header, *rows]).encode()})
+        else:
+            files = {f"{name}.jsonl": pair * lines for name, lines in published.FILES.get(part.folder, {}).items()}
+            files |= dict.fromkeys(place.names, b"whatever\n")
+            of_evals |= {f"{place.folder}/{name}": body for name, body in files.items()}
+    server.hub("BabyLM-community/BabyLM-2026-Strict-Evals", "8d52da9424a9ff30b9e8266c4f751aba9c504233", of_evals)
+
+
+def test_all_of_2026_comes_but_ewok_and_it_is_said_how_to_get_that(
+    server: FaultyServer, run: Run, tmp_path: Path
+) -> None:
+    all_of_2026(server)
+    code, output, errors = run("evals-2026")
+    assert code == 0, errors
+    assert "Next: palenka evaluate RUN --protocol 2026" in output
+    assert "EWoK is not among it: `ewok` fetches it" in output and "ewok_fast.zip, whose password" in output
+    assert errors.count("came whole") == len(CATALOGUE["evals-2026"].parts)
+    assert "published items" not in errors
+    root = tmp_path / "evals"
+    assert sorted(path.name for path in root.iterdir() if path.is_dir()) == sorted(
+        [*PROTOCOLS["2026"].folders.values(), "blimp_filtered", "supplement_filtered", "comps", "global_piqa_parallel",
+         "global_piqa_nonparallel", "reading", "aoa", "glue_filtered", "blimp_fast", "supplement_fast",
+         "entity_tracking_fast"]
+    )  # fmt: skip
+    assert {path.name for path in (root / "aoa").iterdir()} == {"cdi_childes.json", "cdi_human.csv"}
+    first, second = Choices.read(root / "global_piqa_nonparallel", "2026").items[:2]
+    assert first.choices == (('To "open" it,', " push"), ('To "open" it,', " turn"))
+    assert (second.choices[0].text, second.name) == (" turn", "en_1")
+    code, _, errors = run("evals-2026")
+    assert code == 0 and errors.count("already there") == len(CATALOGUE["evals-2026"].parts)
+
+
+def test_other_numbers_of_items_than_published_are_told_when_they_come(
+    server: FaultyServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_of_2026(server)
+    monkeypatch.setitem(published.FILES, "comps", published.FILES["comps"] | {"comps_base": 49_341})
+    code, _, errors = run("evals-2026")
+    assert code == 0
+    assert "comps: whole, but not the published items (comps_base.jsonl has 49,340 lines, not 49,341)" in errors
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (b"prompt\tsolution0\tlabel\texample_id\na\tb\t0\tx\n", "row 2: has no solution1"),
+        (b"<html>log in</html>\nno table\n", "row 2: has no prompt, solution0"),
+    ],
+)
+def test_a_table_that_is_no_global_piqa(tmp_path: Path, table: bytes, words: str) -> None:
+    (tmp_path / "parallel_eng_latn.tsv").write_bytes(table)
+    with pytest.raises(UserError, match=words):
+        global_piqa.write_items(tmp_path / "parallel_eng_latn.tsv", tmp_path)
+
+
 # --- EWoK
 
 
 def ewok_items() -> list[dict[str, str]]:
     """As many items as the filter keeps, and one in each domain with a word that it does not know."""
     items = []
-    for domain, lines in ewok.LINES.items():
+    for domain, lines in published.EWOK.items():
         for number in [*range(lines // 2), -1]:
             word = "zyzzyva" if number < 0 else "ball"
             items.append({"Domain": domain, "ConceptA": "a", "ConceptB": "b", "ContextType": "c", "ContextDiff": "d",
@@ -667,7 +740,7 @@ def test_ewok_is_filtered_as_the_pipeline_does(
     code, output, errors = run("ewok")
     assert code == 0, errors
     folder = tmp_path / "evals" / "ewok_filtered"
-    for domain, lines in ewok.LINES.items():
+    for domain, lines in published.EWOK.items():
         records = [json.loads(line) for line in (folder / f"{domain}.jsonl").read_text().splitlines()]
         assert len(records) == lines
         assert records[1]["Context1"] == records[0]["Context2"] and records[1]["Target2"] == records[0]["Target1"]
@@ -681,7 +754,7 @@ def test_another_number_of_items_than_published_is_no_ewok(
     run: Run, gated: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    monkeypatch.setitem(ewok.LINES, "social-relations", 1550)
+    monkeypatch.setitem(published.EWOK, "social-relations", 1550)
     code, _, errors = run("ewok")
     assert code == 2 and "social-relations 1548 instead of 1550" in errors
     assert not (tmp_path / "evals" / "ewok_filtered").exists()

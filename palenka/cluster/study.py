@@ -17,8 +17,9 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from palenka.cluster import slurm
-from palenka.evaluation.evaluate import CROSS_ENTROPY, TASKS
+from palenka.evaluation.evaluate import CROSS_ENTROPY
 from palenka.evaluation.models import EvaluatedModel
+from palenka.evaluation.protocols import PROTOCOLS
 from palenka.evaluation.results import results_folder
 from palenka.runs.directory import Run
 from palenka.search.grid import load_grid
@@ -224,7 +225,8 @@ class Study:
 
     def missing_items(self) -> str | None:
         """What to do about evaluation items that are not there: evaluation would go on without a word of them."""
-        fetched = [task for task in self.config.tasks or TASKS[PROTOCOL] if task not in (CROSS_ENTROPY, DEMO_PAIRS)]
+        tasks = self.config.tasks or PROTOCOLS[PROTOCOL].tasks
+        fetched = [task for task in tasks if task not in (CROSS_ENTROPY, DEMO_PAIRS)]
         absent = [task for task in fetched if not (evaluation_root() / task).is_dir()]
         if not absent:
             return None
@@ -233,7 +235,7 @@ class Study:
 
     def _tasks(self) -> list[str]:
         """What a run is evaluated on: the tasks named, or the default ones whose items are there."""
-        there = [task for task in TASKS[PROTOCOL] if (evaluation_root() / task).is_dir()]
+        there = [task for task in PROTOCOLS[PROTOCOL].tasks if (evaluation_root() / task).is_dir()]
         return self.config.tasks or [*there, CROSS_ENTROPY]
 
     def _grid_steps(self, grid: "GridFiles") -> list[Step]:

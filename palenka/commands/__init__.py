@@ -15,6 +15,8 @@ import pkgutil
 from pathlib import Path
 from types import ModuleType
 
+from palenka.evaluation.protocols import PROTOCOLS
+
 FROM_LAST_GOOD = "a run that diverged resumes from its last checkpoint"
 
 
@@ -36,6 +38,6 @@ def find(command: str) -> ModuleType:
 
 def add_protocol(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--protocol", default="2024", choices=("2024", "2025"),
-        help="the pipeline whose rule makes items tokens (default 2024)",
+        "--protocol", default="2024", choices=PROTOCOLS,
+        help="the year of the challenge whose tasks and rules are meant (default 2024)",
     )  # fmt: skip

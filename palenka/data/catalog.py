@@ -8,7 +8,7 @@ Uncertain is where things lie on OSF: the folder names come from the pipelines' 
 third-party code. No id stands here: files are looked for by name, in the folder named here first.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 DOMAINS = ("bnc_spoken", "childes", "gutenberg", "open_subtitles", "simple_wiki", "switchboard")
@@ -58,7 +58,7 @@ Place = GithubFile | OsfFile | OsfFolder | HubFiles
 
 @dataclass(frozen=True)
 class Part:
-    """The folder `folder` of an item.
+    """The folder `folder` of an item. Tables of tab-separated values become .jsonl there (`global_piqa.py`).
 
     Args:
         archive: whether the one file of `places` is a zip archive to be unpacked into the folder.
@@ -80,6 +80,7 @@ class Item:
         splits: the folders that `palenka prepare` takes as train, dev and test.
         prepared_as: the name for the prepared data, as configs use it.
         tasks: the evaluation tasks that it holds.
+        protocol: the year whose tasks they are all, or all but what is gated.
         note: what else has to be known.
     """
 
@@ -94,6 +95,7 @@ class Item:
     splits: tuple[tuple[str, str], ...] = ()
     prepared_as: str = ""
     tasks: tuple[str, ...] = ()
+    protocol: str = ""
     note: str = ""
 
 
@@ -116,6 +118,7 @@ CHALLENGE = {
 # The same in the copies of the 2024 and 2025 pipelines that were compared.
 BLIMP_FILTERED = "9fbeba30b1332b2b4335cb6cf236328d03faa1a9d01955034aba3475cf88dbdf"
 SUPPLEMENT_FILTERED = "d8f672407b7b2d9bb50842d765a9864834b281b8822ee15d5b6fb73796864024"
+EVALS_2026 = HubFiles("BabyLM-community/BabyLM-2026-Strict-Evals", "8d52da9424a9ff30b9e8266c4f751aba9c504233")
 EWOK_REVISION = "34d912a608066c92e2990a0328ffc3bd9a716042"
 
 
@@ -158,6 +161,14 @@ def _hub_text(words: str, dataset: str, revision: str, size: str, name: str, not
         prepared_as=name,
         note=note,
     )
+
+
+def _evals_2026(folder: str, *names: str) -> HubFiles:
+    return replace(EVALS_2026, folder=f"evaluation_data/{folder}", names=names)
+
+
+def _global_piqa(kind: str, revision: str) -> HubFiles:
+    return HubFiles(f"mrlbenchmarks/global-piqa-{kind}", revision, "data", (f"{kind}_eng_latn.tsv",))
 
 
 def _filtered(year: str, places: tuple[Place, Place], page: str, note: str) -> Item:
@@ -238,20 +249,46 @@ _ITEMS = (
     ),
     _osf_filtered("2024", "ad7qg", "evaluation_data"),
     _osf_filtered("2025", "ryjfm", "evaluation_data/full_eval"),
-    _filtered(
-        "2026",
-        (
-            HubFiles(
-                "BabyLM-community/BabyLM-2026-Strict-Evals", "8d52da9424a9ff30b9e8266c4f751aba9c504233",
-                "evaluation_data/full_eval/blimp_filtered",
+    Item(
+        name="evals-2026",
+        kind="items",
+        about="all that the BabyLM pipeline of 2026 asks but EWoK: BLiMP, its supplement, entity tracking, COMPS, "
+        "GlobalPIQA, reading, age of acquisition, GLUE; the fast sets of milestones",
+        size="told by the hub when it is fetched; BLiMP and its supplement 23 MB",
+        page=f"https://huggingface.co/datasets/{EVALS_2026.dataset}",
+        licence=f"{BLIMP_LICENCE}; GlobalPIQA: CC BY-SA 4.0, for evaluation alone; the others as their authors "
+        "published them, and GLUE as each of its tasks",
+        citation=f"{BLIMP_CITATION}; Kim and Schuster (2023), Entity Tracking in Language Models, ACL; Misra et al. "
+        "(2023), COMPS, EACL; Chang et al. (2025), Global PIQA, arXiv:2510.24081; de Varda et al. (2023), Cloze "
+        "probability, predictability ratings, and computational estimates for 205 English sentences; Chang and Bergen "
+        "(2022), Word Acquisition in Neural Language Models, TACL 10; Wang et al. (2018), GLUE; Wang et al. (2019), "
+        f"SuperGLUE; {CHALLENGE['2026']}",
+        parts=(
+            Part("blimp_filtered", (_evals_2026("full_eval/blimp_filtered"),), content_sha256=BLIMP_FILTERED),
+            Part(
+                "supplement_filtered", (_evals_2026("full_eval/supplement_filtered"),),
+                content_sha256=SUPPLEMENT_FILTERED,
             ),
-            HubFiles(
-                "BabyLM-community/BabyLM-2026-Strict-Evals", "8d52da9424a9ff30b9e8266c4f751aba9c504233",
-                "evaluation_data/full_eval/supplement_filtered",
+            Part("entity_tracking", (_evals_2026("full_eval/entity_tracking"),)),
+            Part("comps", (_evals_2026("full_eval/comps"),)),
+            Part("global_piqa_parallel", (_global_piqa("parallel", "b0b18516a8bc2cb1106bce3dd4db32848ca715ea"),)),
+            Part("global_piqa_nonparallel", (_global_piqa("nonparallel", "6777742fa3634c0583cda3b7f8a482ea7b1b0937"),)),
+            Part("reading", (_evals_2026("full_eval/reading", "reading_data.csv"),)),
+            Part("aoa", (_evals_2026("full_eval/aoa", "cdi_childes.json", "cdi_human.csv"),)),
+            Part("glue_filtered", (_evals_2026("full_eval/glue_filtered"),)),
+            *(
+                Part(folder, (_evals_2026(f"fast_eval/{folder}"),))
+                for folder in ("blimp_fast", "supplement_fast", "entity_tracking_fast")
             ),
         ),
-        "https://huggingface.co/datasets/BabyLM-community/BabyLM-2026-Strict-Evals",
-        "At a fixed revision of the hub. Its EWoK archive (a sample, with a password) is left alone; see `ewok`.",
+        tasks=(
+            "blimp_filtered", "supplement_filtered", "entity_tracking", "comps", "global_piqa_parallel",
+            "global_piqa_nonparallel", "reading",
+        ),
+        protocol="2026",
+        note="At fixed revisions of the hub. EWoK is not among it: `ewok` fetches it with your own access. Of EWoK's "
+        "fast set the hub has an archive, evaluation_data/fast_eval/ewok_fast.zip, whose password the pipeline's "
+        "readme tells: what is in it belongs to ewok_fast/, beside the others.",
     ),
     Item(
         name="blimp",

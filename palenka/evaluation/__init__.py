@@ -1,6 +1,7 @@
 """Scoring, accuracy, baselines and comparison.
 
     evaluate.py              models on tasks, as the command does it
+    protocols.py             the challenge's rules by year
     tasks/                   kinds of task, one a file       models.py         what is evaluated
     items.py, task_files.py  choices, read and checked       texts.py          their tokens, by protocol
     scoring.py               log-probabilities; fast by prefix_tree.py

@@ -17,7 +17,7 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from palenka.data.integrity import read_prepared, verify
 from palenka.data.tokenizer import load_tokenizer
 from palenka.data.tokens import TokenSplit
 from palenka.evaluation import ngram
-from palenka.evaluation.items import Item, Task
+from palenka.evaluation.items import Item, Task, deciding
 from palenka.evaluation.results import contradictions, report_unusable
 from palenka.evaluation.statistics import Accuracy, group_accuracy, task_accuracy
 from palenka.evaluation.texts import Text, encode
@@ -130,21 +130,20 @@ def count_words(folder: Path) -> Counter[str]:
     return counts
 
 
-def word_scores(items: Iterable[Item], counts: Counter[str]) -> NDArray[np.float64]:
-    """Σ log frequency of the words of each choice's text, in nats: (choices,).
+def word_scores(items: Sequence[Item], counts: Counter[str]) -> NDArray[np.float64]:
+    """Σ log frequency of the words of each choice's text, in nats: (choices,); their mean where items ask so.
 
     The sums are exact to the last bit, so that the order of the words does not matter.
     """
     total = math.log(counts.total() + len(counts) + 1)
 
-    def score(text: str) -> float:
-        return math.fsum(math.log(counts[word] + 1) - total for word in words(text))
-
-    return np.array([score(choice.text) for item in items for choice in item.choices])
+    texts = [words(choice.text) for item in items for choice in item.choices]
+    sums = [math.fsum(math.log(counts[word] + 1) - total for word in text) for text in texts]
+    return deciding(items, np.array(sums), [len(text) for text in texts])
 
 
 def ngram_scores(items: Sequence[Item], prepared: Path) -> NDArray[np.float64]:
-    """log-probability of each choice's text under the 5-gram model, in nats: (choices,)."""
+    """log-probability of each choice's text under the 5-gram model, in nats: (choices,); a mean where items ask so."""
     tokenizer = load_tokenizer(prepared / "tokenizer")
     split = TokenSplit.open(prepared / "train")
     texts = encode(items, tokenizer)
@@ -152,7 +151,7 @@ def ngram_scores(items: Sequence[Item], prepared: Path) -> NDArray[np.float64]:
     lengths = np.array([len(text.context) + len(text.continuation) for text in texts])
     lines = _line_starts(tokens, lengths, tokenizer)
     log_probs = ngram.log_probs(split.tokens, np.asarray(split.lines), len(tokenizer), tokens, lines)
-    return _sums(log_probs, texts, lengths)
+    return deciding(items, _sums(log_probs, texts, lengths), [len(text.continuation) for text in texts])
 
 
 def _line_starts(tokens: NDArray[np.uint16], lengths: NDArray[np.int64], tokenizer: Any) -> NDArray[np.int64]:

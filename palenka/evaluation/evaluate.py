@@ -1,5 +1,6 @@
 """Evaluation of models: choices against their baselines, predictions of people, cross-entropy on held-out text."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palenka.data.integrity import read_prepared
+from palenka.data.published import differences
 from palenka.evaluation.baselines import measure_baselines
 from palenka.evaluation.cross_entropy import cross_entropy, known_cross_entropy, window_settings
 from palenka.evaluation.display import table
 from palenka.evaluation.items import Task
 from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.official.minicons_scorer import MiniconsScorer
+from palenka.evaluation.protocols import PROTOCOLS
 from palenka.evaluation.results import known_result, write_records
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.second_opinion import agreement
@@ -29,15 +32,6 @@ from palenka.util.files import make_folder, require_writable, write_json
 from palenka.util.paths import evaluation_root
 
 CROSS_ENTROPY = "cross_entropy"
-TASKS = {
-    "2024": ("blimp_filtered", "supplement_filtered", "ewok_filtered"),
-    "2025": (
-        "blimp_filtered", "supplement_filtered", "ewok_filtered", "entity_tracking", "wug_adj_nominalization",
-        "wug_past_tense", "comps", "reading",
-    ),
-}  # fmt: skip
-"""The protocols, with their pipelines' tasks."""
-SHORT_NAMES = {"wug_adj": "wug_adj_nominalization", "wug_past": "wug_past_tense"}
 NO_BASELINES = {"zipf": None, "ngram": None}
 OWN_SCORER = "palenka"
 SCORERS = (OWN_SCORER, "minicons")
@@ -66,7 +60,7 @@ def evaluate(
             `hf:owner/name@revision`.
         data: folder of tasks; default `PALENKA_EVAL`.
         tasks: which of them; default those of the protocol's pipeline and cross-entropy, if they are there.
-        protocol: how items become token sequences; see `texts.py`.
+        protocol: whose tasks and rules; see `protocols.py`.
         details: also show phenomena, fields and subtasks.
         scorer: whose log-probabilities; those of another than our own are kept apart and compared with ours.
         out: folder for results, each model's in one of its name; default in the model's own.
@@ -79,8 +73,8 @@ def evaluate(
         UserError: anything of this is missing, damaged or unusable.
         OSError: results cannot be written.
     """
-    if protocol not in TASKS:
-        raise UserError(f"protocol {protocol!r} is not known; known: {', '.join(TASKS)}")
+    if protocol not in PROTOCOLS:
+        raise UserError(f"protocol {protocol!r} is not known; known: {', '.join(PROTOCOLS)}")
     if scorer not in SCORERS:
         raise UserError(f"scorer {scorer!r} is not known; known: {', '.join(SCORERS)}")
     if scorer != OWN_SCORER:
@@ -154,13 +148,16 @@ def _require_place(folder: Path) -> None:
 
 def _read_tasks(root: Path, names: Sequence[str] | None, protocol: str) -> list[EvaluationTask]:
     """The tasks named, which must exist; or the default ones that exist, reporting those that do not."""
-    if names is not None:
-        folders = [SHORT_NAMES.get(name, name) for name in names if name != CROSS_ENTROPY]
-        return [read_task(root / name) for name in dict.fromkeys(folders)]
-    absent = [name for name in TASKS[protocol] if not (root / name).is_dir()]
+    rules = PROTOCOLS[protocol]
+    named = None if names is None else [rules.task(name) for name in names if name != CROSS_ENTROPY]
+    folders = [root / rules.folder(name) for name in dict.fromkeys(rules.tasks if named is None else named)]
+    absent = [folder for folder in folders if not folder.is_dir()] if named is None else []
     if absent:
-        print(f"skipped, no such folders in {root}: {', '.join(absent)}", flush=True)
-    return [read_task(root / name) for name in TASKS[protocol] if name not in absent]
+        print(f"skipped, no such folders in {root}: {', '.join(folder.name for folder in absent)}", flush=True)
+    for folder in folders:
+        if folder.is_dir() and (wrong := differences(folder)):
+            print(f"{folder}: not the published items, scores do not compare ({wrong})", file=sys.stderr, flush=True)
+    return [read_task(folder, protocol) for folder in folders if folder not in absent]
 
 
 @dataclass

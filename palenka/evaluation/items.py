@@ -2,9 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 LABELS = {"phenomenon": "linguistics_term", "field": "field"}
 """What subtasks are grouped by, and the field of an item that says it."""
@@ -25,7 +29,8 @@ class Choice(NamedTuple):
 class Item:
     """One line of a task. The first choice is the right one; or, where there is a `ratio`, the one that it is of.
 
-    Items of one `cluster` are outcomes of one question, and so not independent.
+    Items of one `cluster` are outcomes of one question, and so not independent. With `per_token` a choice's score is
+    the mean over its tokens, not their sum. `name` is what collected predictions know the item by, if it has one.
     """
 
     subtask: str
@@ -33,6 +38,8 @@ class Item:
     choices: tuple[Choice, ...]
     ratio: float | None = None
     cluster: str | None = None
+    per_token: bool = False
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,3 +60,20 @@ class Task:
     def has_ratios(self) -> bool:
         """Whether people's preferences are predicted, and no choice is right."""
         return self.items[0].ratio is not None
+
+    @property
+    def is_per_token(self) -> bool:
+        """Whether a choice's score is the mean over its tokens."""
+        return self.items[0].per_token
+
+
+def deciding(items: Sequence[Item], sums: NDArray[np.float64], lengths: ArrayLike) -> NDArray[np.float64]:
+    """The scores that items are decided by: (choices,).
+
+    Args:
+        items: of whose choices they are, in order.
+        sums: of log-probabilities over each choice's text: (choices,)
+        lengths: how many tokens, or words, each is the sum of: (choices,)
+    """
+    per_token = np.array([item.per_token for item in items for _ in item.choices])
+    return np.where(per_token, sums / np.maximum(lengths, 1), sums)

@@ -4,12 +4,15 @@ A *task* is a folder `<data>/<task>/` of `.jsonl` files, a line being an item. A
 but for entity tracking, where the number of operations makes subtasks too. The shapes are known by their fields:
 
     pair              sentence_good, sentence_bad      BLiMP and its supplement
-    EWoK              Context1, Target1, Target2       Target1 belongs to Context1. The files hold each item twice, the
-                                                       second time with 1 and 2 swapped: both contexts are asked about
+    EWoK              Context1, Target1, Target2       Target1 belongs to Context1, Target2 to Context2. The files hold
+                                                       each item twice, the second time with 1 and 2 swapped
     entity tracking   input_prefix, options, numops    which option says what the box holds; the first is right
     COMPS             prefix_acceptable, prefix_unacceptable, property_phrase      of which concept the property holds
     wug               sentences, ratio                 two forms of a made-up word, separated by a tab, and which share
                                                        of people prefer the first
+    GlobalPIQA        prompt, solution0, …, label      which solution follows; `label` is the right one's number
+
+What is compared of EWoK, and which items of entity tracking count, the protocol says (`protocols.py`).
 """
 
 import hashlib
@@ -22,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from palenka.evaluation.items import LABELS, Choice, Item, Task
+from palenka.evaluation.protocols import PROTOCOLS, Protocol
 from palenka.util.errors import UserError
 from palenka.util.files import require_file
 
@@ -29,23 +33,28 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 SPELLINGS = {"syntax_semantics": "syntax/semantics"}  # BLiMP has both
 
 
-def read_task(folder: Path) -> Task:
-    """Read and check every item of a task.
+def read_task(folder: Path, protocol: str = "2024") -> Task:
+    """Read and check every item of a task, and keep those that the protocol asks.
 
     Raises:
         UserError: no such folder, nothing in it, or an item that cannot be used, with its file and line.
     """
+    rules = PROTOCOLS[protocol]
     if not folder.is_dir():
         raise UserError(f"no task {folder.name!r}: looked for the folder {folder}")
     paths = sorted(folder.glob("*.jsonl"))
     if not paths:
         raise UserError(f"{folder}: no .jsonl files in it")
     lines = [_Line(path, number, record) for path in paths for number, record in _records(path)]
-    items = [_item(line) for line in lines]
-    for line, item in zip(lines, items, strict=True):
-        if (item.ratio is None) != (items[0].ratio is None):
+    asked = [(line, item) for line in lines if (item := _item(line, rules))]
+    if not asked:
+        raise UserError(f"{folder}: the {protocol} protocol leaves out all of its items: each has an option of nothing")
+    first = asked[0][1]
+    for line, item in asked:
+        if (item.ratio is None, item.per_token) != (first.ratio is None, first.per_token):
             raise UserError(f"{line.place}: has a different shape from the items before it")
-    return Task(folder.name, items, _labels(items, [line.record for line in lines]))
+    items = [item for _, item in asked]
+    return Task(rules.task(folder.name), items, _labels(items, [line.record for line, _ in asked]))
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -112,49 +121,66 @@ class _Line:
         return Item(subtask or self.path.stem, self.number, choices, **others)
 
 
-def _pair(line: _Line) -> Item:
+def _pair(line: _Line, rules: Protocol) -> Item:
     return line.item(Choice("", line.text("sentence_good")), Choice("", line.text("sentence_bad")))
 
 
-def _ewok(line: _Line) -> Item:
+def _ewok(line: _Line, rules: Protocol) -> Item:
     context, *targets = (line.text(key) for key in ("Context1", "Target1", "Target2"))
     twins = sorted([context, str(line.record.get("Context2"))]) + sorted(targets)
-    choices = (Choice(context, f" {target}") for target in targets)
+    if rules.ewok == "contexts":
+        choices = [Choice(each, f" {targets[0]}") for each in (context, line.text("Context2"))]
+    else:
+        choices = [Choice(context, f" {target}") for target in targets]
     return line.item(*choices, cluster=hashlib.sha256(json.dumps(twins).encode()).hexdigest()[:16])
 
 
-def _entity_tracking(line: _Line) -> Item:
+def _entity_tracking(line: _Line, rules: Protocol) -> Item | None:
     prefix, operations = line.text("input_prefix"), line.number_in("numops", 0, math.inf)
-    choices = (Choice(prefix, option) for option in line.texts("options"))
+    choices = [Choice(prefix, option) for option in line.texts("options")]
+    if not rules.nothing and any("nothing" in choice.text for choice in choices):
+        return None
     return line.item(*choices, subtask=f"{line.path.stem}_{operations}_ops")
 
 
-def _comps(line: _Line) -> Item:
+def _comps(line: _Line, rules: Protocol) -> Item:
     prefixes = (line.text("prefix_acceptable"), line.text("prefix_unacceptable"))
     choices = (Choice(f"{prefix} ", line.text("property_phrase")) for prefix in prefixes)
     return line.item(*choices, subtask=line.path.stem.removeprefix("comps_").replace("-", "_"))
 
 
-def _wug(line: _Line) -> Item:
+def _wug(line: _Line, rules: Protocol) -> Item:
     forms = line.text("sentences").split("\t")
     if len(forms) != 2 or not all(form.strip() for form in forms):
         raise line.problem("sentences", "two texts separated by a tab")
     return line.item(*(Choice("", form) for form in forms), ratio=float(line.number_in("ratio", 0, 1)))
 
 
-SHAPES: dict[tuple[str, ...], Callable[[_Line], Item]] = {
+def _global_piqa(line: _Line, rules: Protocol) -> Item:
+    count = sum(key.startswith("solution") and value is not None for key, value in line.record.items())
+    prompt, keys = line.text("prompt"), [f"solution{number}" for number in range(max(count, 2))]
+    choices = [Choice(prompt, f" {line.text(key)}") for key in keys]
+    if line.record.get("label") not in range(count):
+        raise line.problem("label", f"the number of the right one of {count} solutions")
+    right = choices.pop(int(line.record["label"]))
+    return line.item(right, *choices, per_token=True, name=line.text("example_id"))
+
+
+SHAPES: dict[tuple[str, ...], Callable[[_Line, Protocol], Item | None]] = {
     ("sentence_good", "sentence_bad"): _pair,
     ("Context1", "Target1", "Target2"): _ewok,
     ("input_prefix", "options", "numops"): _entity_tracking,
     ("prefix_acceptable", "prefix_unacceptable", "property_phrase"): _comps,
     ("sentences", "ratio"): _wug,
+    ("prompt", "solution0", "solution1"): _global_piqa,
 }
 
 
-def _item(line: _Line) -> Item:
+def _item(line: _Line, rules: Protocol) -> Item | None:
+    """The item of a line; None where it is not asked."""
     for fields, read in SHAPES.items():
         if not line.record.keys().isdisjoint(fields):
-            return read(line)
+            return read(line, rules)
     shapes = ", or ".join("/".join(fields) for fields in SHAPES)
     raise UserError(f"{line.place}: has the fields {', '.join(line.record)}; expected {shapes}")
 

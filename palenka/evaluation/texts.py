@@ -1,7 +1,8 @@
 """Texts to be scored: the tokens of an item's choices as a protocol makes them, and what a model can take.
 
 A score is the sum of the log-probabilities of a text's tokens after its context, in nats. Two protocols say what
-these are. The first is that of the challenge's pipeline of 2024, a fork of lm-eval 0.4.2, the second of its successor:
+these are. The first is that of the challenge's pipeline of 2024, a fork of lm-eval 0.4.2, the second of its successor,
+and that of 2026, too:
 
     2024   without context   [prefix] + tok(" " + text): every token of the text is scored. The prefix is the
                              tokenizer's bos token, else its eos, else its pad
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palenka.evaluation.items import Choice, Item
+from palenka.evaluation.protocols import PROTOCOLS
 from palenka.util.errors import UserError
 
 
@@ -44,7 +46,7 @@ def encode(items: Sequence[Item], tokenizer: Any, protocol: str = "2024") -> lis
     Raises:
         UserError: the tokenizer cannot say where its tokens stand, and the protocol needs it.
     """
-    return ENCODERS[protocol]([choice for item in items for choice in item.choices], tokenizer)
+    return ENCODERS[PROTOCOLS[protocol].tokens]([choice for item in items for choice in item.choices], tokenizer)
 
 
 def encode_masked(

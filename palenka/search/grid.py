@@ -19,7 +19,8 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from palenka.cost import estimate
-from palenka.evaluation.evaluate import TASKS, evaluate
+from palenka.evaluation.evaluate import evaluate
+from palenka.evaluation.protocols import PROTOCOLS
 from palenka.evaluation.results import results_folder
 from palenka.report.results import read_evaluations
 from palenka.runs.directory import Run
@@ -167,7 +168,7 @@ class Grid:
 
     def evaluate(self, folders: Sequence[Path]) -> None:
         """Evaluate finished runs on tasks they were not evaluated on yet, if the items are there."""
-        default = [task for task in TASKS[PROTOCOL] if (self.tasks_folder / task).is_dir()]
+        default = [task for task in PROTOCOLS[PROTOCOL].tasks if (self.tasks_folder / task).is_dir()]
         tasks = default if self.config.grid.tasks is None else self.config.grid.tasks
         waiting = [folder for folder in folders if not all(_result_file(folder, task).exists() for task in tasks)]
         if waiting:

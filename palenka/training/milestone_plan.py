@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PretrainedConfig
 
-from palenka.evaluation.items import Item
+from palenka.evaluation.items import Item, deciding
 from palenka.evaluation.task_files import read_task
 from palenka.evaluation.texts import Limits, Text, TextScorer, check_texts, encode
 from palenka.models.probing import most_positions
@@ -36,7 +36,7 @@ class Subset:
         mine = slice(*(ends[len(self.items) * bound // shares] for bound in (share, share + 1)))
         scores = np.zeros(len(self.texts))
         scores[mine] = scorer.score(self.texts[mine])
-        return scores
+        return deciding(self.items, scores, [len(text.continuation) for text in self.texts])
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def plan_milestones(
         return MilestonePlan()
     subsets = []
     for name in config.tasks:
-        task = read_task(root / name)
+        task = read_task(root / name, config.protocol)
         if task.has_ratios:
             raise UserError(f"{name}: asks what people prefer: it has no right choices to count along the way")
         items = evenly_spread(task.items, config.items)

@@ -22,7 +22,7 @@ class EvaluationConfig(Section):
 
     tasks: list[str] = Field(default=[], description="folders of items below PALENKA_EVAL")
     items: int = Field(default=200, ge=1, description="asked of each task, at most: a fixed part")
-    protocol: Annotated[Literal["2024", "2025"], BeforeValidator(str)] = Field(
+    protocol: Annotated[Literal["2024", "2025", "2026"], BeforeValidator(str)] = Field(
         default="2024", description="how a text is scored"
     )
     words: list[Annotated[int, BeforeValidator(read_words)]] | None = Field(

@@ -15,10 +15,12 @@ from pathlib import Path
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from palenka.data.catalog import CATALOGUE, HubFiles, Item, Part
+from palenka.data.fetch import global_piqa
 from palenka.data.fetch.archives import unpack
 from palenka.data.fetch.ewok import write_filtered
 from palenka.data.fetch.hub import Unreachable
 from palenka.data.fetch.places import by_hand, fetch
+from palenka.data.published import differences
 from palenka.util import paths
 from palenka.util.errors import UserError
 from palenka.util.files import (
@@ -101,7 +103,8 @@ def _next_step(item: Item, target: Path) -> str:
         folders = [f"--{split} {shlex.quote(_short(target / folder))}" for split, folder in item.splits]
         return f"Next: palenka prepare {' '.join(folders)} --name {item.prepared_as}"
     data = "" if target == paths.evaluation_root() else f" --data {shlex.quote(_short(target))}"
-    return f"Next: palenka evaluate RUN --tasks {','.join(item.tasks)}{data}"
+    asked = f"--protocol {item.protocol}" if item.protocol else f"--tasks {','.join(item.tasks)}"
+    return f"Next: palenka evaluate RUN {asked}{data}"
 
 
 def _install(item: Item, part: Part, target: Path) -> None:
@@ -149,7 +152,10 @@ def _assembled(part: Part, files: list[Path], folder: Path) -> Path:
         return unpack(files[0], folder)
     folder.mkdir()
     for file in files:
-        shutil.copyfile(file, folder / file.name)
+        if file.suffix == ".tsv":
+            global_piqa.write_items(file, folder)
+        else:
+            shutil.copyfile(file, folder / file.name)
     return folder
 
 
@@ -173,6 +179,8 @@ def _record(item: Item, part: Part, target: Path) -> None:
             f"  {part.folder}: whole, but not the pairs that Palenka knows (sha256 of all its files joined is not "
             f"{part.content_sha256[:12]}…); scores may not compare with those of earlier years"
         )
+    if wrong := differences(folder):
+        _say(f"  {part.folder}: whole, but not the published items ({wrong}); scores on it compare with nobody's")
 
 
 def _receipt(target: Path) -> dict[str, Came]:

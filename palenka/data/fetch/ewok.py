@@ -11,21 +11,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from palenka.data.published import EWOK
 from palenka.util.errors import UserError
 
-LINES = {
-    "agent-properties": 2210,
-    "material-dynamics": 770,
-    "material-properties": 170,
-    "physical-dynamics": 120,
-    "physical-interactions": 556,
-    "physical-relations": 818,
-    "quantitative-properties": 314,
-    "social-interactions": 294,
-    "social-properties": 328,
-    "social-relations": 1548,
-    "spatial-relations": 490,
-}
 TEXTS = ("Context1", "Context2", "Target1", "Target2")
 
 _WORD = re.compile(
@@ -46,9 +34,9 @@ def write_filtered(parquet: Path, vocabulary: Path, folder: Path) -> None:
     words = set(vocabulary.read_text(encoding="utf-8").split())
     kept = filtered(read_items(parquet), words)
     found = {domain: 2 * len(items) for domain, items in kept.items()}
-    wrong = [f"{domain} {found.get(domain, 0)} instead of {lines}" for domain, lines in LINES.items()
+    wrong = [f"{domain} {found.get(domain, 0)} instead of {lines}" for domain, lines in EWOK.items()
              if found.get(domain) != lines]  # fmt: skip
-    if wrong or found.keys() - LINES.keys():
+    if wrong or found.keys() - EWOK.keys():
         raise UserError(
             f"{parquet}: the filter leaves other numbers of lines than the published ones ({', '.join(wrong)}); "
             "nothing was written. Make ewok_filtered with the pipeline's own script, ewok/dl_and_filter.py."

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from palenka.evaluation.items import Choice, Item
+from palenka.evaluation.protocols import PROTOCOLS
 from palenka.evaluation.scoring import load_language_model
 from palenka.evaluation.texts import Limits, beyond_vocabulary, prefix_token
 from palenka.models.probing import longest_input
@@ -93,7 +94,7 @@ class MiniconsScorer:
 
     def _context(self, choice: Choice, protocol: str) -> str:
         """The context without the spaces at its end; in 2025 with them, where they are tokens of their own."""
-        if protocol == "2025":
+        if PROTOCOLS[protocol].tokens == "2025":
             context, whole = self.scorer.tokenizer([choice.context, choice.context + choice.text])["input_ids"]
             if whole[: len(context)] == context:
                 return choice.context
@@ -107,7 +108,8 @@ class MiniconsScorer:
     def _check(self, choices: Sequence[Choice], protocol: str) -> None:
         tokenizer = self.scorer.tokenizer
         ids = tokenizer("a")["input_ids"]
-        if protocol == "2025" and (ids[-1] in tokenizer.all_special_ids or ids[0] == tokenizer.pad_token_id):
+        specials = ids[-1] in tokenizer.all_special_ids or ids[0] == tokenizer.pad_token_id
+        if PROTOCOLS[protocol].tokens == "2025" and specials:
             raise UserError(
                 f"{self.name}: --scorer minicons: the tokenizer ends a text with a special token, or begins it with "
                 "the one that it pads with, and minicons would score or miscount that; leave --scorer out"

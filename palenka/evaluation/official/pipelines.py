@@ -12,11 +12,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from palenka.evaluation.evaluate import SHORT_NAMES
 from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.official import pipeline_2024, pipeline_2025
 from palenka.evaluation.official.checkout import Checkout, Job, Pipeline
 from palenka.evaluation.official.found import derive
+from palenka.evaluation.protocols import PROTOCOLS
 from palenka.evaluation.results import known_result, write_records
 from palenka.evaluation.tasks import EvaluationTask, read_task
 from palenka.evaluation.ways import CAUSAL, Way, ways_of
@@ -71,7 +71,8 @@ def evaluate_officially(
         _refuse_code(model)
         require_writable(model.results(f"pipeline-{year}"), "nothing was scored")
     root = (data or evaluation_root()).absolute()
-    read = [read_task(root / name) for name in _names(pipeline, root, tasks)]
+    rules = PROTOCOLS[year]
+    read = [read_task(root / rules.folder(name), year) for name in _names(pipeline, root, tasks)]
     for model in evaluated:
         for way in asked[str(model.folder)]:
             of_way = [task for task in read if way.name == CAUSAL or not task.only_causal]
@@ -100,14 +101,15 @@ def _ways(pipeline: Pipeline, model: EvaluatedModel, names: Sequence[str] | None
 
 def _names(pipeline: Pipeline, root: Path, names: Sequence[str] | None) -> list[str]:
     """The tasks named, if the pipeline has them; or its tasks that exist, reporting those that do not."""
+    rules = PROTOCOLS[pipeline.year]
     if names is not None:
-        asked = list(dict.fromkeys(SHORT_NAMES.get(name, name) for name in names))
+        asked = list(dict.fromkeys(map(rules.task, names)))
         for name in asked:
             if name not in pipeline.tasks:
                 known = ", ".join(pipeline.tasks)
                 raise UserError(f"the {pipeline.year} pipeline has no task {name!r}; it has {known}")
         return asked
-    absent = [name for name in pipeline.tasks if not (root / name).is_dir()]
+    absent = [name for name in pipeline.tasks if not (root / rules.folder(name)).is_dir()]
     if absent:
         print(f"skipped, no such folders in {root}: {', '.join(absent)}", flush=True)
     return [name for name in pipeline.tasks if name not in absent]

@@ -27,6 +27,7 @@ from palenka.evaluation.items import Item, Records, Task
 from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.official.pipeline_2025 import choice_texts, group
 from palenka.evaluation.official.pipelines import PIPELINES
+from palenka.evaluation.protocols import PROTOCOLS
 from palenka.evaluation.results import read_records, read_result
 from palenka.evaluation.tasks import EvaluationTask, read_task
 from palenka.evaluation.tasks.reading import READING
@@ -36,12 +37,6 @@ from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, require_writable, write_bytes, write_json, write_text
 from palenka.util.paths import evaluation_root, runs_root
 
-SIZES = {
-    "blimp_filtered": 59_875, "supplement_filtered": 5_218, "ewok_filtered": 7_618, "entity_tracking": 9_483,
-    "wug_adj_nominalization": 200, "wug_past_tense": 50, "comps": 91_028, READING: 1_726,
-}  # fmt: skip
-"""Items of the official files; a submission of fewer is not accepted."""
-NAMES_2024 = {"blimp_filtered": "blimp", "supplement_filtered": "blimp_supplement", "ewok_filtered": "ewok"}
 NOT_MADE = {
     "2024": "GLUE (fine-tuning)",
     "2025": "GLUE (fine-tuning), age of acquisition, and the fast evaluations of checkpoints",
@@ -129,18 +124,19 @@ def _collect(
     found, missing = [], []
     for name in PIPELINES[form].tasks:
         path = model.results(form, way.folder) / f"{name}.json"
-        if not (root / name).is_dir():
-            missing.append(f"{name}: there is no folder {root / name}")
+        items = root / PROTOCOLS[form].folder(name)
+        if not items.is_dir():
+            missing.append(f"{name}: there is no folder {items}")
             continue
-        task = read_task(root / name)
+        task = read_task(items, form)
         try:
             records = _records(model, path, task)
         except UserError as problem:
             missing.append(f"{name}: {problem}")
             continue
         found.append((task, records))
-        if len(records) != SIZES[name]:
-            missing.append(f"{name}: {len(records):,} items, of {SIZES[name]:,}")
+        if len(records) != (published := PROTOCOLS[form].tasks[name].items):
+            missing.append(f"{name}: {len(records):,} items, of {published:,}")
     return found, missing
 
 
@@ -163,10 +159,10 @@ def _choices(task: Task, records: Records) -> Iterator[tuple[Item, list[float], 
 
 
 def _write_2024(out: Path, found: Sequence[tuple[EvaluationTask, Records]]) -> Path:
-    predictions: dict[str, dict[str, Any]] = {"glue": {}, **{name: {} for name in NAMES_2024.values()}}
+    predictions: dict[str, dict[str, Any]] = {"glue": {}, **{task.key: {} for task in PROTOCOLS["2024"].tasks.values()}}
     for task, records in found:
         assert isinstance(task, Task)  # reading is of 2025
-        subtasks = predictions[NAMES_2024[task.name]]
+        subtasks = predictions[PROTOCOLS["2024"].tasks[task.name].key]
         for item, _, chosen in _choices(task, records):
             context, text = item.choices[chosen]
             record = {"id": f"{item.subtask}_{item.line - 1}", "pred": text if context else f" {text}"}

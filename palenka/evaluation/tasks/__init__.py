@@ -47,8 +47,8 @@ class EvaluationTask:
         raise NotImplementedError
 
     @classmethod
-    def read(cls, folder: Path) -> "EvaluationTask":
-        """Read and check all of it.
+    def read(cls, folder: Path, protocol: str = "2024") -> "EvaluationTask":
+        """Read and check all of it that a protocol asks.
 
         Raises:
             UserError: what cannot be used, with its file and line.
@@ -86,14 +86,14 @@ def kind_of(folder: Path) -> type[EvaluationTask] | None:
     return next((kind for kind in kinds if kind.recognises(folder)), None)
 
 
-def read_task(folder: Path) -> EvaluationTask:
-    """A task, by the file that recognises its folder.
+def read_task(folder: Path, protocol: str = "2024") -> EvaluationTask:
+    """A task, by the file that recognises its folder, as a protocol asks it.
 
     Raises:
         UserError: there is no such task, or it cannot be used.
     """
     if kind := kind_of(folder):
-        return kind.read(folder)
+        return kind.read(folder, protocol)
     if not folder.is_dir():
         raise UserError(f"no task {folder.name!r}: looked for the folder {folder}")
     raise UserError(f"{folder}: no .jsonl files in it, nor anything else that a task is made of")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palenka.evaluation.correlation import preferences, spearman
-from palenka.evaluation.items import LABELS, Item, Records, Task
+from palenka.evaluation.items import LABELS, Item, Records, Task, deciding
 from palenka.evaluation.results import is_finite
 from palenka.evaluation.statistics import Accuracy, chance, group_accuracy, outcomes, task_accuracy
 from palenka.evaluation.task_files import read_task
@@ -25,12 +25,13 @@ class Choices(Task, EvaluationTask):
         return any(folder.glob("*.jsonl"))
 
     @classmethod
-    def read(cls, folder: Path) -> "Choices":
-        task = read_task(folder)
+    def read(cls, folder: Path, protocol: str = "2024") -> "Choices":
+        task = read_task(folder, protocol)
         return cls(task.name, task.items, task.labels)
 
     def measure(self, model: Asked, label: str) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
-        scores, tokens = model.score_choices(self, label)
+        sums, tokens = model.score_choices(self, label)
+        scores = deciding(self.items, sums, tokens)
         return records_of(self, scores, tokens), self._summary(scores, tokens)
 
     def derive(self, records: Records) -> dict[str, Any]:
@@ -45,7 +46,7 @@ class Choices(Task, EvaluationTask):
 
 
 def records_of(task: Task, scores: NDArray[np.float64], tokens: NDArray[np.int64]) -> Iterable[dict[str, Any]]:
-    """Of each item: which it is, the scores of its choices, and how many tokens each is the sum of."""
+    """Of each item: which it is, the scores of its choices, and of how many tokens each is the sum, or the mean."""
     ends = np.cumsum([len(item.choices) for item in task.items])
     for item, end in zip(task.items, ends, strict=True):
         choices = slice(end - len(item.choices), end)
@@ -67,7 +68,8 @@ def summary(task: Task, scores: NDArray[np.float64], tokens: NDArray[np.int64]) 
     `accuracy_per_token` takes the choice with the highest mean score per token: sums favour few tokens.
     """
     whole, subtasks = task_accuracy(task.items, scores)
-    whole_per_token, per_token = task_accuracy(task.items, scores / np.maximum(tokens, 1))
+    means = scores if task.is_per_token else scores / np.maximum(tokens, 1)
+    whole_per_token, per_token = task_accuracy(task.items, means)
     return {
         **asdict(whole),
         "accuracy_per_token": whole_per_token.accuracy,

@@ -102,7 +102,7 @@ class Reading(EvaluationTask):
         return folder.name == READING
 
     @classmethod
-    def read(cls, folder: Path) -> "Reading":
+    def read(cls, folder: Path, protocol: str = "2024") -> "Reading":
         """Read and check the task's file, `reading_data.csv` in its folder.
 
         A missing text before a word becomes the text "None": that is what a sentence's first word "None" is read as.
