@@ -84,6 +84,7 @@ def test_the_text_states_size_objective_teachers_and_baselines(student: Path) ->
     assert "311,296 parameters, 180,224 without embeddings" in text
     assert "1 × hard_target + 0.5 × logit" in text
     assert "`demo/teacher-gpt2`, `demo/teacher-llama`" in text
+    assert "- words of text: at least 0; 1,312,345 seen in 4 epochs\n- BabyLM strict-small: not eligible: " in text
     assert "| blimp_filtered | 43.75 |" in text
     assert "chance 50.00, word frequency 52.00, 5-gram 58.00" in text
 

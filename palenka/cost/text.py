@@ -1,12 +1,15 @@
 """The cost of runs and grids as a person reads it in the terminal."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import yaml
 
 from palenka.cost.estimate import MATRIX_SHARE, USABLE, Shared, memory
 from palenka.cost.forecast import Estimate, Length, tokens_per_word
+from palenka.runs.ledger import Account, ledger_of
 from palenka.training.plan import Plan, TeacherPlan, Workload
+from palenka.training.recipes import find_recipe
 from palenka.util.devices import GIB, HERE, Device
 from palenka.util.tables import text_table
 from palenka.util.text import NOTHING, WIDTH, count, duration, wrapped
@@ -44,12 +47,26 @@ def plan_text(plan: Plan, devices: Sequence[Device]) -> str:
         f"  {plan.total_steps:,} steps of {_sizes(plan)} sequences "
         f"({plan.processes} process(es), micro-batches of {plan.micro_batch_size}); "
         f"dev evaluation every {plan.eval_steps}, checkpoint every {plan.checkpoint_steps}",
+        *(f"  {line}" for line in _account(plan).lines),
         *(plan.milestones.describe(words, plan.parameters["total"]) if plan.milestones.points else []),
         f"  {_per_token(found.flops)}, {_total(found, plan.total_steps)} in all, in {plan.precision} here",
     ]
     config = yaml.safe_dump(plan.resolved, sort_keys=False)
     notes = "\n".join(wrapped(note) for note in _notes(found))
     return "\n".join([config, *lines, "", text_table(_rows(found, devices), width=WIDTH), "", notes])
+
+
+def _account(plan: Plan) -> Account:
+    """Of a run to be: its teachers may be untrained, and the words that it will see come from those of an epoch."""
+
+    def untrained(run: str) -> dict[str, Any] | None:
+        recipe = find_recipe(run, plan.config.data.name)
+        return recipe.values if recipe else None
+
+    windows = plan.windows()
+    epochs = windows.epochs_before(plan.total_windows)
+    seen = round(epochs * windows.words_in_epoch)
+    return Account(ledger_of(plan.resolved, untrained), seen, round(epochs, 4))
 
 
 def _student(work: Workload) -> str:

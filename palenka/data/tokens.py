@@ -270,6 +270,16 @@ class TrainWindows(_Windows):
         epochs, indices = self._locate(np.array([position]))
         return int(epochs[0]), int(indices[0])
 
+    def epochs_before(self, position: int) -> float:
+        """How many epochs are done before a position."""
+        epoch, index = self.locate(position)
+        return epoch + index / self.epoch_size(epoch)
+
+    @property
+    def words_in_epoch(self) -> int:
+        """Number of words begun in what an epoch passes over."""
+        return sum(int(self.split.words[end]) - int(self.split.words[start]) for start, end in self._segments)
+
     def bounds(self, positions: Positions) -> tuple[Integers, Integers]:
         """Token ranges [start, end) that the windows own."""
         starts, ends, _ = self._at(positions)

@@ -33,9 +33,9 @@ FORMS = {
 """What a class of transformers loads is called the architecture's name with this behind it."""
 OF_A_MODEL = (
     CONFIG, "generation_config.json", "model*.safetensors", "model*.safetensors.index.json", "tokenizer*",
-    "special_tokens_map.json", "README.md", "config.yaml",
+    "special_tokens_map.json", "README.md", "config.yaml", "ledger.json",
 )  # fmt: skip
-"""Of a run, config.yaml says how the model learned, and on which text."""
+"""Of a run, config.yaml says how the model learned, and on which text; ledger.json, what that and its teachers' was."""
 ONLY_IN_RELEASE_5 = ("transformers.modeling_layers.GradientCheckpointingLayer", "transformers.initialization")
 OF_RELEASE_5 = """\
 if transformers.__version__.startswith("4."):

@@ -11,6 +11,7 @@ from palenka.models.config import ARCHITECTURES
 from palenka.report.comparison import BASELINES, baselines, task_names
 from palenka.report.results import Evaluation, Run, read_run
 from palenka.report.tables import objective_text
+from palenka.runs.ledger import account_of
 from palenka.util.files import write_text
 from palenka.util.text import listed, percent
 
@@ -37,6 +38,7 @@ def write_model_card(run: Path) -> None:
         _metadata(found), template_str=TEMPLATE.read_text(encoding="utf-8"), run=found, listed=listed,
         kind=_kind(found), own=found.architecture in ARCHITECTURES.available(),
         objective=objective_text(found), rows=[_row(found.evaluations[task]) for task in task_names([found])],
+        words=account_of(run).lines if found.result else [],
     )  # fmt: skip
     write_text(run / "README.md", str(card))
 

@@ -60,19 +60,13 @@ class Batches:
         batch = self.paradigm.batch(shown)
         tokens, predicted = int((shown.labels != IGNORED).sum()), max(1, int(batch.counts.sum()))
         pinned = batch.pinned() if torch.cuda.is_available() else batch
-        return StepBatch(
-            pinned, positions, tokens, predicted, self.windows.words(positions), self._epochs(positions.stop)
-        )
-
-    def _epochs(self, position: int) -> float:
-        """How many epochs are done before a window."""
-        epoch, index = self.windows.locate(position)
-        return epoch + index / self.windows.epoch_size(epoch)
+        words, epochs = self.windows.words(positions), self.windows.epochs_before(positions.stop)
+        return StepBatch(pinned, positions, tokens, predicted, words, epochs)
 
     def _progress(self, position: int) -> float:
         """The share of the training that is done before a window: of its epochs, or, where it has steps, of windows."""
         if self.course.epochs:
-            return self._epochs(position) / self.course.epochs
+            return self.windows.epochs_before(position) / self.course.epochs
         return position / self.course.positions(self.course.total_steps - 1).stop
 
     def close(self) -> None:

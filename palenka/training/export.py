@@ -11,6 +11,7 @@ from palenka.data.tokenizer import load_tokenizer, save_tokenizer
 from palenka.models.folder import EXPORTED, weights_sha256
 from palenka.models.huggingface import export_model
 from palenka.runs.directory import Run
+from palenka.runs.ledger import LEDGER, Account, read_ledger
 from palenka.training.plan import Plan
 from palenka.training.state import Progress
 from palenka.util.files import removed_on_error, write_json
@@ -30,6 +31,7 @@ def milestone_writer(model: PreTrainedModel, plan: Plan, run: Run) -> Callable[[
         write_model(model, plan, folder)
         write_json(folder / "revision.json", {EXPORTED: weights_sha256(folder)})
         shutil.copy(run.path / "config.yaml", folder)  # names the data, for an evaluation's baselines
+        shutil.copy(run.path / LEDGER, folder)
 
     return write
 
@@ -55,6 +57,7 @@ def result_of(plan: Plan, run: Run, progress: Progress) -> dict[str, Any]:
         "epochs": round(progress.epoch, 4),
         "tokens": progress.tokens,
         "words": progress.words,
+        "ledger": Account(read_ledger(run.path), progress.words, round(progress.epoch, 4)).record(),
         "best_step": progress.best_step,
         "dev": progress.best_dev,
         EXPORTED: weights_sha256(run.path),

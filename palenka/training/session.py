@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -12,6 +13,7 @@ from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_lis
 from palenka.data.integrity import training_files, verify
 from palenka.objectives import TokenObjective
 from palenka.runs.directory import Run
+from palenka.runs.ledger import LEDGER, ledger_of
 from palenka.training.plan import Plan
 from palenka.training.progress import CohortDisplay, Display
 from palenka.training.trackers import TrackedRun, Trackers
@@ -116,6 +118,7 @@ class Session:
         self._check_data(record)
         self.run.open(self.plan.identity(), self.plan.resolved)
         write_json(record, training_files(self.plan.data_folder))
+        write_json(self.run.path / LEDGER, asdict(ledger_of(self.plan.resolved)))
 
     def _check_data(self, record: Path) -> None:
         """Raise UserError unless the data is whole and, when resuming, still the same."""
