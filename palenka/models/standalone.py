@@ -64,13 +64,7 @@ def export_folder(source: Path, out: Path, with_code: bool) -> None:
         UserError: `source` is not whole, `out` is there, or the model needs code and is not to have it, or the other
             way round.
     """
-    architecture = check_model_folder(source).model_type
-    weights_sha256(source)
-    is_own = architecture in ARCHITECTURES.available()
-    if is_own and not with_code:
-        raise UserError(f"{source}: transformers does not know the architecture {architecture}; add --with-code")
-    if with_code and not is_own and not _sees_all(source):
-        raise UserError(f"{source}: transformers knows a causal {architecture} without code; leave --with-code out")
+    architecture = check_export(source, with_code)
     if out.exists():
         raise UserError(f"{out}: is there already; name another folder with --out, or move it away")
     make_folder(out.parent)
@@ -78,7 +72,7 @@ def export_folder(source: Path, out: Path, with_code: bool) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     with removed_on_error(temporary):
         temporary.mkdir()
-        for path in (path for pattern in OF_A_MODEL for path in sorted(source.glob(pattern))):
+        for path in files_of_model(source):
             shutil.copy(path, temporary)
         if with_code:
             _add_code(temporary, architecture)
@@ -88,6 +82,27 @@ def export_folder(source: Path, out: Path, with_code: bool) -> None:
 
 def _sees_all(folder: Path) -> bool:
     return any(PARADIGMS.find(name).attention == "full" for name in learned(folder).part_names)
+
+
+def check_export(source: Path, with_code: bool) -> str:
+    """The architecture of a model folder that is whole, with the code that it needs.
+
+    Raises:
+        UserError: it is not, or needs code and is not to have it, or the other way round.
+    """
+    architecture = check_model_folder(source).model_type
+    weights_sha256(source)
+    is_own = architecture in ARCHITECTURES.available()
+    if is_own and not with_code:
+        raise UserError(f"{source}: transformers does not know the architecture {architecture}; add --with-code")
+    if with_code and not is_own and not _sees_all(source):
+        raise UserError(f"{source}: transformers knows a causal {architecture} without code; leave --with-code out")
+    return architecture
+
+
+def files_of_model(folder: Path) -> list[Path]:
+    """What others need of a model folder, but for code."""
+    return [path for pattern in OF_A_MODEL for path in sorted(folder.glob(pattern))]
 
 
 def _add_code(folder: Path, architecture: str) -> None:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -15,6 +16,8 @@ from palenka.runs.ledger import account_of
 from palenka.util.files import write_text
 from palenka.util.text import listed, percent
 
+UNKNOWN = "unknown"
+"""The licence depends on the training text, and is the publisher's of the weights to give."""
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 
 
@@ -26,7 +29,18 @@ def write_model_cards(folders: Iterable[Path]) -> None:
 
 
 def write_model_card(run: Path) -> None:
-    """Writes `run`/README.md from the run's result files; what is not there yet is left out.
+    """Writes `run`/README.md: see `model_card`."""
+    write_text(run / "README.md", model_card(run))
+
+
+def model_card(run: Path, licence: str = UNKNOWN, place: str | None = None, with_code: bool = False) -> str:
+    """The card of a run, from its result files; what is not there yet is left out.
+
+    Args:
+        run: its folder.
+        licence: of its weights, as the hub abbreviates it.
+        place: what the model is loaded from, if not its folder here.
+        with_code: whether the code of an architecture of our own is there, too.
 
     Raises:
         UserError: `run` is not a run directory, or a result file cannot be read.
@@ -35,20 +49,30 @@ def write_model_card(run: Path) -> None:
     for problem in found.broken:
         print(f"not in the model card: {problem}", file=sys.stderr)
     card = ModelCard.from_template(
-        _metadata(found), template_str=TEMPLATE.read_text(encoding="utf-8"), run=found, listed=listed,
+        _metadata(found, licence), template_str=TEMPLATE.read_text(encoding="utf-8"), run=found, listed=listed,
         kind=_kind(found), own=found.architecture in ARCHITECTURES.available(),
         objective=objective_text(found), rows=[_row(found.evaluations[task]) for task in task_names([found])],
-        words=account_of(run).lines if found.result else [],
+        words=account_of(run).lines if found.result else [], licence=licence, with_code=with_code,
+        place=place or f"runs/{found.name}",
     )  # fmt: skip
-    write_text(run / "README.md", str(card))
+    return str(card)
+
+
+def milestone_card(card: str, milestone: str) -> str:
+    """The card of a run's milestone, with the metadata of the run's, but for its results."""
+    whole = ModelCard(card)
+    data = cast(ModelCardData, whole.data)
+    data.eval_results = data.model_name = None
+    title = whole.text.strip().partition("\n")[0]
+    text = "The model when it had seen so many words; its card is on the branch `main`."
+    return f"---\n{data}\n---\n\n{title}, {milestone}\n\n{text}\n"
 
 
 def _kind(run: Run) -> str:
     return " and ".join(sorted({"masked" if name in OF_MASKED else CAUSAL for name in run.learned}))
 
 
-def _metadata(run: Run) -> ModelCardData:
-    """The licence stays unknown because it depends on the training text and is its publisher's to give."""
+def _metadata(run: Run, licence: str) -> ModelCardData:
     evaluations = [run.evaluations[task] for task in task_names([run])]
     protocols = [in_way(f"BabyLM {found.protocol} protocol", found.way) for found in evaluations]
     results = [
@@ -61,7 +85,7 @@ def _metadata(run: Run) -> ModelCardData:
         if dev.bits_per_byte is not None:
             results.append(_result(data, "bits_per_byte", "Bits per byte", dev.bits_per_byte))
     return ModelCardData(
-        language="en", license="unknown", library_name="transformers",
+        language="en", license=licence, library_name="transformers",
         pipeline_tag="text-generation" if CAUSAL in run.learned else "fill-mask",
         tags=["babylm", *(["knowledge-distillation"] if run.distilled else [])],
         model_name=run.name if results else None, eval_results=results or None,

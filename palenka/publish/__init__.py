@@ -1,0 +1,1 @@
+"""What leaves this machine: a model's repository on the Hugging Face Hub, and the form of a submission."""
