@@ -342,13 +342,34 @@ def test_the_data_step_prepares_the_demos_text(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("PALENKA_EVAL", str(tmp_path / "items"))
     monkeypatch.setattr("palenka.commands.study.write_demo", lambda *folders: made.append(folders))
-    monkeypatch.setattr("palenka.commands.study.prepare", lambda *arguments: made.append(arguments))
+    monkeypatch.setattr("palenka.commands.study.prepare", lambda *arguments, **_: made.append(arguments))
     assert call(cli.main, ["study", "demo", "--step", "data"])[0] == 0
     text = tmp_path / "data" / "demo-text"
     assert made == [
         (text, tmp_path / "items" / "demo_pairs"),
         (text / "train", text / "dev", text / "test", "demo", 2000),
     ]
+
+
+def test_the_data_step_holds_out_what_the_study_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: Call, write_config: WriteConfig
+) -> None:
+    lines = [f"The cat number {number} sat on the mat." for number in range(100)]
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "cats.txt").write_text("\n".join(lines))
+    monkeypatch.setenv("PALENKA_CORPORA", str(tmp_path))
+    monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "data"))
+    data = {"name": "cats", "train": "text", "dev_fraction": 0.1, "dev_from": "end", "vocab_size": 300}
+    values = tiny.train_values()
+    run = write_config(values | {"data": values["data"] | {"name": "cats"}}, "run.yaml")
+    study = write_config({"data": data, "runs": [str(run)]}, "cats.yaml")
+    code, _, errors = call(cli.main, ["study", str(study), "--step", "data"])
+    assert code == 0, errors
+    splits = read_json(tmp_path / "data" / "cats" / "prepared.json")["splits"]
+    assert {name: split["words"] for name, split in splits.items()} == {"train": 90 * 8, "dev": 10 * 8}
+    both = write_config({"data": data | {"dev": "text"}, "runs": [str(run)]}, "both.yaml")
+    code, _, errors = call(cli.main, ["study", str(both)])
+    assert code == 2 and "give either dev or dev_fraction" in errors
 
 
 def test_an_unknown_study_is_named(call: Call) -> None:

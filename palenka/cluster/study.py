@@ -17,6 +17,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from palenka.cluster import slurm
+from palenka.data.holdout import Place
 from palenka.evaluation.evaluate import CROSS_ENTROPY
 from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.protocols import PROTOCOLS
@@ -50,6 +51,8 @@ class StudyData(Section):
     name: str = Field(description="that prepared data gets")
     train: str | None = Field(default=None, description="folder or file below PALENKA_CORPORA")
     dev: str | None = Field(default=None, description="likewise")
+    dev_fraction: float | None = Field(default=None, gt=0, lt=1, description="hold out this part of train, without dev")
+    dev_from: Place = Field(default="documents", description="what is held out: documents, or each file's end")
     test: str | None = Field(default=None, description="likewise")
     demo_text: bool = Field(default=False, description="take the demo's text instead")
     vocab_size: int = Field(default=16_000, description="entries of the tokenizer")
@@ -58,6 +61,8 @@ class StudyData(Section):
     def _some_text(self) -> "StudyData":
         if self.demo_text == (self.train is not None):
             raise ValueError("give either train, dev and perhaps test, or demo_text: true")
+        if self.dev is not None and self.dev_fraction is not None:
+            raise ValueError("give either dev or dev_fraction")
         return self
 
     @property

@@ -36,7 +36,10 @@ def _prepare(data: StudyData) -> None:
         write_demo(folder, evaluation_root() / DEMO_PAIRS)
         folders = {split: folder / split for split in folders}
     assert folders["train"] is not None
-    prepare(folders["train"], folders["dev"], folders["test"], data.name, data.vocab_size)
+    prepare(
+        folders["train"], folders["dev"], folders["test"], data.name, data.vocab_size,
+        dev_fraction=data.dev_fraction, dev_from=data.dev_from,
+    )  # fmt: skip
 
 
 def _report(study: Study) -> None:
