@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="evaluation data (default: PALENKA_EVAL)")
     parser.add_argument("--tasks", metavar="TASK,…", help="tasks (default: the protocol's, and cross_entropy)")
     add_protocol(parser)
+    parser.add_argument("--fast", action="store_true", help="each milestone of the runs, on the year's fast sets")
     parser.add_argument("--details", action="store_true", help="show phenomena, fields and subtasks, too")
     parser.add_argument("--out", type=Path, metavar="DIR", help="for results: DIR/<model>, not the model's folder")
     parser.add_argument(
@@ -39,10 +40,13 @@ def run(arguments: argparse.Namespace) -> None:
         raise UserError("--checkout and --pipeline-python belong to --pipeline 2024 or 2025")
     if arguments.pipeline and arguments.out:
         raise UserError("--out is not for --pipeline, whose results are in the model's own folder")
+    if arguments.pipeline and arguments.fast:
+        raise UserError("--fast is not for --pipeline, whose own scripts go over milestones")
     if arguments.pipeline:
         evaluate_officially(arguments.models, arguments.pipeline, data, tasks, arguments.checkout, python, ways)
         return
     evaluated = evaluate(
-        arguments.models, data, tasks, arguments.protocol, arguments.details, arguments.scorer, arguments.out, ways
-    )
+        arguments.models, data, tasks, arguments.protocol, arguments.details, arguments.scorer, arguments.out, ways,
+        arguments.fast,
+    )  # fmt: skip
     write_model_cards(model.folder for model in evaluated if model.elsewhere is None)

@@ -10,6 +10,7 @@
     baselines.py, ngram.py   what the items give away        cross_entropy.py  dev and test text, per domain
     comparison.py            two models on the same items
     second_opinion.py        how far another scorer's scores are from ours
+    acquisition.py           ages of acquisition of a run    learning_curves.py  the ages that curves have
     display.py               what is shown
     official/                the challenge's own pipelines, minicons, files to submit
 """

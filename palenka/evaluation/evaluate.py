@@ -1,7 +1,7 @@
 """Evaluation of models: choices against their baselines, predictions of people, cross-entropy on held-out text."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from palenka.evaluation.display import table
 from palenka.evaluation.items import Task
 from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.official.minicons_scorer import MiniconsScorer
-from palenka.evaluation.protocols import PROTOCOLS
+from palenka.evaluation.protocols import PROTOCOLS, Protocol
 from palenka.evaluation.results import known_result, write_records
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.second_opinion import agreement
@@ -27,6 +27,9 @@ from palenka.evaluation.tasks.choices import Choices
 from palenka.evaluation.texts import Text, check_texts, encode, encode_masked
 from palenka.evaluation.ways import CAUSAL, Part, Way, ways_of
 from palenka.paradigms._learned import learned
+from palenka.runs.directory import find_run
+from palenka.runs.milestones import milestones_of
+from palenka.runs.records import read_log
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, require_writable, write_json
 from palenka.util.paths import evaluation_root
@@ -50,6 +53,7 @@ def evaluate(
     scorer: str = OWN_SCORER,
     out: Path | None = None,
     ways: Sequence[str] | None = None,
+    fast: bool = False,
 ) -> list[EvaluatedModel]:
     """Evaluate models, write a result and the scores of all items for each task, and print a table for each model.
 
@@ -65,6 +69,7 @@ def evaluate(
         scorer: whose log-probabilities; those of another than our own are kept apart and compared with ours.
         out: folder for results, each model's in one of its name; default in the model's own.
         ways: in which the models are asked; default each that a model learned.
+        fast: ask the milestones of these runs in their place, by default the year's fast sets.
 
     Returns:
         What was evaluated.
@@ -79,11 +84,15 @@ def evaluate(
         raise UserError(f"scorer {scorer!r} is not known; known: {', '.join(SCORERS)}")
     if scorer != OWN_SCORER:
         _check_scorer(scorer, tasks or (), data or evaluation_root())
-    evaluated = [EvaluatedModel.find(name) for name in dict.fromkeys(models)]
-    read = _read_tasks(data or evaluation_root(), tasks, protocol)
+    rules = PROTOCOLS[protocol]
+    if fast and not rules.fast:
+        raise UserError(f"--fast: there are no fast sets in {protocol}; --protocol 2025 and 2026 have some")
+    names = [str(folder) for model in models for folder in _milestones(model)] if fast else models
+    evaluated = [EvaluatedModel.find(name) for name in dict.fromkeys(names)]
+    read = _read_tasks(data or evaluation_root(), tasks, rules, rules.fast if fast else rules.tasks)
     if scorer != OWN_SCORER:
         read = [task for task in read if not task.only_own_scorer]
-    text = scorer == OWN_SCORER and (tasks is None or CROSS_ENTROPY in tasks)
+    text = scorer == OWN_SCORER and (not fast if tasks is None else CROSS_ENTROPY in tasks)
     for model in evaluated:
         if model.data_problem and tasks is not None and text:
             raise UserError(f"{model.folder}: cannot measure {CROSS_ENTROPY}: {model.data_problem}")
@@ -106,6 +115,15 @@ def evaluate(
             if scorer != OWN_SCORER:
                 print(evaluator.agreement(read), flush=True)
     return evaluated
+
+
+def _milestones(run: str) -> list[Path]:
+    """The folders of a run's milestones, in the order in which they were left."""
+    folder = find_run(run)
+    found = milestones_of(folder, read_log(folder / "metrics.jsonl").records)
+    if not found:
+        raise UserError(f"{folder}: has no milestones; evaluation.words in a run's config says when they are left")
+    return [milestone.folder for milestone in found]
 
 
 def _ways(model: EvaluatedModel, names: Sequence[str] | None, scorer: str) -> list[Way]:
@@ -146,18 +164,19 @@ def _require_place(folder: Path) -> None:
             raise UserError(f"{path}: not a regular file, where a result may have to be written; move it away")
 
 
-def _read_tasks(root: Path, names: Sequence[str] | None, protocol: str) -> list[EvaluationTask]:
+def _read_tasks(
+    root: Path, names: Sequence[str] | None, rules: Protocol, default: Iterable[str]
+) -> list[EvaluationTask]:
     """The tasks named, which must exist; or the default ones that exist, reporting those that do not."""
-    rules = PROTOCOLS[protocol]
     named = None if names is None else [rules.task(name) for name in names if name != CROSS_ENTROPY]
-    folders = [root / rules.folder(name) for name in dict.fromkeys(rules.tasks if named is None else named)]
+    folders = [root / rules.folder(name) for name in dict.fromkeys(default if named is None else named)]
     absent = [folder for folder in folders if not folder.is_dir()] if named is None else []
     if absent:
         print(f"skipped, no such folders in {root}: {', '.join(folder.name for folder in absent)}", flush=True)
     for folder in folders:
         if folder.is_dir() and (wrong := differences(folder)):
             print(f"{folder}: not the published items, scores do not compare ({wrong})", file=sys.stderr, flush=True)
-    return [read_task(folder, protocol) for folder in folders if folder not in absent]
+    return [read_task(folder, rules.year) for folder in folders if folder not in absent]
 
 
 @dataclass

@@ -1,0 +1,284 @@
+"""Ages of acquisition of a run: surprisals against whole logits, the ages' way into files, and what is refused."""
+
+import csv
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from conftest import Call
+from made_items import write_lines, write_pairs, write_reading
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from palenka.cli import main
+from palenka.evaluation.acquisition import Followed, figures, problems, token_counts, word_ages
+from palenka.evaluation.learning_curves import sigmoid
+from palenka.evaluation.official import milestone_files
+from palenka.evaluation.tasks.acquisition import Acquisition
+from palenka.report.results import read_evaluated
+from palenka.runs.milestones import TRACKS, Milestone, milestone_name
+from palenka.util.errors import UserError
+
+POINTS = (1, 2, 3, 5, 10)
+CONTEXTS: dict[str, list[Any]] = {
+    "dog": [{"context": "the cat sees a"}, {"context": " this boat likes every "}],
+    "boat": [{"context": "a"}, {"context": "the cat sees a"}, {"context": ""}],
+    "unbelievable letter": [{"context": "the farmer finds one"}],
+    "river": [],
+    "a": [{"context": "the cat sees"}],
+    "window": [{"context": "one"}],
+}
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """write(contexts) writes the folder aoa, with the children's ages; returns the folder of tasks."""
+
+    def write_both(contexts: Any = CONTEXTS, month: float = 22.0) -> Path:
+        folder = tmp_path / "items" / "aoa"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cdi_childes.json").write_text(json.dumps(contexts), encoding="utf-8")
+        write_children(folder / "cdi_human.csv", {word: month + n for n, word in enumerate(contexts)})
+        return folder.parent
+
+    return write_both
+
+
+def write_children(path: Path, ages: dict[str, float]) -> None:
+    """Shares of children who know each word, half of them at its age."""
+    months = np.arange(16.0, 31.0)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["item_id", "word", "category", *map(int, months)])
+        for number, (word, age) in enumerate(ages.items()):
+            writer.writerow([number, word, "animals", *sigmoid(months, 1.0, 0.7, age, 0.0).round(4)])
+
+
+@pytest.fixture
+def run(teacher: Path) -> Path:
+    """A run with five milestones, models of different seeds; its record knows that the last one was passed late."""
+    for number, point in enumerate(POINTS):
+        made = tiny.write_finished_run(teacher / "revisions" / f"chck_{point}M", tiny.GPT2, teacher, seed=number)
+        (made / "result.json").unlink()
+    record = {"step": 9, "words": 10_400_000, "split": "evaluation", "revision": "chck_10M"}
+    (teacher / "metrics.jsonl").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    return teacher
+
+
+def surprisal(folder: Path, context: str, word: str) -> float:
+    """From the whole logits of the text: what follows its first token and ends behind the context."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    text = f"{context.strip()} {word}"
+    encoded = tokenizer(text, return_offsets_mapping=True)
+    ids = torch.tensor(encoded["input_ids"])
+    with torch.no_grad():
+        chances = model(ids[None]).logits[0].double().log_softmax(-1)
+    start = len(text) - len(word)
+    places = [place for place, (_, end) in enumerate(encoded["offset_mapping"]) if end > start and place > 0]
+    return -sum(float(chances[place - 1, ids[place]]) for place in places)
+
+
+# Of a run
+
+
+def test_surprisals_are_those_of_whole_logits_and_are_known_afterwards(
+    run: Path, write: Write, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write()
+    arguments = ["acquisition", "teacher", "--data", str(root)]
+    code, out, errors = call(main, arguments)
+    assert code == 0, errors
+    assert "5 milestones, chck_1M … chck_10M" in out
+    assert "7 contexts of 4 words, where the challenge has 8,005 of 504" in out
+    words = ("dog", "boat", "unbelievable letter", "window")
+    expected = [(word, number) for word in words for number in range(len(CONTEXTS[word]))]
+    for folder in (*(run / "revisions").iterdir(), run):
+        lines = (folder / "evaluation" / "2026" / "aoa.items.jsonl").read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+        assert [(record["word"], record["context"]) for record in records] == expected
+        for record in records:
+            whole = surprisal(folder, CONTEXTS[record["word"]][record["context"]]["context"], record["word"])
+            assert record["surprisal"] == pytest.approx(whole, abs=1e-4)
+    assert read_evaluated(run, "2026").predictions["acquisition"].n == 4
+
+    result = json.loads((run / "evaluation" / "2026" / "acquisition.json").read_text(encoding="utf-8"))
+    assert [one["words"] for one in result["milestones"]] == [10**6 * point for point in POINTS]
+    assert [one["seen"] for one in result["milestones"]] == [10**6, 2 * 10**6, 3 * 10**6, 5 * 10**6, 10_400_000]
+    monkeypatch.setattr("palenka.evaluation.scoring.Scorer.score", None)
+    assert call(main, arguments)[:2] == (0, out)
+
+
+def test_files_are_what_the_pipeline_writes(run: Path, write: Write, call: Call) -> None:
+    root = write()
+    followed = Followed.find("teacher", "2026", root)
+    with pytest.raises(UserError, match="aoa.json: missing: palenka acquisition measures it"):
+        milestone_files.surprisals(followed, "ours")
+    with pytest.raises(UserError, match="acquisition.json: missing: palenka acquisition .*teacher makes it"):
+        milestone_files.score(followed)
+    assert call(main, ["acquisition", "teacher", "--data", str(root)])[0] == 0
+    content = milestone_files.surprisals(followed, "ours")
+    assert content["metadata"] == {
+        "model_name": "ours", "use_bos_only": False, "total_steps": 5, "completed_steps": 5,
+    }  # fmt: skip
+    assert len(content["results"]) == 5 * 7
+    first, last = content["results"][1], content["results"][-1]
+    assert first == {
+        "step": "chck_1M", "word_count": 10**6, "target_word": "dog", "context_id": 1,
+        "context": " this boat likes every ", "surprisal": first["surprisal"],
+    }  # fmt: skip
+    assert first["surprisal"] == pytest.approx(surprisal(run / "revisions" / "chck_1M", "this boat likes every", "dog"))
+    assert (last["step"], last["word_count"], last["target_word"]) == ("chck_10M", 10**7, "window")
+    assert milestone_files.score(followed) == {"aoa": 0.0}  # of untrained models
+    missing = problems(followed, "strict-small")
+    assert missing[0].startswith("ages of acquisition: no milestone chck_4M, chck_6M, ")
+    assert missing[1].endswith("7 contexts of 4 words, where the challenge has 8,005 of 504")
+
+    shutil.rmtree(run / "revisions" / "chck_10M")
+    fewer = Followed.find("teacher", "2026", root)
+    with pytest.raises(UserError, match="is of 5 milestones, wanted are 4, chck_1M … chck_5M"):
+        milestone_files.score(fewer)
+    weights = run / "revisions" / "chck_2M" / "model.safetensors"
+    weights.write_bytes((run / "revisions" / "chck_1M" / "model.safetensors").read_bytes())
+    with pytest.raises(UserError, match="chck_2M.*of other weights or items"):
+        milestone_files.surprisals(fewer, "ours")
+
+
+def test_a_run_without_what_is_wanted_is_refused(run: Path, write: Write, call: Call) -> None:
+    root = write()
+    asked = ["acquisition", "teacher", "--data", str(root)]
+    code, _, errors = call(main, [*asked, "--track", "strict-small"])
+    assert code == 2 and "track strict-small wants 19 milestones, and there is no chck_4M, chck_6M" in errors
+    code, _, errors = call(main, [*asked, "--way", "mlm"])
+    assert code == 2 and "cannot be asked in the way 'mlm'" in errors
+    code, _, errors = call(main, ["acquisition", "teacher", "--data", str(root / "nowhere")])
+    assert code == 2 and f"looked for the folder {root / 'nowhere' / 'aoa'}" in errors
+    (root / "aoa" / "cdi_childes.json").unlink()
+    write_pairs(root / "aoa")
+    assert "holds no words in contexts" in call(main, asked)[2]
+    shutil.rmtree(run / "revisions")
+    assert "0 milestones in revisions/, and a curve needs 3" in call(main, asked)[2]
+
+
+@pytest.mark.parametrize(
+    ("contexts", "problem"),
+    [
+        ({"dog": ["the cat"]}, "'dog', number 0: no text at \"context\""),
+        ({"dog": [{"context": "a"}, {"text": "a"}]}, "'dog', number 1: no text at \"context\""),
+        ({"dog": {"context": "a"}}, "'dog': expected a list of contexts, found dict"),
+        ({"dog": [], "a": [{"context": "the"}]}, "no word in it has a context"),
+    ],
+)
+def test_words_without_contexts_are_named(write: Write, contexts: Any, problem: str) -> None:
+    with pytest.raises(UserError, match=problem):
+        Acquisition.read(write(contexts) / "aoa")
+
+
+def test_children_s_ages_must_be_there(write: Write) -> None:
+    folder = write() / "aoa"
+    path = folder / "cdi_human.csv"
+    whole = path.read_text(encoding="utf-8")
+    for content, problem in (
+        (whole.replace("word", "item", 1), "no column 'word', or none for an age"),
+        (whole.replace("animals,0", "animals,many", 1), "line 2: a share of children is no number"),
+    ):
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(UserError, match=problem):
+            Acquisition.read(folder)
+    path.unlink()
+    with pytest.raises(UserError, match="missing: the shares of children"):
+        Acquisition.read(folder)
+    path.write_text(whole.replace(",0.5,", ",NA,") + whole.partition("\n")[2].replace("0.", "1."), encoding="utf-8")
+    task = Acquisition.read(folder)
+    assert any(map(math.isnan, task.children["dog"])) and max(task.children["dog"]) <= 1  # the first row of a word
+
+
+# Ages
+
+
+def milestones(*late: int) -> list[Milestone]:
+    points = TRACKS["strict-small"]
+    return [Milestone(milestone_name(words), Path(), words, words + sum(late)) for words in points]
+
+
+def test_a_run_that_learns_as_children_do_is_found_to(write: Write, teacher: Path) -> None:
+    """12 words, known to be learned one after the other by the model and by children alike."""
+    words = [f"{noun}s" for noun in tiny.NOUNS] + ["early", "never"]
+    root = write({word: [{"context": "the"}] for word in words}, month=18.0)
+    task = Acquisition.read(root / "aoa")
+    lengths = token_counts(words, AutoTokenizer.from_pretrained(teacher))
+    guessing, x = math.log(tiny.VOCABULARY), np.log10(np.array(TRACKS["strict-small"]) + 1)
+    curves = [
+        (length * guessing - sigmoid(x, 3.0, 9.0, 6.4 + 0.1 * number, 0.0)).tolist()
+        for number, length in enumerate(lengths[:10])
+    ]
+    curves += [[1.0] * 19, [lengths[-1] * guessing] * 19]
+    records = word_ages(task, milestones(), curves, lengths, guessing)
+    found = figures(records)
+    assert found["pipeline"]["r"] > 0.99 and found["pipeline"]["score"] == found["pipeline"]["r"]
+    assert found["pipeline"]["n"] == found["determined"]["n"] == 10
+    assert found["determined"]["low"] < found["determined"]["r"] <= found["determined"]["high"]
+    assert found["left_out"] == {"no age": 2}
+    assert [record["pipeline"] for record in records] == [record["age"] for record in records]
+
+    late = word_ages(task, milestones(10**6), curves, lengths, guessing)
+    assert late[3]["pipeline"] == records[3]["pipeline"] and late[3]["age"] > records[3]["age"]
+
+
+def test_words_count_their_tokens_behind_another(teacher: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(teacher)
+    words = ["dog", "unbelievable letter", "😀"]
+    ids = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
+    assert token_counts(words, tokenizer) == [len(each) for each in ids]
+
+
+# Fast evaluation
+
+
+def test_every_milestone_is_asked_the_fast_sets_in_one_call(run: Path, tmp_path: Path, call: Call) -> None:
+    root = tmp_path / "fast"
+    write_pairs(root / "blimp_fast")
+    write_pairs(root / "supplement_fast")
+    boxes = {"input_prefix": "Box 0 has", "options": [" a dog.", " a boat."]}
+    nothing = {**boxes, "options": [" a dog.", " nothing."]}
+    write_lines(root / "entity_tracking_fast" / "regular.jsonl", [boxes | {"numops": 0}, nothing | {"numops": 1}])
+    piqa = {"prompt": "A dog", "solution0": "sees.", "solution1": "boats.", "label": 1, "example_id": "en_1"}
+    write_lines(root / "global_piqa_parallel" / "eng_latn.jsonl", [piqa])
+    write_reading(root / "reading", 20)
+    asked = ["evaluate", "teacher", "--fast", "--data", str(root)]
+    code, _, errors = call(main, asked)
+    assert code == 2 and "there are no fast sets in 2024" in errors
+    code, out, errors = call(main, [*asked, "--protocol", "2026"])
+    assert code == 0, errors
+    assert f"skipped, no such folders in {root}: ewok_fast, global_piqa_nonparallel" in out
+    assert out.count("(2026 protocol") == 5 and "cross-entropy" not in out
+    assert out.index("chck_5M") < out.index("chck_10M")
+    assert not (run / "evaluation" / "2026").exists()
+
+    results, missing = milestone_files.fast_eval_results(run, "2026", "strict-small")
+    assert list(results) == ["blimp", "blimp_supplement", "ewok", "entity_tracking_filtered", "global_piqa_parallel",
+                             "global_piqa_nonparallel", "reading"]  # fmt: skip
+    assert {len(of_task) for of_task in results.values()} == {19}
+    for number, words in enumerate(TRACKS["strict-small"]):
+        there = words // 10**6 in POINTS
+        assert (results["blimp"][number] is not None) == there and results["ewok"][number] is None
+    first = {task: of_task[0] for task, of_task in results.items()}
+    evaluation = run / "revisions" / "chck_1M" / "evaluation" / "2026"
+    blimp = json.loads((evaluation / "blimp_fast.json").read_text(encoding="utf-8"))
+    assert first["blimp"] == {name: of["accuracy"] for name, of in blimp["subtasks"].items()}
+    assert set(first["entity_tracking_filtered"] or ()) == {"regular_0_ops"}
+    assert set(first["global_piqa_parallel"] or ()) == {"global_piqa_parallel"}
+    assert set(first["reading"] or ()) == {"spr", "rt"}
+    assert "fast evaluation: no milestone chck_4M, which track strict-small wants" in missing
+    assert sum("ewok_fast.json: missing" in problem for problem in missing) == 5
+    assert sum("blimp_fast.json: 4 items, of 13,400" in problem for problem in missing) == 5
+
+    shutil.rmtree(run / "revisions")
+    code, _, errors = call(main, [*asked, "--protocol", "2026"])
+    assert code == 2 and "has no milestones" in errors
