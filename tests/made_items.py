@@ -39,16 +39,17 @@ def write_pairs(folder: Path, pairs: Mapping[str, Pairs] = PAIRS, **labels: str)
     return folder
 
 
-def write_reading(folder: Path, rows: int) -> None:
-    """The task `reading`, with twice so many words."""
+def write_reading(folder: Path, rows: int, others: Sequence[str] = ()) -> None:
+    """The task `reading`, with twice so many words; `others` are columns that only the pipelines look at."""
     random = np.random.default_rng(0)
     folder.mkdir()
     with (folder / "reading_data.csv").open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["item", "word", "prev_item", "prev_word", *reading.NUMBERS])
+        writer.writerow(["item", "word", "prev_item", "prev_word", *reading.NUMBERS, *others])
         for _ in range(rows):
             words = [str(noun) for noun in random.choice(tiny.NOUNS, 3)]
             for place in (1, 2):
                 before = " ".join(words[:place])
                 previous = [words[0], words[1]] if place == 2 else ["", ""]
-                writer.writerow([before, words[place], *previous, *random.normal(size=len(reading.NUMBERS)).round(3)])
+                numbers = random.normal(size=len(reading.NUMBERS) + len(others)).round(3)
+                writer.writerow([before, words[place], *previous, *numbers])

@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import tiny
 from conftest import Call
-from made_items import write_lines, write_pairs
+from made_items import write_lines, write_pairs, write_reading
 
 from palenka.cli import main
+from palenka.evaluation.evaluate import evaluate
 from palenka.evaluation.official import checkout as checkouts
 from palenka.evaluation.official.pipelines import PIPELINES, evaluate_officially
+from palenka.evaluation.protocols import PROTOCOLS
 from palenka.util.errors import UserError
 
 PAIRS = {
@@ -74,17 +76,31 @@ for path in sorted(data.glob("*.jsonl"), reverse=True):
         chosen = min(texts, key=len)
         record = {"id": "", "pred": chosen} | ({"prob": len(texts[1]) / 100} if "sentences" in doc else {})
         predictions.setdefault(name, {"predictions": []})["predictions"].append(record)
-        right.setdefault(name, []).append(chosen == texts[0])
+        right.setdefault(name, []).append(chosen == texts[doc.get("label", 0)])
 (folder / "predictions.json").write_text(json.dumps(predictions))
 figures = {name: f"{100 * sum(of) / len(of):.2f}" for name, of in right.items()}
 if "wug" in task:
     figures = {"avg": os.environ["RHO"]}
 lines = "\\n".join(f"{name}: {figure}" for name, figure in figures.items())
-(folder / "best_temperature_report.txt").write_text(f"### UID FIGURE\\n{lines}\\n\\n### AVERAGE\\n0\\n")
+average = sum(100 * sum(of) / len(of) for of in right.values()) / len(right)
+report = f"### UID FIGURE\\n{lines}\\n\\n### AVERAGE FIGURE\\n{average:.2f}\\n"
+(folder / "best_temperature_report.txt").write_text(report)
 """
+FAKE_2026 = FAKE_2025.replace(
+    '        if "sentences" in doc:\n',
+    """        if any("nothing" in option for option in doc.get("options", ())):
+            continue
+        if "Context2" in doc:
+            name, texts = doc["Domain"], [f"{doc[key]} {doc['Target1']}" for key in ("Context1", "Context2")]
+        elif "prompt" in doc:
+            name, texts = doc["example_id"], [" " + doc[f"solution{number}"] for number in range(2)]
+        elif "sentences" in doc:
+""",
+)
 FAKES = {
     "2024": ("lm_eval/__main__.py", FAKE_2024),
     "2025": ("evaluation_pipeline/sentence_zero_shot/run.py", FAKE_2025),
+    "2026": ("strict/evaluation_pipeline/sentence_zero_shot/run.py", FAKE_2026),
 }
 
 
@@ -182,6 +198,44 @@ def test_2025_other_shapes(
     assert records[3] == {"subtask": "wug_past_tense", "item": 4, "chosen": 0, "probability": 0.04}
 
 
+def test_2026_shapes(teacher: Path, tmp_path: Path, stand_in: Callable[..., Path]) -> None:
+    stand_in("2026")
+    root = tmp_path / "others"
+    boxes = [
+        {"input_prefix": "Box 1 contains", "numops": 0, "options": options}
+        for options in ([" nothing.", " it."], [" it.", " them."], [" them.", " it."])
+    ]
+    write_lines(root / "entity_tracking" / "ambiref.jsonl", boxes)
+    contexts = [ewok("social", "Ann.", other) for other in ("Annabel.", "A.")]
+    write_lines(root / "ewok_filtered" / "social.jsonl", contexts)
+    piqa = [{"prompt": "To go,", "solution0": "run.", "solution1": "fly off.", "label": n, "example_id": f"en_{n}"}
+            for n in (0, 1)]  # fmt: skip
+    write_lines(root / "global_piqa_nonparallel" / "eng_latn.jsonl", piqa)
+    evaluate_officially(["teacher"], "2026", root)
+    found, records = result(teacher, "2026", "entity_tracking_filtered")
+    assert [(record["item"], record["chosen"]) for record in records] == [(2, 0), (3, 1)]
+    assert {name: of["accuracy"] for name, of in found["subtasks"].items()} == {"ambiref_0_ops": 0.5}
+    assert [record["chosen"] for record in result(teacher, "2026", "ewok_filtered")[1]] == [0, 1]
+    found, records = result(teacher, "2026", "global_piqa_nonparallel")
+    assert ([record["chosen"] for record in records], found["accuracy"]) == ([0, 1], 0.5)
+
+
+def test_equal_texts_of_2026_do_not_contradict(teacher: Path, items: Path, stand_in: Callable[..., Path]) -> None:
+    """The pipeline draws between sentences that are the same, and counts one of them as right: nobody sees which."""
+    stand_in("2026", FAKE_2026.replace("chosen == texts[", "texts[0] != texts[1] and chosen == texts["))
+    evaluate_officially(["teacher"], "2026", items)
+    assert result(teacher, "2026")[0]["subtasks"]["agreement"]["accuracy"] == 0.5
+    stand_in("2025", FAKE_2025.replace("chosen == texts[", "texts[0] != texts[1] and chosen == texts["))
+    with pytest.raises(UserError, match="contradicts itself"):
+        evaluate_officially(["teacher"], "2025", items)
+
+
+def ewok(domain: str, context: str, other: str) -> dict[str, str]:
+    """An item with all that the pipelines read of one."""
+    texts = {"Context1": context, "Context2": other, "Target1": "It is.", "Target2": "It is not."}
+    return {"Domain": domain, **texts, "ContextType": "direct", "ContextDiff": "word", "TargetDiff": "word"}
+
+
 def test_what_was_found_before_is_shown(teacher: Path, items: Path, stand_in: Callable[..., Path]) -> None:
     stand_in("2024")
     evaluate_officially(["teacher"], "2024", items)
@@ -201,6 +255,7 @@ def test_what_was_found_before_is_shown(teacher: Path, items: Path, stand_in: Ca
         ("2024", FAKE_2024.replace("<= len", "< len"), "contradicts itself .*agreement: its own figure is 0.0"),
         ("2025", FAKE_2025.replace('"pred": chosen', '"pred": "?"'), "chose none of the texts of agreement, line 1"),
         ("2025", FAKE_2025.replace("100 * sum", "99 * sum"), "contradicts itself"),
+        ("2026", FAKE_2026.replace("100 * sum", "99 * sum"), "contradicts itself"),
     ],
 )  # fmt: skip
 def test_a_pipeline_that_fails(
@@ -239,7 +294,7 @@ def test_what_cannot_be_run(
 @pytest.mark.usefixtures("processes")
 def test_an_interpreter_without_the_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     marker = tmp_path / PIPELINES["2025"].marker
-    marker.parent.mkdir(parents=True)
+    marker.parent.mkdir(parents=True, exist_ok=True)
     marker.touch()
     with pytest.raises(UserError, match="not a working Python interpreter"):
         evaluate_officially(["none"], "2025", checkout=tmp_path, python=str(tmp_path / "python"))
@@ -250,27 +305,86 @@ def test_an_interpreter_without_the_packages(tmp_path: Path, monkeypatch: pytest
         evaluate_officially(["none"], "2025", checkout=tmp_path, python=sys.executable)
 
 
-@pytest.mark.parametrize("year", ["2024", "2025"])
-def test_the_real_pipeline_scores_as_we_do(year: str, prepared: Path, runs_folder: Path, items: Path) -> None:
+def write_real(root: Path, year: str) -> list[str]:
+    """Items of the published shapes, of a few words of the tests' language, and which tasks they are."""
+    random = np.random.default_rng(0)
+
+    def words(count: int) -> str:
+        return " ".join(str(word) for word in random.choice([*tiny.NOUNS, *tiny.VERBS], count))
+
+    def sentence() -> str:
+        return f"The {words(int(random.integers(2, 7)))}."
+
+    known = {"transitive": "syntax", "adjunct_island": "syntax"}
+    for name, field in known.items():
+        labels = {"field": field, "UID": name, "linguistics_term": name}
+        pairs = [{"sentence_good": sentence(), "sentence_bad": sentence(), **labels} for _ in range(12)]
+        pairs.append(pairs[0] | {"sentence_bad": pairs[0]["sentence_good"]})
+        write_lines(root / "blimp_filtered" / f"{name}.jsonl", pairs)
+    if year == "2024":
+        return ["blimp_filtered"]
+    turns = [{f"sentence_{kind}": f"A: {sentence()}\nB: {sentence()}" for kind in ("good", "bad")} for _ in range(8)]
+    write_lines(root / "supplement_filtered" / "turn_taking.jsonl", turns)
+    for domain in ("social-relations", "spatial-relations"):
+        texts = [[sentence() for _ in range(4)] for _ in range(9)]
+        asked = [ewok(domain, *of[:2]) | {"Target1": of[2], "Target2": of[3]} for of in texts]
+        write_lines(root / "ewok_filtered" / f"{domain}.jsonl", asked)
+    for split in ("regular", "ambiref"):
+        boxes = [
+            {"input_prefix": f"Box 0 contains the {words(2)}, Box 1 contains", "numops": n % 3,
+             "options": [f" {'nothing' if n % 4 == 3 and k == 2 else f'the {words(k % 2 + 1)}'}." for k in range(5)]}
+            for n in range(13)
+        ]  # fmt: skip
+        write_lines(root / "entity_tracking" / f"{split}.jsonl", boxes)
+    for name in ("comps_base", "comps_wugs_dist-in-between"):
+        phrases = [{"prefix_acceptable": f"A {words(1)}", "prefix_unacceptable": f"Every {words(2)}",
+                    "property_phrase": f"{words(2)}."} for _ in range(10)]  # fmt: skip
+        write_lines(root / "comps" / f"{name}.jsonl", phrases)
+    write_reading(root / "reading", 20, ("ELAN", "LAN", "N400", "P600", "EPNP", "PNP"))
+    tasks = ["blimp_filtered", "supplement_filtered", "ewok_filtered", "entity_tracking", "comps", "reading"]
+    if year == "2025":
+        return tasks
+    for kind, count in (("parallel", 4), ("nonparallel", 2)):
+        solved = [
+            {"prompt": f"To see {words(3)},", "label": n % count, "example_id": f"en_{n}"}
+            | {f"solution{k}": f"{words(1 + (n + k) % 4)}." for k in range(count)}
+            for n in range(11)
+        ]
+        write_lines(root / f"global_piqa_{kind}" / "eng_latn.jsonl", solved)
+    return [*tasks, "global_piqa_parallel", "global_piqa_nonparallel"]
+
+
+@pytest.mark.parametrize("year", ["2024", "2025", "2026"])
+def test_the_real_pipeline_decides_as_we_do(
+    year: str, prepared: Path, runs_folder: Path, tmp_path: Path
+) -> None:
     """With PALENKA_PIPELINE_<year> set (and _PYTHON, where our interpreter lacks its packages)."""
     if f"PALENKA_PIPELINE_{year}" not in os.environ:
         pytest.skip(f"PALENKA_PIPELINE_{year} names no checkout")
-    from palenka.evaluation.evaluate import evaluate
-
     model = tiny.write_finished_run(runs_folder / "teacher", tiny.LLAMA, prepared / "tokenizer")
-    for name, known in (("agreement", "transitive"), ("order", "adjunct_island")):
-        (items / "blimp_filtered" / f"{name}.jsonl").rename(items / "blimp_filtered" / f"{known}.jsonl")
     before = files_and_times(Path(os.environ[f"PALENKA_PIPELINE_{year}"]))
-    evaluate_officially(["teacher"], year, items, ["blimp_filtered"])
-    evaluate(["teacher"], items, ["blimp_filtered"], year)
-    _, theirs = result(model, year)
+    tasks = write_real(tmp_path / "real", year)
+    evaluate_officially(["teacher"], year, tmp_path / "real", tasks)
+    evaluate(["teacher"], tmp_path / "real", tasks, year)
     folder = model / "evaluation" / ("" if year == "2024" else year)
-    ours = [json.loads(line)["scores"] for line in (folder / "blimp_filtered.items.jsonl").read_text().splitlines()]
-    if year == "2024":
-        np.testing.assert_allclose([record["scores"] for record in theirs], ours, atol=1e-4)
-    else:
-        assert [record["chosen"] for record in theirs] == [scores.index(max(scores)) for scores in ours]
+    for task in map(PROTOCOLS[year].task, tasks):
+        _, theirs = result(model, year, task)
+        ours = [json.loads(line) for line in (folder / f"{task}.items.jsonl").read_text().splitlines()]
+        assert len(ours) == len(theirs) > 7
+        for mine, other in zip(ours, theirs, strict=True):
+            assert_same(mine, other)
     assert files_and_times(Path(os.environ[f"PALENKA_PIPELINE_{year}"])) == before
+
+
+def assert_same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """The same scores, or the same choice, or, where two scores differ by rounding, one of these."""
+    if "surprisal" in ours:
+        np.testing.assert_allclose(theirs["surprisal"], ours["surprisal"], rtol=1e-4)
+    elif "scores" in theirs:
+        np.testing.assert_allclose(theirs["scores"], ours["scores"], atol=1e-4)
+    else:
+        assert (theirs["subtask"], theirs["item"]) == (ours["subtask"], ours["item"])
+        assert ours["scores"][theirs["chosen"]] >= max(ours["scores"]) - 1e-4
 
 
 def files_and_times(folder: Path) -> dict[str, float]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from palenka.commands import add_protocol
 from palenka.evaluation.evaluate import SCORERS, evaluate
 from palenka.evaluation.official.pipelines import evaluate_officially
+from palenka.evaluation.protocols import PROTOCOLS
 from palenka.report.model_card import write_model_cards
 from palenka.util.errors import UserError
 
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ways", metavar="WAY,…", help="of asking: causal, mlm, mntp, fused, …_within_word (default: each it learned)"
     )
-    parser.add_argument("--pipeline", choices=("2024", "2025"), help="run that official pipeline instead")
+    parser.add_argument("--pipeline", choices=PROTOCOLS, help="run that year's official pipeline instead")
     parser.add_argument("--checkout", type=Path, metavar="DIR", help="its folder (default: PALENKA_PIPELINE_<year>)")
     parser.add_argument(
         "--pipeline-python", metavar="PYTHON", help="its interpreter (default: PALENKA_PIPELINE_<year>_PYTHON, or ours)"
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     ways = arguments.ways.split(",") if arguments.ways else None
     data, python = arguments.data, arguments.pipeline_python
     if not arguments.pipeline and (arguments.checkout or python):
-        raise UserError("--checkout and --pipeline-python belong to --pipeline 2024 or 2025")
+        raise UserError("--checkout and --pipeline-python belong to --pipeline 2024, 2025 or 2026")
     if arguments.pipeline and arguments.out:
         raise UserError("--out is not for --pipeline, whose results are in the model's own folder")
     if arguments.pipeline and arguments.fast:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from palenka.evaluation.official.found import Found
+from palenka.evaluation.protocols import PROTOCOLS
 from palenka.evaluation.tasks import EvaluationTask
 from palenka.util.errors import UserError
 
@@ -37,20 +38,19 @@ print(json.dumps({"versions": versions, "device": device}))
 class Pipeline:
     """What is known of a pipeline.
 
-    `marker` is a file that only its checkout has; `packages` is what it imports for its `tasks`, a mapping from our
-    names, those of the folders, to its own; `run` runs one of them; `ways` of asking are its back-ends, by their names.
+    `marker` is a file that only its checkout has; its modules lie in the checkout's folder `root`; `packages` is what
+    it imports for its `tasks`, a mapping from our names to its own; `run` runs one of them; `ways` of asking are its
+    back-ends, by their names.
     """
 
     year: str
+    repository: str
     marker: str
     packages: tuple[str, ...]
     tasks: Mapping[str, str]
     run: Callable[["Job"], Found]
     ways: tuple[str, ...] = ("causal",)
-
-    @property
-    def repository(self) -> str:
-        return f"https://github.com/babylm/evaluation-pipeline-{self.year}"
+    root: str = ""
 
     @property
     def variable(self) -> str:
@@ -128,13 +128,19 @@ class Job:
     log: Path
     way: str = "causal"
 
+    @property
+    def items(self) -> str:
+        """The name of the task's folder."""
+        return PROTOCOLS[self.checkout.pipeline.year].folder(self.task.name)
+
     def run(self, *arguments: str, modules: Path | None = None) -> None:
         """Run `python -m` with these arguments; `modules` is a folder to import from first.
 
         Raises:
             UserError: the pipeline fails, with the end of what it printed.
         """
-        path = os.pathsep.join(str(folder) for folder in (modules, self.checkout.folder) if folder is not None)
+        checkout = self.checkout.folder / self.checkout.pipeline.root
+        path = os.pathsep.join(str(folder) for folder in (modules, checkout) if folder is not None)
         environment = _environment(PYTHONPATH=path, HF_DATASETS_CACHE=str(self.folder / "cache"))
         with self.log.open("w", encoding="utf-8") as log:
             ended = subprocess.run(

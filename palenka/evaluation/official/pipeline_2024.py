@@ -63,6 +63,7 @@ def _record(job: Job, item: Item, sample: dict[str, Any] | None) -> dict[str, An
 
 PIPELINE = Pipeline(
     year="2024",
+    repository="https://github.com/babylm/evaluation-pipeline-2024",
     marker="lm_eval/tasks/blimp_filtered/_template_yaml",
     packages=(
         "torch", "transformers", "accelerate", "datasets", "dill", "jinja2", "more-itertools", "pandas", "peft",

@@ -19,12 +19,18 @@ from palenka.evaluation.correlation import spearman
 from palenka.evaluation.items import Item, Task
 from palenka.evaluation.official.checkout import Job, Pipeline
 from palenka.evaluation.official.found import Found, accuracies, difference, of_choices
+from palenka.evaluation.protocols import PROTOCOLS
 from palenka.evaluation.tasks.reading import EYE_TRACKING, SELF_PACED
 from palenka.util.files import read_json
 
 RESULTS = "results/model/main/zero_shot"
 PRINTED = 0.5001e-2
 """Percents, and correlations, are printed with two decimals."""
+PACKAGES = ("torch", "transformers", "datasets", "aiohttp", "scipy", "pandas", "statsmodels")
+WAYS = ("causal", "mlm", "mntp")
+FAST = {
+    "blimp_fast": "blimp", "supplement_fast": "blimp", "ewok_fast": "ewok", "entity_tracking_fast": "entity_tracking",
+}  # fmt: skip
 
 
 def run(job: Job) -> Found:
@@ -33,12 +39,12 @@ def run(job: Job) -> Found:
 
 
 def _run_choices(job: Job, task: Task) -> Found:
-    name = PIPELINE.tasks[task.name]
+    name = job.checkout.pipeline.tasks[task.name]
     job.run(
         "evaluation_pipeline.sentence_zero_shot.run", "--model_path_or_name", "model", "--backend", job.way,
-        "--task", name, "--data_path", f"evaluation_data/{task.name}", "--output_dir", "results", "--save_predictions",
+        "--task", name, "--data_path", f"evaluation_data/{job.items}", "--output_dir", "results", "--save_predictions",
     )  # fmt: skip
-    folder = job.folder / RESULTS / job.way / name / task.name
+    folder = job.folder / RESULTS / job.way / name / job.items
     items = list(_records(job, task, read_json(folder / "predictions.json")))
     printed = _printed(folder / "best_temperature_report.txt")
     if task.has_ratios:
@@ -47,8 +53,19 @@ def _run_choices(job: Job, task: Task) -> Found:
         _check(job, {"avg": estimate.value}, printed)
         return Found({"n": len(items), "scores": {"spearman": asdict(estimate)}}, items)
     result = accuracies(task, of_choices(task, [item["chosen"] for item in items]), ties_show=False)
-    _check(job, {name: 100 * found["accuracy"] for name, found in result["subtasks"].items()}, printed)
+    shown = result["subtasks"].keys() - _blurred(job, task)
+    ours = {name: 100 * result["subtasks"][name]["accuracy"] for name in shown}
+    if task.is_per_token:  # whose groups are single items
+        ours, printed = {"AVERAGE": 100 * result["accuracy"]}, {"AVERAGE": printed["AVERAGE"]}
+    _check(job, ours, printed)
     return Found(result, items)
+
+
+def _blurred(job: Job, task: Task) -> set[str]:
+    """Subtasks with items whose choices are the same text: which is taken at random does not show in predictions."""
+    if PROTOCOLS[job.checkout.pipeline.year].ties == "first":
+        return set()
+    return {item.subtask for item in task.items if len({*choice_texts(task, item)}) < len(item.choices)}
 
 
 def _check(job: Job, ours: dict[str, float], printed: dict[str, float]) -> None:
@@ -70,20 +87,21 @@ def _records(job: Job, task: Task, predictions: dict[str, Any]) -> Iterator[dict
 
 def group(task: Task, item: Item) -> str:
     """The name under which the pipeline keeps an item's prediction."""
-    return PIPELINE.tasks[task.name] if task.has_ratios else item.subtask
+    return PIPELINE.tasks[task.name] if task.has_ratios else item.name or item.subtask
 
 
 def choice_texts(task: Task, item: Item) -> list[str]:
-    """The choices as the pipeline writes them: the scored texts alone, but of COMPS, where these are the same."""
-    whole = task.name == "comps"
+    """The choices as the pipeline writes them: the scored texts alone, or, where contexts are compared, with these."""
+    whole = len({choice.text for choice in item.choices}) == 1
     return [choice.context + choice.text if whole else choice.text for choice in item.choices]
 
 
 def _printed(path: Path) -> dict[str, float]:
-    """Figures of the report's part on groups of items: lines "name: figure"."""
+    """Figures of the report's part on groups of items, lines "name: figure", and their AVERAGE."""
     _, _, text = path.read_text(encoding="utf-8").partition("### UID")
-    lines = text.partition("###")[0].splitlines()
-    return {name: float(figure) for name, figure in re.findall(r"^(.+): (\S+)$", "\n".join(lines), re.MULTILINE)}
+    groups, _, average = text.partition("### AVERAGE")
+    figures = re.findall(r"^(.+): (\S+)$", groups.partition("###")[0], re.MULTILINE)
+    return {name: float(figure) for name, figure in figures} | {"AVERAGE": float(average.split()[-1])}
 
 
 def _run_reading(job: Job) -> Found:
@@ -123,8 +141,9 @@ def _gains(path: Path) -> dict[str, float]:
 
 PIPELINE = Pipeline(
     year="2025",
-    marker="evaluation_pipeline/sentence_zero_shot/run.py",
-    packages=("torch", "transformers", "datasets", "aiohttp", "scipy", "pandas", "statsmodels"),
+    repository="https://github.com/babylm/evaluation-pipeline-2025",
+    marker="eval_zero_shot.sh",
+    packages=PACKAGES,
     tasks={
         "blimp_filtered": "blimp",
         "supplement_filtered": "blimp",
@@ -134,7 +153,8 @@ PIPELINE = Pipeline(
         "wug_past_tense": "wug_past",
         "comps": "comps",
         "reading": "reading",
+        **FAST,
     },
     run=run,
-    ways=("causal", "mlm", "mntp"),
+    ways=WAYS,
 )

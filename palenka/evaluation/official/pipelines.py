@@ -1,6 +1,6 @@
 """Evaluation by the official pipelines themselves, for numbers that need not be taken on trust.
 
-    pipeline_2024.py, pipeline_2025.py   how each is run, and what its results mean
+    pipeline_2024.py, …_2025.py, …_2026.py   how each is run, and what its results mean
     checkout.py   where it is and what runs it          found.py   results in our schema, checked against its figures
 """
 
@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from palenka.evaluation.models import EvaluatedModel
-from palenka.evaluation.official import pipeline_2024, pipeline_2025
+from palenka.evaluation.official import pipeline_2024, pipeline_2025, pipeline_2026
 from palenka.evaluation.official.checkout import Checkout, Job, Pipeline
 from palenka.evaluation.official.found import derive
 from palenka.evaluation.protocols import PROTOCOLS
@@ -28,7 +28,7 @@ from palenka.util.processes import process_count
 from palenka.util.tables import text_table
 from palenka.util.text import percent, with_error
 
-PIPELINES = {module.PIPELINE.year: module.PIPELINE for module in (pipeline_2024, pipeline_2025)}
+PIPELINES = {module.PIPELINE.year: module.PIPELINE for module in (pipeline_2024, pipeline_2025, pipeline_2026)}
 VERSION = 1
 """To be raised when a change to how a pipeline is run or read changes numbers."""
 
@@ -49,7 +49,7 @@ def evaluate_officially(
 
     Args:
         models: names of runs, or other model folders.
-        year: of the pipeline, "2024" or "2025".
+        year: of the pipeline, "2024", "2025" or "2026".
         data: folder of tasks; default `PALENKA_EVAL`.
         tasks: which of them; default those of the pipeline that are there.
         checkout: folder of the pipeline; default `PALENKA_PIPELINE_<year>`.
@@ -109,10 +109,10 @@ def _names(pipeline: Pipeline, root: Path, names: Sequence[str] | None) -> list[
                 known = ", ".join(pipeline.tasks)
                 raise UserError(f"the {pipeline.year} pipeline has no task {name!r}; it has {known}")
         return asked
-    absent = [name for name in pipeline.tasks if not (root / rules.folder(name)).is_dir()]
+    absent = [name for name in rules.tasks if not (root / rules.folder(name)).is_dir()]
     if absent:
         print(f"skipped, no such folders in {root}: {', '.join(absent)}", flush=True)
-    return [name for name in pipeline.tasks if name not in absent]
+    return [name for name in rules.tasks if name not in absent]
 
 
 def _refuse_code(model: EvaluatedModel) -> None:
@@ -151,7 +151,10 @@ def _result(
 
 def table(model: EvaluatedModel, results: Sequence[dict[str, Any]], year: str, way: str = CAUSAL) -> str:
     """The result as users read it: percents, with the standard errors of these means."""
-    ties = "ties count half; in brackets: as right" if year == "2024" else "ties count as right"
+    ties = {
+        "2024": "ties count half; in brackets: as right", "2025": "ties count as right",
+        "2026": "ties are broken at random, by no seed",
+    }[year]  # fmt: skip
     rows = [["task", "%", "items"]]
     for result in results:
         if "accuracy" in result:

@@ -122,7 +122,7 @@ def _collect(
 ) -> tuple[list[tuple[EvaluationTask, Records]], list[str]]:
     """The tasks that can be submitted, and why others cannot."""
     found, missing = [], []
-    for name in PIPELINES[form].tasks:
+    for name in PROTOCOLS[form].tasks:
         path = model.results(form, way.folder) / f"{name}.json"
         items = root / PROTOCOLS[form].folder(name)
         if not items.is_dir():
