@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palenka.evaluation.official.found import Found
+from palenka.evaluation.items import Records
 from palenka.evaluation.protocols import PROTOCOLS
 from palenka.evaluation.tasks import EvaluationTask
 from palenka.util.errors import UserError
@@ -32,6 +32,14 @@ if None not in versions.values():
     device = "cuda" if torch.cuda.is_available() else "cpu"
 print(json.dumps({"versions": versions, "device": device}))
 """
+
+
+@dataclass(frozen=True)
+class Found:
+    """A task's result, as its file holds it, and a record of each item."""
+
+    result: dict[str, Any]
+    items: Records
 
 
 @dataclass(frozen=True)

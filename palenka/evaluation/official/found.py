@@ -1,7 +1,7 @@
 """What an official pipeline found, in our schema, and whether its own figures say the same."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,6 @@ from palenka.evaluation.tasks.reading import Reading
 from palenka.util.errors import UserError
 
 OF_TIES = ("ties", "accuracy_ties_good")
-
-
-@dataclass(frozen=True)
-class Found:
-    """A task's result, as its file holds it, and a record of each item."""
-
-    result: dict[str, Any]
-    items: Records
 
 
 def accuracies(task: Task, scores: NDArray[np.float64], ties_show: bool = True) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from palenka.evaluation.items import Item, Task
-from palenka.evaluation.official.checkout import Job, Pipeline
-from palenka.evaluation.official.found import Found, accuracies, difference
+from palenka.evaluation.official.checkout import Found, Job, Pipeline
+from palenka.evaluation.official.found import accuracies, difference
 from palenka.util.files import read_json
 
 BATCH_SIZE = 64

@@ -17,8 +17,8 @@ import numpy as np
 
 from palenka.evaluation.correlation import spearman
 from palenka.evaluation.items import Item, Task
-from palenka.evaluation.official.checkout import Job, Pipeline
-from palenka.evaluation.official.found import Found, accuracies, difference, of_choices
+from palenka.evaluation.official.checkout import Found, Job, Pipeline
+from palenka.evaluation.official.found import accuracies, difference, of_choices
 from palenka.evaluation.protocols import PROTOCOLS
 from palenka.evaluation.tasks.reading import EYE_TRACKING, SELF_PACED
 from palenka.util.files import read_json
