@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md from the schemas of runs, grids and studies: `make docs`."""
+"""Writes docs/configuration.md from the schemas of runs, grids, studies and recipes: `make docs`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from palenka import objectives, optimizers, paradigms
 from palenka.cluster.study import StudyConfig
+from palenka.finetuning.schema import Recipe
 from palenka.search.grid import GridConfig
 from palenka.training.schema import TrainConfig
 from palenka.util.config import models_in
@@ -42,6 +43,9 @@ No config of `config/` sets these keys. One for which there is no reason goes.
 | `training.precision` | `auto` follows the device; a comparison over devices needs one and the same |
 | `training.compile` | `false` where a compiler is broken, `true` where a job is to fail rather than run slowly |
 | `evaluation.protocol` | the challenge's of 2025 |
+| `head_dropout`, `held_out` | the pipelines' value and a usual one, for whoever wonders whether a tenth matters |
+| `attention` | GPT-BERT reads both ways, and may be asked for the one that its recipe does not take |
+| `tasks.*` | recipes that others published task by task |
 | `grid.cohort_size` | fewer than fit, where others use the GPU, too |
 | `paths*` | one run whose data stands elsewhere, where an environment variable is for all |
 | `tracking*` | where runs have to appear is a group's own to say |
@@ -63,7 +67,10 @@ layers) is a warning.
 
 def page() -> str:
     shown: set[type[BaseModel]] = set()
-    kinds = {"A run without teachers": TrainConfig, "A student, a grid of them": GridConfig, "A study": StudyConfig}
+    kinds: dict[str, type[BaseModel]] = {
+        "A run without teachers": TrainConfig, "A student, a grid of them": GridConfig, "A study": StudyConfig,
+        "A recipe of fine-tuning": Recipe,
+    }  # fmt: skip
     parts = [HEAD]
     for title, schema in kinds.items():
         parts += [f"\n## {title}\n", _section("", schema), *(_section(*each) for each in _sections(schema, shown))]

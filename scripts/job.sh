@@ -29,6 +29,7 @@ do_job() { # JOB ARGUMENT…
             palenka evaluate "$(dirname "$finalist")" "${@:2}"
             ;;
         slurm-eval) palenka evaluate "$@" ;;
+        eval-glue) palenka finetune "$@" ;;
         study) palenka study "${1:-}" --step "${2:-}" ;;
     esac
 }

@@ -45,7 +45,7 @@ def read_task(folder: Path, protocol: str = "2024") -> Task:
     paths = sorted(folder.glob("*.jsonl"))
     if not paths:
         raise UserError(f"{folder}: no .jsonl files in it")
-    lines = [_Line(path, number, record) for path in paths for number, record in _records(path)]
+    lines = [Line(path, number, record) for path in paths for number, record in read_lines(path)]
     asked = [(line, item) for line in lines if (item := _item(line, rules))]
     if not asked:
         raise UserError(f"{folder}: the {protocol} protocol leaves out all of its items: each has an option of nothing")
@@ -57,7 +57,7 @@ def read_task(folder: Path, protocol: str = "2024") -> Task:
     return Task(rules.task(folder.name), items, _labels(items, [line.record for line, _ in asked]))
 
 
-def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(1-based line number, record) of each line."""
     require_file(path)
     lines = path.read_bytes().split(b"\n")
@@ -76,7 +76,7 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 @dataclass(frozen=True)
-class _Line:
+class Line:
     """A record and where it stands; its fields are read with a check of what they hold."""
 
     path: Path
@@ -121,11 +121,11 @@ class _Line:
         return Item(subtask or self.path.stem, self.number, choices, **others)
 
 
-def _pair(line: _Line, rules: Protocol) -> Item:
+def _pair(line: Line, rules: Protocol) -> Item:
     return line.item(Choice("", line.text("sentence_good")), Choice("", line.text("sentence_bad")))
 
 
-def _ewok(line: _Line, rules: Protocol) -> Item:
+def _ewok(line: Line, rules: Protocol) -> Item:
     context, *targets = (line.text(key) for key in ("Context1", "Target1", "Target2"))
     twins = sorted([context, str(line.record.get("Context2"))]) + sorted(targets)
     if rules.ewok == "contexts":
@@ -135,7 +135,7 @@ def _ewok(line: _Line, rules: Protocol) -> Item:
     return line.item(*choices, cluster=hashlib.sha256(json.dumps(twins).encode()).hexdigest()[:16])
 
 
-def _entity_tracking(line: _Line, rules: Protocol) -> Item | None:
+def _entity_tracking(line: Line, rules: Protocol) -> Item | None:
     prefix, operations = line.text("input_prefix"), line.number_in("numops", 0, math.inf)
     choices = [Choice(prefix, option) for option in line.texts("options")]
     if not rules.nothing and any("nothing" in choice.text for choice in choices):
@@ -143,20 +143,20 @@ def _entity_tracking(line: _Line, rules: Protocol) -> Item | None:
     return line.item(*choices, subtask=f"{line.path.stem}_{operations}_ops")
 
 
-def _comps(line: _Line, rules: Protocol) -> Item:
+def _comps(line: Line, rules: Protocol) -> Item:
     prefixes = (line.text("prefix_acceptable"), line.text("prefix_unacceptable"))
     choices = (Choice(f"{prefix} ", line.text("property_phrase")) for prefix in prefixes)
     return line.item(*choices, subtask=line.path.stem.removeprefix("comps_").replace("-", "_"))
 
 
-def _wug(line: _Line, rules: Protocol) -> Item:
+def _wug(line: Line, rules: Protocol) -> Item:
     forms = line.text("sentences").split("\t")
     if len(forms) != 2 or not all(form.strip() for form in forms):
         raise line.problem("sentences", "two texts separated by a tab")
     return line.item(*(Choice("", form) for form in forms), ratio=float(line.number_in("ratio", 0, 1)))
 
 
-def _global_piqa(line: _Line, rules: Protocol) -> Item:
+def _global_piqa(line: Line, rules: Protocol) -> Item:
     count = sum(key.startswith("solution") and value is not None for key, value in line.record.items())
     prompt, keys = line.text("prompt"), [f"solution{number}" for number in range(max(count, 2))]
     choices = [Choice(prompt, f" {line.text(key)}") for key in keys]
@@ -166,7 +166,7 @@ def _global_piqa(line: _Line, rules: Protocol) -> Item:
     return line.item(right, *choices, per_token=True, name=line.text("example_id"))
 
 
-SHAPES: dict[tuple[str, ...], Callable[[_Line, Protocol], Item | None]] = {
+SHAPES: dict[tuple[str, ...], Callable[[Line, Protocol], Item | None]] = {
     ("sentence_good", "sentence_bad"): _pair,
     ("Context1", "Target1", "Target2"): _ewok,
     ("input_prefix", "options", "numops"): _entity_tracking,
@@ -176,7 +176,7 @@ SHAPES: dict[tuple[str, ...], Callable[[_Line, Protocol], Item | None]] = {
 }
 
 
-def _item(line: _Line, rules: Protocol) -> Item | None:
+def _item(line: Line, rules: Protocol) -> Item | None:
     """The item of a line; None where it is not asked."""
     for fields, read in SHAPES.items():
         if not line.record.keys().isdisjoint(fields):

@@ -8,6 +8,7 @@ from typing import cast
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from palenka.evaluation.ways import CAUSAL, OF_MASKED, in_way
+from palenka.finetuning.results import RecipeResults
 from palenka.models.config import ARCHITECTURES
 from palenka.report.comparison import BASELINES, baselines, task_names
 from palenka.report.results import Evaluation, Run, read_run
@@ -52,6 +53,7 @@ def model_card(run: Path, licence: str = UNKNOWN, place: str | None = None, with
         _metadata(found, licence), template_str=TEMPLATE.read_text(encoding="utf-8"), run=found, listed=listed,
         kind=_kind(found), own=found.architecture in ARCHITECTURES.available(),
         objective=objective_text(found), rows=[_row(found.evaluations[task]) for task in task_names([found])],
+        finetuned=[_finetuned(of) for of in found.finetuning],
         words=account_of(run).lines if found.result else [], licence=licence, with_code=with_code,
         place=place or f"runs/{found.name}",
     )  # fmt: skip
@@ -102,3 +104,9 @@ def _result(data: str, metric: str, name: str, value: float, protocol: str | Non
 def _row(found: Evaluation) -> list[str]:
     known = ", ".join(f"{BASELINES.get(name, name)} {percent(value)}" for name, value in baselines(found).items())
     return [found.name, percent(found.accuracy), percent(found.stderr), f"{found.n:,}", known]
+
+
+def _finetuned(found: RecipeResults) -> list[str]:
+    """Recipe, seeds, means of the tasks, and their mean."""
+    tasks = ", ".join(f"{name} {percent(of.mean)}" for name, of in found.tasks.items())
+    return [found.name, ", ".join(map(str, found.seeds)), tasks, percent(found.mean)]

@@ -59,6 +59,8 @@ def _content(runs: list[Run]) -> dict[str, Any]:
             for number, task in enumerate(tasks)
         ],
         "predictions": tables.prediction_table(runs),
+        "finetuned": tables.finetuning_tables(runs),
+        "finetuned_caption": tables.FINETUNED,
         "domains": tables.domain_tables(runs),
         "made": [_made(run, runs) for run in runs],
     }

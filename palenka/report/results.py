@@ -17,6 +17,7 @@ from palenka.evaluation.comparison import Outcomes
 from palenka.evaluation.results import TOLERANCE, check_splits, contradictions, items_path, results_folder
 from palenka.evaluation.statistics import choice_outcomes, mean_error
 from palenka.evaluation.ways import CAUSAL, WAYS, in_way
+from palenka.finetuning.results import RecipeResults, read_finetuning
 from palenka.runs.directory import find_run
 from palenka.runs.records import read_log
 from palenka.util.config import parse_yaml
@@ -173,6 +174,7 @@ class Run:
     label: str = ""
     broken: list[str] = field(default_factory=list)
     damages: list[str] = field(default_factory=list)
+    finetuning: list[RecipeResults] = field(default_factory=list)
 
     @property
     def distilled(self) -> bool:
@@ -305,6 +307,7 @@ def read_run(folder: Path, protocol: str = "2024") -> Run:
         evaluations=evaluations,
         cross_entropy={in_way(name, of.way): split for of in losses if of for name, split in of.splits.items()},
         predictions=predictions,
+        finetuning=read_finetuning(folder, broken),
         protocol=protocol,
         broken=broken,
         damages=log.damages,

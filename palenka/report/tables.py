@@ -5,6 +5,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from statistics import mean, stdev
 
+from palenka.finetuning.results import RecipeResults
+from palenka.finetuning.results import notes as finetuning_notes
 from palenka.report import comparison
 from palenka.report.comparison import BASELINES, Difference
 from palenka.report.results import CrossEntropy, Run
@@ -19,6 +21,7 @@ PREDICTIONS = (
     "variance of their reading times that surprisal explains of what length, frequency and place leave; ± is one "
     "standard error."
 )
+FINETUNED = "Fine-tuned classifiers: ± is the standard deviation over seeds, where there are several."
 
 
 @dataclass(frozen=True)
@@ -406,6 +409,30 @@ def _prediction(run: Run, task: str, name: str) -> Cell:
     return Cell(percent(found.scores[name].value), spread=percent(found.scores[name].stderr))
 
 
+def finetuning_tables(runs: list[Run]) -> list[Table]:
+    """Per recipe: each task's mean over seeds, and the mean over tasks, rows runs; last what one answer to all gets."""
+    recipes = sorted({found.recipe for run in runs for found in run.finetuning})
+    return [_finetuning_table(runs, recipe) for recipe in recipes]
+
+
+def _finetuning_table(runs: list[Run], recipe: str) -> Table:
+    tuned = [(index, run.label, of) for index, run in enumerate(runs) for of in run.finetuning if of.recipe == recipe]
+    tasks = {name: of for _, _, found in tuned for name, of in found.tasks.items()}
+    columns = [Column(name, name, f"{of.task.metric}, %") for name, of in tasks.items()] + [Column("mean", "mean", "%")]
+    rows = [Row(f"{label}, from scratch" if found.from_scratch else label, _finetuned(found), index)
+            for index, label, found in tuned]  # fmt: skip
+    rows.append(Row("one answer to all", {name: Cell(percent(of.first["majority"])) for name, of in tasks.items()}))
+    notes = [f"{label}: {note}." for _, label, found in tuned for note in finetuning_notes(found)]
+    return Table(columns, rows, name=recipe, notes=notes)
+
+
+def _finetuned(found: RecipeResults) -> dict[str, Cell]:
+    spread = {name: of.spread for name, of in found.tasks.items()} | {"mean": found.spread}
+    values = {name: of.mean for name, of in found.tasks.items()} | {"mean": found.mean}
+    return {name: Cell(percent(value), "" if (sd := spread[name]) is None else percent(sd))
+            for name, value in values.items()}  # fmt: skip
+
+
 def caption(runs: list[Run]) -> str:
     """How to read the table of the study."""
     groups = comparison.seed_groups(runs)
@@ -436,6 +463,9 @@ def terminal_text(runs: list[Run]) -> str:
     if predictions is not None:
         parts += [_block(predictions, columns) for columns in _blocks(predictions)]
         parts.append(wrapped(PREDICTIONS, TERMINAL_WIDTH))
+    for table_of in finetuning_tables(runs):
+        parts += [f"fine-tuned by {table_of.name}", *(_block(table_of, columns) for columns in _blocks(table_of))]
+        parts.append("\n".join(wrapped(text, TERMINAL_WIDTH) for text in [FINETUNED, *table_of.notes]))
     marks = f"{BEST} marks the best, {BELOW} what is below a simple baseline."
     notes = [caption(runs), marks, *table.notes, *findings(runs)]
     details = [f"{row.head}: {'; '.join(row.detail)}" for row in table.rows if row.detail]
