@@ -21,7 +21,8 @@ from palenka.evaluation.acquisition import Followed, figures, problems, token_co
 from palenka.evaluation.learning_curves import sigmoid
 from palenka.evaluation.official import milestone_files
 from palenka.evaluation.tasks.acquisition import Acquisition
-from palenka.report.results import read_evaluated
+from palenka.report import figures as figures_of_report
+from palenka.report import results as read
 from palenka.runs.milestones import TRACKS, Milestone, milestone_name
 from palenka.util.errors import UserError
 
@@ -106,7 +107,8 @@ def test_surprisals_are_those_of_whole_logits_and_are_known_afterwards(
         for record in records:
             whole = surprisal(folder, CONTEXTS[record["word"]][record["context"]]["context"], record["word"])
             assert record["surprisal"] == pytest.approx(whole, abs=1e-4)
-    assert read_evaluated(run, "2026").predictions["acquisition"].n == 4
+    shown = read.read_evaluated(run, "2026").predictions["acquisition"]
+    assert isinstance(shown, read.Acquisition) and shown.n == len(shown.words) == 4
 
     result = json.loads((run / "evaluation" / "2026" / "acquisition.json").read_text(encoding="utf-8"))
     assert [one["words"] for one in result["milestones"]] == [10**6 * point for point in POINTS]
@@ -226,6 +228,14 @@ def test_a_run_that_learns_as_children_do_is_found_to(write: Write, teacher: Pat
     assert found["determined"]["low"] < found["determined"]["r"] <= found["determined"]["high"]
     assert found["left_out"] == {"no age": 2}
     assert [record["pipeline"] for record in records] == [record["age"] for record in records]
+
+    points = [{"name": one.name, "seen": one.seen} for one in milestones()]
+    acquired = read.Acquisition.model_validate(
+        {"task": "acquisition", "convention": "2026", "scores": {}, "milestones": points, "words": records, **found}
+    )
+    picture = figures_of_report.curves_figure(acquired, "0")
+    assert all(f">{words[number]}<" in picture for number in (0, 9)) and ">never<" not in picture
+    assert figures_of_report.ages_figure(acquired, "0").startswith("<svg")
 
     late = word_ages(task, milestones(10**6), curves, lengths, guessing)
     assert late[3]["pipeline"] == records[3]["pipeline"] and late[3]["age"] > records[3]["age"]

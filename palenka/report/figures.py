@@ -10,13 +10,14 @@ import matplotlib.ticker
 import numpy as np
 from markupsafe import escape
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from palenka.report import comparison
 from palenka.report.comparison import Group
-from palenka.report.results import Grid, GridTrial, Run
+from palenka.report.results import Acquisition, Grid, GridTrial, Run
 
 # Drawn in these placeholders, which become var(--…) so that the page decides about light and dark.
 INK, MUTED, RULE, BAND, PAPER = "#010a01", "#010a02", "#010a03", "#010a04", "#010a05"
@@ -185,16 +186,65 @@ def milestone_figure(runs: list[Run], task: str, name: str) -> str:
             axes.fill_between(words, *band, color=SERIES[number % len(SERIES)], alpha=0.15, linewidth=0)
         for chance in {100 * run.evaluations[task].chance for run in runs if task in run.evaluations}:
             axes.axhline(chance, color=MUTED, linewidth=1, zorder=1)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
-        axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+        _words_axis(axes.xaxis, axes.set_xscale)
         axes.set_xlabel("words seen")
         axes.set_ylabel("accuracy, %")
         axes.grid(axis="y", color=RULE, linewidth=0.7)
         return figure
 
     return _svg(f"milestones-{name}", f"Accuracy on {task} during training", 760, 240, draw)
+
+
+SHOWN_WORDS = 6
+
+
+def curves_figure(acquired: Acquisition, name: str) -> str:
+    """Surprisal of some words over the words seen, evenly from those that are learned first to those learned last."""
+    aged = sorted((word for word in acquired.words if word.is_determined), key=lambda word: word.age or 0)
+    chosen = [aged[place] for place in dict.fromkeys(np.linspace(0, len(aged) - 1, SHOWN_WORDS).astype(int)) if aged]
+    seen = [milestone.seen for milestone in acquired.milestones]
+
+    def draw() -> Figure:
+        figure, axes = _canvas(760, 260, 52, 90, 10, 40)
+        for number, word in enumerate(chosen):
+            axes.plot(seen, word.surprisals, **_style(number, 4.5), linewidth=1.2)
+            axes.annotate(
+                word.word, (seen[-1], word.surprisals[-1]), (8, 0), textcoords="offset points", va="center",
+                fontsize=10.5,
+            )  # fmt: skip
+        _words_axis(axes.xaxis, axes.set_xscale)
+        axes.set_xlabel("words seen")
+        axes.set_ylabel("surprisal, nats")
+        axes.grid(axis="y", color=RULE, linewidth=0.7)
+        return figure
+
+    return _svg(f"word-curves-{name}", "Surprisal of some words during training", 760, 260, draw)
+
+
+def ages_figure(acquired: Acquisition, name: str) -> str:
+    """When the model and when children know words; hollow where the model's curve does not determine it."""
+    known = [word for word in acquired.words if word.child is not None and word.age is not None]
+
+    def draw() -> Figure:
+        figure, axes = _canvas(760, 300, 60, 12, 10, 40)
+        for is_determined, fill in ((False, "none"), (True, SERIES[0])):
+            chosen = [word for word in known if word.is_determined == is_determined]
+            months, seen = [word.child or 0 for word in chosen], [10 ** (word.age or 0) for word in chosen]
+            axes.scatter(months, seen, s=20, facecolors=fill, edgecolors=SERIES[0], linewidths=0.9)
+        _words_axis(axes.yaxis, axes.set_yscale)
+        axes.set_xlabel("age at which half of the children know the word, months")
+        axes.set_ylabel("words seen by the model")
+        axes.grid(color=RULE, linewidth=0.7)
+        return figure
+
+    return _svg(f"ages-{name}", "Ages at which model and children know words", 760, 300, draw)
+
+
+def _words_axis(axis: Axis, set_scale: Callable[[str], None]) -> None:
+    set_scale("log")
+    axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
+    axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
 
 
 GRID_CELL, GRID_MARGINS = (74, 34), (64, 46)  # width and height in CSS pixels

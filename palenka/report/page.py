@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from palenka.report import comparison, figures, tables
-from palenka.report.results import Grid, Run, common_folder, read_grids
+from palenka.report.results import Acquisition, Grid, Run, common_folder, read_grids
 
 HASH_LENGTH = 12
 
@@ -61,6 +61,8 @@ def _content(runs: list[Run]) -> dict[str, Any]:
         "predictions": tables.prediction_table(runs),
         "finetuned": tables.finetuning_tables(runs),
         "finetuned_caption": tables.FINETUNED,
+        "acquisition": [_acquisition(found, number) for number, run in enumerate(runs)
+                        for found in run.predictions.values() if isinstance(found, Acquisition)],
         "domains": tables.domain_tables(runs),
         "made": [_made(run, runs) for run in runs],
     }
@@ -73,6 +75,20 @@ def _facts(runs: list[Run]) -> list[str]:
     if protocols:
         facts.append(f"evaluation protocol {tables.listed(protocols)}")
     return facts
+
+
+def _acquisition(found: Acquisition, number: int) -> dict[str, Any]:
+    """How a run's ages of acquisition go with children's, in words and pictures."""
+    pipeline, own = found.pipeline, found.determined
+    left_out = ", ".join(f"{reason}: {count:,}" for reason, count in found.left_out.items())
+    return {
+        "run": number,
+        "text": f"As the challenge has it: r = {pipeline.r:+.3f}, p = {pipeline.p:.2g}, n = {pipeline.n:,}. Over words "
+        f"whose curve determines their age: r = {own.r:+.3f} [{own.low:+.3f}, {own.high:+.3f}], p = {own.p:.2g}, "
+        f"n = {own.n:,}, of {found.n:,} ({left_out or 'all of them'}).",
+        "ages": Markup(figures.ages_figure(found, str(number))),
+        "curves": Markup(figures.curves_figure(found, str(number))),
+    }
 
 
 def _grid(grid: Grid, name: str) -> dict[str, Any]:

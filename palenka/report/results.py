@@ -122,6 +122,42 @@ class Predictions(BaseModel):
         return in_way(self.task, self.way)
 
 
+class Correlation(BaseModel):
+    """r of n pairs and its p; its 95 % interval, where there is one."""
+
+    r: float
+    p: float
+    n: int
+    low: float | None = None
+    high: float | None = None
+
+
+class WordAge(BaseModel):
+    """Mean surprisals of a word at the milestones, in nats; when children (months) and the model (log10 words) know it.
+    """
+
+    word: str
+    surprisals: list[float]
+    child: float | None
+    age: float | None
+    is_determined: bool
+
+
+class Milestone(BaseModel):
+    name: str
+    seen: int
+
+
+class Acquisition(Predictions):
+    """acquisition.json, with its words: at which ages a run and children know them, and how these go together."""
+
+    milestones: list[Milestone]
+    pipeline: Correlation
+    determined: Correlation
+    left_out: dict[str, int]
+    words: list[WordAge]
+
+
 class CrossEntropyFile(BaseModel):
     """evaluation/cross_entropy.json."""
 
@@ -363,6 +399,8 @@ def _read_whole(path: Path, read: Callable[[Path], T], broken: list[str]) -> T |
 
 def _read_evaluation(path: Path) -> Evaluation | Predictions:
     content = _read_object(path)
+    if "pipeline" in content:
+        return _validate(path, Acquisition, content | {"words": _read_items(items_path(path))})
     if "scores" in content:
         return _validate(path, Predictions, content)
     found = _validate(path, Evaluation, content | {"path": path})
