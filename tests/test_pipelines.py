@@ -306,7 +306,10 @@ def test_an_interpreter_without_the_packages(tmp_path: Path, monkeypatch: pytest
 
 
 def write_real(root: Path, year: str) -> list[str]:
-    """Items of the published shapes, of a few words of the tests' language, and which tasks they are."""
+    """Items of the published shapes, of a few words of the tests' language, and which tasks they are.
+
+    Some of BLiMP and its supplement, too, where the shared data is.
+    """
     random = np.random.default_rng(0)
 
     def words(count: int) -> str:
@@ -315,6 +318,9 @@ def write_real(root: Path, year: str) -> list[str]:
     def sentence() -> str:
         return f"The {words(int(random.integers(2, 7)))}."
 
+    for path in Path(os.environ.get("PALENKA_SHARED_DATA", root / "none")).glob("[bs]*_filtered/*.jsonl"):
+        lines = path.read_text(encoding="utf-8").splitlines()[:: 400 if path.parent.name == "blimp_filtered" else 100]
+        write_lines(root / path.parent.name / path.name, map(json.loads, lines))
     known = {"transitive": "syntax", "adjunct_island": "syntax"}
     for name, field in known.items():
         labels = {"field": field, "UID": name, "linguistics_term": name}
@@ -324,7 +330,7 @@ def write_real(root: Path, year: str) -> list[str]:
     if year == "2024":
         return ["blimp_filtered"]
     turns = [{f"sentence_{kind}": f"A: {sentence()}\nB: {sentence()}" for kind in ("good", "bad")} for _ in range(8)]
-    write_lines(root / "supplement_filtered" / "turn_taking.jsonl", turns)
+    write_lines(root / "supplement_filtered" / "made.jsonl", turns)
     for domain in ("social-relations", "spatial-relations"):
         texts = [[sentence() for _ in range(4)] for _ in range(9)]
         asked = [ewok(domain, *of[:2]) | {"Target1": of[2], "Target2": of[3]} for of in texts]

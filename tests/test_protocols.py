@@ -124,6 +124,14 @@ def test_published_numbers_of_items() -> None:
     assert all(set(PIPELINES[year].tasks) >= {*rules.tasks, *rules.fast} for year, rules in PROTOCOLS.items())
 
 
+def test_how_to_get_what_is_gated_is_said(teacher: Path, tmp_path: Path, call: Call) -> None:
+    write_lines(tmp_path / "blimp_filtered" / "a.jsonl", [{"sentence_good": "Dogs run.", "sentence_bad": "Dogs runs."}])
+    code, output, _ = call(main, ["evaluate", str(teacher), "--data", str(tmp_path)])
+    assert code == 0 and output.count("palenka download ewok fetches it with your own access") == 1
+    code, _, errors = call(main, ["evaluate", str(teacher), "--data", str(tmp_path), "--tasks", "ewok_fast"])
+    assert code == 2 and "no task 'ewok_fast'" in errors and "an archive with a password" in errors
+
+
 def test_other_numbers_of_items_are_told_once(teacher: Path, tmp_path: Path, call: Call) -> None:
     pair = {"sentence_good": "Dogs run.", "sentence_bad": "Dogs runs."}
     for name, count in {"hypernym": 842, "qa_congruence_easy": 63, "turn_taking": 280}.items():

@@ -67,6 +67,13 @@ FILES = {
 """Folder → file (its name without .jsonl) → lines. Of GLUE only the files that are reported on."""
 
 
+GATED = {
+    "ewok_filtered": "EWoK is for those who accept its terms: palenka download ewok fetches it with your own access",
+    "ewok_fast": "EWoK's fast set is in an archive with a password: palenka download --list says where, at evals-2026",
+}
+"""Of folders that nobody has without asking for them: how to get them."""
+
+
 def differences(folder: Path) -> str:
     """In which files a folder of a known name holds other numbers of lines than published; nothing if in none."""
     found = list(_differences(folder))

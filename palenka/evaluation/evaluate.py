@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palenka.data.integrity import read_prepared
-from palenka.data.published import differences
+from palenka.data.published import GATED, differences
 from palenka.evaluation.baselines import measure_baselines
 from palenka.evaluation.cross_entropy import cross_entropy, known_cross_entropy, window_settings
 from palenka.evaluation.display import table
@@ -173,6 +173,8 @@ def _read_tasks(
     absent = [folder for folder in folders if not folder.is_dir()] if named is None else []
     if absent:
         print(f"skipped, no such folders in {root}: {', '.join(folder.name for folder in absent)}", flush=True)
+        for advice in (GATED[folder.name] for folder in absent if folder.name in GATED):
+            print(f"  {advice}", flush=True)
     for folder in folders:
         if folder.is_dir() and (wrong := differences(folder)):
             print(f"{folder}: not the published items, scores do not compare ({wrong})", file=sys.stderr, flush=True)

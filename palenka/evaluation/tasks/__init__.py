@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from palenka.data.published import GATED
 from palenka.evaluation.items import Records, Task
 from palenka.evaluation.texts import TextScorer
 from palenka.util.doors import Door
@@ -95,5 +96,6 @@ def read_task(folder: Path, protocol: str = "2024") -> EvaluationTask:
     if kind := kind_of(folder):
         return kind.read(folder, protocol)
     if not folder.is_dir():
-        raise UserError(f"no task {folder.name!r}: looked for the folder {folder}")
+        advice = f"; {GATED[folder.name]}" if folder.name in GATED else ""
+        raise UserError(f"no task {folder.name!r}: looked for the folder {folder}{advice}")
     raise UserError(f"{folder}: no .jsonl files in it, nor anything else that a task is made of")
