@@ -5,7 +5,8 @@
 A call is whole: it loads the model, reads the items, tokenises, scores and averages; imports count for nobody. All
 score in float32 on as many threads, under the 2024 protocol, and take turns within each round. The rivals use their
 best batch size, found first on a few items of each file, and minicons gets its texts by length. These first calls also
-warm everybody up: lm-eval keeps the data sets it has built.
+warm everybody up: lm-eval keeps the data sets it has built. On a machine that others use, too, `--clock process_time`
+counts the seconds of the process alone, those of its threads added up.
 
 A masked model is asked in the first way that it learned, mlm or mntp; its rival is minicons, with transformers 4:
 
@@ -60,13 +61,15 @@ MODELS: dict[str, tuple[int, dict[str, Any], str]] = {
     }, "causal"),
     "gpt2-3M-masked": (16000, {"architecture": "gpt2", **SMALL}, "masked"),
     "llama-3M-mntp": (16000, {"architecture": "llama", **SMALL, "tie_word_embeddings": True}, "mntp"),
-    "ltg-bert-12x384": (6144, {
+    "ltg-bert-3M": (16000, {"architecture": "ltg_bert", **SMALL, "intermediate_size": 384}, "masked"),
+    "ltg-bert-12x384": (16000, {
         "architecture": "ltg_bert", "hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 12,
         "num_attention_heads": 6,
     }, "masked"),
 }  # fmt: skip
 """Entries of the vocabulary, shape, and paradigm."""
 OURS = "palenka"
+CLOCKS = ("perf_counter", "process_time")
 Scores = dict[str, list[float]]
 Call = Callable[[Path, Path, list[str], int], tuple[float, Scores]]
 """Model folder, items, tasks and batch size → seconds, and by task the score of each choice in order."""
@@ -82,6 +85,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, nargs="*", help="text files for the tokenizers of models that are built")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--clock", choices=CLOCKS, default=CLOCKS[0])
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 64, 128, 256])
     parser.add_argument("--search", type=int, default=20, metavar="N", help="items of each file in that search")
     parser.add_argument("--subset", type=int, metavar="N", help="no more items of each file than these")
@@ -93,12 +97,16 @@ def main() -> None:
         tasks = [name for name in PROTOCOLS["2024"].tasks if (arguments.data / name).is_dir()]
         few = first_items(arguments.data, tasks, arguments.search, folder / "few")
         items = first_items(arguments.data, tasks, arguments.subset, folder / "items")
-        causal: dict[str, Call] = {OURS: call_ours, "minicons": call_minicons}
-        masked: dict[str, Call] = {OURS: call_ours_masked}
+        threads, clock = arguments.threads, arguments.clock
+        causal: dict[str, Call] = {
+            OURS: timed_call(Scorer.load, score_ours, clock),
+            "minicons": timed_call(MiniconsScorer.load, score_by_minicons, clock),
+        }
+        masked: dict[str, Call] = {OURS: timed_call(Scorer.load, score_ours_masked, clock)}
         if arguments.lm_eval:
-            causal["lm-eval"] = LmEval(arguments.lm_eval, arguments.threads, folder / "datasets")
+            causal["lm-eval"] = LmEval(arguments.lm_eval, threads, clock, folder / "datasets")
         if arguments.transformers_4:
-            masked["minicons"] = MaskedMinicons(arguments.transformers_4, arguments.threads, folder / "exports")
+            masked["minicons"] = MaskedMinicons(arguments.transformers_4, threads, clock, folder / "exports")
         for name in arguments.models:
             model = build(name, arguments.text, folder) if name in MODELS else find_run(name)
             callers = causal if learned(model).part_names[0] == "causal" else masked
@@ -136,11 +144,12 @@ def build(name: str, texts: list[Path] | None, folder: Path) -> Path:
     return folder / name
 
 
-def timed_call(load: Callable[[Path], Any], score: Callable[[Any, Task, int], Any]) -> Call:
+def timed_call(load: Callable[[Path], Any], score: Callable[[Any, Task, int], Any], clock: str) -> Call:
     """A call in this process; `score` gives the scores of a task's choices, and how many tokens each is the sum of."""
+    now = getattr(time, clock)
 
     def call(model: Path, data: Path, tasks: list[str], batch_size: int) -> tuple[float, Scores]:
-        started = time.perf_counter()
+        started = now()
         scorer = load(model)
         found = {}
         for name in tasks:
@@ -148,7 +157,7 @@ def timed_call(load: Callable[[Path], Any], score: Callable[[Any, Task, int], An
             scores, tokens = score(scorer, task, batch_size)
             summary(task, scores, tokens)
             found[name] = scores.tolist()
-        return time.perf_counter() - started, found
+        return now() - started, found
 
     return call
 
@@ -165,19 +174,16 @@ def score_ours_masked(scorer: Scorer, task: Task, batch_size: int) -> tuple[Any,
     return scorer.score(texts), np.array([len(text.continuation) for text in texts])
 
 
-call_ours = timed_call(Scorer.load, score_ours)
-call_ours_masked = timed_call(Scorer.load, score_ours_masked)
-call_minicons = timed_call(
-    MiniconsScorer.load, lambda scorer, task, batch_size: scorer.score_items(task.items, batch_size=batch_size)
-)
+def score_by_minicons(scorer: MiniconsScorer, task: Task, batch_size: int) -> tuple[Any, Any]:
+    return scorer.score_items(task.items, batch_size=batch_size)
 
 
 class Elsewhere:
     """A rival in a process of its own, which stays for all calls."""
 
-    def __init__(self, python: str, script: str, threads: int, **environment: str) -> None:
+    def __init__(self, python: str, script: str, threads: int, clock: str, **environment: str) -> None:
         environment = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads), **environment}
-        self.script, self.threads = ROOT / "benchmarks" / script, threads
+        self.script, self.options = ROOT / "benchmarks" / script, {"threads": threads, "clock": clock}
         self.process = subprocess.Popen(
             [python, str(self.script)], env=os.environ | environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -186,7 +192,7 @@ class Elsewhere:
     def ask(self, **request: Any) -> dict[str, Any]:
         """Its answer to a request."""
         assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps({**request, "threads": self.threads}) + "\n")
+        self.process.stdin.write(json.dumps({**request, **self.options}) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
@@ -198,8 +204,8 @@ class Elsewhere:
 class MaskedMinicons(Elsewhere):
     """minicons on a masked model; one of an architecture of ours it is given with its code."""
 
-    def __init__(self, python: str, threads: int, exports: Path) -> None:
-        super().__init__(python, "minicons_masked_scores.py", threads)
+    def __init__(self, python: str, threads: int, clock: str, exports: Path) -> None:
+        super().__init__(python, "minicons_masked_scores.py", threads, clock)
         self.exports = exports
 
     def __call__(self, model: Path, data: Path, tasks: list[str], batch_size: int) -> tuple[float, Scores]:
@@ -226,8 +232,8 @@ class MaskedMinicons(Elsewhere):
 class LmEval(Elsewhere):
     """lm-eval."""
 
-    def __init__(self, python: str, threads: int, datasets: Path) -> None:
-        super().__init__(python, "lm_eval_scores.py", threads, HF_DATASETS_CACHE=str(datasets))
+    def __init__(self, python: str, threads: int, clock: str, datasets: Path) -> None:
+        super().__init__(python, "lm_eval_scores.py", threads, clock, HF_DATASETS_CACHE=str(datasets))
 
     def __call__(self, model: Path, data: Path, tasks: list[str], batch_size: int) -> tuple[float, Scores]:
         answer = self.ask(model=str(model), data=str(data), tasks=tasks, batch_size=batch_size)

@@ -81,9 +81,8 @@ def test_lm_eval_agrees_item_by_item(
         for keys in (tiny.GPT2, tiny.LLAMA)
     ]
     tasks = sorted(folder.name for folder in data.iterdir())
-    requests = [
-        {"model": str(run), "data": str(data), "tasks": tasks, "batch_size": 16, "threads": 1} for run in runs
-    ]
+    options = {"batch_size": 16, "threads": 1, "clock": "perf_counter"}
+    requests = [{"model": str(run), "data": str(data), "tasks": tasks, **options} for run in runs]
     environment = os.environ | {
         "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_DATASETS_CACHE": str(tmp_path / "datasets"),
     }  # fmt: skip

@@ -157,6 +157,20 @@ def test_logits_and_gradients_are_those_of_the_plain_formula(name: str, mask: st
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10 * float(scale), msg=parameter)
 
 
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("name", MODELS)
+def test_at_some_places_the_states_are_those_of_all(name: str, mask: str) -> None:
+    model, ids, additive = model_of(name), tokens(), MASKS[mask]()
+    places = torch.tensor([[3, TIME - 1, 20], [7, 0, 7]])
+    whole = model.body(ids, attention_mask=additive).last_hidden_state
+    computed: list[int] = []
+    model.body.sublayers[-1].register_forward_hook(lambda _, inputs, __: computed.append(inputs[0].shape[1]))
+    found = model.body(ids, attention_mask=additive, places=places).last_hidden_state
+    expected = torch.stack([whole[row, of_row] for row, of_row in enumerate(places)])
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    assert computed == [3]
+
+
 def test_buckets_have_the_published_edges() -> None:
     expected = [max(bucket for bucket, first in enumerate(FROM) if first <= d) for d in range(600)]
     assert [_relative.bucket(d, 32, 512) for d in range(600)] == expected

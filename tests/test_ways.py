@@ -27,6 +27,7 @@ from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.texts import Frame, Text, check_texts, encode, encode_masked, frame_of
 from palenka.evaluation.ways import ways_of
 from palenka.models.huggingface import quiet_transformers
+from palenka.models.standalone import export_folder
 from palenka.paradigms import Vocabulary
 from palenka.paradigms._learned import learned
 from palenka.report.compare import compare
@@ -53,6 +54,10 @@ WORDS = [
 SHAPE = {
     "vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
     "intermediate_size": 24, "max_position_embeddings": 40, "pad_token_id": 0, "initializer_range": 0.2,
+}  # fmt: skip
+LTG_BERT = {
+    "architecture": "ltg_bert", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
+    "num_attention_heads": 2,
 }  # fmt: skip
 MASKED_KINDS: dict[str, dict[str, Any]] = {
     "bert": {}, "roberta": {}, "electra": {"embedding_size": 8}, "albert": {"embedding_size": 8},
@@ -146,7 +151,7 @@ def start_of(choice: Choice, protocol: str) -> int:
     return len(choice.context if protocol == "2025" else choice.context.rstrip())
 
 
-@pytest.mark.parametrize("keys", [tiny.GPT2, tiny.LLAMA], ids=["gpt2", "llama"])
+@pytest.mark.parametrize("keys", [tiny.GPT2, tiny.LLAMA, LTG_BERT], ids=["gpt2", "llama", "ltg_bert"])
 @pytest.mark.parametrize("name", ["masked", "mntp"])
 @pytest.mark.parametrize("within_word", [False, True])
 @pytest.mark.parametrize("protocol", ["2024", "2025"])
@@ -155,6 +160,7 @@ def test_ways_by_their_formulas(keys: Any, tokenizer: Any, name: str, within_wor
     paradigm = paradigms.of(paradigms.DOOR.read(name), Vocabulary.of(tokenizer))
     scorer = Scorer(model, tokenizer, "a model", paradigm)
     assert scorer.takes_padding and not scorer.sees_all_by_itself
+    assert scorer.takes_places == (keys is LTG_BERT)
     texts = encode_masked(ITEMS, tokenizer, protocol, within_word)
     check_texts(ITEMS, texts, "task", scorer.limits)
     scores = scorer.score(texts, batch_tokens=64)
@@ -377,7 +383,8 @@ def python(processes: None) -> str:
 
 
 def by_minicons(python: str, requests: Sequence[dict[str, Any]]) -> list[list[float]]:
-    lines = "".join(json.dumps({**request, "batch_size": 3, "threads": 1}) + "\n" for request in requests)
+    options = {"batch_size": 3, "threads": 1, "clock": "perf_counter"}
+    lines = "".join(json.dumps({**request, **options}) + "\n" for request in requests)
     ended = subprocess.run(
         [python, str(ROOT / "benchmarks" / "minicons_masked_scores.py")], input=lines, text=True, capture_output=True,
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
@@ -390,14 +397,18 @@ def test_minicons_says_the_same_item_by_item(python: str, tmp_path: Path, prepar
     folders = {kind: write_masked_model(tmp_path / kind, kind) for kind in ("bert", "roberta", "distilbert")}
     folders["llama"] = tiny.write_finished_run(tmp_path / "llama", tiny.LLAMA, prepared / "tokenizer")
     (folders["llama"] / "config.yaml").write_text("paradigm: {name: mix, rows: {masked: 1, mntp: 1}}\n")
+    folders["ltg_bert"] = tiny.write_finished_run(tmp_path / "ltg_bert", LTG_BERT, prepared / "tokenizer")
+    (folders["ltg_bert"] / "config.yaml").write_text("paradigm: masked\n")
+    export_folder(folders["ltg_bert"], tmp_path / "with_code", with_code=True)
     requests, ours = [], []
-    for folder in folders.values():
+    for kind, folder in folders.items():
         for name, scorer in Scorer.load_each(folder).items():
             for metric in ("original", "within_word_l2r"):
                 texts = encode_masked(ITEMS, scorer.tokenizer, with_words=metric != "original")
                 ours.append(scorer.score(texts))
                 requests.append({
-                    "model": str(folder), "choices": CHOICES, "metric": metric, "distance": int(name == "mntp"),
+                    "model": str(tmp_path / "with_code" if kind == "ltg_bert" else folder), "choices": CHOICES,
+                    "metric": metric, "distance": int(name == "mntp"),
                 })  # fmt: skip
     for request, scores, theirs in zip(requests, ours, by_minicons(python, requests), strict=True):
         np.testing.assert_allclose(scores, theirs, atol=1e-4, err_msg=str(request))

@@ -1,5 +1,6 @@
 """Log-probabilities of texts under a language model, in float32 and in batches."""
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -96,6 +97,13 @@ class Asked:
         """Whether a row is a tree of several texts."""
         return self.size > len(self.lengths)
 
+    @property
+    def place_of_rows(self) -> NDArray[np.int64] | None:
+        """(rows, 1): the position of each row that predicts, where it is one of each."""
+        rows, width = self.inputs.tokens.shape
+        predicting, places = np.divmod(np.unique(self.places), width)
+        return places[:, None] if np.array_equal(predicting, np.arange(rows)) else None
+
 
 class Scorer:
     """A language model, its tokenizer, and the paradigm that it learned by: how it is asked. Causal by default."""
@@ -115,6 +123,7 @@ class Scorer:
                 raise UserError(f"{name}: the tokenizer has no token to begin a text with, as masked models see one")
             self.sees_all_by_itself = looks_ahead(*predictions_before(self.model))
             self.takes_padding = self._takes_padding()
+            self.takes_places = _takes_places(self.model)
 
     @classmethod
     def load(cls, folder: Path) -> "Scorer":
@@ -223,6 +232,9 @@ class Scorer:
         """Log-probabilities of the predictions that are asked for: (predictions,)."""
         if not len(asked.owners):
             return np.zeros(0)
+        if not self.is_causal and self.takes_places and (places := asked.place_of_rows) is not None:
+            states = self._states_of_rows(torch.from_numpy(asked.inputs.tokens), asked.lengths, places)
+            return self._log_probs_at(states, asked.places // asked.inputs.tokens.shape[1], asked.targets)
         return self._log_probs_at(self._states_of_asked(asked), asked.places, asked.targets)
 
     def _states_of_asked(self, asked: Asked) -> Tensor:
@@ -232,17 +244,22 @@ class Scorer:
             return _tree_states(self.body, asked.inputs, self.device)
         return self._states(Batch(torch.from_numpy(asked.inputs.tokens), torch.empty(0)))
 
-    def _states_of_rows(self, tokens: Tensor, lengths: NDArray[np.int64]) -> Tensor:
+    def _states_of_rows(
+        self, tokens: Tensor, lengths: NDArray[np.int64], places: NDArray[np.int64] | None = None
+    ) -> Tensor:
         """Of rows (rows, positions) of which each position sees all of its row, and nothing of its padding.
 
-        A model that sees all by itself is told of padding as its architecture is; others by an additive mask.
+        A model that sees all by itself is told of padding as its architecture is; others by an additive mask. With
+        `places` (rows, places) the states are those of these positions alone.
         """
+        options = {} if places is None else {"places": torch.from_numpy(places).to(self.device)}
         is_there = torch.arange(tokens.shape[1]) < torch.from_numpy(lengths)[:, None]
         if not self.sees_all_by_itself:
             mask = torch.zeros(is_there.shape).masked_fill_(~is_there, torch.finfo(torch.float32).min)
             attention = mask[:, None, None].expand(-1, 1, tokens.shape[1], -1)
-            return self._states(Batch(tokens, torch.empty(0), attention))
-        options = {} if is_there.all() else {"attention_mask": is_there.long().to(self.device)}
+            return self._states(Batch(tokens, torch.empty(0), attention), **options)
+        if not is_there.all():
+            options["attention_mask"] = is_there.long().to(self.device)
         return self.body(tokens.to(self.device), **options)
 
     @torch.inference_mode()
@@ -255,10 +272,10 @@ class Scorer:
         np.add.at(sums, places // labels.shape[1], found)
         return sums
 
-    def _states(self, batch: Batch) -> Tensor:
+    def _states(self, batch: Batch, **options: Tensor) -> Tensor:
         batch = batch.to(self.device)
         mask = batch.additive_mask(torch.float32)
-        return self.body(batch.input_ids, **({} if mask is None else {"attention_mask": mask}))
+        return self.body(batch.input_ids, **options, **({} if mask is None else {"attention_mask": mask}))
 
     def _log_probs_at(
         self, states: Tensor, places: NDArray[np.int64], tokens: NDArray[np.int64]
@@ -325,6 +342,11 @@ def _body_and_head(model: Any) -> tuple[Body, Callable[[Tensor], Tensor]]:
 
     head = vocabulary_head(model)
     return (logits, torch.nn.Identity()) if head is None else (states, head)
+
+
+def _takes_places(model: Any) -> bool:
+    """Whether its body can be asked for the states of some positions alone, as an `Architecture` of ours may."""
+    return "places" in inspect.signature(model.base_model.forward).parameters
 
 
 def _tree_states(body: Body, inputs: Inputs, device: torch.device) -> Tensor:

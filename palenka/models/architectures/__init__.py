@@ -47,13 +47,16 @@ class Architecture(PreTrainedModel):
 
     `Body(config)` is a module with `embedding`, the table of the tokens, and
 
-        forward(input_ids, attention_mask=None, output_hidden_states=False, **others) -> BaseModelOutput
+        forward(input_ids, attention_mask=None, output_hidden_states=False, [places=None,] **others) -> BaseModelOutput
 
     input_ids: (batch, time).
     attention_mask: None where each position sees itself and those before it; else the additive mask of a
         `palenka.data.batch.Batch`, float (batch or 1, 1, time, time). One that cannot look ahead refuses others.
     last_hidden_state: (batch, time, hidden_size), after the final norm if there is one.
     hidden_states: where they are asked for, those of the embeddings and of each layer, the last after the final norm.
+    places: (batch, places), the positions of each row that last_hidden_state is to be of, then (batch, places,
+        hidden_size); None: all. A body that has this argument computes its last layer for those alone: who scores a
+        masked model looks at one position of each row. Not beside hidden_states.
 
     last_hidden_state is what the linear head takes: a head with layers before that has them at the end of its body, and
     a bias if `head_bias`. First values are transformers' own, by `initializer_range`, unless `_init_weights(module)`

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -60,6 +59,11 @@ def plain_norm(width: int, config: RelativeConfig) -> nn.LayerNorm:
     return nn.LayerNorm(width, config.layer_norm_eps, elementwise_affine=False)
 
 
+def at_places(states: Tensor, places: Tensor) -> Tensor:
+    """(batch, time, width) at (batch, places) → (batch, places, width)."""
+    return states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]))
+
+
 class RelativeAttention(GradientCheckpointingLayer):
     """What a layer's attention is made of; each architecture has its own gates and norms around it."""
 
@@ -74,7 +78,10 @@ class RelativeAttention(GradientCheckpointingLayer):
         self.output = nn.Linear(width, width)
         self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
 
-    def attend(self, states: Tensor, values: Tensor, relative: Tensor, index: Tensor, hidden: Tensor) -> Tensor:
+    def attend(
+        self, states: Tensor, values: Tensor, relative: Tensor, index: Tensor, hidden: Tensor,
+        places: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """The weighted mean of the values that each position sees, all heads beside each other; 0 where it sees none.
 
             score(i, j) = (q_i · k_j + q_i · k_{b(i-j)} + q_{b(i-j)} · k_j) / √(3 d)
@@ -84,22 +91,35 @@ class RelativeAttention(GradientCheckpointingLayer):
             relative: (buckets, width), the table of relative positions, as far as inputs of this length reach.
             index: (time, time), the row b(i-j) of that table.
             hidden: bool (batch or 1, 1, time, time): what the position of a row does not see.
+            places: (batch, places), the positions of each sequence that look; None: all.
         """
-        queries, keys = self._by_head(self.queries_keys(states))
-        relative_queries, relative_keys = self._by_head(self.queries_keys(self.dropout(relative)))
-        (values,) = self._by_head(values, parts=1)
-        queries, relative_queries = queries * self.scale, relative_queries * self.scale
-        places = index.expand(*queries.shape[:2], *index.shape)
-        scores = (queries @ relative_keys.mT).gather(-1, places)
-        scores = scores + (relative_queries @ keys.mT).gather(-2, places) + queries @ keys.mT
+        queries, keys = self.queries_keys(states).chunk(2, -1)
+        if places is not None:
+            batch, time, _ = states.shape
+            queries, index = at_places(queries, places), index[places][:, None]
+            hidden = at_places(hidden.expand(batch, 1, time, time)[:, 0], places)[:, None]
+        queries, keys, values = map(self._by_head, (queries, keys, values))
+        relative_queries, relative_keys = map(self._by_head, self.queries_keys(self.dropout(relative)).chunk(2, -1))
+        scores = self._to_relative(queries, relative_keys, index)
+        scores = scores + self._to_relative(keys, relative_queries, index.mT).mT
+        scores = scores.flatten(0, 1).baddbmm(queries.flatten(0, 1), keys.flatten(0, 1).mT, alpha=self.scale)
+        scores = scores.unflatten(0, queries.shape[:2])
         # A row that sees nothing would be even after the softmax, as all its scores are the same.
         scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min).softmax(-1).masked_fill(hidden, 0)
         context = self.dropout(scores).to(values.dtype) @ values
         return context.transpose(1, 2).flatten(-2)
 
-    def _by_head(self, states: Tensor, parts: int = 2) -> tuple[Tensor, ...]:
-        """(…, time, parts · width) → as many (…, heads, time, width / heads)."""
-        return states.unflatten(-1, (parts, self.heads, -1)).transpose(-4, -2).unbind(-3)
+    def _by_head(self, states: Tensor) -> Tensor:
+        """(…, time, width) → (…, heads, time, width / heads)."""
+        return states.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+
+    def _to_relative(self, states: Tensor, relative: Tensor, index: Tensor) -> Tensor:
+        """Scores of (batch, heads, time, size) with those of (heads, buckets, size) that `index` says: its shape.
+
+        One product for a head, whatever the number of sequences.
+        """
+        scores = torch.einsum("bhtd,hrd->bhtr", states, relative * self.scale)
+        return scores.gather(-1, index.expand(*states.shape[:2], *index.shape[-2:]))
 
 
 class GatedFeedForward(GradientCheckpointingLayer):
@@ -111,16 +131,17 @@ class GatedFeedForward(GradientCheckpointingLayer):
         self.norm = plain_norm(width, config)
         self.inner = nn.Linear(width, 2 * inner, bias=False)
         self.inner.parts = 2  # type: ignore[assignment]
+        self.activation = nn.GELU(approximate="tanh")
         self.inner_norm = plain_norm(inner, config)
         self.output = nn.Linear(inner, width, bias=False)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         for matrix in (self.inner, self.output):  # of first values: the deeper, the smaller
             matrix.initial_scale = (2 * (1 + layer)) ** -0.5
 
-    def forward(self, states: Tensor, *positions: Tensor) -> Tensor:
+    def forward(self, states: Tensor, *positions: Tensor, places: Tensor | None = None) -> Tensor:
         """(batch, time, width) → the same; positions are none of its business."""
         states, gate = self.inner(self.norm(states)).chunk(2, dim=-1)
-        states = self.inner_norm(states * F.gelu(gate, approximate="tanh"))
+        states = self.inner_norm(states * self.activation(gate))
         output: Tensor = self.dropout(self.output(states))
         return output
 
@@ -150,13 +171,18 @@ class RelativeBody(nn.Module):
         )  # fmt: skip
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, output_hidden_states: bool = False, **_: object
-    ) -> BaseModelOutput:
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, output_hidden_states: bool = False,
+        places: Tensor | None = None, **_: object,
+    ) -> BaseModelOutput:  # fmt: skip
         positions = self._positions(input_ids.shape[1], attention_mask, input_ids.device)
         states = self.dropout(self.embedding_norm(self.embedding(input_ids)))
         hidden, earlier = [states], [states]
         for number, sublayer in enumerate(self.sublayers):
-            states = self.next_states(number, states + sublayer(states, *positions), earlier)
+            looking = places if number == len(self.sublayers) - 2 else None  # after it, no position sees others
+            added = sublayer(states, *positions, places=looking)
+            if looking is not None:
+                states, *earlier = (at_places(each, looking) for each in (states, *earlier))
+            states = self.next_states(number, states + added, earlier)
             if output_hidden_states and number % 2:
                 hidden.append(states)
         last = self.transform(states)

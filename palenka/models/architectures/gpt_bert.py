@@ -10,6 +10,7 @@ from palenka.models.architectures._relative import (
     RelativeBody,
     RelativeConfig,
     RelativeModel,
+    at_places,
     plain_norm,
 )
 
@@ -33,12 +34,14 @@ class GptBertAttention(RelativeAttention):
         self.values_gate.parts = self.parts  # type: ignore[assignment]
         self.context_norm = plain_norm(config.hidden_size, config)
 
-    def forward(self, states: Tensor, *positions: Tensor) -> Tensor:
+    def forward(
+        self, states: Tensor, relative: Tensor, index: Tensor, hidden: Tensor, places: Tensor | None = None
+    ) -> Tensor:
         states = self.norm(states)
         values, *gate = self.values_gate(states).chunk(self.parts, dim=-1)
-        context = self.attend(states, values, *positions)
+        context = self.attend(states, values, relative, index, hidden, places)
         if gate:
-            context = context * F.gelu(gate[0])
+            context = context * F.gelu(gate[0] if places is None else at_places(gate[0], places))
         output: Tensor = self.dropout(self.output(self.context_norm(context)))
         return output
 

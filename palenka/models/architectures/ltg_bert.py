@@ -16,9 +16,11 @@ class LtgBertAttention(RelativeAttention):
         self.values = nn.Linear(config.hidden_size, config.hidden_size)
         self.output_norm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
 
-    def forward(self, states: Tensor, *positions: Tensor) -> Tensor:
+    def forward(
+        self, states: Tensor, relative: Tensor, index: Tensor, hidden: Tensor, places: Tensor | None = None
+    ) -> Tensor:
         states = self.norm(states)
-        context = self.attend(states, self.values(states), *positions)
+        context = self.attend(states, self.values(states), relative, index, hidden, places)
         output: Tensor = self.dropout(self.output_norm(self.output(context)))
         return output
 
