@@ -279,8 +279,8 @@ class RandomWindows:
     def words(self, positions: range) -> int:
         return 0
 
-    def locate(self, position: int) -> tuple[int, int]:
-        return 0, position
+    def epochs_before(self, position: int) -> float:
+        return position / STEPS
 
     def epoch_size(self, epoch: int) -> int:
         return STEPS
