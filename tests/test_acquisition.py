@@ -3,7 +3,10 @@
 import csv
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -246,6 +249,89 @@ def test_words_count_their_tokens_behind_another(teacher: Path) -> None:
     words = ["dog", "unbelievable letter", "😀"]
     ids = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
     assert token_counts(words, tokenizer) == [len(each) for each in ids]
+
+
+# The pipeline itself
+
+
+def pipeline(*arguments: str, folder: Path) -> str:
+    """What its Python prints, offline, with a hub of the test's own in `folder`."""
+    if "PALENKA_PIPELINE_2026" not in os.environ:
+        pytest.skip("PALENKA_PIPELINE_2026 names no checkout")
+    root = Path(os.environ["PALENKA_PIPELINE_2026"], "strict").absolute()
+    environment = os.environ | {
+        "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", "HF_HOME": str(folder / "hub"), "HF_HUB_OFFLINE": "1",
+    }  # fmt: skip
+    python = os.environ.get("PALENKA_PIPELINE_2026_PYTHON", sys.executable)
+    ended = subprocess.run([python, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+@pytest.mark.usefixtures("processes")
+def test_the_pipeline_writes_the_same_surprisals(run: Path, write: Write, call: Call, tmp_path: Path) -> None:
+    """Its milestones are revisions of a hub's model; without the children's ages beside the words it finds no score."""
+    home = tmp_path / "hub" / "hub" / "models--made--run"
+    for folder in ("refs", "snapshots"):
+        (home / folder).mkdir(parents=True)
+    for number, words in enumerate(TRACKS["strict-small"]):
+        milestone = run / "revisions" / milestone_name(words)
+        if not milestone.exists():
+            shutil.copytree(run / "revisions" / f"chck_{POINTS[number % len(POINTS)]}M", milestone)
+        (home / "refs" / milestone.name).write_text(f"{number:040}")
+        (home / "snapshots" / f"{number:040}").symlink_to(milestone)
+    root, words_path = write(), tmp_path / "alone" / "words.json"
+    words_path.parent.mkdir()
+    shutil.copy(root / "aoa" / "cdi_childes.json", words_path)
+    pipeline(
+        "-m", "evaluation_pipeline.AoA_word.run", "--model_name", "made/run", "--track_name", "strict-small",
+        "--word_path", str(words_path), "--output_dir", str(tmp_path / "theirs"), folder=tmp_path,
+    )  # fmt: skip
+    [path] = (tmp_path / "theirs").rglob("surprisal.json")
+    theirs = json.loads(path.read_text(encoding="utf-8"))
+
+    followed = Followed.find("teacher", "2026", root, track="strict-small")
+    followed.measure()
+    ours = milestone_files.surprisals(followed, "made/run")
+    for mine, other in zip(ours["results"], theirs["results"], strict=True):
+        assert mine.pop("surprisal") == pytest.approx(other.pop("surprisal"), abs=1e-4)
+    assert ours == theirs
+
+
+@pytest.mark.usefixtures("processes")
+def test_the_pipeline_finds_the_same_ages(teacher: Path, write: Write, tmp_path: Path) -> None:
+    words = [*tiny.NOUNS, *tiny.VERBS]
+    root = write({word: [{"context": "the"}] for word in words}, month=17.0)
+    task, generator = Acquisition.read(root / "aoa"), np.random.default_rng(0)
+    tokenizer = AutoTokenizer.from_pretrained(teacher)
+    lengths, guessing = token_counts(words, tokenizer), math.log(tokenizer.vocab_size)
+    x = np.log10(np.array(TRACKS["strict-small"]) + 1)
+    curves = [
+        (length * guessing - sigmoid(x, 3.0, 6.0, 6.2 + 0.1 * number, 0.0) + generator.normal(0, 0.1, len(x))).tolist()
+        for number, length in enumerate(lengths)
+    ]
+    records = word_ages(task, milestones(), curves, lengths, guessing)
+    results = [
+        {"target_word": word, "step": milestone.name, "surprisal": value}
+        for word, curve in zip(words, curves, strict=True)
+        for milestone, value in zip(milestones(), curve, strict=True)
+    ]
+    (tmp_path / "results.json").write_text(json.dumps({"results": results}), encoding="utf-8")
+    code = f"""
+import json
+from transformers import AutoTokenizer
+from evaluation_pipeline.utils import AoAEvaluator
+found = AoAEvaluator({str(root / "aoa" / "cdi_human.csv")!r}).compute_curve_fitness(
+    json.load(open("results.json")), AutoTokenizer.from_pretrained({str(teacher)!r}))
+print(json.dumps({{key: list(map(float, value)) if key.endswith("aoas") else value for key, value in found.items()}}))
+"""
+    theirs = json.loads(pipeline("-c", code, folder=tmp_path).splitlines()[-1])
+    aged = [record for record in records if record["child"] is not None and record["pipeline"] is not None]
+    assert [record["word"] for record in aged] == theirs["valid_words"] and len(aged) < len(words)
+    assert [record["pipeline"] for record in aged] == pytest.approx(theirs["model_aoas"], abs=1e-6)
+    assert [record["child"] for record in aged] == pytest.approx(theirs["child_aoas"], abs=1e-6)
+    found = figures(records)["pipeline"]
+    assert (found["score"], found["p"]) == pytest.approx((theirs["curve_fitness"], theirs["p_value"]), abs=1e-6)
 
 
 # Fast evaluation
