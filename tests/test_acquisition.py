@@ -20,7 +20,7 @@ from made_items import write_lines, write_pairs, write_reading
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palenka.cli import main
-from palenka.evaluation.acquisition import Followed, figures, problems, token_counts, word_ages
+from palenka.evaluation.acquisition import Followed, figures, problems, score, surprisals, token_counts, word_ages
 from palenka.evaluation.learning_curves import sigmoid
 from palenka.evaluation.official import milestone_files
 from palenka.evaluation.tasks.acquisition import Acquisition
@@ -124,11 +124,11 @@ def test_files_are_what_the_pipeline_writes(run: Path, write: Write, call: Call)
     root = write()
     followed = Followed.find("teacher", "2026", root)
     with pytest.raises(UserError, match="aoa.json: missing: palenka acquisition measures it"):
-        milestone_files.surprisals(followed, "ours")
+        surprisals(followed, "ours")
     with pytest.raises(UserError, match="acquisition.json: missing: palenka acquisition .*teacher makes it"):
-        milestone_files.score(followed)
+        score(followed)
     assert call(main, ["acquisition", "teacher", "--data", str(root)])[0] == 0
-    content = milestone_files.surprisals(followed, "ours")
+    content = surprisals(followed, "ours")
     assert content["metadata"] == {
         "model_name": "ours", "use_bos_only": False, "total_steps": 5, "completed_steps": 5,
     }  # fmt: skip
@@ -140,7 +140,7 @@ def test_files_are_what_the_pipeline_writes(run: Path, write: Write, call: Call)
     }  # fmt: skip
     assert first["surprisal"] == pytest.approx(surprisal(run / "revisions" / "chck_1M", "this boat likes every", "dog"))
     assert (last["step"], last["word_count"], last["target_word"]) == ("chck_10M", 10**7, "window")
-    assert milestone_files.score(followed) == {"aoa": 0.0}  # of untrained models
+    assert score(followed) == {"aoa": 0.0}  # of untrained models
     missing = problems(followed, "strict-small")
     assert missing[0].startswith("ages of acquisition: no milestone chck_4M, chck_6M, ")
     assert missing[1].endswith("7 contexts of 4 words, where the challenge has 8,005 of 504")
@@ -148,11 +148,11 @@ def test_files_are_what_the_pipeline_writes(run: Path, write: Write, call: Call)
     shutil.rmtree(run / "revisions" / "chck_10M")
     fewer = Followed.find("teacher", "2026", root)
     with pytest.raises(UserError, match="is of 5 milestones, wanted are 4, chck_1M … chck_5M"):
-        milestone_files.score(fewer)
+        score(fewer)
     weights = run / "revisions" / "chck_2M" / "model.safetensors"
     weights.write_bytes((run / "revisions" / "chck_1M" / "model.safetensors").read_bytes())
     with pytest.raises(UserError, match="chck_2M.*of other weights or items"):
-        milestone_files.surprisals(fewer, "ours")
+        surprisals(fewer, "ours")
 
 
 def test_a_run_without_what_is_wanted_is_refused(run: Path, write: Write, call: Call) -> None:

@@ -22,7 +22,7 @@ from palenka.evaluation.evaluate import evaluate
 from palenka.evaluation.items import Choice, Item
 from palenka.evaluation.official.checkout import Checkout
 from palenka.evaluation.official.pipelines import evaluate_officially
-from palenka.evaluation.official.submission import write_submission
+from palenka.evaluation.official.submission import write_predictions
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.texts import Frame, Text, check_texts, encode, encode_masked, frame_of
 from palenka.evaluation.ways import ways_of
@@ -437,8 +437,8 @@ def test_a_submission_is_of_a_way(mixed: Path, items: Path, tmp_path: Path) -> N
     evaluate(["mixed"], items, ["blimp_filtered"], "2025")
     (mixed / "result.json").unlink()
     for way, folder in ((None, "mntp"), ("causal", "causal")):
-        write_submission("mixed", "2025", tmp_path / "out", items, way)
+        write_predictions("mixed", "2025", tmp_path / "out", items, way)
         found = read_json(tmp_path / "out/mixed/main/zero_shot" / folder / "blimp/blimp_filtered/predictions.json")
         assert len(found["agreement"]["predictions"]) == 3
     with pytest.raises(UserError, match="nothing is submitted of the way fused"):
-        write_submission("mixed", "2025", tmp_path / "out", items, "fused")
+        write_predictions("mixed", "2025", tmp_path / "out", items, "fused")

@@ -19,14 +19,14 @@ from huggingface_hub.hf_api import RepoFile
 from palenka.models.standalone import check_export, export_folder, files_of_model
 from palenka.report.model_card import milestone_card, model_card
 from palenka.runs.directory import find_run
-from palenka.training.milestones import read_words
+from palenka.runs.milestones import milestones_of
 from palenka.util.errors import UserError
 from palenka.util.files import sha256
 from palenka.util.system_errors import KINDS
 from palenka.util.tables import text_table
 from palenka.util.text import count
 
-MAIN, MILESTONE = "main", "chck_"
+MAIN = "main"
 ADVICE = {
     401: "log in with a token that may write: export HF_TOKEN=…, or hf auth login",
     403: "the token may not write there: make one that may, or name a repository of yours",
@@ -87,11 +87,10 @@ def push(run: str, repository: str, licence: str, revisions: bool = False, with_
 
 
 def _milestones(folder: Path) -> dict[str, Path]:
-    found = [path for path in (folder / "revisions").glob(f"{MILESTONE}*") if path.is_dir()]
+    found = milestones_of(folder, [])
     if not found:
         raise UserError(f"{folder / 'revisions'}: there are no milestones; train with evaluation: in the config")
-    found.sort(key=lambda path: read_words(path.name.removeprefix(MILESTONE)))
-    return {path.name: path for path in found}
+    return {milestone.name: milestone.folder for milestone in found}
 
 
 def _contents(folder: Path, card: str, with_code: bool, scratch: Path) -> dict[str, Content]:

@@ -1,15 +1,10 @@
-"""What the challenge collects of a run's milestones: surprisals of words, the score of their ages, fast evaluation.
+"""What the challenge collects of a run's milestones on the fast sets, made from result files alone.
 
-    surprisals, score      `AoA_word/surprisal.json` and `AoA_word/aoa_score.json`, of one run
-    fast_eval_results      of the collected predictions of 2025 and 2026, the part under this key
-
-Each is made from result files alone and returned as what the JSON file holds; what of it is missing is said beside.
+It is the part `fast_eval_results` of the collected predictions of 2025 and 2026; what of it is missing is said beside.
 """
 
 from pathlib import Path
-from typing import Any
 
-from palenka.evaluation.acquisition import Followed
 from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.protocols import PROTOCOLS
 from palenka.evaluation.results import read_result
@@ -17,51 +12,8 @@ from palenka.evaluation.tasks.reading import READING
 from palenka.evaluation.ways import ways_of
 from palenka.paradigms._learned import learned
 from palenka.runs.milestones import TRACKS, milestone_name
-from palenka.util.errors import UserError
 
 READING_NAMES = {"self_paced": "spr", "eye_tracking": "rt"}
-
-
-def surprisals(followed: Followed, name: str) -> dict[str, Any]:
-    """`surprisal.json` as the pipeline writes it: milestones in order, in each the words, in each their contexts.
-
-    Args:
-        followed: a run, with the milestones of the track.
-        name: what the model is called there.
-
-    Raises:
-        UserError: a milestone was not measured, or is no longer what was measured.
-    """
-    results = [
-        {
-            "step": milestone.name, "word_count": milestone.words, "target_word": record["word"],
-            "context_id": record["context"], "context": context, "surprisal": record["surprisal"],
-        }
-        for milestone, records in zip(followed.milestones, followed.known(), strict=True)
-        for record, context in zip(records, followed.task.contexts, strict=True)
-    ]  # fmt: skip
-    steps = len(followed.milestones)
-    metadata = {"model_name": name, "use_bos_only": False, "total_steps": steps, "completed_steps": steps}
-    return {"metadata": metadata, "results": results}
-
-
-def score(followed: Followed) -> dict[str, float]:
-    """`aoa_score.json`: r, or 0 where its p is above 0.1.
-
-    Raises:
-        UserError: the ages were not found, or by other milestones than are followed.
-    """
-    path = followed.result
-    if not path.exists():
-        raise UserError(f"{path}: missing: palenka acquisition {followed.run.folder} makes it")
-    found = read_result(path)
-    names = [one.name for one in followed.milestones]
-    if [one["name"] for one in found["milestones"]] != names:
-        raise UserError(
-            f"{path}: is of {len(found['milestones'])} milestones, wanted are {len(names)}, {names[0]} … {names[-1]}: "
-            "palenka acquisition --track finds the ages by those of a track"
-        )
-    return {"aoa": found["pipeline"]["score"]}
 
 
 def fast_eval_results(

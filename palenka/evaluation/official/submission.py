@@ -2,21 +2,22 @@
 
     2024   what the pipeline's collect_results.py makes: one .json.gz with the chosen text of each item
     2025   the folders that the pipeline leaves: <out>/<model>/main/zero_shot/causal/<task>/<dataset>/predictions.json,
-           and a report beside each, for its collate_preds.py; of a milestone <out>/<model>/<milestone>/…; of a model
+    2026   and a report beside each, for its collate_preds.py; of a milestone <out>/<model>/<milestone>/…; of a model
            that is asked otherwise mlm or mntp in place of causal
 
-Which model they are of is recorded beside them (`source.json`, `<out>.source.json`): another model's are never
-overwritten.
+Which model they are of, by which year's rules, is recorded beside them (`source.json`, `<out>.source.json`): another
+model's or year's are never overwritten.
 
-Of equals the first is chosen, as both pipelines do. The files hold the items' texts; EWoK's authors do not want theirs
-to stand anywhere in plain text.
+Of equals that is chosen which the year's pipeline would choose; where it chooses at random, by the seed that is
+recorded there, too. The files hold the items' texts; EWoK's authors do not want theirs to stand anywhere in plain text.
 """
 
 import gzip
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,8 @@ import numpy as np
 from palenka.evaluation.correlation import preferences, spearman
 from palenka.evaluation.items import Item, Records, Task
 from palenka.evaluation.models import EvaluatedModel
-from palenka.evaluation.official.pipeline_2025 import choice_texts, group
-from palenka.evaluation.official.pipelines import PIPELINES
-from palenka.evaluation.protocols import PROTOCOLS
+from palenka.evaluation.official.pipeline_2025 import WAYS, choice_texts, group
+from palenka.evaluation.protocols import PROTOCOLS, OfficialTask
 from palenka.evaluation.results import read_records, read_result
 from palenka.evaluation.tasks import EvaluationTask, read_task
 from palenka.evaluation.tasks.reading import READING
@@ -37,52 +37,77 @@ from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, require_writable, write_bytes, write_json, write_text
 from palenka.util.paths import evaluation_root, runs_root
 
-NOT_MADE = {
-    "2024": "GLUE (fine-tuning)",
-    "2025": "GLUE (fine-tuning), age of acquisition, and the fast evaluations of checkpoints",
-}
+GROUPS = {"supplement": "blimp", "wug_adj_nominalization": "wug_adj", "wug_past_tense": "wug_past"}
+"""The pipelines' names of tasks that are not the names of their folders, but for `_filtered` and `_fast`."""
+TIES_SEED = 0
+
+Found = Sequence[tuple[EvaluationTask, Records]]
 
 
-def write_submission(model: str, form: str, out: Path, data: Path | None = None, way: str | None = None) -> None:
-    """Write what can be submitted of a model, and say what a complete submission still needs.
+@dataclass(frozen=True)
+class Written:
+    """What was written of a model, or one of its milestones.
+
+    name: of the model there.
+    folder: of its predictions.
+    tasks: that are in it.
+    missing: what a complete submission needs besides, a line each.
+    """
+
+    name: str
+    folder: Path
+    tasks: list[str]
+    missing: list[str]
+
+
+def write_2024(model: str, out: Path, data: Path | None = None, way: str | None = None) -> Written:
+    """Write the file of predictions of 2024; arguments and errors are those of `write_predictions`."""
+    if not out.name.endswith(".json.gz"):
+        raise UserError(f"--out {out}: a submission of 2024 is a file; its name ends in .json.gz")
+    require_writable(out.parent)
+    evaluated = EvaluatedModel.find(model)
+    found, missing = _collect(evaluated, "2024", data, asked_way(evaluated, way), PROTOCOLS["2024"].tasks)
+    claim(out, out.with_name(f"{out.name}.source.json"), evaluated, "2024")
+    _write_2024(out, found)
+    return Written(evaluated.folder.name, out, [task.name for task, _ in found], missing)
+
+
+def write_predictions(
+    model: str, form: str, out: Path, data: Path | None = None, way: str | None = None, fast: bool = False
+) -> Written:
+    """Write the predictions of a model, or of a milestone, as the pipeline of 2025 or of 2026 leaves them.
 
     Args:
         model: a run's name, or another model folder.
-        form: "2024" or "2025"; the scores are those of the protocol of this name.
-        out: the file to write for 2024, the folder to write into for 2025.
+        form: the year; the scores are those of its protocol.
+        out: the folder to write into.
         data: folder of tasks; default `PALENKA_EVAL`.
         way: of asking; default the first that the model learned.
+        fast: the fast sets, in place of the whole ones.
 
     Raises:
         UserError: there is no such model, no pipeline asks in that way, nothing of it was evaluated by that protocol,
-            or another model's submission is in its place.
+            or another submission is in its place.
     """
-    if form == "2024" and not out.name.endswith(".json.gz"):
-        raise UserError(f"--out {out}: a submission of 2024 is a file; its name ends in .json.gz")
-    require_writable(out.parent if form == "2024" else out)
+    require_writable(out)
     evaluated = EvaluatedModel.find(model)
-    asked = ways_of(evaluated.folder, learned(evaluated.folder).part_names, way and [way])[0]
-    if asked.name not in PIPELINES["2025"].ways:
-        raise UserError(f"{evaluated.folder}: nothing is submitted of the way {asked.name}: no pipeline asks so")
-    found, missing = _collect(evaluated, form, data or evaluation_root(), asked)
-    if not found:
-        raise UserError(
-            f"{evaluated.folder}: nothing to submit: {'; '.join(missing)}. First: "
-            f"palenka evaluate {model} --protocol {form}"
-        )
-    if form == "2024":
-        _claim(out, out.with_name(f"{out.name}.source.json"), evaluated)
-        written = _write_2024(out, found)
-    else:
-        name, revision = submission_name(evaluated.folder)
-        folder = out / name / revision
-        _claim(folder / "zero_shot" / asked.name, folder / "source.json", evaluated)
-        written = _write_2025(folder / "zero_shot" / asked.name, found)
-    print(f"{written}: {', '.join(task.name for task, _ in found)}")
-    if form == "2025":
-        print(f"  for the pipeline's collate_preds: --results_dir {out} --model_path_or_name {name}")
-    for what in (*missing, f"not made here: {NOT_MADE[form]}"):
-        print(f"  incomplete: {what}")
+    asked = asked_way(evaluated, way)
+    rules = PROTOCOLS[form]
+    found, missing = _collect(evaluated, form, data, asked, rules.fast if fast else rules.tasks)
+    name, revision = submission_name(evaluated.folder)
+    folder = out / name / revision / "zero_shot" / asked.name
+    claim(folder, out / name / revision / "source.json", evaluated, form)
+    for task, records in found:
+        _write_task(folder, task, records, form)
+    return Written(name, folder, [task.name for task, _ in found], missing)
+
+
+def asked_way(model: EvaluatedModel, way: str | None) -> Way:
+    """How a submitted model is asked. Raises UserError: no pipeline asks so."""
+    asked = ways_of(model.folder, learned(model.folder).part_names, way and [way])[0]
+    if asked.name not in WAYS:
+        raise UserError(f"{model.folder}: nothing is submitted of the way {asked.name}: no pipeline asks so")
+    return asked
 
 
 def submission_name(folder: Path) -> tuple[str, str]:
@@ -91,18 +116,30 @@ def submission_name(folder: Path) -> tuple[str, str]:
 
     A run's whole name counts, and no dot is left: the pipeline cuts the name that it is given at the last one.
     """
+    name, revision = _run_and_milestone(folder)
+    return name.replace(os.sep, "-").replace(".", "_"), revision
+
+
+def _run_and_milestone(folder: Path) -> tuple[str, str]:
     folder, revision = folder.resolve(), "main"
     if folder.parent.name == "revisions":
         folder, revision = folder.parent.parent, folder.name
     root = runs_root().resolve()
-    name = str(folder.relative_to(root)) if folder.is_relative_to(root) else folder.name
-    return name.replace(os.sep, "-").replace(".", "_"), revision
+    return str(folder.relative_to(root)) if folder.is_relative_to(root) else folder.name, revision
 
 
-def _claim(place: Path, record: Path, model: EvaluatedModel) -> None:
-    """Record that what goes to `place` is this model's; refuse a place that holds another one's."""
-    source = {"model": str(model.folder.resolve()), "fingerprint": model.fingerprint}
+def claim(place: Path, record: Path, model: EvaluatedModel, form: str) -> None:
+    """Record that what goes to `place` is this model's, of this year; refuse a place that holds another's."""
+    source = {
+        "model": str(model.folder.resolve()), "fingerprint": model.fingerprint, "format": form,
+        **({"ties_seed": TIES_SEED} if PROTOCOLS[form].ties == "random" else {}),
+    }  # fmt: skip
     found = read_json(record) if record.exists() else None
+    if found and found.get("format", form) != form:
+        raise UserError(
+            f"{place}: holds a submission of {found['format']}, whose rules differ from those of {form}; nothing was "
+            "overwritten. Give another --out"
+        )
     if found and found["fingerprint"] != source["fingerprint"]:
         raise UserError(
             f"{place}: holds the submission of {found['model']}, with other weights or another tokenizer than "
@@ -118,11 +155,11 @@ def _claim(place: Path, record: Path, model: EvaluatedModel) -> None:
 
 
 def _collect(
-    model: EvaluatedModel, form: str, root: Path, way: Way
-) -> tuple[list[tuple[EvaluationTask, Records]], list[str]]:
-    """The tasks that can be submitted, and why others cannot."""
-    found, missing = [], []
-    for name in PROTOCOLS[form].tasks:
+    model: EvaluatedModel, form: str, data: Path | None, way: Way, tasks: Mapping[str, OfficialTask]
+) -> tuple[Found, list[str]]:
+    """The tasks that can be submitted, and why others cannot. Raises UserError where that is none."""
+    root, found, missing = data or evaluation_root(), [], []
+    for name, published in tasks.items():
         path = model.results(form, way.folder) / f"{name}.json"
         items = root / PROTOCOLS[form].folder(name)
         if not items.is_dir():
@@ -135,8 +172,12 @@ def _collect(
             missing.append(f"{name}: {problem}")
             continue
         found.append((task, records))
-        if len(records) != (published := PROTOCOLS[form].tasks[name].items):
-            missing.append(f"{name}: {len(records):,} items, of {published:,}")
+        if len(records) != published.items:
+            missing.append(f"{name}: {len(records):,} items, of {published.items:,}")
+    if not found:
+        fast = "" if tasks is PROTOCOLS[form].tasks else " --fast"
+        first = f"palenka evaluate {_run_and_milestone(model.folder)[0]} --protocol {form}{fast}"
+        raise UserError(f"{model.folder}: nothing to submit: {'; '.join(missing)}. First: {first}")
     return found, missing
 
 
@@ -152,36 +193,34 @@ def _records(model: EvaluatedModel, path: Path, task: EvaluationTask) -> Records
     return read_records(path, result, task.derive)
 
 
-def _choices(task: Task, records: Records) -> Iterator[tuple[Item, list[float], int]]:
-    """Each item, its scores, and which choice is taken: the first of the best."""
+def _choices(task: Task, records: Records, form: str) -> Iterator[tuple[Item, list[float], int]]:
+    """Each item, its scores, and which choice is taken by the year's rule."""
     for item, record in zip(task.items, records, strict=True):
-        yield item, record["scores"], record["scores"].index(max(record["scores"]))
+        scores = record["scores"]
+        yield item, scores, PROTOCOLS[form].chosen(scores, TIES_SEED, task.name, item.subtask, item.line)
 
 
-def _write_2024(out: Path, found: Sequence[tuple[EvaluationTask, Records]]) -> Path:
+def _write_2024(out: Path, found: Found) -> None:
     predictions: dict[str, dict[str, Any]] = {"glue": {}, **{task.key: {} for task in PROTOCOLS["2024"].tasks.values()}}
     for task, records in found:
         assert isinstance(task, Task)  # reading is of 2025
         subtasks = predictions[PROTOCOLS["2024"].tasks[task.name].key]
-        for item, _, chosen in _choices(task, records):
+        for item, _, chosen in _choices(task, records, "2024"):
             context, text = item.choices[chosen]
             record = {"id": f"{item.subtask}_{item.line - 1}", "pred": text if context else f" {text}"}
             subtasks.setdefault(item.subtask, {"predictions": []})["predictions"].append(record)
     write_bytes(out, gzip.compress(json.dumps(predictions).encode(), mtime=0))
-    return out
 
 
-def _write_2025(out: Path, found: Sequence[tuple[EvaluationTask, Records]]) -> Path:
-    for task, records in found:
-        folder = out / PIPELINES["2025"].tasks[task.name]
-        if isinstance(task, Task):
-            folder = folder / task.name
-        make_folder(folder)
-        predictions = _predictions(task, records) if isinstance(task, Task) else _reading(records)
-        write_text(folder / "predictions.json", json.dumps(predictions))
-        if isinstance(task, Task):
-            write_text(folder / "best_temperature_report.txt", _report(task, records))
-    return out
+def _write_task(out: Path, task: EvaluationTask, records: Records, form: str) -> None:
+    items = PROTOCOLS[form].folder(task.name)
+    name = items.removesuffix("_filtered").removesuffix("_fast")
+    folder = out / GROUPS.get(name, name) / (items if isinstance(task, Task) else "")
+    make_folder(folder)
+    predictions = _predictions(task, records, form) if isinstance(task, Task) else _reading(records)
+    write_text(folder / "predictions.json", json.dumps(predictions))
+    if isinstance(task, Task):
+        write_text(folder / "best_temperature_report.txt", _report(task, records, form))
 
 
 def _reading(records: Records) -> dict[str, Any]:
@@ -196,9 +235,9 @@ def _reading(records: Records) -> dict[str, Any]:
     return {READING: {"predictions": predictions}}
 
 
-def _predictions(task: Task, records: Records) -> dict[str, Any]:
+def _predictions(task: Task, records: Records, form: str) -> dict[str, Any]:
     predictions: dict[str, Any] = {}
-    for item, scores, chosen in _choices(task, records):
+    for item, scores, chosen in _choices(task, records, form):
         name = group(task, item)
         made = predictions.setdefault(name, {"predictions": []})["predictions"]
         record: dict[str, Any] = {"id": f"{name}_{len(made)}", "pred": choice_texts(task, item)[chosen]}
@@ -210,13 +249,13 @@ def _preference(scores: list[float]) -> float:
     return float(preferences(np.array([scores]))[0])
 
 
-def _report(task: Task, records: Records) -> str:
+def _report(task: Task, records: Records, form: str) -> str:
     if task.has_ratios:
-        pairs = np.array([(_preference(scores), item.ratio) for item, scores, _ in _choices(task, records)])
+        pairs = np.array([(_preference(scores), item.ratio) for item, scores, _ in _choices(task, records, form)])
         metric, figures = "SPEARMAN'S RHO", {"avg": spearman(*pairs.T).value}
     else:
         right: dict[str, list[bool]] = {}
-        for item, _, chosen in _choices(task, records):
+        for item, _, chosen in _choices(task, records, form):
             right.setdefault(item.subtask, []).append(chosen == 0)
         metric, figures = "ACCURACY", {name: 100 * float(np.mean(of_subtask)) for name, of_subtask in right.items()}
     lines = "\n".join(f"{name}: {figure:.2f}" for name, figure in figures.items())

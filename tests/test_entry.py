@@ -1,0 +1,318 @@
+"""Entries of 2026: folders that hold all that the year collects, and what is said of those that do not."""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import glue_items
+import pytest
+import tiny
+import yaml
+from conftest import Call
+from made_items import write_lines, write_pairs, write_reading
+from made_runs import made_result
+
+from palenka.cli import main
+from palenka.data.published import FILES
+from palenka.evaluation.evaluate import evaluate
+from palenka.evaluation.protocols import PROTOCOLS, OfficialTask
+from palenka.models.folder import weights_sha256
+from palenka.publish import entry
+from palenka.runs.ledger import LEDGER, Ledger
+from palenka.runs.milestones import TRACKS
+from palenka.util.files import read_json, write_json
+from palenka.util.paths import ROOT
+
+EWOK = [
+    {"Context1": "The cat sees a dog.", "Context2": "It sees a boat.", "Target1": one, "Target2": other}
+    for one, other in (("It is a cat.", "It is a boat."), ("It is a boat.", "It is a cat."))
+]
+BOXES = [
+    {"input_prefix": "Box 1 contains", "numops": 0, "options": [" a cat.", option, " it."]}
+    for option in (" a boat.", " nothing.")
+]
+COMPS = {"prefix_acceptable": "A dog", "prefix_unacceptable": "A boat", "property_phrase": "likes a child."}
+PIQA = {"prompt": "The cat sees", "solution0": "a dog.", "solution1": "every boat.", "label": 1, "example_id": "en_7"}
+MILESTONES = ("chck_1M", "chck_2M", "chck_10M")
+FAST = ("blimp_fast", "supplement_fast", "ewok_fast", "entity_tracking_fast", "global_piqa_parallel",
+        "global_piqa_nonparallel", "reading")  # fmt: skip
+WHOLE = ("blimp_filtered", "supplement_filtered", "ewok_filtered", "entity_tracking", "comps", *FAST[-3:])
+PLACES = {
+    "main": {
+        "blimp/blimp_filtered", "blimp/supplement_filtered", "ewok/ewok_filtered", "entity_tracking/entity_tracking",
+        "comps/comps",
+    },
+    "chck": {"blimp/blimp_fast", "blimp/supplement_fast", "ewok/ewok_fast", "entity_tracking/entity_tracking_fast"},
+    "both": {
+        "global_piqa_parallel/global_piqa_parallel", "global_piqa_nonparallel/global_piqa_nonparallel", "reading",
+    },
+}  # fmt: skip
+"""What the year's collate script looks for, below zero_shot/<way>."""
+
+
+def write_items(root: Path) -> Path:
+    for task in ("blimp_filtered", "blimp_fast", "supplement_filtered", "supplement_fast"):
+        write_pairs(root / task)
+    for task in ("ewok_filtered", "ewok_fast"):
+        write_lines(root / task / "social.jsonl", EWOK)
+    for task in ("entity_tracking", "entity_tracking_fast"):
+        write_lines(root / task / "regular.jsonl", BOXES)
+    write_lines(root / "comps" / "comps_base.jsonl", [COMPS])
+    for task in ("global_piqa_parallel", "global_piqa_nonparallel"):
+        write_lines(root / task / "eng_latn.jsonl", [PIQA])
+    write_reading(root / "reading", rows=40)
+    return root
+
+
+@pytest.fixture
+def items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The year's tasks in small, which count as whole."""
+    counts = {"blimp": 4, "supplement": 4, "ewok": 2, "entity_tracking": 1, "comps": 1, "global_piqa_parallel": 1,
+              "global_piqa_nonparallel": 1, "reading": 80}  # fmt: skip
+
+    def small(tasks: Any) -> dict[str, OfficialTask]:
+        sizes = {name: counts[name.removesuffix("_filtered").removesuffix("_fast")] for name in tasks}
+        return {name: task._replace(items=sizes[name]) for name, task in tasks.items()}
+
+    rules = PROTOCOLS["2026"]
+    monkeypatch.setitem(PROTOCOLS, "2026", replace(rules, tasks=small(rules.tasks), fast=small(rules.fast)))
+    monkeypatch.setitem(TRACKS, "strict-small", (10**6, 2 * 10**6, 10**7))
+    root = write_items(tmp_path / "items")
+    monkeypatch.setenv("PALENKA_EVAL", str(root))
+    return root
+
+
+@pytest.fixture
+def run(prepared: Path, runs_folder: Path) -> Path:
+    """A finished run with the milestones of its track."""
+    folder = tiny.write_finished_run(runs_folder / "entry" / "s.1", tiny.LLAMA, prepared / "tokenizer")
+    config = {"name": "entry/s.1", "model": dict(tiny.LLAMA), "data": {"name": "tiny", "seq_length": 16}, "seed": 1,
+              "training": {"lr": 1e-3, "batch_size": 8, "num_epochs": 4}}  # fmt: skip
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    write_json(folder / LEDGER, asdict(Ledger({"a" * 64: {"name": "tiny/text", "words": 1234}})))
+    result = made_result("entry/s.1", False, 3.0, 16) | {"weights_sha256": weights_sha256(folder)}
+    write_json(folder / "result.json", result)
+    for seed, name in enumerate(MILESTONES, start=5):
+        milestone = tiny.write_finished_run(folder / "revisions" / name, tiny.LLAMA, prepared / "tokenizer", seed)
+        (milestone / "result.json").unlink()
+    return folder
+
+
+@pytest.fixture
+def submit(call: Call, items: Path, run: Path, tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
+    """submit(*more) calls the command for the run's entry of 2026, into `results`."""
+    command = ["submission", "entry/s.1", "--format", "2026", "--out", str(tmp_path / "results")]
+    return lambda *more: call(main, [*command, *(more or ("--track", "strict-small"))])
+
+
+@pytest.fixture
+def scored(run: Path, items: Path) -> None:
+    evaluate([str(run)], items, WHOLE, "2026")
+    evaluate([str(run / "revisions" / name) for name in MILESTONES], items, FAST, "2026")
+
+
+def predictions(folder: Path) -> dict[str, Any]:
+    return {
+        str(path.parent.relative_to(folder)): read_json(path) for path in sorted(folder.rglob("predictions.json"))
+    }
+
+
+@pytest.mark.usefixtures("scored")
+def test_the_predictions_of_model_and_milestones(submit: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    code, shown, _ = submit()
+    assert code == 0 and "--model_path_or_name entry-s_1 --fast --track strict-small" in shown
+    place = tmp_path / "results" / "entry-s_1"
+    assert {path.name for path in place.iterdir() if path.is_dir()} == {"main", *MILESTONES}
+    found = predictions(place / "main" / "zero_shot" / "causal")
+    assert found.keys() == PLACES["main"] | PLACES["both"]
+    for name in MILESTONES:
+        of_milestone = predictions(place / name / "zero_shot" / "causal")
+        assert of_milestone.keys() == PLACES["chck"] | PLACES["both"]
+    [box] = found["entity_tracking/entity_tracking"]["regular_0_ops"]["predictions"]  # not that of nothing
+    assert box["id"] == "regular_0_ops_0" and box["pred"] in (" a cat.", " a boat.", " it.")
+    ewok = found["ewok/ewok_filtered"]["social"]["predictions"]
+    assert [one["pred"].split(". ")[1] for one in ewok] == ["It is a cat.", "It is a boat."]
+    assert read_json(place / "main" / "source.json")["ties_seed"] == 0
+
+
+@pytest.mark.usefixtures("scored")
+def test_ties_are_drawn_by_the_recorded_seed(submit: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    """Two choices of equal text tie; the file holds the same one however often it is written."""
+    submit()
+    first = {path: path.read_bytes() for path in (tmp_path / "results").rglob("predictions.json")}
+    submit()
+    assert first == {path: path.read_bytes() for path in (tmp_path / "results").rglob("predictions.json")}
+
+
+@pytest.mark.usefixtures("scored")
+def test_what_is_missing_is_named(
+    submit: Callable[..., tuple[int, str, str]], run: Path, items: Path, tmp_path: Path
+) -> None:
+    (run / "revisions" / "chck_2M").rename(run / "elsewhere")
+    (run / "evaluation" / "2026" / "comps.json").unlink()
+    (run / "revisions" / "chck_10M" / "evaluation" / "2026" / "ewok_fast.json").unlink()
+    code, shown, _ = submit()
+    record = read_json(tmp_path / "results" / "entry-s_1" / "submission.json")
+    assert code == 0 and not record["complete"] and "\n  complete" not in shown
+    named = "\n".join(record["missing"])
+    absent = "main: comps: not evaluated", "chck_2M: there is no such milestone", "chck_10M: ewok_fast: not evaluated"
+    for what in absent:
+        assert what in named and f"  incomplete: {what}" in shown
+    for seen in ("chck_1M:", "main: blimp"):
+        assert seen not in named
+
+
+@pytest.mark.usefixtures("scored")
+def test_without_a_track_nothing_is_complete(submit: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    _, shown, _ = submit("--way", "causal")
+    assert "incomplete: milestones: --track strict-small or --track strict says which are wanted" in shown
+    assert not read_json(tmp_path / "results" / "entry-s_1" / "submission.json")["complete"]
+
+
+@pytest.mark.usefixtures("scored")
+def test_the_years_never_share_a_folder(
+    submit: Callable[..., tuple[int, str, str]], run: Path, items: Path, tmp_path: Path, call: Call
+) -> None:
+    submit()
+    evaluate([str(run)], items, ["ewok_filtered"], "2025")
+    command = ["submission", "entry/s.1", "--format", "2025", "--out", str(tmp_path / "results")]
+    before = {path: path.read_bytes() for path in (tmp_path / "results").rglob("*") if path.is_file()}
+    code, _, error = call(main, command)
+    assert code == 2 and "holds a submission of 2026, whose rules differ from those of 2025" in error
+    assert before == {path: path.read_bytes() for path in (tmp_path / "results").rglob("*") if path.is_file()}
+
+
+@pytest.mark.usefixtures("scored")
+def test_the_form_has_what_the_run_knows(submit: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    submit()
+    place = tmp_path / "results" / "entry-s_1"
+    form = read_json(place / "submission.json")["form"]
+    known = {
+        "model": "entry/s.1", "track": "strict-small", "model type": "causal", "architecture": "llama", "layers": 2,
+        "attention heads": 2, "vocabulary size": 320, "maximum length": 16, "learning rate": 1e-3, "batch size": 8,
+        "epochs": 4.0, "seed": 1, "words of training data": 1234, "words seen": 1_312_345, "teacher models": "none",
+        "training data": ["tiny/text"], "optimizer": "adamw", "learning rate scheduler": "cosine",
+    }  # fmt: skip
+    assert {name: form[name] for name in known} == known
+    # 400 steps of 8 x 16 tokens, forward and twice backward, 2 FLOPs for each weight of a matrix, and attention's
+    layer = 4 * 16 * 16 + 3 * 16 * 32
+    least = 400 * 8 * 16 * 3 * 2 * (2 * layer + 16 * 320)
+    assert least < form["FLOPs of training"] < 1.3 * least
+    text = (place / "submission.md").read_text()
+    assert "**Incomplete.** Missing:" in text and "| FLOPs of training |" in text
+    assert "To be filled in:" in text and "- GPU hours of development: " in text and form["human annotation"] is None
+    assert json.dumps(form)
+
+
+# The page, and the year's own script
+
+
+PAGE = ROOT / "docs" / "submission.md"
+COLLATE = "--results_dir submissions --model_path_or_name entry-student --backend causal --track strict-small --fast"
+GLUE = ("boolq", "mnli", "mrpc", "multirc", "qqp", "rte", "wsc")
+WORDS = {"dog": ["the cat sees a", "this boat likes every"], "boat": ["one farmer likes the"], "river": ["every"]}
+
+
+def write_words(folder: Path) -> None:
+    """The task `aoa`: words in contexts, and the share of children who say them at each age."""
+    folder.mkdir()
+    contexts = {word: [{"context": text} for text in texts] for word, texts in WORDS.items()}
+    (folder / "cdi_childes.json").write_text(json.dumps(contexts))
+    months = range(16, 31)
+    lines = [",".join(["item_id", "word", "category", *map(str, months)])]
+    for number, word in enumerate(WORDS):
+        shares = [f"{1 / (1 + math.exp(20 + number - month)):.4f}" for month in months]
+        lines.append(",".join([str(number), word, "animals", *shares]))
+    (folder / "cdi_human.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def whole(items: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call) -> Path:
+    """What the page's commands leave for the run; the folder that they are called in."""
+    write_words(items / "aoa")
+    glue_items.write_tasks(items, *GLUE)
+    monkeypatch.setattr(entry, "PUBLISHED", (3, 4))
+    monkeypatch.setitem(FILES, "glue_filtered", {f"{task}.valid": 11 for task in GLUE})
+    run.rename(run.with_name("student"))
+    (tmp_path / "config").symlink_to(ROOT / "config")
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"^palenka (.*entry/student.*?)(?: +#.*)?$", PAGE.read_text(), re.MULTILINE)
+    assert [command.split()[0] for command in commands] == [
+        "evaluate", "evaluate", "acquisition", "finetune", "submission",
+    ]  # fmt: skip
+    for command in commands:
+        code, shown, error = call(main, command.split())
+        assert code == 0, error
+    assert shown.splitlines()[-2] == "  complete"
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_page_ends_in_a_complete_entry(whole: Path, call: Call) -> None:
+    place = whole / "submissions" / "entry-student"
+    main_place = place / "main" / "zero_shot" / "causal"
+    assert read_json(place / "submission.json")["complete"]
+    assert predictions(main_place).keys() == PLACES["main"] | PLACES["both"]
+    for task in GLUE:
+        answers = read_json(place / "main" / "finetune" / task / "predictions.json")[task]["predictions"]
+        assert [answer["id"] for answer in answers] == [f"{task}_{number}" for number in range(11)]
+        assert {type(answer["pred"]) for answer in answers} == {int}
+    surprisals = read_json(main_place / "AoA_word" / "surprisal.json")["results"]
+    assert {name: sum(one["step"] == name for one in surprisals) for name in MILESTONES} == dict.fromkeys(MILESTONES, 4)
+    assert read_json(main_place / "AoA_word" / "aoa_score.json").keys() == {"aoa"}
+    spoil = {
+        "GLUE": place.parents[1] / "runs/entry/student/evaluation/finetuning/2026/rte/seed-0.json",
+        "ages": place.parents[1] / "runs/entry/student/revisions/chck_2M/evaluation/2026/aoa.json",
+    }
+    for path in spoil.values():
+        path.unlink()
+    _, shown, _ = call(main, ["submission", "entry/student", "--format", "2026", "--track", "strict-small",
+                              "--out", "submissions"])  # fmt: skip
+    assert "incomplete: GLUE: " in shown and "rte" in shown and "incomplete: ages of acquisition: " in shown
+    assert not read_json(place / "submission.json")["complete"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("processes")
+def test_their_script_finds_the_entry_complete(whole: Path) -> None:
+    """Its numbers of items and its milestones are those of the small tasks here; all else is its own."""
+    if "PALENKA_PIPELINE_2026" not in os.environ:
+        pytest.skip("PALENKA_PIPELINE_2026 names no checkout")
+    code = f"""
+import sys
+from evaluation_pipeline import collate_preds as theirs
+theirs.STRICT_SMALL_FAST_REVISIONS = {list(MILESTONES)!r}
+theirs.AOA_SIZE, theirs.READING_SIZE = 4, 80
+theirs.GLOBAL_PIQA_SIZES = dict.fromkeys(theirs.GLOBAL_PIQA_SIZES, 1)
+pairs, sizes = {{"agreement": 3, "order": 1}}, dict.fromkeys({list(GLUE)!r}, 11)
+theirs.FULL_SIZES |= sizes | {{"blimp": pairs, "blimp_supplement": pairs, "ewok": {{"social": 2}}, "reading": 80,
+    "entity_tracking": {{"regular_0_ops": 1}}, "comps": {{"base": 1}}}}
+check = theirs._check_size
+theirs._check_size = lambda task, found, fast: check(task, found, fast=False)
+sys.argv = ["collate_preds", *{COLLATE!r}.split(), "--fast_eval_dir", "items"]
+theirs.main()
+"""
+    python = os.environ.get("PALENKA_PIPELINE_2026_PYTHON", sys.executable)
+    path = Path(os.environ["PALENKA_PIPELINE_2026"]) / "strict"
+    environment = os.environ | {"PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"}
+    ended = subprocess.run([python, "-c", code], cwd=whole, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == ""  # it warns of all that it does not find
+    assert COLLATE in PAGE.read_text().replace("\\\n    ", "")
+    collated = read_json(whole / "submissions" / "entry-student" / "all_full_preds_and_fast_scores_causal.json")
+    assert None not in collated.values() and set(collated["glue"]) == set(GLUE)
+    fast = collated["fast_eval_results"]
+    assert {name: len(of) for name, of in fast.items()} == dict.fromkeys(fast, len(MILESTONES))
+    assert all(figures is not None for of in fast.values() for figures in of)
+    for name, subtasks in zip(MILESTONES, fast["blimp"], strict=True):
+        folder = whole / "runs" / "entry" / "student" / "revisions" / name
+        ours = read_json(folder / "evaluation" / "2026" / "blimp_fast.json")["subtasks"]
+        for subtask, accuracy in subtasks.items():
+            assert accuracy == pytest.approx(ours[subtask]["accuracy_ties_good"])
