@@ -136,16 +136,16 @@ def test_other_numbers_of_items_are_told_once(teacher: Path, tmp_path: Path, cal
     pair = {"sentence_good": "Dogs run.", "sentence_bad": "Dogs runs."}
     for name, count in {"hypernym": 842, "qa_congruence_easy": 63, "turn_taking": 280}.items():
         write_lines(tmp_path / "supplement_filtered" / f"{name}.jsonl", [pair] * count)
-    code, _, errors = call(
+    code, output, _ = call(
         main,
         ["evaluate", str(teacher), "--data", str(tmp_path), "--tasks", "supplement_filtered", "--protocol", "2026"],
     )
     assert code == 0
-    assert errors.count("not the published items") == 1
+    assert output.count("not the published items") == 1
     assert (
         "(qa_congruence_easy.jsonl has 63 lines, not 64; qa_congruence_tricky.jsonl is not there; "
         "subject_aux_inversion.jsonl is not there)"
-    ) in errors
+    ) in output
     for name, count in published.SUPPLEMENT.items():
         write_lines(tmp_path / "supplement_filtered" / f"{name}.jsonl", [pair] * count)
     assert not published.differences(tmp_path / "supplement_filtered")

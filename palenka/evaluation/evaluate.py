@@ -1,6 +1,5 @@
 """Evaluation of models: choices against their baselines, predictions of people, cross-entropy on held-out text."""
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -177,7 +176,7 @@ def _read_tasks(
             print(f"  {advice}", flush=True)
     for folder in folders:
         if folder.is_dir() and (wrong := differences(folder)):
-            print(f"{folder}: not the published items, scores do not compare ({wrong})", file=sys.stderr, flush=True)
+            print(f"{folder}: not the published items, scores do not compare ({wrong})", flush=True)
     return [read_task(folder, rules.year) for folder in folders if folder not in absent]
 
 
