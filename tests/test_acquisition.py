@@ -116,6 +116,8 @@ def test_surprisals_are_those_of_whole_logits_and_are_known_afterwards(
     result = json.loads((run / "evaluation" / "2026" / "acquisition.json").read_text(encoding="utf-8"))
     assert [one["words"] for one in result["milestones"]] == [10**6 * point for point in POINTS]
     assert [one["seen"] for one in result["milestones"]] == [10**6, 2 * 10**6, 3 * 10**6, 5 * 10**6, 10_400_000]
+    shown_alone = call(main, ["evaluate", "teacher", "--tasks", "aoa", "--protocol", "2026", "--data", str(root)])[1]
+    assert ["aoa", f"{result['last']:.3f}", "±"] == shown_alone.split()[-5:-2]
     monkeypatch.setattr("palenka.evaluation.scoring.Scorer.score", None)
     assert call(main, arguments)[:2] == (0, out)
 

@@ -39,6 +39,11 @@ def table(
         for result in results
         for name, score in result.get("scores", {}).items()
     ]
+    surprisals = [
+        [result["task"], f"{found['value']:.3f} ± {found['stderr']:.3f}", f"{result['n']:,}"]
+        for result in results
+        if (found := result.get("surprisal"))
+    ]
     losses = [
         [name, f"{split['cross_entropy']:.4f}", _bits(split), f"{split['tokens']:,}"]
         for name, split in (cross_entropy or {"splits": {}})["splits"].items()
@@ -49,6 +54,8 @@ def table(
         parts.append(f"no simple baselines: {model.data_problem}")
     if predictions:
         parts.append(text_table([["prediction", "%", "items"], *predictions]))
+    if surprisals:
+        parts.append(text_table([["surprisal of words", "nats", "contexts"], *surprisals]))
     if losses:
         parts.append(text_table([["cross-entropy", "nats per token", "bits per byte", "tokens"], *losses]))
     return "\n\n".join(parts)
