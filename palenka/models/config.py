@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -98,7 +98,7 @@ class ModelConfig(BaseModel):
         if rope.PARAMETERS in known:
             yield from rope.key_problems(given.get(rope.PARAMETERS) or {})
 
-    def hugging_face(self, token_ids: dict[str, int]) -> PretrainedConfig:
+    def hugging_face(self, token_ids: Mapping[str, int | None]) -> PretrainedConfig:
         """The architecture's config object.
 
         Args:
@@ -107,7 +107,7 @@ class ModelConfig(BaseModel):
         Raises:
             ValueError or a library error: values that do not fit together.
         """
-        config = AutoConfig.for_model(self.architecture, **NO_TOKEN_IDS | self.keys | token_ids)
+        config = AutoConfig.for_model(self.architecture, **NO_TOKEN_IDS | self.keys | dict(token_ids))
         width, heads = config.hidden_size, getattr(config, "num_attention_heads", None)
         if heads and width % heads and "head_dim" not in _known_keys(self.architecture):
             raise ValueError(f"hidden_size {width} is not a multiple of num_attention_heads {heads}")

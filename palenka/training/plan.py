@@ -256,9 +256,9 @@ def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
     paths = config.paths
     data_folder = data_folder_of(config)
     task_folder = ROOT / paths.evaluation if paths.evaluation else evaluation_root()
-    vocabulary = _read_vocabulary(data_folder)
-    tokenizer = load_tokenizer(data_folder / "tokenizer")
-    workload, problems = _fit_models(config, vocabulary, dry_run)
+    tokenizer, fingerprint = _prepared_tokenizer(data_folder)
+    vocabulary = Vocabulary.of(tokenizer)
+    workload, problems = _fit_models(config, vocabulary, fingerprint, dry_run)
     problems += [*_precision_problems(config.training), *tracking_problems(config.tracking)]
     problems += _cache_problems(config, workload.model)
     try:
@@ -267,9 +267,8 @@ def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
         problems.append(f"evaluation.tasks: {error}")
     if problems:
         raise problems_error(where, problems)
-    special = Vocabulary.of(tokenizer)
     plan = Plan(
-        config, workload.model, workload.teachers, workload.processes, _runs_of(config), data_folder, special,
+        config, workload.model, workload.teachers, workload.processes, _runs_of(config), data_folder, vocabulary,
         course=Course(1, 1, 0, 0), milestones=milestones,
     )  # fmt: skip
     plan.dev_windows()  # refuses too small a sample
@@ -284,10 +283,11 @@ def make_workload(config: RunConfig, where: str) -> Workload:
 
     In that case the vocabulary has USUAL_VOCABULARY tokens, and no teacher is refused for having another one.
     """
-    folder = data_folder_of(config)
-    prepared = (folder / "prepared.json").exists()
-    vocabulary = _read_vocabulary(folder) if prepared else _Vocabulary({"vocab_size": USUAL_VOCABULARY})
-    workload, problems = _fit_models(config, vocabulary, dry_run=True)
+    folder, vocabulary, fingerprint = data_folder_of(config), Vocabulary(USUAL_VOCABULARY), None
+    if (folder / "prepared.json").exists():
+        tokenizer, fingerprint = _prepared_tokenizer(folder)
+        vocabulary = Vocabulary.of(tokenizer)
+    workload, problems = _fit_models(config, vocabulary, fingerprint, dry_run=True)
     if problems:
         raise problems_error(where, problems)
     return workload
@@ -302,27 +302,18 @@ def _runs_of(config: RunConfig) -> Path:
     return ROOT / config.paths.runs if config.paths.runs else runs_root()
 
 
-@dataclass(frozen=True)
-class _Vocabulary:
-    """What models take from the tokenizer, and its fingerprint; None where there is no tokenizer yet."""
-
-    token_ids: dict[str, int]
-    sha256: str | None = None
-
-
-def _read_vocabulary(data_folder: Path) -> _Vocabulary:
-    prepared = read_prepared(data_folder)
-    tokenizer = load_tokenizer(data_folder / "tokenizer")
-    token_ids = {
-        "vocab_size": prepared["vocab_size"], "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
-    }  # fmt: skip
-    return _Vocabulary(token_ids, vocabulary_sha256(data_folder / "tokenizer"))
+def _prepared_tokenizer(data_folder: Path) -> tuple[Any, str]:
+    """The tokenizer of prepared data, which is whole, and the fingerprint of its vocabulary."""
+    read_prepared(data_folder)
+    folder = data_folder / "tokenizer"
+    return load_tokenizer(folder), vocabulary_sha256(folder)
 
 
-def _fit_models(config: RunConfig, vocabulary: _Vocabulary, dry_run: bool) -> tuple[Workload, list[str]]:
-    """The models of a run, and what does not fit."""
-    model = config.trained_model.hugging_face(vocabulary.token_ids)
+def _fit_models(
+    config: RunConfig, vocabulary: Vocabulary, fingerprint: str | None, dry_run: bool
+) -> tuple[Workload, list[str]]:
+    """The models of a run, and what does not fit. Without a fingerprint there is no tokenizer yet."""
+    model = config.trained_model.hugging_face(_token_ids(vocabulary))
     processes = process_count()
     teachers: list[TeacherPlan] = []
     problems = [*_length_problems(config, model), *_batch_problems(config.training, processes)]
@@ -330,7 +321,7 @@ def _fit_models(config: RunConfig, vocabulary: _Vocabulary, dry_run: bool) -> tu
     for index, teacher in enumerate(config.teacher_list):
         share = teacher.weight / sum(shares)
         try:
-            found = _find_teacher(teacher, vocabulary, config, dry_run)
+            found = _find_teacher(teacher, vocabulary, fingerprint, config, dry_run)
             teachers.append(_fit_teacher(found, teacher, share, config, model))
         except UserError as error:
             problems.append(f"teachers.{index}: {error}")
@@ -432,33 +423,41 @@ class _FoundTeacher:
     recipe: Recipe | None = None
 
 
-def _find_teacher(teacher: TeacherConfig, vocabulary: _Vocabulary, config: RunConfig, dry_run: bool) -> _FoundTeacher:
+def _find_teacher(
+    teacher: TeacherConfig, vocabulary: Vocabulary, fingerprint: str | None, config: RunConfig, dry_run: bool
+) -> _FoundTeacher:
     """The finished run of a teacher over this vocabulary, or in a dry run the config that would train it."""
-    runs, token_ids = _runs_of(config), vocabulary.token_ids
+    runs = _runs_of(config)
     try:
         folder = find_run(teacher.run, runs, base=ROOT)
     except UserError as error:
         recipe = find_recipe(teacher.run, config.data.name)
         if dry_run and recipe:
-            model = _recipe_model(recipe).hugging_face(token_ids)
+            model = _recipe_model(recipe).hugging_face(_token_ids(vocabulary))
             return _FoundTeacher(runs / teacher.run, model, _recipe_parts(recipe), recipe)
         where = recipe or f"… name={teacher.run}"
         raise UserError(f"{error}; train it first: python train.py --config {where}") from None
     if (folder / "identity.json").exists() and not (folder / "result.json").exists():
         raise UserError(f"the run {teacher.run!r} is not finished; start it again to resume it")
     model = check_model_folder(folder)
-    if vocabulary.sha256 and _vocabulary_sha256(folder) != vocabulary.sha256:
+    if fingerprint and _vocabulary_sha256(folder) != fingerprint:
         raise UserError(
             f"the teacher {teacher.run!r} has a different vocabulary ({model.vocab_size} tokens) from the data "
-            f"{config.data.name!r} ({token_ids['vocab_size']} tokens); train the teacher on this data"
+            f"{config.data.name!r} ({vocabulary.size} tokens); train the teacher on this data"
         )
-    rows, entries = model_shape(model).vocab_size, token_ids["vocab_size"]
-    if vocabulary.sha256 and rows < entries:
+    rows = model_shape(model).vocab_size
+    if fingerprint and rows < vocabulary.size:
         raise UserError(
-            f"the teacher {teacher.run!r} has {rows} embeddings, fewer than the {entries} entries of its own "
+            f"the teacher {teacher.run!r} has {rows} embeddings, fewer than the {vocabulary.size} entries of its own "
             "tokenizer; is its config.json complete?"
         )
     return _FoundTeacher(folder, model, learned(folder).part_names)
+
+
+def _token_ids(vocabulary: Vocabulary) -> dict[str, int | None]:
+    """What models take from a tokenizer."""
+    ids = {"bos_token_id": vocabulary.bos, "eos_token_id": vocabulary.eos, "pad_token_id": vocabulary.pad}
+    return {"vocab_size": vocabulary.size, **ids}
 
 
 def _vocabulary_sha256(folder: Path) -> str | None:
