@@ -5,6 +5,7 @@ the file itself, `key.path=value` arguments. Mappings merge; lists and scalars a
 file may have `base:` files of its own, which are read into its place.
 """
 
+import functools
 import itertools
 import os
 import re
@@ -133,11 +134,17 @@ _Loader.add_implicit_resolver(
 def parse_yaml(text: str) -> Any:
     """The value of a YAML text, in which no two keys share one list or mapping. Raises YAMLError or ValueError."""
     try:
-        return _unshared(yaml.load(text, Loader=_Loader))
+        return _unshared(_parsed(text))
     except (yaml.YAMLError, ValueError):
         raise
     except Exception as error:  # what PyYAML makes of `!!bool maybe` or `!!int ""`
         raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+@functools.lru_cache(maxsize=1000)
+def _parsed(text: str) -> Any:
+    """A study, or a teacher that is still to be trained, has the same files read many times."""
+    return yaml.load(text, Loader=_Loader)
 
 
 def _unshared(value: Any) -> Any:
