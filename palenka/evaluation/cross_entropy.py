@@ -15,7 +15,7 @@ import numpy as np
 from palenka.data.integrity import verify
 from palenka.data.tokens import DevWindows, TokenSplit
 from palenka.data.windows import WindowConfig
-from palenka.evaluation.results import check_splits, read_result, report_unusable, text_figures, whole_text
+from palenka.evaluation.results import text_figures, whole_text
 from palenka.evaluation.scoring import BATCH_TOKENS, Scorer
 from palenka.util.errors import UserError
 from palenka.util.progress import passed_on
@@ -50,21 +50,6 @@ def cross_entropy(scorer: Scorer, prepared: Path, settings: dict[str, Any]) -> d
     present = [name for name in SPLITS if (prepared / name / "index.json").exists()]
     verify(prepared, *present)
     return {name: _of_split(scorer, TokenSplit.open(prepared / name), window, name) for name in present}
-
-
-def known_cross_entropy(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """An earlier result of the same identity, if the figures of its domains come to those of the whole."""
-    if not path.exists():
-        return None
-    try:
-        result = read_result(path)
-        if result["identity"] != identity:
-            raise UserError(f"{path}: of other weights, another tokenizer, other data or another version")
-        check_splits(path, result)
-    except UserError as error:
-        report_unusable(error)
-        return None
-    return result
 
 
 def _of_split(scorer: Scorer, split: TokenSplit, window: WindowConfig, label: str) -> dict[str, Any]:

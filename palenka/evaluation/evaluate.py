@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from palenka.data.integrity import read_prepared
 from palenka.data.published import GATED, differences
 from palenka.evaluation.baselines import measure_baselines
-from palenka.evaluation.cross_entropy import cross_entropy, known_cross_entropy, window_settings
+from palenka.evaluation.cross_entropy import cross_entropy, window_settings
 from palenka.evaluation.display import table
 from palenka.evaluation.items import Task
 from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.official.minicons_scorer import MiniconsScorer
 from palenka.evaluation.protocols import PROTOCOLS, Protocol
-from palenka.evaluation.results import known_result, write_records
+from palenka.evaluation.results import known_cross_entropy, known_result, write_records
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.second_opinion import agreement
 from palenka.evaluation.tasks import EvaluationTask, kind_of, read_task

@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,13 +121,24 @@ def is_number(value: Any) -> bool:
 
 def known_result(path: Path, identity: dict[str, Any], derived: Derive) -> dict[str, Any] | None:
     """An earlier result of the same identity, if it is whole; otherwise says why it is measured again."""
+    return _known(path, identity, partial(read_records, derived=derived))
+
+
+def known_cross_entropy(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """The same of cross-entropies, if the figures of their domains come to those of the whole."""
+    return _known(path, identity, check_splits)
+
+
+def _known(
+    path: Path, identity: dict[str, Any], check: Callable[[Path, dict[str, Any]], object]
+) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
         result = read_result(path)
         if result["identity"] != identity:
-            raise UserError(f"{path}: of other weights, another tokenizer, other items or another version")
-        read_records(path, result, derived)
+            raise UserError(f"{path}: of other weights, another tokenizer, another text or another version")
+        check(path, result)
     except UserError as error:
         report_unusable(error)
         return None
