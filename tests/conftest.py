@@ -32,6 +32,7 @@ from accelerate.state import AcceleratorState
 from hypothesis import settings
 
 from palenka.data.prepare import prepare
+from palenka.runs.directory import Run
 
 WriteConfig = Callable[..., Path]
 Call = Callable[..., tuple[int, str, str]]
@@ -191,6 +192,12 @@ def write_config(tmp_path: Path) -> WriteConfig:
         return path
 
     return write
+
+
+@pytest.fixture
+def kept_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No checkpoint is dropped."""
+    monkeypatch.setattr(Run, "drop_checkpoints", lambda self, keep: None)
 
 
 @pytest.fixture

@@ -210,7 +210,3 @@ def other_bytes(handler: _Handler, file: Served) -> None:
 
 def one_byte_less(handler: _Handler, file: Served) -> None:
     whole(handler, Served(file.body[:-1], file.headers))
-
-
-def ignoring_range(handler: _Handler, file: Served) -> None:
-    answer(handler, 200, file.headers, file.body)

@@ -22,11 +22,15 @@ from palenka.training.student import Student
 from palenka.util import hardware
 from palenka.util.errors import UserError
 
-needs_compiler = pytest.mark.skipif(
-    hardware.compiler_problem(tiny.CPU) is not None, reason="compiling does not work here"
-)
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 STUDENT = {**tiny.LLAMA, "num_hidden_layers": 2}
+
+
+@pytest.fixture(scope="module")
+def compiler() -> None:
+    """What a test needs that compiles; to try it takes seconds."""
+    if problem := hardware.compiler_problem(tiny.CPU):
+        pytest.skip(f"compiling does not work here: {problem}")
 
 
 def values(name: str, compiles: Any) -> dict[str, Any]:
@@ -35,7 +39,7 @@ def values(name: str, compiles: Any) -> dict[str, Any]:
     return changed
 
 
-@needs_compiler
+@pytest.mark.usefixtures("compiler")
 def test_a_compiled_training_is_the_same_but_for_rounding_and_resumes_bit_by_bit(teacher: Path) -> None:
     plain = train_run(values("plain", False))
     compiled = train_run(values("compiled", True))
@@ -51,7 +55,7 @@ def test_a_compiled_training_is_the_same_but_for_rounding_and_resumes_bit_by_bit
     assert outcome(tiny.train(plan))["weights"] == outcome(compiled)["weights"]
 
 
-@needs_compiler
+@pytest.mark.usefixtures("compiler")
 def test_students_that_differ_in_weights_share_what_is_compiled(teacher: Path) -> None:
     """More students than PyTorch would compile one function for: it would go on uncompiled, without a word."""
     torch.compiler.reset()

@@ -14,6 +14,7 @@ from killing import Killed, kill_at
 from rounding import assert_alike
 from run_files import outcome, records
 from safetensors.torch import load_file
+from trainings import train_run
 
 from palenka.models.huggingface import build_model
 from palenka.training.plan import load_plan, make_plan
@@ -46,15 +47,14 @@ HIDDEN_STATES_ALONE: dict[str, Any] = {
     ids=["all objectives", "a part of the student"],
 )
 def test_two_processes_train_as_one(
-    teacher: Path, write_config: WriteConfig, runs_folder: Path, changes: dict[str, Any], untrained: tuple[str, ...]
+    changes: dict[str, Any], untrained: tuple[str, ...], teacher: Path, write_config: WriteConfig, runs_folder: Path,
+    fresh_accelerator: None,
 ) -> None:
     """Same batches, same means per token, same weights: to rounding, which a large Adam epsilon does not amplify."""
     values = student(micro_batch_size=2, adam_epsilon=1e-3, logging_steps=2) | changes
     values |= {"data": {"name": "tiny", "seq_length": 16, "dev_samples": 100}}
-    config = write_config(values)
-    one, two = runs_folder / "one", runs_folder / "two"
-    succeed(ROOT / "distill.py", "--config", config, "name=one", "training.micro_batch_size=8")
-    succeed(*TORCHRUN, HERE / "keep_ranks.py", "--config", config, "name=two")
+    one, two = train_run(values | {"name": "one"}, micro_batch_size=8), runs_folder / "two"
+    succeed(*TORCHRUN, HERE / "keep_ranks.py", "--config", write_config(values), "name=two")
 
     ranks = [load_file(two / f"rank-{rank}.safetensors") for rank in range(2)]
     assert any("projections" in name for name in ranks[0])

@@ -1,5 +1,7 @@
 """The report: its numbers are those of the files, its marks follow the rules, and its page stands alone."""
 
+import contextlib
+import io
 import json
 import math
 import os
@@ -74,8 +76,22 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def html(study: Path) -> str:
-    return render(read_runs(["demo"]))
+def demo(study: Path) -> list[Run]:
+    return read_runs(["demo"])
+
+
+@pytest.fixture(scope="module")
+def reported(study: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """The study's page, and what the terminal shows of it."""
+    out = tmp_path_factory.mktemp("page") / "report.html"
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        report(["demo"], out)
+    return out.read_text(encoding="utf-8"), shown.getvalue()
+
+
+@pytest.fixture(scope="module")
+def html(reported: tuple[str, str]) -> str:
+    return reported[0]
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +151,8 @@ def test_cross_entropy_per_domain(page: Page) -> None:
     assert (float(cell["value"]), float(cell["second"])) == (3.36, round(3.36 * 90 / math.log(2) / 390, 3))
 
 
-def test_a_folder_stands_for_its_runs_in_the_order_of_the_story(study: Path) -> None:
-    labels = [run.label for run in read_runs(["demo"])]
+def test_a_folder_stands_for_its_runs_in_the_order_of_the_story(demo: list[Run]) -> None:
+    labels = [run.label for run in demo]
     assert labels == ["teacher-gpt2", "teacher-llama", "student-control", "student-kd", "student-dskd"]
     assert [run.label for run in read_runs(["demo/student-kd", "demo"])][0] == "student-kd"
 
@@ -191,10 +207,8 @@ def test_the_same_files_give_the_same_bytes_and_no_torch_is_loaded(study: Path, 
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_the_terminal_shows_the_same_table(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    report(["demo"], tmp_path / "report.html")
-    text = capsys.readouterr().out
-    lines = text.splitlines()
+def test_the_terminal_shows_the_same_table(study: Path, reported: tuple[str, str]) -> None:
+    lines = reported[1].splitlines()
     assert max(len(line) for line in lines[: lines.index("")]) <= 120
     row = next(line for line in lines if line.startswith("student-kd "))
     for task in TASKS:
@@ -356,9 +370,9 @@ def test_seeds_are_told_apart_from_items(runs: Path) -> None:
     assert tables.seed_table(found[2:]) is None and "Each row is one seed." in tables.caption(found[2:])
 
 
-def test_students_are_held_against_their_undistilled_control(study: Path) -> None:
-    found = {run.label: run for run in read_runs(["demo"])}
-    table = tables.control_table(list(found.values()))
+def test_students_are_held_against_their_undistilled_control(demo: list[Run]) -> None:
+    found = {run.label: run for run in demo}
+    table = tables.control_table(demo)
     assert table is not None
     assert [(row.head, row.detail) for row in table.rows] == [
         ("student-kd", ("against student-control",)),

@@ -173,8 +173,8 @@ def models(prepared: Path, runs_folder: Path, items: Path) -> Callable[..., None
     def make(*names: str) -> None:
         for seed, name in enumerate(names):
             tiny.write_finished_run(runs_folder / name, tiny.LLAMA, prepared / "tokenizer", seed)
-            evaluate([name], items, ["ewok_filtered"])
-            evaluate([name], items, ["ewok_filtered"], "2025")
+        for protocol in ("2024", "2025"):
+            evaluate(names, items, ["ewok_filtered"], protocol)
 
     return make
 

@@ -54,12 +54,6 @@ EXACT = {"precision": "fp32", "adam_epsilon": 1e-3}
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
 
 
-@pytest.fixture
-def kept_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No checkpoint is dropped."""
-    monkeypatch.setattr(Run, "drop_checkpoints", lambda self, keep: None)
-
-
 def initial_student(plan: Plan) -> PreTrainedModel:
     return build_model(plan.model, plan.config.seed, tiny.CPU)
 

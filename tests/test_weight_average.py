@@ -53,11 +53,6 @@ def plan_for(name: str = "student", **training: Any) -> Plan:
     return make_plan(DistillConfig.model_validate(values), "test")
 
 
-@pytest.fixture
-def kept_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Run, "drop_checkpoints", lambda self, keep: None)
-
-
 @pytest.mark.usefixtures("kept_checkpoints")
 def test_the_average_is_a_model_of_its_own_beside_the_plain_one(teacher: Path) -> None:
     run = tiny.train(plan := plan_for(checkpoint_steps=1))
