@@ -212,8 +212,8 @@ def test_completion_is_marked_last(teacher: Path, monkeypatch: pytest.MonkeyPatc
     assert all(name.startswith(".checkpoint-") for name in placed[last + 1 :])
     result = read_json(run / "result.json")
     assert list(result) == [
-        "name", "method", "architecture", "parameters", "steps", "epochs", "tokens", "words", "best_step", "dev",
-        "weights_sha256", "seconds", "tokens_per_second",
+        "name", "method", "architecture", "parameters", "steps", "epochs", "tokens", "words", "ledger", "best_step",
+        "dev", "weights_sha256", "seconds", "tokens_per_second",
     ]  # fmt: skip
     assert result["weights_sha256"] == hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
     assert (result["name"], result["method"], result["architecture"]) == ("student", "distill", "llama")
