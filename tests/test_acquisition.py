@@ -294,7 +294,7 @@ def test_the_pipeline_writes_the_same_surprisals(run: Path, write: Write, call: 
 
     followed = Followed.find("teacher", "2026", root, track="strict-small")
     followed.measure()
-    ours = milestone_files.surprisals(followed, "made/run")
+    ours = surprisals(followed, "made/run")
     for mine, other in zip(ours["results"], theirs["results"], strict=True):
         assert mine.pop("surprisal") == pytest.approx(other.pop("surprisal"), abs=1e-4)
     assert ours == theirs
