@@ -27,7 +27,7 @@ from palenka.evaluation.items import Choice, Item
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.statistics import task_accuracy
 from palenka.evaluation.tasks.choices import Choices
-from palenka.evaluation.texts import encode
+from palenka.evaluation.texts import Text, encode
 from palenka.runs.directory import Run
 from palenka.runs.milestones import TRACKS, milestone_name, milestones_of, missing_of
 from palenka.training.milestone_plan import MilestonePlan, Subset, evenly_spread
@@ -154,13 +154,13 @@ def test_subsets_are_fixed_parts_spread_over_the_whole_file(size: int, most: int
 
 def test_shares_add_up_to_the_whole_and_split_no_item() -> None:
     class Lengths:
-        """Scores a text by its number."""
+        """Scores a text by its token."""
 
-        def score(self, texts: list[int]) -> np.ndarray:
-            return np.array(texts, dtype=float)
+        def score(self, texts: list[Text]) -> np.ndarray:
+            return np.array([text.continuation[0] for text in texts], dtype=float)
 
     items = [Item("one", line, (Choice("", "x"),) * choices) for line, choices in enumerate((2, 5, 2, 3, 2))]
-    subset = Subset("task", items, list(range(1, 15)))  # type: ignore[arg-type]
+    subset = Subset("task", items, [Text((), (number,)) for number in range(1, 15)])
     for shares in (1, 2, 3, 7):
         parts = [subset.scores(Lengths(), share, shares) for share in range(shares)]  # type: ignore[arg-type]
         assert np.array_equal(sum(parts), np.arange(1, 15))
@@ -184,7 +184,7 @@ def test_shares_add_up_to_the_whole_and_split_no_item() -> None:
         (["evaluation.words=[1G]"], "such as 250000, 500K or 1M, got '1G'"),
         (["evaluation.words=[]"], "evaluation.words (command line): list should have at least 1 item"),
         (["evaluation.items=0"], "evaluation.items (command line): input should be greater than or equal to 1"),
-        (["evaluation.protocol=2023"], "evaluation.protocol (command line): input should be '2024' or '2025'"),
+        (["evaluation.protocol=2023"], "evaluation.protocol (command line): input should be '2024', '2025' or '2026'"),
         (["evaluation.task=pairs"], "unknown key; did you mean 'tasks'?"),
         (["paths.evaluation=nowhere"], f"looked for the folder {ROOT / 'nowhere' / 'pairs'}"),
         (["student.max_position_embeddings=16", "evaluation.tasks=[long]"], "tokens, but student has 16 positions"),
