@@ -46,7 +46,9 @@ PIPELINE = TIMED.format(
     imports="import runpy\nimport evaluation_pipeline.finetune.trainer",
     work='runpy.run_module("evaluation_pipeline.finetune.run", run_name="__main__", alter_sys=True)',
 )
-PALENKA = TIMED.format(imports="from palenka.cli import main", work="main(sys.argv[1:])")
+PALENKA = TIMED.format(
+    imports="import palenka.commands.finetune\nfrom palenka.cli import main", work="main(sys.argv[1:])"
+)
 
 
 def call(python: str, program: str, arguments: list[str], folder: Path, path: Path, threads: int) -> dict[str, float]:
