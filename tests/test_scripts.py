@@ -23,10 +23,12 @@ PROSE_AND_CODE = [*SHELL, *TEXTS, ROOT / "Makefile", *sorted((ROOT / "config").r
 FOLDERS = "config|scripts|palenka|docs|tests|benchmarks|results|distillation_type_experiments"
 FILES = r"[a-z]\w*\.py|[a-z]+\.txt|[A-Z]+\.md|CITATION\.cff"
 NAMED_PATH = re.compile(rf"(?<![\w./<-])(?:(?:{FOLDERS})/[\w./-]*\w/?|{FILES})(?![\w*<-])")
-# The examples of the README and of the pages of doors, and a file of the user's own.
+# The examples of the README and of the pages of doors, a file of the user's own, and files of the official pipelines.
 INVENTED = {
     "palenka/objectives/total_variation.py", "config/demo/student-variation.yaml", "scripts/cluster.env", "previous.py",
     "palenka/optimizers/signum.py", "palenka/models/architectures/mixer.py", "word_order.py", "sentences.txt",
+    "collate_preds.py", "compute_results.py", "scripts/eval_aoa.sh", "scripts/eval_finetuning.sh",
+    "scripts/eval_zero_shot.sh",
 }  # fmt: skip
 SOMEBODYS_PATH = re.compile(r"(?<![\w.$}])/(?:home|root|scratch|work|mnt|data|Users|net)/")
 MAKE_COMMAND = re.compile(r"^(?:\$ )?make((?: [a-z]+)+)|`make ([a-z]+)", re.MULTILINE)
