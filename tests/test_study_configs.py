@@ -45,7 +45,11 @@ def command_of(path: Path) -> Command:
     return Command.read(found[1])
 
 
-FILES = [path for path in sorted(CONFIGS.rglob("*.yaml")) if "name" in (v := read_yaml(path)) and "grid" not in v]
+FILES = [
+    path
+    for path in sorted(CONFIGS.rglob("*.yaml"))
+    if "name" in (values := read_yaml(path)) and "grid" not in values and path.parent.name != "finetuning"
+]
 COMMANDS = [*map(command_of, FILES), *map(Command.read, read_yaml(VARIANTS)["runs"])]
 RUNS = {command.recipe.values["name"]: command for command in COMMANDS}
 
