@@ -17,8 +17,9 @@ OBJECTIVE = {"hard_target": {"weight": 1.0}, "logit": {"weight": 0.5}}
 
 @pytest.fixture
 def student(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run whose text is no longer there."""
+    """A run whose text and teachers are no longer there."""
     monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("PALENKA_RUNS", str(tmp_path / "no runs"))
     folder = write_run(tmp_path, "demo/student-kd", objective=OBJECTIVE)
     write_evaluation(folder, "blimp_filtered", {"x": [1.0, 1.0, 0.0, 0.5], "y": [1.0, 0.0, 0.0, 0.0]})
     return folder
