@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import tiny
 import yaml
 from conftest import Call, WriteConfig
+from made_items import PAIRS, write_pairs
 from run_files import outcome
 from study_table import rows
 
@@ -276,6 +278,28 @@ def test_done_is_what_belongs_to_the_study(
     assert outcome(runs_folder / "one") == before and not queue.submitted()
 
 
+def test_a_run_is_evaluated_when_it_was_asked_in_each_way_that_it_learned(
+    study: Path, teacher: Path, prepared: Path, runs_folder: Path, tmp_path: Path
+) -> None:
+    """By pairs in all three; text has a cross-entropy under each paradigm, and readers are predicted causally."""
+    items = tmp_path / "items"
+    write_pairs(items / "blimp_filtered", {"agreement": PAIRS["agreement"]})
+    config = yaml.safe_load(study.read_text()) | {"tasks": ["blimp_filtered", "cross_entropy", "reading"]}
+    study.write_text(yaml.safe_dump(config))
+    (items / "reading").mkdir()
+    folder = tiny.write_finished_run(runs_folder / "one", tiny.LLAMA, prepared / "tokenizer")
+    (folder / "identity.json").unlink()
+    (folder / "config.yaml").write_text("paradigm: {name: mix, rows: {mntp: 1, causal: 1}}\n")
+    identity = {"identity": {"model": EvaluatedModel.find("one").fingerprint}}
+    owed = ["blimp_filtered", "cross_entropy", *(f"causal/{name}" for name in ("blimp_filtered", "cross_entropy"))]
+    for name in [*owed, "causal/reading", "fused/blimp_filtered"]:
+        assert "evaluate-one" not in [step.name for step in Study(str(study)).steps() if step.done], f"without {name}"
+        result = folder / "evaluation" / f"{name}.json"
+        result.parent.mkdir(parents=True, exist_ok=True)
+        write_json(result, identity)
+    assert "evaluate-one" in [step.name for step in Study(str(study)).steps() if step.done]
+
+
 def test_a_report_is_done_while_nothing_that_it_shows_is_younger(study: Path, teacher: Path, runs_folder: Path) -> None:
     for name in ("one", "two", "student"):
         shutil.copytree(teacher, runs_folder / name)
@@ -287,6 +311,13 @@ def test_a_report_is_done_while_nothing_that_it_shows_is_younger(study: Path, te
     assert all(step.done for step in Study(str(study)).steps())
     os.utime(report, (0, 0))
     assert [step.name for step in Study(str(study)).steps() if not step.done] == ["report-small"]
+    os.utime(report, (past := time.time() - 5, past))
+    for result in runs_folder.rglob("evaluation/*.json"):
+        os.utime(result, (0, 0))
+    assert all(step.done for step in Study(str(study)).steps())
+    (runs_folder / "one" / "evaluation" / "fused").mkdir()
+    write_json(runs_folder / "one" / "evaluation" / "fused" / "blimp_filtered.json", {})
+    assert [step.name for step in Study(str(study)).steps() if not step.done] == ["report-small"], "of another way"
 
 
 def write_evaluation(run: str, runs: Path) -> None:

@@ -18,10 +18,9 @@ from pydantic import Field, model_validator
 
 from palenka.cluster import slurm
 from palenka.data.holdout import Place
-from palenka.evaluation.evaluate import CROSS_ENTROPY
+from palenka.evaluation.evaluate import CROSS_ENTROPY, result_files
 from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.protocols import PROTOCOLS
-from palenka.evaluation.results import results_folder
 from palenka.runs.directory import Run
 from palenka.search.grid import load_grid
 from palenka.search.schema import GridConfig
@@ -221,9 +220,11 @@ class Study:
         return ("--tasks", ",".join(self.config.tasks)) if self.config.tasks else ()
 
     def _is_evaluated(self, folder: Path) -> bool:
-        """Whether every task has a result of these very weights."""
-        paths = [results_folder(folder, PROTOCOL) / f"{task}.json" for task in self._tasks()]
-        if not (folder / "result.json").exists() or not all(path.exists() for path in paths):
+        """Whether every task has a result of these very weights in each way that they learned."""
+        if not (folder / "result.json").exists():
+            return False
+        paths = result_files(folder, evaluation_root(), self._tasks(), PROTOCOL)
+        if not all(path.exists() for path in paths):
             return False
         fingerprint = EvaluatedModel.find(str(folder)).fingerprint
         return all(read_json(path)["identity"]["model"] == fingerprint for path in paths)
@@ -278,7 +279,7 @@ class Study:
         if not self.report.exists():
             return False
         folders = [run.folder for run in self.runs] + ([self.grid.run.folder] if self.grid else [])
-        files = [path for folder in folders for path in folder.rglob("evaluation/*.json")]
+        files = [path for folder in folders for path in folder.rglob("evaluation/**/*.json")]
         return self.report.stat().st_mtime >= max(path.stat().st_mtime for path in files)
 
 

@@ -18,7 +18,7 @@ from palenka.evaluation.items import Task
 from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.official.minicons_scorer import MiniconsScorer
 from palenka.evaluation.protocols import PROTOCOLS, Protocol
-from palenka.evaluation.results import known_cross_entropy, known_result, write_records
+from palenka.evaluation.results import known_cross_entropy, known_result, results_folder, write_records
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.second_opinion import agreement
 from palenka.evaluation.tasks import EvaluationTask, kind_of, read_task
@@ -108,12 +108,34 @@ def evaluate(
         scorers = Scorers(model.folder)
         for way in asked[str(model.folder)]:
             evaluator = Evaluator(model, protocol, scorer, texts, way, scorers)
-            results = evaluator.results([task for task in read if not task.only_causal or way.name == CAUSAL])
+            results = evaluator.results([task for task in read if _is_asked(task, way)])
             cross_entropy = evaluator.cross_entropy() if text and model.prepared and way.paradigm else None
             print(table(model, results, cross_entropy, protocol, details, way.name), flush=True)
             if scorer != OWN_SCORER:
                 print(evaluator.agreement(read), flush=True)
     return evaluated
+
+
+def result_files(model: Path, data: Path, tasks: Sequence[str], protocol: str = "2024") -> list[Path]:
+    """Where the results of tasks are to lie of a model in whose folder nothing is owed: of each way that it learned.
+
+    Args:
+        model: its folder.
+        data: folder of tasks.
+        tasks: their names.
+        protocol: of the results.
+    """
+    kinds = {task: kind_of(data / PROTOCOLS[protocol].folder(task)) for task in tasks}
+    return [
+        results_folder(model, protocol, way.folder) / f"{task}.json"
+        for way in ways_of(model, learned(model).part_names)
+        for task, kind in kinds.items()
+        if (way.paradigm if task == CROSS_ENTROPY else kind is None or _is_asked(kind, way))
+    ]
+
+
+def _is_asked(task: type[EvaluationTask] | EvaluationTask, way: Way) -> bool:
+    return way.name == CAUSAL or not task.only_causal
 
 
 def _milestones(run: str) -> list[Path]:
@@ -142,7 +164,7 @@ def _ways(model: EvaluatedModel, names: Sequence[str] | None, scorer: str) -> li
 def _check_ways(ways: Sequence[Way], tasks: Sequence[EvaluationTask]) -> None:
     """Refuse tasks that are asked for by name, and that no way that is asked has an answer to."""
     for task in tasks:
-        if task.only_causal and all(way.name != CAUSAL for way in ways):
+        if not any(_is_asked(task, way) for way in ways):
             names = ", ".join(dict.fromkeys(way.name for way in ways))
             raise UserError(f"{task.name}: asks what comes next, which only causal models say, not {names}")
 

@@ -19,9 +19,8 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from palenka.cost import estimate
-from palenka.evaluation.evaluate import evaluate
+from palenka.evaluation.evaluate import evaluate, result_files
 from palenka.evaluation.protocols import PROTOCOLS
-from palenka.evaluation.results import results_folder
 from palenka.report.results import read_evaluations
 from palenka.runs.directory import Run
 from palenka.search.schema import GridConfig
@@ -170,7 +169,8 @@ class Grid:
         """Evaluate finished runs on tasks they were not evaluated on yet, if the items are there."""
         default = [task for task in PROTOCOLS[PROTOCOL].tasks if (self.tasks_folder / task).is_dir()]
         tasks = default if self.config.grid.tasks is None else self.config.grid.tasks
-        waiting = [folder for folder in folders if not all(_result_file(folder, task).exists() for task in tasks)]
+        wanted = {folder: result_files(folder, self.tasks_folder, tasks, PROTOCOL) for folder in folders}
+        waiting = [folder for folder, paths in wanted.items() if not all(path.exists() for path in paths)]
         if waiting:
             evaluate([str(folder) for folder in waiting], self.tasks_folder, tasks, PROTOCOL)
 
@@ -234,10 +234,6 @@ def _run(plan: Plan) -> Run:
 def _dev(run: Run) -> dict[str, float]:
     dev = read_json(run.path / "result.json")["dev"]
     return {key: dev[key] for key in DEV_FIGURES if key in dev}
-
-
-def _result_file(run: Path, task: str) -> Path:
-    return results_folder(run, PROTOCOL) / f"{task}.json"
 
 
 def _outcome(run: Run) -> dict[str, Any]:
