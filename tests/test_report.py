@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from made_runs import BLIMP, made_losses, write_evaluation, write_json, write_run, write_study
 
 from palenka.report import comparison, tables
@@ -381,6 +382,31 @@ def test_students_are_held_against_their_undistilled_control(demo: list[Run]) ->
     kd, control = (found[name].evaluations["blimp_filtered"].accuracy for name in ("student-kd", "student-control"))
     assert table.rows[0].cells["blimp_filtered"].text == f"{100 * (kd - control):+.2f}"
     assert table.rows[0].cells["cross_entropy"].text == "−0.090"
+
+
+def test_a_control_and_a_dev_loss_are_of_one_paradigm(runs: Path) -> None:
+    """Of undistilled runs alike in all else, one that learned as the student did; losses of others do not compare."""
+    mix = {"name": "mix", "rows": {"mntp": 1, "causal": 1}}
+    for name, paradigm, objective in (
+        ("plain", None, None), ("causal", {"name": "causal", "isolate_documents": False}, None),
+        ("mixed", mix, None), ("focus", mix | {"rows": {"mntp": 15, "causal": 1}}, None),
+        ("kd", mix, {"logit": {"weight": 0.5}}),
+    ):  # fmt: skip
+        config = yaml.safe_load((write_run(runs, name, objective=objective) / "config.yaml").read_text())
+        if paradigm:
+            (runs / name / "config.yaml").write_text(yaml.safe_dump(config | {"paradigm": paradigm}))
+        if paradigm and paradigm["name"] == "mix":
+            result = load(runs / name / "result.json")
+            dev = {"cross_entropy": result["dev"]["cross_entropy"]}
+            write_json(runs / name / "result.json", result | {"dev": dev, "paradigms": list(paradigm["rows"])})
+    found = {run.name: run for run in read_runs(["plain", "causal", "mixed", "focus", "kd"])}
+    control = comparison.control_of(found["kd"], list(found.values()))
+    assert control is not None and control.name == "mixed"
+    assert comparison.control_of(found["kd"], [found["plain"], found["focus"], found["kd"]]) is None
+    for names, same in ((["plain", "causal"], True), (["mixed", "kd"], True), (["mixed", "focus"], False)):
+        assert comparison.same_dev_text([found[name] for name in names]) == same
+    notes = " ".join(tables.study_table([found["plain"], found["mixed"]]).notes)
+    assert "nats per token are not comparable; what is masked has no bits per byte." in notes
 
 
 def test_pairwise_differences_are_row_minus_column(runs: Path) -> None:

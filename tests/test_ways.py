@@ -12,6 +12,7 @@ import pytest
 import tiny
 import torch
 from made_items import PAIRS, write_pairs
+from made_runs import made_result, write_evaluation
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
@@ -365,6 +366,27 @@ def test_reports_name_the_way_and_compare_each_with_itself(mixed: Path, items: P
         compare(["mixed"], ["mixed"], None, False, None, ways=("mntp", "mntp"))
     with pytest.raises(UserError, match="named 2 times"):
         compare(["mixed"], ["mixed"], None, False, None)
+
+
+def test_a_report_shows_the_ways_of_ones_own_paradigms(tmp_path: Path, items: Path) -> None:
+    """Of a run that learned by three: results of each way lie apart, and all are read under their names."""
+    result = made_result("mixed", False, 3.4, 64) | {"paradigms": ["mntp", "causal", "previous"]}
+    write_json(tmp_path / "result.json", result)
+    (tmp_path / "config.yaml").write_text("name: mixed\n")
+    for way in ("", "causal", "fused", "previous"):
+        said = {"": {"way": "mntp"}, "causal": {}}.get(way, {"way": way})
+        write_evaluation(tmp_path, "pairs", {"only": [1.0, 0.0]}, protocol=way or "2024")
+        path = tmp_path / "evaluation" / way / "pairs.json"
+        write_json(path, read_json(path) | {"convention": "2024"} | said)
+    named = ["pairs", "pairs (fused)", "pairs (mntp)", "pairs (previous)"]
+    assert task_names([read_evaluated(tmp_path)]) == named
+
+
+def test_a_comparison_names_the_ways_that_there_are(mixed: Path, items: Path) -> None:
+    evaluate(["mixed"], items, ["blimp_filtered"])
+    (mixed / "result.json").unlink()  # which is not whole
+    with pytest.raises(UserError, match="mixed: has no results of the way 'mlm'; known: causal, fused, mntp"):
+        compare(["mixed"], ["mixed"], None, False, None, ways=("mntp", "mlm"))
 
 
 def choice_outcome(scores: list[float]) -> list[float]:

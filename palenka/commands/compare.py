@@ -4,10 +4,7 @@ import argparse
 from pathlib import Path
 
 from palenka.commands import add_protocol
-from palenka.evaluation.ways import WAYS
 from palenka.report.compare import compare
-from palenka.util.errors import UserError
-from palenka.util.text import did_you_mean
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +29,4 @@ def _ways(given: str | None) -> tuple[str, str] | None:
     if given is None:
         return None
     of_a, _, of_b = given.partition(",")
-    for way in (of_a, of_b or of_a):
-        if way not in WAYS:
-            raise UserError(f"--ways {given}: there is no way {way!r}{did_you_mean(way, WAYS)}")
     return of_a, of_b or of_a

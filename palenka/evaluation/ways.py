@@ -23,7 +23,7 @@ OF_MASKED = {"masked": "mlm", "mntp": "mntp"}
 """The ways of paradigms that see all of a text. A causal one is the way of its own name."""
 WITHIN_WORD = "_within_word"
 WAYS = (CAUSAL, *OF_MASKED.values(), FUSED, *(f"{way}{WITHIN_WORD}" for way in OF_MASKED.values()))
-"""All that there are, but for those of paradigms of one's own."""
+"""All that there are, but for those of paradigms of one's own, which are called as these are."""
 
 
 def way_of(paradigm: str) -> str:

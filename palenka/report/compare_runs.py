@@ -82,8 +82,7 @@ def read_comparison(
     runs = [read_evaluated(find_run(name).resolve(), protocol) for name in (*a, *b)]
     set_labels(runs)
     for run, way in zip(runs, [ways[0]] * len(a) + [ways[1]] * len(b) if ways else [], strict=False):
-        run.evaluations = {found.task: found for found in run.evaluations.values() if found.way == way}
-        run.label = f"{run.label} ({way})"
+        _take_way(run, way)
     first, second = runs[: len(a)], runs[len(a) :]
     for side in (runs,) if not ways or ways[0] == ways[1] else (first, second):
         _check_distinct(side)
@@ -95,6 +94,15 @@ def read_comparison(
     compared = [_compare_task(first, second, task) for task in named]
     omitted = [] if tasks is not None else [task for task in task_names(runs) if task not in named]
     return Comparison(first, second, compared, omitted)
+
+
+def _take_way(run: Run, way: str) -> None:
+    """Leave of a run what one way of asking gave, and say so in its label."""
+    asked = sorted({found.way for found in run.evaluations.values()})
+    if way not in asked:
+        raise UserError(f"{run.label}: has no results of the way {way!r}{did_you_mean(way, asked)}")
+    run.evaluations = {found.task: found for found in run.evaluations.values() if found.way == way}
+    run.label = f"{run.label} ({way})"
 
 
 def _check_distinct(runs: list[Run]) -> None:

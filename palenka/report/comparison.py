@@ -142,7 +142,7 @@ def _group(name: str, subtasks: list[Subtask]) -> Group:
 
 
 def control_of(run: Run, runs: list[Run]) -> Run | None:
-    """The undistilled run of the same architecture, size and data; of several, one that does not teach it."""
+    """The undistilled run of the same architecture, size, data and paradigm; of several, one that does not teach it."""
     if not run.distilled or run.result is None:
         return None
     alike = [
@@ -150,8 +150,8 @@ def control_of(run: Run, runs: list[Run]) -> Run | None:
         for other in runs
         if not other.distilled
         and other.result is not None
-        and (other.architecture, other.result.parameters, other.data_name)
-        == (run.architecture, run.result.parameters, run.data_name)
+        and (other.architecture, other.result.parameters, other.data_name, other.paradigm)
+        == (run.architecture, run.result.parameters, run.data_name, run.paradigm)
     ]
     return min(alike, key=lambda other: (other.is_among(run.teachers), other.seed != run.seed), default=None)
 
@@ -173,5 +173,6 @@ def without_seed(run: Run) -> dict[str, Any]:
 
 
 def same_dev_text(runs: list[Run]) -> bool:
-    """Whether nats per token may be compared: same data and as many dev tokens in each finished run."""
-    return len({(run.data_name, run.result.dev.tokens) for run in runs if run.result}) <= 1
+    """Whether nats per token may be compared: same data, paradigm and number of dev tokens in each finished run."""
+    asked = [(run.data_name, run.paradigm, run.result.dev.tokens) for run in runs if run.result]
+    return all(other == asked[0] for other in asked)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 from palenka.evaluation.comparison import Outcomes
 from palenka.evaluation.results import TOLERANCE, check_splits, contradictions, items_path, results_folder
 from palenka.evaluation.statistics import choice_outcomes, mean_error
-from palenka.evaluation.ways import CAUSAL, WAYS, in_way
+from palenka.evaluation.ways import CAUSAL, WAYS, in_way, way_of
 from palenka.finetuning.results import RecipeResults, read_finetuning
 from palenka.runs.directory import find_run
 from palenka.runs.records import read_log
@@ -221,8 +221,13 @@ class Run:
         """The paradigms that it learned by, as its result says; of an unfinished run the name of its one."""
         if self.result:
             return self.result.paradigms
+        return [self.paradigm["name"]]
+
+    @property
+    def paradigm(self) -> dict[str, Any]:
+        """What its config says of how it learned, without what is not set."""
         given = self.config.get("paradigm") or "causal"
-        return [given if isinstance(given, str) else given["name"]]
+        return {"name": given} if isinstance(given, str) else {key: value for key, value in given.items() if value}
 
     @property
     def data_name(self) -> str:
@@ -385,7 +390,9 @@ def read_evaluations(
 
 def _folders_of_ways(folder: Path, protocol: str) -> list[Path]:
     """Where results of a protocol may lie: of the way that the model learned first, and of others."""
-    return [results_folder(folder, protocol, way) for way in ("", *WAYS)]
+    result = _read_optional(folder / "result.json", Result)
+    ways = dict.fromkeys(("", *WAYS, *map(way_of, result.paradigms if result else ())))
+    return [results_folder(folder, protocol, way) for way in ways]
 
 
 def _read_whole(path: Path, read: Callable[[Path], T], broken: list[str]) -> T | None:

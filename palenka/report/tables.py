@@ -178,7 +178,9 @@ def _range(values: set[float]) -> Cell:
 def _notes(runs: list[Run], tasks: list[str]) -> list[str]:
     notes = [*_missing(runs, tasks), *_mixed(runs, tasks), *_ties(runs, tasks)]
     if not comparison.same_dev_text(runs):
-        notes.append("The dev sets differ between runs: nats per token are not comparable, bits per byte are.")
+        has_bits = all(run.result.dev.bits_per_byte is not None for run in runs if run.result)
+        of_bytes = ", bits per byte are" if has_bits else "; what is masked has no bits per byte"
+        notes.append(f"What is predicted on dev differs between runs: nats per token are not comparable{of_bytes}.")
     return notes
 
 
