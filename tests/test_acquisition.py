@@ -20,9 +20,8 @@ from made_items import write_lines, write_pairs, write_reading
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palenka.cli import main
-from palenka.evaluation.acquisition import Followed, figures, problems, score, surprisals, token_counts, word_ages
+from palenka.evaluation.acquisition import Followed, figures, score, surprisals, token_counts, word_ages
 from palenka.evaluation.learning_curves import sigmoid
-from palenka.evaluation.official import milestone_files
 from palenka.evaluation.tasks.acquisition import Acquisition
 from palenka.report import figures as figures_of_report
 from palenka.report import results as read
@@ -143,9 +142,6 @@ def test_files_are_what_the_pipeline_writes(run: Path, write: Write, call: Call)
     assert first["surprisal"] == pytest.approx(surprisal(run / "revisions" / "chck_1M", "this boat likes every", "dog"))
     assert (last["step"], last["word_count"], last["target_word"]) == ("chck_10M", 10**7, "window")
     assert score(followed) == {"aoa": 0.0}  # of untrained models
-    missing = problems(followed, "strict-small")
-    assert missing[0].startswith("ages of acquisition: no milestone chck_4M, chck_6M, ")
-    assert missing[1].endswith("7 contexts of 4 words, where the challenge has 8,005 of 504")
 
     shutil.rmtree(run / "revisions" / "chck_10M")
     fewer = Followed.find("teacher", "2026", root)
@@ -359,23 +355,8 @@ def test_every_milestone_is_asked_the_fast_sets_in_one_call(run: Path, tmp_path:
     assert out.index("chck_5M") < out.index("chck_10M")
     assert not (run / "evaluation" / "2026").exists()
 
-    results, missing = milestone_files.fast_eval_results(run, "2026", "strict-small")
-    assert list(results) == ["blimp", "blimp_supplement", "ewok", "entity_tracking_filtered", "global_piqa_parallel",
-                             "global_piqa_nonparallel", "reading"]  # fmt: skip
-    assert {len(of_task) for of_task in results.values()} == {19}
-    for number, words in enumerate(TRACKS["strict-small"]):
-        there = words // 10**6 in POINTS
-        assert (results["blimp"][number] is not None) == there and results["ewok"][number] is None
-    first = {task: of_task[0] for task, of_task in results.items()}
-    evaluation = run / "revisions" / "chck_1M" / "evaluation" / "2026"
-    blimp = json.loads((evaluation / "blimp_fast.json").read_text(encoding="utf-8"))
-    assert first["blimp"] == {name: of["accuracy"] for name, of in blimp["subtasks"].items()}
-    assert set(first["entity_tracking_filtered"] or ()) == {"regular_0_ops"}
-    assert set(first["global_piqa_parallel"] or ()) == {"global_piqa_parallel"}
-    assert set(first["reading"] or ()) == {"spr", "rt"}
-    assert "fast evaluation: no milestone chck_4M, which track strict-small wants" in missing
-    assert sum("ewok_fast.json: missing" in problem for problem in missing) == 5
-    assert sum("blimp_fast.json: 4 items, of 13,400" in problem for problem in missing) == 5
+    blimp = run / "revisions" / "chck_1M" / "evaluation" / "2026" / "blimp_fast.json"
+    assert json.loads(blimp.read_text(encoding="utf-8"))["n"] == 4
 
     shutil.rmtree(run / "revisions")
     code, _, errors = call(main, [*asked, "--protocol", "2026"])

@@ -1,4 +1,4 @@
-"""Entries of 2026: folders that hold all that the year collects, and what is said of those that do not."""
+"""Entries: folders that hold all that their year collects, and what is said of those that do not."""
 
 import json
 import math
@@ -38,6 +38,7 @@ BOXES = [
     {"input_prefix": "Box 1 contains", "numops": 0, "options": [" a cat.", option, " it."]}
     for option in (" a boat.", " nothing.")
 ]
+WUGS = [{"sentences": f"The {one}ness.\tThe {one}ity.", "ratio": ratio} for one, ratio in (("wug", 0.2), ("dax", 0.7))]
 COMPS = {"prefix_acceptable": "A dog", "prefix_unacceptable": "A boat", "property_phrase": "likes a child."}
 PIQA = {"prompt": "The cat sees", "solution0": "a dog.", "solution1": "every boat.", "label": 1, "example_id": "en_7"}
 MILESTONES = ("chck_1M", "chck_2M", "chck_10M")
@@ -67,22 +68,29 @@ def write_items(root: Path) -> Path:
     write_lines(root / "comps" / "comps_base.jsonl", [COMPS])
     for task in ("global_piqa_parallel", "global_piqa_nonparallel"):
         write_lines(root / task / "eng_latn.jsonl", [PIQA])
+    for task in ("wug_adj_nominalization", "wug_past_tense"):
+        write_lines(root / task / f"{task}.jsonl", WUGS)
     write_reading(root / "reading", rows=40)
     return root
 
 
 @pytest.fixture
 def items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The year's tasks in small, which count as whole."""
-    counts = {"blimp": 4, "supplement": 4, "ewok": 2, "entity_tracking": 1, "comps": 1, "global_piqa_parallel": 1,
-              "global_piqa_nonparallel": 1, "reading": 80}  # fmt: skip
+    """The years' tasks in small, which count as whole."""
+    counts = {
+        "blimp": 4, "supplement": 4, "ewok": 2, "comps": 1, "global_piqa_parallel": 1, "global_piqa_nonparallel": 1,
+        "wug_adj_nominalization": 2, "wug_past_tense": 2, "reading": 80,
+    }  # fmt: skip
 
-    def small(tasks: Any) -> dict[str, OfficialTask]:
-        sizes = {name: counts[name.removesuffix("_filtered").removesuffix("_fast")] for name in tasks}
+    def small(year: str, tasks: Any) -> dict[str, OfficialTask]:
+        here = counts | {"entity_tracking": 2 if year == "2025" else 1}  # one of two has an option of nothing
+        sizes = {name: here[name.removesuffix("_filtered").removesuffix("_fast")] for name in tasks}
         return {name: task._replace(items=sizes[name]) for name, task in tasks.items()}
 
-    rules = PROTOCOLS["2026"]
-    monkeypatch.setitem(PROTOCOLS, "2026", replace(rules, tasks=small(rules.tasks), fast=small(rules.fast)))
+    for year in ("2025", "2026"):
+        rules = PROTOCOLS[year]
+        shrunk = replace(rules, tasks=small(year, rules.tasks), fast=small(year, rules.fast))
+        monkeypatch.setitem(PROTOCOLS, year, shrunk)
     monkeypatch.setitem(TRACKS, "strict-small", (10**6, 2 * 10**6, 10**7))
     root = write_items(tmp_path / "items")
     monkeypatch.setenv("PALENKA_EVAL", str(root))
@@ -216,6 +224,8 @@ def test_the_form_has_what_the_run_knows(submit: Callable[..., tuple[int, str, s
 
 PAGE = ROOT / "docs" / "submission.md"
 COLLATE = "--results_dir submissions --model_path_or_name entry-student --backend causal --track strict-small --fast"
+ELSEWHERE = {"2025": "elsewhere", "2026": ""}
+"""Where results are to lie: in the run's folder, or in one beside."""
 GLUE = ("boolq", "mnli", "mrpc", "multirc", "qqp", "rte", "wsc")
 WORDS = {"dog": ["the cat sees a", "this boat likes every"], "boat": ["one farmer likes the"], "river": ["every"]}
 
@@ -233,9 +243,21 @@ def write_words(folder: Path) -> None:
     (folder / "cdi_human.csv").write_text("\n".join(lines) + "\n")
 
 
+@pytest.fixture(params=ELSEWHERE)
+def year(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def whole(items: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call) -> Path:
-    """What the page's commands leave for the run; the folder that they are called in."""
+def checkout(year: str) -> Path:
+    if f"PALENKA_PIPELINE_{year}" not in os.environ:
+        pytest.skip(f"PALENKA_PIPELINE_{year} names no checkout")
+    return Path(os.environ[f"PALENKA_PIPELINE_{year}"]) / ("strict" if year == "2026" else "")
+
+
+@pytest.fixture
+def home(year: str, items: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Call) -> Path:
+    """Where the page's commands, called in `tmp_path` with the year in place of its own, leave a run's results."""
     write_words(items / "aoa")
     glue_items.write_tasks(items, *GLUE)
     monkeypatch.setattr(entry, "PUBLISHED", (3, 4))
@@ -247,19 +269,29 @@ def whole(items: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [command.split()[0] for command in commands] == [
         "evaluate", "evaluate", "acquisition", "finetune", "submission",
     ]  # fmt: skip
+    results = tmp_path / (ELSEWHERE[year] or "runs") / "entry" / "student"
     for command in commands:
-        code, shown, error = call(main, command.split())
+        words = command.replace("2026", year).split()
+        if ELSEWHERE[year] and words[0] == "submission":
+            words[1] = str(results)
+        elif ELSEWHERE[year]:
+            words += ["--out", ELSEWHERE[year]]
+        code, shown, error = call(main, words)
         assert code == 0, error
-    assert shown.splitlines()[-2] == "  complete"
-    return tmp_path
+    assert shown.splitlines()[-2] == "  complete", shown
+    assert not ELSEWHERE[year] or not list((tmp_path / "runs").rglob("evaluation"))
+    return results
 
 
 @pytest.mark.slow
-def test_the_page_ends_in_a_complete_entry(whole: Path, call: Call) -> None:
-    place = whole / "submissions" / "entry-student"
+def test_the_page_ends_in_a_complete_entry(year: str, home: Path, tmp_path: Path, call: Call) -> None:
+    place = tmp_path / "submissions" / "entry-student"
     main_place = place / "main" / "zero_shot" / "causal"
     assert read_json(place / "submission.json")["complete"]
-    assert predictions(main_place).keys() == PLACES["main"] | PLACES["both"]
+    of_year = {"2025": {"wug_adj/wug_adj_nominalization", "wug_past/wug_past_tense", "reading"}, "2026": PLACES["both"]}
+    assert predictions(main_place).keys() == PLACES["main"] | of_year[year]
+    for name in MILESTONES:
+        assert predictions(place / name / "zero_shot" / "causal").keys() == PLACES["chck"] | of_year[year]
     for task in GLUE:
         answers = read_json(place / "main" / "finetune" / task / "predictions.json")[task]["predictions"]
         assert [answer["id"] for answer in answers] == [f"{task}_{number}" for number in range(11)]
@@ -267,52 +299,59 @@ def test_the_page_ends_in_a_complete_entry(whole: Path, call: Call) -> None:
     surprisals = read_json(main_place / "AoA_word" / "surprisal.json")["results"]
     assert {name: sum(one["step"] == name for one in surprisals) for name in MILESTONES} == dict.fromkeys(MILESTONES, 4)
     assert read_json(main_place / "AoA_word" / "aoa_score.json").keys() == {"aoa"}
-    spoil = {
-        "GLUE": place.parents[1] / "runs/entry/student/evaluation/finetuning/2026/rte/seed-0.json",
-        "ages": place.parents[1] / "runs/entry/student/revisions/chck_2M/evaluation/2026/aoa.json",
-    }
-    for path in spoil.values():
-        path.unlink()
-    _, shown, _ = call(main, ["submission", "entry/student", "--format", "2026", "--track", "strict-small",
+    spoil = f"evaluation/finetuning/{year}/rte/seed-0.json", f"revisions/chck_2M/evaluation/{year}/aoa.json"
+    for path in spoil:
+        (home / path).unlink()
+    _, shown, _ = call(main, ["submission", str(home), "--format", year, "--track", "strict-small",
                               "--out", "submissions"])  # fmt: skip
-    assert "incomplete: GLUE: " in shown and "rte" in shown and "incomplete: ages of acquisition: " in shown
-    assert not read_json(place / "submission.json")["complete"]
+    assert "incomplete: GLUE: " in shown and f"palenka finetune {home} --recipe config/finetuning/{year}.yaml" in shown
+    assert "incomplete: ages of acquisition: " in shown and not read_json(place / "submission.json")["complete"]
+
+
+SMALL = """
+theirs.FULL_SIZES |= {"entity_tracking": {"regular_0_ops": 2}, "wug_adj": 2, "wug_past": 2}
+""", """
+theirs.FULL_SIZES["entity_tracking"] = {"regular_0_ops": 1}
+theirs.GLOBAL_PIQA_SIZES = dict.fromkeys(theirs.GLOBAL_PIQA_SIZES, 1)
+"""
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("processes")
-def test_their_script_finds_the_entry_complete(whole: Path) -> None:
+def test_their_script_finds_the_entry_complete(year: str, checkout: Path, home: Path, tmp_path: Path) -> None:
     """Its numbers of items and its milestones are those of the small tasks here; all else is its own."""
-    if "PALENKA_PIPELINE_2026" not in os.environ:
-        pytest.skip("PALENKA_PIPELINE_2026 names no checkout")
     code = f"""
 import sys
 from evaluation_pipeline import collate_preds as theirs
 theirs.STRICT_SMALL_FAST_REVISIONS = {list(MILESTONES)!r}
 theirs.AOA_SIZE, theirs.READING_SIZE = 4, 80
-theirs.GLOBAL_PIQA_SIZES = dict.fromkeys(theirs.GLOBAL_PIQA_SIZES, 1)
 pairs, sizes = {{"agreement": 3, "order": 1}}, dict.fromkeys({list(GLUE)!r}, 11)
 theirs.FULL_SIZES |= sizes | {{"blimp": pairs, "blimp_supplement": pairs, "ewok": {{"social": 2}}, "reading": 80,
-    "entity_tracking": {{"regular_0_ops": 1}}, "comps": {{"base": 1}}}}
+    "comps": {{"base": 1}}}}
+{SMALL[year == "2026"]}
 check = theirs._check_size
 theirs._check_size = lambda task, found, fast: check(task, found, fast=False)
 sys.argv = ["collate_preds", *{COLLATE!r}.split(), "--fast_eval_dir", "items"]
 theirs.main()
 """
-    python = os.environ.get("PALENKA_PIPELINE_2026_PYTHON", sys.executable)
-    path = Path(os.environ["PALENKA_PIPELINE_2026"]) / "strict"
-    environment = os.environ | {"PYTHONPATH": str(path), "PYTHONDONTWRITEBYTECODE": "1"}
-    ended = subprocess.run([python, "-c", code], cwd=whole, env=environment, capture_output=True, text=True)
+    python = os.environ.get(f"PALENKA_PIPELINE_{year}_PYTHON", sys.executable)
+    environment = os.environ | {"PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"}
+    ended = subprocess.run([python, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout == ""  # it warns of all that it does not find
+    assert ended.stdout == ""  # it says all that it does not find
     assert COLLATE in PAGE.read_text().replace("\\\n    ", "")
-    collated = read_json(whole / "submissions" / "entry-student" / "all_full_preds_and_fast_scores_causal.json")
+    collated = read_json(tmp_path / "submissions" / "entry-student" / "all_full_preds_and_fast_scores_causal.json")
     assert None not in collated.values() and set(collated["glue"]) == set(GLUE)
+    assert collated.keys() - {"aoa_surprisals"} == {
+        *(task.key for task in PROTOCOLS[year].tasks.values()), "aoa", "glue", "fast_eval_results",
+    }  # fmt: skip
     fast = collated["fast_eval_results"]
-    assert {name: len(of) for name, of in fast.items()} == dict.fromkeys(fast, len(MILESTONES))
+    assert {name: len(of) for name, of in fast.items()} == dict.fromkeys(
+        (task.key for task in PROTOCOLS[year].fast.values()), len(MILESTONES)
+    )
     assert all(figures is not None for of in fast.values() for figures in of)
-    for name, subtasks in zip(MILESTONES, fast["blimp"], strict=True):
-        folder = whole / "runs" / "entry" / "student" / "revisions" / name
-        ours = read_json(folder / "evaluation" / "2026" / "blimp_fast.json")["subtasks"]
-        for subtask, accuracy in subtasks.items():
-            assert accuracy == pytest.approx(ours[subtask]["accuracy_ties_good"])
+    for task in ("blimp", "ewok") if year == "2025" else ("blimp",):  # that of 2026 has EWoK wrong
+        for name, subtasks in zip(MILESTONES, fast[task], strict=True):
+            ours = read_json(home / "revisions" / name / "evaluation" / year / f"{task}_fast.json")["subtasks"]
+            expected = {subtask: of["accuracy_ties_good"] for subtask, of in ours.items()}
+            assert subtasks == pytest.approx(expected)

@@ -564,7 +564,7 @@ def test_a_report_and_a_card_show_means_over_seeds_and_what_did_not_learn(
 
 
 def test_damaged_predictions_are_told(teacher: Path) -> None:
-    with pytest.raises(UserError, match="palenka finetune teacher --tasks rte --seeds 3 makes it"):
+    with pytest.raises(UserError, match="teacher --recipe config/finetuning/2025.yaml --tasks rte --seeds 3 makes it"):
         read_predictions(teacher, "2025", "rte", 3)
     records = write_result(teacher, "rte", 3, [1, 1])
     items = recipe_folder(teacher, "2025") / "rte" / "seed-3.items.jsonl"

@@ -21,6 +21,7 @@ from palenka.data.tokenizer import load_tokenizer
 from palenka.evaluation import scoring
 from palenka.evaluation.evaluate import evaluate
 from palenka.evaluation.items import Choice, Item
+from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.official.checkout import Checkout
 from palenka.evaluation.official.pipelines import evaluate_officially
 from palenka.evaluation.official.submission import write_predictions
@@ -459,8 +460,8 @@ def test_a_submission_is_of_a_way(mixed: Path, items: Path, tmp_path: Path) -> N
     evaluate(["mixed"], items, ["blimp_filtered"], "2025")
     (mixed / "result.json").unlink()
     for way, folder in ((None, "mntp"), ("causal", "causal")):
-        write_predictions("mixed", "2025", tmp_path / "out", items, way)
+        write_predictions(EvaluatedModel.find("mixed"), "2025", tmp_path / "out", items, way)
         found = read_json(tmp_path / "out/mixed/main/zero_shot" / folder / "blimp/blimp_filtered/predictions.json")
         assert len(found["agreement"]["predictions"]) == 3
     with pytest.raises(UserError, match="nothing is submitted of the way fused"):
-        write_predictions("mixed", "2025", tmp_path / "out", items, "fused")
+        write_predictions(EvaluatedModel.find("mixed"), "2025", tmp_path / "out", items, "fused")

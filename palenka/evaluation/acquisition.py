@@ -54,7 +54,8 @@ class Followed:
 
     @classmethod
     def find(
-        cls, run: str, protocol: str, data: Path | None = None, way: str | None = None, track: str | None = None
+        cls, run: str, protocol: str, data: Path | None = None, way: str | None = None, track: str | None = None,
+        out: Path | None = None,
     ) -> "Followed":
         """What is to be followed of a run.
 
@@ -64,6 +65,7 @@ class Followed:
             data: folder of tasks; default `PALENKA_EVAL`.
             way: of asking; default the first that the model learned.
             track: whose milestones are followed, all of which must be there; default all that the run left.
+            out: folder for results, each model's in one of its name; default where the run's are.
 
         Raises:
             UserError: too few milestones, one that the track wants is missing, no words, or no such way.
@@ -88,6 +90,9 @@ class Followed:
         asked = _way(model, way)
         if len(asked.parts) > 1:
             raise UserError(f"{model.folder}: --way {asked.name}: its scores are no surprisals; give one of its parts")
+        if out:
+            for each in (*(model.milestone(milestone.name) for milestone in milestones), model):
+                each.place_results(out)
         return cls(model, milestones, task, protocol, asked.name)
 
     @property
@@ -98,8 +103,8 @@ class Followed:
     def measure(self) -> tuple[list[Records], Records]:
         """Records of each milestone, and of the model that the run ended as; what is known is not measured again."""
         texts: Texts = {}
-        folders = [*(milestone.folder for milestone in self.milestones), self.run.folder]
-        *of_milestones, last = [self._records(EvaluatedModel.find(str(folder)), texts) for folder in folders]
+        models = [*(self.run.milestone(milestone.name) for milestone in self.milestones), self.run]
+        *of_milestones, last = [self._records(model, texts) for model in models]
         return of_milestones, last
 
     def _records(self, model: EvaluatedModel, texts: Texts) -> Records:
@@ -114,7 +119,7 @@ class Followed:
         Raises:
             UserError: of a milestone there are none, or of other weights or items.
         """
-        return [self._known(EvaluatedModel.find(str(milestone.folder))) for milestone in self.milestones]
+        return [self._known(self.run.milestone(milestone.name)) for milestone in self.milestones]
 
     def _known(self, model: EvaluatedModel) -> Records:
         path = self._path(model)
@@ -260,15 +265,6 @@ def table(followed: Followed, result: dict[str, Any]) -> str:
     ])  # fmt: skip
 
 
-def problems(followed: Followed, track: str) -> list[str]:
-    """What a submission of a track lacks, a sentence each."""
-    missing = missing_of(followed.milestones, track)
-    found = [f"ages of acquisition: no milestone {', '.join(missing)}, which track {track} wants"] if missing else []
-    if followed.task.difference:
-        found.append(f"ages of acquisition: {followed.task.difference}")
-    return found
-
-
 # What the challenge collects of it
 
 
@@ -303,7 +299,7 @@ def score(followed: Followed) -> dict[str, float]:
     """
     path = followed.result
     if not path.exists():
-        raise UserError(f"{path}: missing: palenka acquisition {followed.run.folder} makes it")
+        raise UserError(f"{path}: missing: palenka acquisition {followed.run.home} makes it")
     found = read_result(path)
     names = [one.name for one in followed.milestones]
     if [one["name"] for one in found["milestones"]] != names:

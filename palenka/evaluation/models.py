@@ -13,6 +13,7 @@ from palenka.evaluation.results import results_folder
 from palenka.models.folder import CAUSAL, MASKED, check_model_folder, weights_sha256
 from palenka.paradigms._learned import holds_masked_model
 from palenka.runs.directory import find_run
+from palenka.runs.milestones import MILESTONES
 from palenka.util.config import read_yaml
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, replace, require_file, sha256, sync_tree, write_bytes, write_json
@@ -101,9 +102,24 @@ class EvaluatedModel:
         found = {path for pattern in TOKENIZER_FILES for path in self.folder.glob(pattern) if path.is_file()}
         return _digest([part for path in sorted(found) for part in (path.name, sha256(path))])
 
+    @property
+    def home(self) -> Path:
+        """The folder below which its results lie: its own, or another."""
+        return self.elsewhere or self.folder
+
     def results(self, protocol: str, way: str = "") -> Path:
         """The folder for results under a protocol; in another way than the first if one is given."""
-        return results_folder(self.elsewhere or self.folder, protocol, way)
+        return results_folder(self.home, protocol, way)
+
+    def milestone(self, name: str) -> "EvaluatedModel":
+        """One that this run left; its results lie where this model's do.
+
+        Raises:
+            UserError: there is none of this name, or it is not whole.
+        """
+        found = EvaluatedModel.find(str((self.folder / MILESTONES / name).absolute()))
+        found.elsewhere = self.elsewhere and self.elsewhere / MILESTONES / name
+        return found
 
     def place_results(self, out: Path) -> None:
         """Send results to a folder in `out` of this model's name, which `report` and the others accept in its place.
@@ -111,8 +127,9 @@ class EvaluatedModel:
         Raises:
             UserError: the folder is that of another model's results.
         """
-        runs, model = runs_root().resolve(), self.folder.resolve()
-        home = out / (model.relative_to(runs) if model.is_relative_to(runs) else model.name)
+        model = self.folder.resolve()
+        run, milestone = run_and_milestone(model)
+        home = out / run / MILESTONES / milestone if milestone else out / run
         source = {"model": str(model)}
         if (home / SOURCE).exists() and (found := read_json(home / SOURCE)) != source:
             raise UserError(f"{home}: holds the results of {found['model']}, not of {model}; give another --out")
@@ -123,6 +140,18 @@ class EvaluatedModel:
                 require_file(model / name)
                 write_bytes(home / name, (model / name).read_bytes())
         self.elsewhere = home
+
+
+def run_and_milestone(folder: Path) -> tuple[str, str | None]:
+    """The names of the run that a model folder is, or is a milestone of, and of this milestone.
+
+    A run's name is its path below the folder of runs; that of another model is its folder's.
+    """
+    folder, milestone = folder.resolve(), None
+    if folder.parent.name == MILESTONES:
+        folder, milestone = folder.parent.parent, folder.name
+    root = runs_root().resolve()
+    return str(folder.relative_to(root)) if folder.is_relative_to(root) else folder.name, milestone
 
 
 def _digest(parts: list[str]) -> str:

@@ -128,7 +128,7 @@ class Work:
 
     def __init__(self, model: EvaluatedModel, recipe: Recipe, from_scratch: bool, seeds: list[int]) -> None:
         self.model, self.recipe, self.from_scratch, self.seeds = model, recipe, from_scratch, seeds
-        self.folder = results.recipe_folder(model.elsewhere or model.folder, recipe.name, from_scratch)
+        self.folder = results.recipe_folder(model.home, recipe.name, from_scratch)
         self.done: dict[str, dict[int, dict[str, Any]]] = {}  # by task and seed
         self._read: dict[Path, Items] = {}
 

@@ -48,7 +48,8 @@ def read_predictions(model: Path, recipe: str, task: str, seed: int) -> list[dic
     """
     path = result_path(recipe_folder(model, recipe), task, seed)
     if not path.exists():
-        raise UserError(f"{path}: missing; palenka finetune {model.name} --tasks {task} --seeds {seed} makes it")
+        asked = f"--recipe config/finetuning/{recipe}.yaml --tasks {task} --seeds {seed}"
+        raise UserError(f"{path}: missing; palenka finetune {model} {asked} makes it")
     return _read(path)[1]
 
 

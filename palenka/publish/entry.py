@@ -20,16 +20,16 @@ from palenka.evaluation.results import read_result
 from palenka.evaluation.tasks.acquisition import PUBLISHED
 from palenka.finetuning.results import read_predictions, recipe_folder, result_path
 from palenka.publish.form import form_of, form_text
-from palenka.runs.milestones import TRACKS, milestone_name
+from palenka.runs.milestones import MILESTONES, TRACKS, milestone_name
 from palenka.util.errors import UserError
-from palenka.util.files import make_folder, write_json, write_text
+from palenka.util.files import make_folder, require_writable, write_json, write_text
 
 
 @dataclass(frozen=True)
 class Entry:
     """What is asked for.
 
-    model: a run's name, or another model folder.
+    model: a run's name, another model folder, or the folder of its results elsewhere.
     form: "2024", "2025" or "2026"; the scores are those of the protocol of this name.
     out: the file to write for 2024, else the folder to write into.
     data: folder of tasks; default `PALENKA_EVAL`.
@@ -56,18 +56,21 @@ def submit(entry: Entry) -> None:
         UserError: see `palenka.evaluation.official.submission`.
     """
     out, data, way, track = entry.out, entry.data, entry.way, entry.track
+    if entry.form == "2024" and not out.name.endswith(".json.gz"):
+        raise UserError(f"--out {out}: a submission of 2024 is a file; its name ends in .json.gz")
+    require_writable(out.parent if entry.form == "2024" else out)
+    model = EvaluatedModel.find(entry.model)
     if entry.form == "2024":
-        written = write_2024(entry.model, out, data, way)
+        written = write_2024(model, out, data, way)
         _tell(written, [*written.missing, "glue: GLUE is not among the predictions"])
         return
-    written = write_predictions(entry.model, entry.form, out, data, way)
-    model = EvaluatedModel.find(entry.model)
+    written = write_predictions(model, entry.form, out, data, way)
     missing = [f"main: {what}" for what in written.missing]
     missing += _glue(entry, model, out / written.name / "main" / "finetune")
     if track is None:
         missing.append("milestones: --track strict-small or --track strict says which are wanted")
     else:
-        missing += [*_ages(entry, track, written), *_milestones(entry, track, model.folder)]
+        missing += [*_ages(entry, track, written), *_milestones(entry, track, model)]
     _write_form(model.folder, out / written.name, entry.form, track, missing)
     _tell(written, missing)
     print(f"  for the pipeline's collate_preds: --results_dir {out} --model_path_or_name {written.name} --fast"
@@ -80,11 +83,11 @@ def _glue(entry: Entry, model: EvaluatedModel, place: Path) -> list[str]:
     for file, items in FILES["glue_filtered"].items():
         task = file.removesuffix(".valid")
         try:
-            records = read_predictions(model.folder, recipe, task, entry.seed)
+            records = read_predictions(model.home, recipe, task, entry.seed)
         except UserError as problem:
             missing.append(f"GLUE: {problem}")
             continue
-        result = read_result(result_path(recipe_folder(model.folder, recipe), task, entry.seed))
+        result = read_result(result_path(recipe_folder(model.home, recipe), task, entry.seed))
         if result["identity"]["model"] != model.fingerprint:
             missing.append(f"GLUE: {task}: the classifier was made of other weights, or with another tokenizer")
             continue
@@ -111,18 +114,17 @@ def _ages(entry: Entry, track: str, written: Written) -> list[str]:
     return [] if there == wanted else [f"ages of acquisition: {there:,} surprisals, of {wanted:,}"]
 
 
-def _milestones(entry: Entry, track: str, run: Path) -> list[str]:
+def _milestones(entry: Entry, track: str, run: EvaluatedModel) -> list[str]:
     """Write the predictions of a run's milestones; what is missing of them."""
     missing = []
     for name in map(milestone_name, TRACKS[track]):
-        milestone = run / "revisions" / name
-        if not milestone.is_dir():
-            missing.append(f"{name}: there is no such milestone in {milestone.parent}")
+        place = run.folder / MILESTONES
+        if not (place / name).is_dir():
+            missing.append(f"{name}: there is no such milestone in {place}")
             continue
         try:
-            written = write_predictions(
-                str(milestone.absolute()), entry.form, entry.out, entry.data, entry.way, fast=True
-            )
+            milestone = run.milestone(name)
+            written = write_predictions(milestone, entry.form, entry.out, entry.data, entry.way, fast=True)
         except UserError as problem:
             missing.append(f"{name}: {problem}")
         else:

@@ -25,6 +25,7 @@ from filelock import Timeout
 
 from palenka.runs.checkpoints import find_damage, read_state, write_state
 from palenka.runs.identity import Identity
+from palenka.runs.milestones import MILESTONES
 from palenka.runs.records import Log, read_log
 from palenka.util.config import read_yaml
 from palenka.util.errors import UserError
@@ -342,7 +343,7 @@ class Run:
                 self._discard(self.checkpoint_path(step))
 
     def milestone_path(self, milestone: str) -> Path:
-        return self.path / "revisions" / milestone
+        return self.path / MILESTONES / milestone
 
     def save_milestone(self, milestone: str, write: Callable[[Path], None]) -> None:
         """Write a milestone's model folder, whole or not at all; in place of one that a resume repeats."""

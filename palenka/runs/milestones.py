@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6}
-PREFIX = "chck_"
+MILESTONES, PREFIX = "revisions", "chck_"
 
 
 def _millions(*counts: int) -> tuple[int, ...]:
@@ -62,7 +62,7 @@ def milestones_of(run: Path, records: Iterable[dict[str, Any]]) -> list[Mileston
     """The milestones in a run's folder, in the order in which they were left; `records` are those of its log."""
     seen = {record["revision"]: record["words"] for record in records if record.get("split") == "evaluation"}
     found = []
-    for folder in (run / "revisions").glob(f"{PREFIX}*"):
+    for folder in (run / MILESTONES).glob(f"{PREFIX}*"):
         try:
             words = read_words(folder.name.removeprefix(PREFIX))
         except ValueError:

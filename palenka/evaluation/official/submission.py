@@ -25,7 +25,7 @@ import numpy as np
 
 from palenka.evaluation.correlation import preferences, spearman
 from palenka.evaluation.items import Item, Records, Task
-from palenka.evaluation.models import EvaluatedModel
+from palenka.evaluation.models import EvaluatedModel, run_and_milestone
 from palenka.evaluation.official.pipeline_2025 import WAYS, choice_texts, group
 from palenka.evaluation.protocols import PROTOCOLS, OfficialTask
 from palenka.evaluation.results import read_records, read_result
@@ -34,8 +34,8 @@ from palenka.evaluation.tasks.reading import READING
 from palenka.evaluation.ways import Way, ways_of
 from palenka.paradigms._learned import learned
 from palenka.util.errors import UserError
-from palenka.util.files import make_folder, read_json, require_writable, write_bytes, write_json, write_text
-from palenka.util.paths import evaluation_root, runs_root
+from palenka.util.files import make_folder, read_json, write_bytes, write_json, write_text
+from palenka.util.paths import evaluation_root
 
 GROUPS = {"supplement": "blimp", "wug_adj_nominalization": "wug_adj", "wug_past_tense": "wug_past"}
 """The pipelines' names of tasks that are not the names of their folders, but for `_filtered` and `_fast`."""
@@ -60,25 +60,21 @@ class Written:
     missing: list[str]
 
 
-def write_2024(model: str, out: Path, data: Path | None = None, way: str | None = None) -> Written:
+def write_2024(model: EvaluatedModel, out: Path, data: Path | None = None, way: str | None = None) -> Written:
     """Write the file of predictions of 2024; arguments and errors are those of `write_predictions`."""
-    if not out.name.endswith(".json.gz"):
-        raise UserError(f"--out {out}: a submission of 2024 is a file; its name ends in .json.gz")
-    require_writable(out.parent)
-    evaluated = EvaluatedModel.find(model)
-    found, missing = _collect(evaluated, "2024", data, asked_way(evaluated, way), PROTOCOLS["2024"].tasks)
-    claim(out, out.with_name(f"{out.name}.source.json"), evaluated, "2024")
+    found, missing = _collect(model, "2024", data, asked_way(model, way), PROTOCOLS["2024"].tasks)
+    claim(out, out.with_name(f"{out.name}.source.json"), model, "2024")
     _write_2024(out, found)
-    return Written(evaluated.folder.name, out, [task.name for task, _ in found], missing)
+    return Written(model.folder.name, out, [task.name for task, _ in found], missing)
 
 
 def write_predictions(
-    model: str, form: str, out: Path, data: Path | None = None, way: str | None = None, fast: bool = False
+    model: EvaluatedModel, form: str, out: Path, data: Path | None = None, way: str | None = None, fast: bool = False
 ) -> Written:
     """Write the predictions of a model, or of a milestone, as the pipeline of 2025 or of 2026 leaves them.
 
     Args:
-        model: a run's name, or another model folder.
+        model: whose they are.
         form: the year; the scores are those of its protocol.
         out: the folder to write into.
         data: folder of tasks; default `PALENKA_EVAL`.
@@ -86,17 +82,15 @@ def write_predictions(
         fast: the fast sets, in place of the whole ones.
 
     Raises:
-        UserError: there is no such model, no pipeline asks in that way, nothing of it was evaluated by that protocol,
-            or another submission is in its place.
+        UserError: no pipeline asks in that way, nothing of the model was evaluated by that protocol, or another
+            submission is in its place.
     """
-    require_writable(out)
-    evaluated = EvaluatedModel.find(model)
-    asked = asked_way(evaluated, way)
+    asked = asked_way(model, way)
     rules = PROTOCOLS[form]
-    found, missing = _collect(evaluated, form, data, asked, rules.fast if fast else rules.tasks)
-    name, revision = submission_name(evaluated.folder)
+    found, missing = _collect(model, form, data, asked, rules.fast if fast else rules.tasks)
+    name, revision = submission_name(model.folder)
     folder = out / name / revision / "zero_shot" / asked.name
-    claim(folder, out / name / revision / "source.json", evaluated, form)
+    claim(folder, out / name / revision / "source.json", model, form)
     for task, records in found:
         _write_task(folder, task, records, form)
     return Written(name, folder, [task.name for task, _ in found], missing)
@@ -116,16 +110,8 @@ def submission_name(folder: Path) -> tuple[str, str]:
 
     A run's whole name counts, and no dot is left: the pipeline cuts the name that it is given at the last one.
     """
-    name, revision = _run_and_milestone(folder)
-    return name.replace(os.sep, "-").replace(".", "_"), revision
-
-
-def _run_and_milestone(folder: Path) -> tuple[str, str]:
-    folder, revision = folder.resolve(), "main"
-    if folder.parent.name == "revisions":
-        folder, revision = folder.parent.parent, folder.name
-    root = runs_root().resolve()
-    return str(folder.relative_to(root)) if folder.is_relative_to(root) else folder.name, revision
+    run, milestone = run_and_milestone(folder)
+    return run.replace(os.sep, "-").replace(".", "_"), milestone or "main"
 
 
 def claim(place: Path, record: Path, model: EvaluatedModel, form: str) -> None:
@@ -176,8 +162,9 @@ def _collect(
             missing.append(f"{name}: {len(records):,} items, of {published.items:,}")
     if not found:
         fast = "" if tasks is PROTOCOLS[form].tasks else " --fast"
-        first = f"palenka evaluate {_run_and_milestone(model.folder)[0]} --protocol {form}{fast}"
-        raise UserError(f"{model.folder}: nothing to submit: {'; '.join(missing)}. First: {first}")
+        first = f"palenka evaluate {run_and_milestone(model.folder)[0]} --protocol {form}{fast}"
+        where = "" if model.elsewhere else ". Where results lie elsewhere (--out DIR), give DIR/<model> in its place"
+        raise UserError(f"{model.folder}: nothing to submit: {'; '.join(missing)}. First: {first}{where}")
     return found, missing
 
 
