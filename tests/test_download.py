@@ -30,7 +30,7 @@ from faulty_server import FaultyServer
 
 from palenka import cli
 from palenka.data import published
-from palenka.data.catalog import CATALOGUE, DOMAINS, HubFiles, OsfFile
+from palenka.data.catalog import CATALOGUE, DOMAINS, HubFiles, OsfFile, OsfFolder
 from palenka.data.fetch import archives, ewok, global_piqa, hub, places
 from palenka.data.fetch import download as downloads
 from palenka.data.fetch.archives import unpack
@@ -415,17 +415,14 @@ def evals(server: FaultyServer, year: str) -> dict[str, bytes]:
         full = {f"evaluation_data/full_eval/{path}": body for path, body in files.items()}
         server.hub(place.dataset, place.revision, full)
         return files
-    folder = "evaluation_data" if year == "2024" else "evaluation_data/full_eval"
     fast = {"evaluation_data/fast_eval/blimp_fast/a.jsonl": b"{}"}
-    node = "ad7qg" if year == "2024" else "ryjfm"
-    server.osf(node, fast | {f"{folder}/{path}": body for path, body in files.items()}, page=1)
+    server.osf("ad7qg", fast | {f"evaluation_data/{path}": body for path, body in files.items()}, page=1)
     return files
 
 
-@pytest.mark.parametrize("year", ["2024", "2025"])
-def test_items_come_to_where_evaluate_finds_them(server: FaultyServer, run: Run, tmp_path: Path, year: str) -> None:
-    files = evals(server, year)
-    code, output, errors = run(f"evals-{year}")
+def test_items_come_to_where_evaluate_finds_them(server: FaultyServer, run: Run, tmp_path: Path) -> None:
+    files = evals(server, "2024")
+    code, output, errors = run("evals-2024")
     assert code == 0, errors
     found = {path.relative_to(tmp_path / "evals").as_posix() for path in (tmp_path / "evals").rglob("*.jsonl")}
     assert found == files.keys()
@@ -436,17 +433,18 @@ def test_items_come_to_where_evaluate_finds_them(server: FaultyServer, run: Run,
 def test_the_same_items_from_another_place_are_there_already_and_others_are_an_error(
     server: FaultyServer, run: Run, tmp_path: Path
 ) -> None:
-    evals(server, "2024")
-    evals(server, "2025")
+    all_items(server)
     assert run("evals-2024")[0] == 0
     code, _, errors = run("evals-2025")
     assert code == 0 and errors.count("already there") == 2
-    (tmp_path / "evals" / "blimp_filtered" / "a.jsonl").write_bytes(b"mine")
-    code, _, errors = run("evals-2025")
-    assert code == 2 and "changed since it was downloaded (a.jsonl is another)" in errors
+    code, _, errors = run("evals-2026")
+    assert code == 0 and errors.count("came whole") == 2  # GlobalPIQA
+    (tmp_path / "evals" / "blimp_filtered" / "passive_1.jsonl").write_bytes(b"mine")
+    code, _, errors = run("evals-2026")
+    assert code == 2 and "changed since it was downloaded (passive_1.jsonl is another)" in errors
     code, _, errors = run("evals-2024")
-    assert code == 2 and "another content already (a.jsonl is another); it is left alone" in errors
-    assert (tmp_path / "evals" / "blimp_filtered" / "a.jsonl").read_bytes() == b"mine"
+    assert code == 2 and "another content already (passive_1.jsonl is another); it is left alone" in errors
+    assert (tmp_path / "evals" / "blimp_filtered" / "passive_1.jsonl").read_bytes() == b"mine"
     assert not list((tmp_path / "evals").glob(".*.partial"))
 
 
@@ -593,15 +591,21 @@ def test_the_list_shows_everything(run: Run) -> None:
             assert text in output
 
 
-# --- the evaluation data of 2026
+# --- all evaluation data of a year
 
 
-def all_of_2026(server: FaultyServer) -> None:
+def all_items(server: FaultyServer) -> None:
     """Items of the right numbers where the catalogue has them, all alike."""
     pair = b'{"sentence_good": "Dogs run.", "sentence_bad": "Dogs runs."}\n'
     of_evals: dict[str, bytes] = {}
-    for part in CATALOGUE["evals-2026"].parts:
+    on_osf: dict[str, dict[str, bytes]] = {}
+    for part in (part for year in ("2024", "2025", "2026") for part in CATALOGUE[f"evals-{year}"].parts):
         (place,) = part.places
+        if isinstance(place, OsfFolder):
+            files = {f"{name}.jsonl": pair * lines for name, lines in published.FILES[part.folder].items()}
+            here = on_osf.setdefault(place.node, {})
+            here |= {f"{place.folder}/{place.name}/{name}": body for name, body in files.items()}
+            continue
         assert isinstance(place, HubFiles)
         if part.folder.startswith("global_piqa"):
             header = "prompt\tsolution0\tsolution1\tsolution2\tlabel\texample_id\n"
@@ -613,36 +617,43 @@ def all_of_2026(server: FaultyServer) -> None:
             files |= dict.fromkeys(place.names, b"whatever\n")
             of_evals |= {f"{place.folder}/{name}": body for name, body in files.items()}
     server.hub("BabyLM-community/BabyLM-2026-Strict-Evals", "8d52da9424a9ff30b9e8266c4f751aba9c504233", of_evals)
+    for node, lying in on_osf.items():
+        server.osf(node, lying)
 
 
-def test_all_of_2026_comes_but_ewok_and_it_is_said_how_to_get_that(
-    server: FaultyServer, run: Run, tmp_path: Path
+@pytest.mark.parametrize("year", ["2025", "2026"])
+def test_all_of_a_year_comes_but_ewok_and_it_is_said_how_to_get_that(
+    server: FaultyServer, run: Run, tmp_path: Path, year: str
 ) -> None:
-    all_of_2026(server)
-    code, output, errors = run("evals-2026")
+    all_items(server)
+    code, output, errors = run(f"evals-{year}")
     assert code == 0, errors
-    assert "Next: palenka evaluate RUN --protocol 2026" in output
-    assert "EWoK is not among it: `ewok` fetches it" in output and "ewok_fast.zip, whose password" in output
-    assert errors.count("came whole") == len(CATALOGUE["evals-2026"].parts)
+    assert f"Next: palenka evaluate RUN --protocol {year}" in output
+    assert "EWoK is not among it: `ewok` fetches it" in output and "whose password" in output
+    assert errors.count("came whole") == len(CATALOGUE[f"evals-{year}"].parts)
     assert "published items" not in errors
-    root = tmp_path / "evals"
-    assert sorted(path.name for path in root.iterdir() if path.is_dir()) == sorted(
-        [*PROTOCOLS["2026"].folders.values(), "blimp_filtered", "supplement_filtered", "comps", "global_piqa_parallel",
-         "global_piqa_nonparallel", "reading", "aoa", "glue_filtered", "blimp_fast", "supplement_fast",
-         "entity_tracking_fast"]
-    )  # fmt: skip
+    root, rules = tmp_path / "evals", PROTOCOLS[year]
+    wanted = {rules.folder(task) for task in (*rules.tasks, *rules.fast)} | {"aoa", "glue_filtered"}
+    assert {path.name for path in root.iterdir() if path.is_dir()} == wanted - {"ewok_filtered", "ewok_fast"}
     assert {path.name for path in (root / "aoa").iterdir()} == {"cdi_childes.json", "cdi_human.csv"}
+    code, _, errors = run(f"evals-{year}")
+    assert code == 0 and errors.count("already there") == len(CATALOGUE[f"evals-{year}"].parts)
+
+
+def test_global_piqa_comes_as_items(server: FaultyServer, run: Run, tmp_path: Path) -> None:
+    all_items(server)
+    code, _, errors = run("evals-2026")
+    assert code == 0, errors
+    root = tmp_path / "evals"
     first, second = Choices.read(root / "global_piqa_nonparallel", "2026").items[:2]
     assert first.choices == (('To "open" it,', " push"), ('To "open" it,', " turn"))
     assert (second.choices[0].text, second.name) == (" turn", "en_1")
-    code, _, errors = run("evals-2026")
-    assert code == 0 and errors.count("already there") == len(CATALOGUE["evals-2026"].parts)
 
 
 def test_other_numbers_of_items_than_published_are_told_when_they_come(
     server: FaultyServer, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    all_of_2026(server)
+    all_items(server)
     monkeypatch.setitem(published.FILES, "comps", published.FILES["comps"] | {"comps_base": 49_341})
     code, _, errors = run("evals-2026")
     assert code == 0

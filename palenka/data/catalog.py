@@ -167,33 +167,44 @@ def _evals_2026(folder: str, *names: str) -> HubFiles:
     return replace(EVALS_2026, folder=f"evaluation_data/{folder}", names=names)
 
 
+# What 2025 and 2026 both ask. The hub's copy of 2026 has the numbers of items that the scripts of both years count.
+_OF_BOTH_YEARS = (
+    Part("entity_tracking", (_evals_2026("full_eval/entity_tracking"),)),
+    Part("comps", (_evals_2026("full_eval/comps"),)),
+    Part("reading", (_evals_2026("full_eval/reading", "reading_data.csv"),)),
+    Part("aoa", (_evals_2026("full_eval/aoa", "cdi_childes.json", "cdi_human.csv"),)),
+    Part("glue_filtered", (_evals_2026("full_eval/glue_filtered"),)),
+    *(
+        Part(folder, (_evals_2026(f"fast_eval/{folder}"),))
+        for folder in ("blimp_fast", "supplement_fast", "entity_tracking_fast")
+    ),
+)
+_BOTH_CITED = (
+    "Kim and Schuster (2023), Entity Tracking in Language Models, ACL; Misra et al. (2023), COMPS, EACL; de Varda et "
+    "al. (2023), Cloze probability, predictability ratings, and computational estimates for 205 English sentences; "
+    "Chang and Bergen (2022), Word Acquisition in Neural Language Models, TACL 10; Wang et al. (2018), GLUE; Wang et "
+    "al. (2019), SuperGLUE"
+)
+_EWOK_APART = (
+    "EWoK is not among it: `ewok` fetches it with your own access. Of EWoK's fast set the hub has an archive, "
+    "evaluation_data/fast_eval/ewok_fast.zip of BabyLM-2026-Strict-Evals, whose password the pipeline's readme tells: "
+    "what is in it belongs to ewok_fast/, beside the others."
+)
+
+
 def _global_piqa(kind: str, revision: str) -> HubFiles:
     return HubFiles(f"mrlbenchmarks/global-piqa-{kind}", revision, "data", (f"{kind}_eng_latn.tsv",))
 
 
-def _filtered(year: str, places: tuple[Place, Place], page: str, note: str) -> Item:
-    blimp, supplement = places
-    return Item(
-        name=f"evals-{year}",
-        kind="items",
-        about=f"BLiMP and its supplement as the BabyLM pipeline of {year} filters them: 59,875 and 5,218 pairs",
-        size="23 MB, 72 files",
-        page=page,
-        licence=BLIMP_LICENCE,
-        citation=f"{BLIMP_CITATION}; {CHALLENGE[year]}",
-        parts=(
-            Part("blimp_filtered", (blimp,), content_sha256=BLIMP_FILTERED),
-            Part("supplement_filtered", (supplement,), content_sha256=SUPPLEMENT_FILTERED),
-        ),
-        tasks=("blimp_filtered", "supplement_filtered"),
-        note=note,
+def _filtered(blimp: Place, supplement: Place) -> tuple[Part, Part]:
+    return (
+        Part("blimp_filtered", (blimp,), content_sha256=BLIMP_FILTERED),
+        Part("supplement_filtered", (supplement,), content_sha256=SUPPLEMENT_FILTERED),
     )
 
 
-def _osf_filtered(year: str, node: str, folder: str) -> Item:
-    places = (OsfFolder(node, folder, "blimp_filtered"), OsfFolder(node, folder, "supplement_filtered"))
-    note = "The same pairs in all years: looked for by name, fetched one by one, compared with the known set."
-    return _filtered(year, places, f"https://osf.io/{node} (folder {folder})", note)
+def _osf_folders(node: str, folder: str, *names: str) -> tuple[OsfFolder, ...]:
+    return tuple(OsfFolder(node, folder, name) for name in names)
 
 
 _ITEMS = (
@@ -247,8 +258,49 @@ _ITEMS = (
         "told by the hub when it is fetched; dev 57 MB", "strict-2026",
         "The rules of 2026 charge a teacher's own training words to the student's budget.",
     ),
-    _osf_filtered("2024", "ad7qg", "evaluation_data"),
-    _osf_filtered("2025", "ryjfm", "evaluation_data/full_eval"),
+    Item(
+        name="evals-2024",
+        kind="items",
+        about="BLiMP and its supplement as the BabyLM pipeline of 2024 filters them: 59,875 and 5,218 pairs",
+        size="23 MB, 72 files",
+        page="https://osf.io/ad7qg (folder evaluation_data)",
+        licence=BLIMP_LICENCE,
+        citation=f"{BLIMP_CITATION}; {CHALLENGE['2024']}",
+        parts=_filtered(*_osf_folders("ad7qg", "evaluation_data", "blimp_filtered", "supplement_filtered")),
+        tasks=("blimp_filtered", "supplement_filtered"),
+        note="The same pairs in all years: looked for by name, fetched one by one, compared with the known set.",
+    ),
+    Item(
+        name="evals-2025",
+        kind="items",
+        about="all that the BabyLM pipeline of 2025 asks but EWoK: BLiMP, its supplement, entity tracking, COMPS, "
+        "made-up words, reading, age of acquisition, GLUE; the fast sets of milestones",
+        size="told by OSF and the hub when it is fetched; BLiMP and its supplement 23 MB",
+        page="https://osf.io/ryjfm (folder evaluation_data), and what 2026 has alike, "
+        f"https://huggingface.co/datasets/{EVALS_2026.dataset}",
+        licence=f"{BLIMP_LICENCE}; the others as their authors published them, and GLUE as each of its tasks",
+        citation=f"{BLIMP_CITATION}; {_BOTH_CITED}; Hofmann et al. (2024), Derivational Morphology Reveals Analogical "
+        "Generalization in Large Language Models, arXiv:2411.07990; Weissweiler et al. (2023), Counting the Bugs in "
+        f"ChatGPT's Wugs, arXiv:2310.15113; {CHALLENGE['2025']}",
+        parts=(
+            *_filtered(
+                *_osf_folders("ryjfm", "evaluation_data/full_eval", "blimp_filtered", "supplement_filtered")
+            ),
+            *_OF_BOTH_YEARS,
+            *(
+                Part(place.name, (place,))
+                for place in _osf_folders(
+                    "ryjfm", "evaluation_data/full_eval", "wug_adj_nominalization", "wug_past_tense"
+                )
+            ),
+        ),
+        tasks=(
+            "blimp_filtered", "supplement_filtered", "entity_tracking", "comps", "wug_adj_nominalization",
+            "wug_past_tense", "reading",
+        ),
+        protocol="2025",
+        note=_EWOK_APART,
+    ),
     Item(
         name="evals-2026",
         kind="items",
@@ -258,37 +310,20 @@ _ITEMS = (
         page=f"https://huggingface.co/datasets/{EVALS_2026.dataset}",
         licence=f"{BLIMP_LICENCE}; GlobalPIQA: CC BY-SA 4.0, for evaluation alone; the others as their authors "
         "published them, and GLUE as each of its tasks",
-        citation=f"{BLIMP_CITATION}; Kim and Schuster (2023), Entity Tracking in Language Models, ACL; Misra et al. "
-        "(2023), COMPS, EACL; Chang et al. (2025), Global PIQA, arXiv:2510.24081; de Varda et al. (2023), Cloze "
-        "probability, predictability ratings, and computational estimates for 205 English sentences; Chang and Bergen "
-        "(2022), Word Acquisition in Neural Language Models, TACL 10; Wang et al. (2018), GLUE; Wang et al. (2019), "
-        f"SuperGLUE; {CHALLENGE['2026']}",
+        citation=f"{BLIMP_CITATION}; {_BOTH_CITED}; Chang et al. (2025), Global PIQA, arXiv:2510.24081; "
+        f"{CHALLENGE['2026']}",
         parts=(
-            Part("blimp_filtered", (_evals_2026("full_eval/blimp_filtered"),), content_sha256=BLIMP_FILTERED),
-            Part(
-                "supplement_filtered", (_evals_2026("full_eval/supplement_filtered"),),
-                content_sha256=SUPPLEMENT_FILTERED,
-            ),
-            Part("entity_tracking", (_evals_2026("full_eval/entity_tracking"),)),
-            Part("comps", (_evals_2026("full_eval/comps"),)),
+            *_filtered(_evals_2026("full_eval/blimp_filtered"), _evals_2026("full_eval/supplement_filtered")),
+            *_OF_BOTH_YEARS,
             Part("global_piqa_parallel", (_global_piqa("parallel", "b0b18516a8bc2cb1106bce3dd4db32848ca715ea"),)),
             Part("global_piqa_nonparallel", (_global_piqa("nonparallel", "6777742fa3634c0583cda3b7f8a482ea7b1b0937"),)),
-            Part("reading", (_evals_2026("full_eval/reading", "reading_data.csv"),)),
-            Part("aoa", (_evals_2026("full_eval/aoa", "cdi_childes.json", "cdi_human.csv"),)),
-            Part("glue_filtered", (_evals_2026("full_eval/glue_filtered"),)),
-            *(
-                Part(folder, (_evals_2026(f"fast_eval/{folder}"),))
-                for folder in ("blimp_fast", "supplement_fast", "entity_tracking_fast")
-            ),
         ),
         tasks=(
             "blimp_filtered", "supplement_filtered", "entity_tracking", "comps", "global_piqa_parallel",
             "global_piqa_nonparallel", "reading",
         ),
         protocol="2026",
-        note="At fixed revisions of the hub. EWoK is not among it: `ewok` fetches it with your own access. Of EWoK's "
-        "fast set the hub has an archive, evaluation_data/fast_eval/ewok_fast.zip, whose password the pipeline's "
-        "readme tells: what is in it belongs to ewok_fast/, beside the others.",
+        note=f"At fixed revisions of the hub. {_EWOK_APART}",
     ),
     Item(
         name="blimp",
