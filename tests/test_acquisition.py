@@ -23,6 +23,7 @@ from palenka.cli import main
 from palenka.evaluation.acquisition import Followed, figures, score, surprisals, token_counts, word_ages
 from palenka.evaluation.learning_curves import sigmoid
 from palenka.evaluation.tasks.acquisition import Acquisition
+from palenka.models.standalone import export_folder
 from palenka.report import figures as figures_of_report
 from palenka.report import results as read
 from palenka.runs.milestones import TRACKS, Milestone, milestone_name
@@ -252,10 +253,13 @@ def test_words_count_their_tokens_behind_another(teacher: Path) -> None:
 # The pipeline itself
 
 
+with_checkout = pytest.mark.skipif(
+    "PALENKA_PIPELINE_2026" not in os.environ, reason="PALENKA_PIPELINE_2026 names no checkout"
+)
+
+
 def pipeline(*arguments: str, folder: Path) -> str:
     """What its Python prints, offline, with a hub of the test's own in `folder`."""
-    if "PALENKA_PIPELINE_2026" not in os.environ:
-        pytest.skip("PALENKA_PIPELINE_2026 names no checkout")
     root = Path(os.environ["PALENKA_PIPELINE_2026"], "strict").absolute()
     environment = os.environ | {
         "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1", "HF_HOME": str(folder / "hub"), "HF_HUB_OFFLINE": "1",
@@ -266,9 +270,26 @@ def pipeline(*arguments: str, folder: Path) -> str:
     return ended.stdout
 
 
+def exported(milestone: Path, paradigm: str, tokenizer: Path) -> Path:
+    """A milestone that learned to see all of a text, and what the pipeline can load of it: a folder with code."""
+    shutil.rmtree(milestone, ignore_errors=True)
+    tiny.write_finished_run(milestone, tiny.LLAMA, tokenizer, seed=int(milestone.name[5:-1]))
+    (milestone / "result.json").unlink()
+    (milestone / "config.yaml").write_text(f"paradigm: {paradigm}\n")
+    out = milestone.parent.parent / "exported" / milestone.name
+    export_folder(milestone, out, with_code=True)
+    return out
+
+
+@with_checkout
 @pytest.mark.usefixtures("processes")
-def test_the_pipeline_writes_the_same_surprisals(run: Path, write: Write, call: Call, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["causal", "mlm", "mntp"])
+def test_the_pipeline_writes_the_same_surprisals(
+    way: str, run: Path, prepared: Path, write: Write, call: Call, tmp_path: Path
+) -> None:
     """Its milestones are revisions of a hub's model; without the children's ages beside the words it finds no score."""
+    paradigm = {"mlm": "masked"}.get(way, way)
+    (run / "config.yaml").write_text(f"paradigm: {paradigm}\n")
     home = tmp_path / "hub" / "hub" / "models--made--run"
     for folder in ("refs", "snapshots"):
         (home / folder).mkdir(parents=True)
@@ -276,14 +297,17 @@ def test_the_pipeline_writes_the_same_surprisals(run: Path, write: Write, call: 
         milestone = run / "revisions" / milestone_name(words)
         if not milestone.exists():
             shutil.copytree(run / "revisions" / f"chck_{POINTS[number % len(POINTS)]}M", milestone)
+        if way != "causal":
+            milestone = exported(milestone, paradigm, prepared / "tokenizer")
         (home / "refs" / milestone.name).write_text(f"{number:040}")
         (home / "snapshots" / f"{number:040}").symlink_to(milestone)
     root, words_path = write(), tmp_path / "alone" / "words.json"
     words_path.parent.mkdir()
     shutil.copy(root / "aoa" / "cdi_childes.json", words_path)
     pipeline(
-        "-m", "evaluation_pipeline.AoA_word.run", "--model_name", "made/run", "--track_name", "strict-small",
-        "--word_path", str(words_path), "--output_dir", str(tmp_path / "theirs"), folder=tmp_path,
+        "-m", "evaluation_pipeline.AoA_word.run", "--model_name", "made/run", "--backend", way,
+        "--track_name", "strict-small", "--word_path", str(words_path), "--output_dir", str(tmp_path / "theirs"),
+        folder=tmp_path,
     )  # fmt: skip
     [path] = (tmp_path / "theirs").rglob("surprisal.json")
     theirs = json.loads(path.read_text(encoding="utf-8"))
@@ -296,6 +320,7 @@ def test_the_pipeline_writes_the_same_surprisals(run: Path, write: Write, call: 
     assert ours == theirs
 
 
+@with_checkout
 @pytest.mark.usefixtures("processes")
 def test_the_pipeline_finds_the_same_ages(teacher: Path, write: Write, tmp_path: Path) -> None:
     words = [*tiny.NOUNS, *tiny.VERBS]
