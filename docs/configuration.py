@@ -1,4 +1,4 @@
-"""Writes docs/configuration.md from the schemas of runs, grids, studies and recipes: `make docs`."""
+"""Writes docs/configuration.md from the schemas of runs, grids, searches, studies and recipes: `make docs`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +10,7 @@ from palenka import objectives, optimizers, paradigms
 from palenka.cluster.study import StudyConfig
 from palenka.finetuning.schema import Recipe
 from palenka.search.grid import GridConfig
+from palenka.search.space import SearchConfig
 from palenka.training.schema import TrainConfig
 from palenka.util.config import models_in
 from palenka.util.doors import Named
@@ -46,7 +47,9 @@ No config of `config/` sets these keys. One for which there is no reason goes.
 | `head_dropout`, `held_out` | the pipelines' value and a usual one, for whoever wonders whether a tenth matters |
 | `attention` | GPT-BERT reads both ways, and may be asked for the one that its recipe does not take |
 | `tasks.*` | recipes that others published task by task |
-| `grid.cohort_size` | fewer than fit, where others use the GPU, too |
+| `axes.*` | a key of any config is an axis of one of these kinds |
+| `storage` | a database server, where there is one |
+| `grid.cohort_size`, `cohort_size` | fewer than fit, where others use the GPU, too |
 | `paths*` | one run whose data stands elsewhere, where an environment variable is for all |
 | `tracking*` | where runs have to appear is a group's own to say |
 
@@ -68,8 +71,8 @@ layers) is a warning.
 def page() -> str:
     shown: set[type[BaseModel]] = set()
     kinds: dict[str, type[BaseModel]] = {
-        "A run without teachers": TrainConfig, "A student, a grid of them": GridConfig, "A study": StudyConfig,
-        "A recipe of fine-tuning": Recipe,
+        "A run without teachers": TrainConfig, "A student, a grid of them": GridConfig, "A search": SearchConfig,
+        "A study": StudyConfig, "A recipe of fine-tuning": Recipe,
     }  # fmt: skip
     parts = [HEAD]
     for title, schema in kinds.items():

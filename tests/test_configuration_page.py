@@ -13,6 +13,7 @@ from palenka import optimizers, paradigms
 from palenka.cluster.study import StudyConfig
 from palenka.finetuning.schema import Recipe
 from palenka.search.schema import GridConfig
+from palenka.search.space import SearchConfig
 from palenka.training.schema import TrainConfig
 from palenka.util.config import compose, models_in
 from palenka.util.paths import ROOT
@@ -28,7 +29,7 @@ def fields(schema: type[BaseModel], above: str = "") -> Iterator[tuple[str, str 
             yield from fields(section, f"{above}{key}.")
 
 
-SCHEMAS = [TrainConfig, GridConfig, StudyConfig, Recipe, *(
+SCHEMAS = [TrainConfig, GridConfig, SearchConfig, StudyConfig, Recipe, *(
     door.find(name).Config for door in (optimizers.DOOR, paradigms.DOOR) for name in door.available()
 )]  # fmt: skip
 
@@ -57,6 +58,6 @@ def test_every_key_is_used_by_a_config_or_has_a_reason_to_be_there() -> None:
     rows = re.findall(r"^\| (`.*?) \|", page.partition("## Why these stay")[2], re.MULTILINE)
     reasons = {pattern for row in rows for pattern in re.findall(r"`(.*?)`", row)}
     used = {key for path in (ROOT / "config").rglob("*.yaml") for key in keys_of(compose(path))}
-    known = {key for schema in SCHEMAS[:4] for key, _ in fields(schema)}
+    known = {key for schema in SCHEMAS[:5] for key, _ in fields(schema)}
     assert {key for key in known - used if not any(fnmatch(key, pattern) for pattern in reasons)} == set()
     assert {pattern for pattern in reasons if not any(fnmatch(key, pattern) for key in known)} == set()

@@ -48,7 +48,8 @@ def command_of(path: Path) -> Command:
 FILES = [
     path
     for path in sorted(CONFIGS.rglob("*.yaml"))
-    if "name" in (values := read_yaml(path)) and "grid" not in values and path.parent.name != "finetuning"
+    if "name" in (values := read_yaml(path)) and "grid" not in values
+    if path.parent.name not in ("finetuning", "search")
 ]
 COMMANDS = [*map(command_of, FILES), *map(Command.read, read_yaml(VARIANTS)["runs"])]
 RUNS = {command.recipe.values["name"]: command for command in COMMANDS}

@@ -255,13 +255,17 @@ ObjectiveTerms = _objective_schema()
 CAUSAL = paradigms.DOOR.read("causal")
 
 
+RunName = Annotated[
+    str,
+    AfterValidator(_check_run_name),
+    Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$"),
+]
+
+
 class RunConfig(Section):
     """What every run has."""
 
-    name: Annotated[str, AfterValidator(_check_run_name)] = Field(
-        pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*$",
-        description="names the run and its folder; may be nested, as study/kd-s3",
-    )
+    name: RunName = Field(description="names the run and its folder; may be nested, as study/kd-s3")
     data: DataConfig = Field(description="the text and how it is cut")
     training: TrainingConfig = Field(description="optimisation")
     paradigm: paradigms.DOOR.section = Field(  # type: ignore[name-defined]

@@ -137,17 +137,7 @@ class Session:
 
     def from_main(self, work: Callable[[], Found]) -> Found:
         """Run a function in the main process and return its result in all; a failure there ends all."""
-        outcome: list[Any] = [None, None]
-        if self.is_main:
-            try:
-                outcome = [work(), None]
-            except UserError as error:
-                outcome = [None, str(error)]
-        broadcast_object_list(outcome)
-        found, failure = outcome
-        if failure:
-            raise UserError(failure)
-        return cast(Found, found)
+        return from_main(work, self.is_main)
 
     def start_trackers(self) -> None:
         """Show the run, and what it has recorded so far, where its config says."""
@@ -166,6 +156,21 @@ class Session:
         """Say why the run ends without a result here."""
         self.display.finished(reason)
         self.trackers.finish(None)
+
+
+def from_main(work: Callable[[], Found], is_main: bool) -> Found:
+    """Run a function in the main process and return its result in all; a failure there ends all."""
+    outcome: list[Any] = [None, None]
+    if is_main:
+        try:
+            outcome = [work(), None]
+        except UserError as error:
+            outcome = [None, str(error)]
+    broadcast_object_list(outcome)
+    found, failure = outcome
+    if failure:
+        raise UserError(failure)
+    return cast(Found, found)
 
 
 def _reaches_head(plan: Plan) -> bool:

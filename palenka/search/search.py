@@ -1,0 +1,330 @@
+"""A search: trials over any keys of a run's config, each an ordinary run, shared by as many workers as are started.
+
+    runs/<search>/trial-<number>/        each trial's run: the same as if it had been trained alone
+    runs/<search>/search.json            where the trials stand, and their ranks
+    runs/<search>/search.yaml            what is asked for; search-identity.json, what it must remain
+    runs/<search>/trials.journal         what was proposed (`storage`)
+
+A worker holds the lock of the search while it looks for work, and one of each trial that it trains, which the system
+releases when the worker ends, however it ends. A trial that nobody holds and that has no outcome is resumed by whoever
+looks next; what has an outcome in its run directory is settled then, if that has not been done.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from json import dumps
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from accelerate import PartialState
+from filelock import FileLock, Timeout
+from optuna.trial import FrozenTrial, TrialState
+
+from palenka.runs.directory import Run
+from palenka.runs.identity import Identity
+from palenka.search.grid import cohort_flops, fitting_cohort
+from palenka.search.samplers import distributions, propose
+from palenka.search.space import Axis, SearchConfig
+from palenka.search.storage import Trials
+from palenka.training.plan import Plan, make_plan
+from palenka.training.schema import DistillConfig, RunConfig, TrainConfig
+from palenka.training.session import from_main
+from palenka.util.config import compose, load, problems_error
+from palenka.util.errors import UserError
+from palenka.util.files import make_folder, read_object, write_json, write_text
+from palenka.util.locks import held, lock
+from palenka.util.paths import ROOT
+from palenka.util.tables import text_table
+from palenka.util.text import NOTHING
+
+IDENTITY = "search-identity.json"
+STARTS = 3  # of a trial from one and the same step: what kills its workers is not given to the next one for ever
+MAY_CHANGE = {"name", "run", "trials", "cohort_size", "storage"}
+SHARED = ("data", "paradigm", "teachers", "cached_logits", "student", "paths")
+SHARED_TRAINING = (
+    "batch_size", "initial_batch_size", "micro_batch_size", "num_epochs", "max_steps", "precision", "compile",
+)  # fmt: skip
+WAVES = 4  # of proposals that tpe learns between, at least, where cohorts could take more
+RULE = "Ranked by dev cross-entropy alone, the best step of each; one seed each."
+
+
+def load_search(path: Path, overrides: Sequence[str], dry_run: bool = False) -> "Search":
+    """Read a search's config and check all of it against the run's config, data, teachers and this machine.
+
+    Raises:
+        UserError: naming every problem.
+    """
+    return Search(load(path, overrides, SearchConfig), str(path), dry_run)
+
+
+class Search:
+    """A checked search.
+
+    Args:
+        config: what is asked for.
+        where: the config's file, for messages.
+        dry_run: as in `make_plan`.
+
+    Raises:
+        UserError: an axis whose values the run's config does not take, or what a run would be refused for.
+    """
+
+    def __init__(self, config: SearchConfig, where: str, dry_run: bool = False) -> None:
+        self.config, self.where = config, where
+        self.file = ROOT / config.run
+        self.schema: type[RunConfig] = DistillConfig if "teachers" in compose(self.file) else TrainConfig
+        self._pinned: dict[str, Any] = dict(config.overrides)
+        base = self._run_config({}, config.name)
+        if base.data.seed is None:  # one for all trials, where `seed` is an axis, too
+            self._pinned["data.seed"] = base.seed
+        self._check_axes()
+        self.base = make_plan(self._run_config({}, config.name), f"{where}: {config.run}", dry_run)
+        self.folder = self.base.runs / config.name
+        self.trained: list[Run] = []
+        self._claims: dict[int, FileLock] = {}
+
+    def _run_config(self, values: Mapping[str, Any], name: str) -> RunConfig:
+        """The run's config with what is the same in all trials, and with these values."""
+        changes = [f"{key}={dumps(value)}" for key, value in {**self._pinned, **values}.items()]
+        return load(self.file, [*changes, f"name={name}"], self.schema)
+
+    def _check_axes(self) -> None:
+        """Each axis by its outermost values, the others as the run has them."""
+        problems = []
+        for key, axis in self.config.axes.items():
+            for value in axis.outermost:
+                try:
+                    self._run_config({**self._needed(axis), key: value}, self.config.name)
+                except UserError as error:
+                    reason = str(error).replace(" (command line)", "")  # where a trial's values go
+                    problems.append(f"axes.{key}: {value!r} is not possible: {reason}")
+        if problems:
+            raise problems_error(self.where, problems)
+
+    def _needed(self, axis: Axis) -> dict[str, Any]:
+        """Values of the axes above, so that this one applies."""
+        needed: dict[str, Any] = {}
+        for key, value in axis.when.items():
+            needed |= {**self._needed(self.config.axes[key]), key: value}
+        return needed
+
+    def open(self) -> None:
+        """Make the folder this search's.
+
+        Raises:
+            UserError: it is another search's, or holds something else.
+        """
+        make_folder(self.folder)
+        with held(self._lock):
+            identity, path = self._identity(), self.folder / IDENTITY
+            if path.exists():
+                if found := identity.differences(read_object(path)):
+                    listed = "\n".join(f"  {line}" for line in found)
+                    raise UserError(
+                        f"{self.folder}: this name is another search's; nothing was changed. It differs in\n{listed}\n"
+                        f"Choose another name (name=…), or move that folder away. More trials may be asked for"
+                    )
+            elif foreign := sorted(entry.name for entry in self.folder.iterdir() if not entry.name.startswith(".")):
+                raise UserError(f"{self.folder}: no search, but holds {', '.join(foreign[:5])}; choose another name")
+            write_json(path, identity.given)
+            shown = self.config.model_dump(mode="json", exclude_none=True, exclude={"storage"})
+            write_text(self.folder / "search.yaml", yaml.safe_dump(shown, sort_keys=False, allow_unicode=True))
+
+    def _identity(self) -> Identity:
+        """What decides which trials there are and how they come out: the run, the axes, what draws from them."""
+        run = self.base.identity()
+        given, whole = (
+            self.config.model_dump(mode="json", exclude_none=True, exclude_defaults=brief, exclude=MAY_CHANGE)
+            for brief in (True, False)
+        )
+        return Identity({**run.given, "search": given}, {**run.whole, "search": whole})
+
+    @property
+    def _lock(self) -> Path:
+        return self.folder / ".lock"
+
+    def to_train(self) -> Iterator[list[Plan]]:
+        """Cohorts, as long as there is work: trials that were left, then new ones, until all that were asked for are
+        there. Each process of a training gets the same."""
+        size = from_main(self._cohort_size, self._is_main)
+        while claimed := from_main(lambda: self._claim(size), self._is_main):
+            plans = [self._plan(number, values) for number, values in claimed.items()]
+            self.trained += [self.run(number) for number in claimed]
+            for _, cohort in groupby(sorted(plans, key=_shared), key=_shared):
+                yield list(cohort)
+            self._release()
+
+    @property
+    def _is_main(self) -> bool:
+        return bool(PartialState(cpu=not torch.cuda.is_available()).is_main_process)  # as the trainings' own
+
+    def _cohort_size(self) -> int:
+        """Trials that are proposed together, to be trained on one teacher pass."""
+        if not self.base.teachers:
+            return 1
+        number = self.config.number_of_trials
+        if self.config.sampler == "tpe":
+            number = math.ceil(number / WAVES)
+        return self.config.cohort_size or fitting_cohort(self.base, number)
+
+    def _plan(self, number: int, values: Mapping[str, Any]) -> Plan:
+        config = self._run_config(values, self.run(number).name)
+        return make_plan(config, f"{self.where}, trial {number}")
+
+    def run(self, number: int) -> Run:
+        """The run directory of a trial."""
+        return Run(f"{self.config.name}/trial-{number:03d}", self.base.runs)
+
+    def _claim(self, most: int) -> dict[int, Mapping[str, Any]]:
+        """Trials that this worker is to train now, with their values; none where all are done or with other workers."""
+        with held(self._lock):
+            trials = self._trials()
+            self._settle(trials)
+            claimed = self._abandoned(trials, most) or self._new(trials, most)
+            self._write(trials)
+            return claimed
+
+    def _trials(self) -> Trials:
+        return Trials(self.config.name, self.folder, self.config.storage)
+
+    def _settle(self, trials: Trials) -> None:
+        """Take over the outcomes that running trials have in their run directories."""
+        for trial in _running(trials):
+            run = self.run(trial.number)
+            if run.finished:
+                trials.complete(trial.number, _dev(run)["cross_entropy"])
+            elif run.diverged:
+                trials.complete(trial.number, math.inf)
+
+    def _abandoned(self, trials: Trials, most: int) -> dict[int, Mapping[str, Any]]:
+        """Running trials that no worker holds."""
+        found: dict[int, Mapping[str, Any]] = {}
+        for trial in _running(trials):
+            if len(found) < most and self._take(trial.number) and self._may_start(trials, trial):
+                found[trial.number] = trial.user_attrs["values"]
+        return found
+
+    def _take(self, number: int) -> bool:
+        """Whether this worker has got a trial; the system gives it back when the worker ends."""
+        try:
+            self._claims[number] = lock(self.folder / f".trial-{number:03d}.lock")
+        except Timeout:
+            return False
+        return True
+
+    def _may_start(self, trials: Trials, trial: FrozenTrial) -> bool:
+        """Whether a trial has got further since it was started last, or has not been started too often."""
+        step = max(self.run(trial.number).checkpoints(), default=0)
+        before, starts = trial.user_attrs.get("starts", (step, 0))
+        if (before, starts) == (step, STARTS):
+            reason = f"{STARTS} starts from step {step} have left no checkpoint; see the logs of its workers"
+            trials.refuse(trial.number, reason)
+            return False
+        trials.note(trial.number, "starts", (step, starts + 1 if before == step else 1))
+        return True
+
+    def _new(self, trials: Trials, most: int) -> dict[int, Mapping[str, Any]]:
+        """New trials, up to the number that was asked for; one that no run can be made of is one of them."""
+        found: dict[int, Mapping[str, Any]] = {}
+        while len(found) < most and (number := len(trials.all())) < self.config.number_of_trials:
+            point = propose(self.config, number, trials.all())
+            trials.add(point.coordinates, distributions(self.config, point), point.values)
+            try:
+                self._plan(number, point.values)
+            except UserError as error:
+                trials.refuse(number, str(error))
+            else:
+                if self._take(number):
+                    found[number] = point.values
+        return found
+
+    def _release(self) -> None:
+        for claim in self._claims.values():
+            claim.release()
+        self._claims.clear()
+
+    def _write(self, trials: Trials) -> dict[str, Any]:
+        record = {
+            "name": self.config.name, "run": self.config.run, "sampler": self.config.sampler,
+            "axes": self.config.model_dump(mode="json", exclude_defaults=True)["axes"],
+            "asked": self.config.number_of_trials, "ranked_by": "dev cross-entropy",
+            "trials": _ranked([self._record(trial) for trial in trials.all()]),
+        }  # fmt: skip
+        write_json(self.folder / "search.json", record)
+        return record
+
+    def _record(self, trial: FrozenTrial) -> dict[str, Any]:
+        run = self.run(trial.number)
+        record = {"number": trial.number, "run": run.name, "values": trial.user_attrs["values"]}
+        if trial.state == TrialState.RUNNING:
+            return record | {"state": "running"}
+        if trial.state == TrialState.FAIL:
+            return record | {"state": "refused", "reason": trial.user_attrs.get("refused", "")}
+        return record | ({"state": "finished", "dev": _dev(run)} if run.finished else {"state": "diverged"})
+
+    def finish(self) -> str:
+        """Settle what was trained, and say where the search stands, for people."""
+        with held(self._lock):
+            trials = self._trials()
+            self._settle(trials)
+            record = self._write(trials)
+        return search_table(record)
+
+    def describe(self) -> str:
+        """The axes, and what the trials cost, for people."""
+        number = self.config.number_of_trials
+        lines = [f"{self.config.name}: {number} trials by {self.config.sampler} over"]
+        for key, axis in self.config.axes.items():
+            ends = axis.outermost if axis.choice is not None else f"{axis.outermost[0]!r} to {axis.outermost[1]!r}"
+            needs = "".join(f", where {name} is {value!r}" for name, value in axis.when.items())
+            lines.append(f"  {key}: {ends}{needs}")
+        size = self._cohort_size()
+        together = cohort_flops([self.base] * size) / size
+        lines.append(f"  about {number * together:.3g} FLOPs, {size} at once on one teacher pass" if size > 1 else
+                     f"  about {number * together:.3g} FLOPs")  # fmt: skip
+        return "\n".join(lines)
+
+
+def _running(trials: Trials) -> list[FrozenTrial]:
+    return [trial for trial in trials.all() if trial.state == TrialState.RUNNING]
+
+
+def _dev(run: Run) -> dict[str, float]:
+    dev = read_object(run.path / "result.json")["dev"]
+    return {key: dev[key] for key in ("cross_entropy", "bits_per_byte") if key in dev}
+
+
+def _shared(plan: Plan) -> str:
+    """What students of one teacher pass have in common."""
+    config = plan.config.model_dump(mode="json")
+    shared = {key: config.get(key) for key in SHARED} | {key: config["training"][key] for key in SHARED_TRAINING}
+    return dumps(shared, sort_keys=True)
+
+
+def _ranked(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those that are finished by their rank, from 1; then the others."""
+    finished = sorted((each for each in trials if "dev" in each), key=lambda each: float(each["dev"]["cross_entropy"]))
+    others = [each | {"rank": None} for each in trials if "dev" not in each]
+    return [each | {"rank": rank} for rank, each in enumerate(finished, start=1)] + others
+
+
+def search_table(record: Mapping[str, Any]) -> str:
+    """The content of a search.json as lines."""
+    axes, trials = list(record["axes"]), record["trials"]
+    rows = [["rank", "trial", "nats/token", "bits/byte", *axes]]
+    for trial in trials:
+        dev = trial.get("dev") or {}
+        losses = [f"{dev[key]:.4f}" if key in dev else NOTHING for key in ("cross_entropy", "bits_per_byte")]
+        losses = losses if dev else [trial["state"], NOTHING]
+        values = [str(trial["values"].get(key, NOTHING)) for key in axes]
+        rows.append([str(trial["rank"] or NOTHING), f"{trial['number']:03d}", *losses, *values])
+    left = [trial for trial in trials if trial["state"] == "running"]
+    missing = record["asked"] - len(trials)
+    head = f"{record['name']}: {len(trials) - len(left)} of {record['asked']} trials are done"
+    if left or missing:
+        head += f"; {len(left)} are with other workers, or were left by some: the same command goes on with those"
+    reasons = [f"trial {each['number']:03d}: {each['reason']}" for each in trials if "reason" in each]
+    return "\n".join([head, text_table(rows, left=2), *reasons, RULE])
