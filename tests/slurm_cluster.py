@@ -99,7 +99,10 @@ class Cluster:
 
     def wait(self, job_id: str, seconds: float) -> dict[str, str]:
         """The record of a job once it has ended."""
-        until(lambda: self.job(job_id)["JobState"] not in UNFINISHED, seconds)
+        try:
+            until(lambda: self.job(job_id)["JobState"] not in UNFINISHED, seconds)
+        except AssertionError as late:
+            raise AssertionError(f"{late}: {self.job(job_id)}") from None
         return self.job(job_id)
 
 
