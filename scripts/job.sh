@@ -116,11 +116,13 @@ run() {
     done
     wait "$pid"
     code=$?
-    trap - USR1 TERM
+    trap '' USR1 # a second one is not to end this before the job is back in the queue
+    trap - TERM
     [ -z "$watch" ] || kill "$watch" 2> /dev/null
     if [ "$interrupted" = 1 ] && [ "$code" != 0 ] && [ "$(job_state)" = RUNNING ]; then
         echo "interrupted: back to the queue"
-        scontrol requeue "$job" && sleep 60 # SLURM ends this script meanwhile
+        # SLURM ends this script meanwhile, and perhaps the sleep first: the count of starts must outlive both.
+        scontrol requeue "$job" && { sleep 60; exit "$code"; }
     fi
     rm -f "$PALENKA_STARTS"
     return "$code"
