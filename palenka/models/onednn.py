@@ -1,10 +1,10 @@
 """Layers of a frozen model replaced by faster ones of the same function, on a CPU above all.
 
 PyTorch's own float32 products on a CPU go through MKL, which uses the full vector width of Intel's processors; on
-others, oneDNN's take as little as half the time, or as much (results/README.md). In either precision, a weight that is laid out once as oneDNN
-reads it need not be in every product, and the activation after a product costs almost nothing while that is still in
-the cache. PyTorch reaches all this by operators of its own compiler's; where they are missing or do not give the
-product, linear layers stay as they are.
+others, oneDNN's take as little as half the time, or as much (results/README.md). In either precision, a weight that is
+laid out once as oneDNN reads it need not be in every product, and the activation after a product costs almost nothing
+while that is still in the cache. PyTorch reaches all this by operators of its own compiler's; where they are missing
+or do not give the product, linear layers stay as they are.
 """
 
 import math
