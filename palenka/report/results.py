@@ -390,8 +390,8 @@ def read_evaluations(
 
 def _folders_of_ways(folder: Path, protocol: str) -> list[Path]:
     """Where results of a protocol may lie: of the way that the model learned first, and of others."""
-    result = _read_optional(folder / "result.json", Result)
-    ways = dict.fromkeys(("", *WAYS, *map(way_of, result.paradigms if result else ())))
+    learned = _read_object(folder / "result.json").get("paradigms") or ()  # all else of it may be another's
+    ways = dict.fromkeys(("", *WAYS, *map(way_of, learned)))
     return [results_folder(folder, protocol, way) for way in ways]
 
 
