@@ -238,6 +238,8 @@ def test_a_run_that_learns_as_children_do_is_found_to(write: Write, teacher: Pat
     picture = figures_of_report.curves_figure(acquired, "0")
     assert all(f">{words[number]}<" in picture for number in (0, 9)) and ">never<" not in picture
     assert figures_of_report.ages_figure(acquired, "0").startswith("<svg")
+    ageless = acquired.model_copy(update={"words": acquired.words[-1:]})
+    assert figures_of_report.ages_figure(ageless, "0") == figures_of_report.curves_figure(ageless, "0") == ""
 
     late = word_ages(task, milestones(10**6), curves, lengths, guessing)
     assert late[3]["pipeline"] == records[3]["pipeline"] and late[3]["age"] > records[3]["age"]

@@ -439,8 +439,12 @@ def test_what_is_missing_is_said(runs: Path, capsys: pytest.CaptureFixture[str])
         assert "unfinished is not finished (last record at step 150)." in text
         assert "new is not finished (nothing logged yet)." in text
         assert "not evaluated on pairs" in text
+    assert "The one subtask of pairs" in page.text
     assert page.cells["study", "unfinished", "pairs"]["value"] == "–"
     assert not list(runs.glob(".*"))
+    write_evaluation(done, "others", {"one": right(60), "two": right(50)})
+    text = Page(render(read_runs(["done", "unfinished"]))).text
+    assert "not evaluated on any of these tasks" in text and "All 2 subtasks of others" in text
 
 
 @pytest.mark.parametrize("finished", [True, False])

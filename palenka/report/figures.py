@@ -199,9 +199,14 @@ SHOWN_WORDS = 6
 
 
 def curves_figure(acquired: Acquisition, name: str) -> str:
-    """Surprisal of some words over the words seen, evenly from those that are learned first to those learned last."""
+    """Surprisal of some words over the words seen, evenly from those that are learned first to those learned last.
+
+    Of words whose curve determines their age; nothing where there are none.
+    """
     aged = sorted((word for word in acquired.words if word.is_determined), key=lambda word: word.age or 0)
     chosen = [aged[place] for place in dict.fromkeys(np.linspace(0, len(aged) - 1, SHOWN_WORDS).astype(int)) if aged]
+    if not chosen:
+        return ""
     seen = [milestone.seen for milestone in acquired.milestones]
 
     def draw() -> Figure:
@@ -222,8 +227,13 @@ def curves_figure(acquired: Acquisition, name: str) -> str:
 
 
 def ages_figure(acquired: Acquisition, name: str) -> str:
-    """When the model and when children know words; hollow where the model's curve does not determine it."""
+    """When the model and when children know words; hollow where the model's curve does not determine it.
+
+    Nothing where no word has an age.
+    """
     known = [word for word in acquired.words if word.child is not None and word.age is not None]
+    if not known:
+        return ""
 
     def draw() -> Figure:
         figure, axes = _canvas(760, 300, 60, 12, 10, 40)

@@ -86,8 +86,7 @@ def _acquisition(found: Acquisition, number: int) -> dict[str, Any]:
         "text": f"As the challenge has it: r = {pipeline.r:+.3f}, p = {pipeline.p:.2g}, n = {pipeline.n:,}. Over words "
         f"whose curve determines their age: r = {own.r:+.3f} [{own.low:+.3f}, {own.high:+.3f}], p = {own.p:.2g}, "
         f"n = {own.n:,}, of {found.n:,} ({left_out or 'all of them'}).",
-        "ages": Markup(figures.ages_figure(found, str(number))),
-        "curves": Markup(figures.curves_figure(found, str(number))),
+        "pictures": [Markup(picture(found, str(number))) for picture in (figures.ages_figure, figures.curves_figure)],
     }
 
 

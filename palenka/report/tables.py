@@ -143,9 +143,10 @@ def _how(run: Run, runs: list[Run]) -> tuple[str, ...]:
         lines.append(f"from {listed(teachers)}")
     if run.result is None:
         lines.append(f"not finished: {_reached(run)}")
-    absent = [task for task in comparison.task_names(runs) if task not in run.evaluations]
+    tasks = comparison.task_names(runs)
+    absent = [task for task in tasks if task not in run.evaluations]
     if absent:
-        lines.append(f"not evaluated on {listed(absent)}")
+        lines.append(f"not evaluated on {'any of these tasks' if len(absent) == len(tasks) > 1 else listed(absent)}")
     return tuple(lines)
 
 
