@@ -49,6 +49,7 @@ No config of `config/` sets these keys. One for which there is no reason goes.
 | `tasks.*` | recipes that others published task by task |
 | `axes.*` | a key of any config is an axis of one of these kinds |
 | `storage` | a database server, where there is one |
+| `search*` | a study may have a search, as it may have a grid |
 | `grid.cohort_size`, `cohort_size` | fewer than fit, where others use the GPU, too |
 | `paths*` | one run whose data stands elsewhere, where an environment variable is for all |
 | `tracking*` | where runs have to appear is a group's own to say |

@@ -18,6 +18,7 @@ do_job() { # JOB ARGUMENT…
         eval-blimp_baselines)
             palenka evaluate "$(name_in "${baselines[task]}")" --tasks blimp_filtered,supplement_filtered "$@"
             ;;
+        search) run -m palenka search --config "$@" ;;
         grid) run -m palenka grid --config "$grid" --part "$task/$SLURM_ARRAY_TASK_COUNT" ;;
         train_gridsearch_finalist)
             palenka grid --config "$grid" --select && run -m palenka grid --config "$grid" --finalist "$task"

@@ -123,7 +123,7 @@ def test_a_job_is_its_directives_and_one_call() -> None:
 
 @pytest.mark.parametrize("path", JOBS, ids=name)
 def test_what_leaves_checkpoints_is_told_of_its_time_limit(path: Path) -> None:
-    trains = path.stem == "grid" or path.stem.startswith(("train", "distill"))
+    trains = path.stem in ("grid", "search") or path.stem.startswith(("train", "distill"))
     assert trains == ("#SBATCH --signal=B:USR1@120\n" in path.read_text(encoding="utf-8"))
 
 

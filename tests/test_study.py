@@ -368,6 +368,34 @@ def test_a_grid_comes_with_its_finalists(
     assert code == 2 and "this name is another run's" in errors and "config.seed" in errors
 
 
+def finished_trial(number: int) -> dict[str, Any]:
+    """The best one in a search.json."""
+    return {"number": number, "state": "finished", "rank": 1, "dev": {"cross_entropy": 3.25}}
+
+
+def test_a_search_is_a_step_of_its_own(
+    study: Path, teacher: Path, runs_folder: Path, write_config: WriteConfig, submit: Submit, queue: Queue
+) -> None:
+    """Its workers come after the teachers of the run that it varies, and it is done when each trial has an outcome."""
+    run = write_config(tiny.distill_values(name="varied", teachers=[{"run": "teacher"}]), "varied.yaml")
+    search = {"name": "sought", "run": str(run), "axes": {"seed": [1, 2]}, "sampler": "grid"}
+    file = write_config(search, "search.yaml")
+    study.write_text(yaml.safe_dump(yaml.safe_load(study.read_text()) | {"search": {"config": str(file), "jobs": 2}}))
+    submit()
+    assert queue.submitted()["sought"] == ({"array": "0-1"}, ["search.slurm", str(file)])
+
+    def is_done() -> bool:
+        return next(step.done for step in Study(str(study)).steps() if step.name == "sought")
+
+    assert not is_done()
+    trials = [finished_trial(0), {"number": 1, "state": "running"}]
+    for state, done in (("running", False), ("diverged", True)):
+        (runs_folder / "sought").mkdir(exist_ok=True)
+        trials[1]["state"] = state
+        write_json(runs_folder / "sought" / "search.json", {"name": "sought", "asked": 2, "trials": trials})
+        assert is_done() == done
+
+
 def test_the_data_step_prepares_the_demos_text(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: Call) -> None:
     made = []
     monkeypatch.setenv("PALENKA_DATA", str(tmp_path / "data"))
@@ -442,6 +470,12 @@ def test_status_tells_where_runs_stand(
     assert "half" not in call(cli.main, ["status", "demo"])[1]
     code, _, errors = call(cli.main, ["status", "elsewhere"])
     assert code == 2 and "no run 'elsewhere'" in errors
+    trials = [finished_trial(4), {"number": 5, "state": "running"}]
+    write_json(runs_folder / "demo" / "search.json", {"name": "demo", "asked": 9, "trials": trials})
+    line = "demo: 1 of 9 trials are done, 1 running; best 3.2500 nats per token, trial 004"
+    for names in ([], ["demo"]):
+        assert call(cli.main, ["status", *names])[1].splitlines()[-1] == line
+    assert line not in call(cli.main, ["status", "half"])[1]
 
 
 def test_one_damaged_run_does_not_hide_the_others(prepared: Path, runs_folder: Path, queue: Queue, call: Call) -> None:

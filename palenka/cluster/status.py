@@ -9,6 +9,7 @@ from typing import Any
 
 from palenka.cluster import slurm
 from palenka.runs.directory import Run
+from palenka.search.record import FILE, headline, read_search
 from palenka.util.config import read_yaml
 from palenka.util.errors import UserError
 from palenka.util.files import read_object
@@ -41,7 +42,14 @@ def status(names: Sequence[str] = ()) -> str:
     if not rows:
         return f"no runs in {runs_root()}, and none in the queue"
     cells = [COLUMNS, *([row.get(column, "") for column in COLUMNS] for row in rows)]
-    return "\n".join([text_table(cells, left=len(COLUMNS)), *notes])
+    return "\n".join([text_table(cells, left=len(COLUMNS)), *_searches(names), *notes])
+
+
+def _searches(names: Sequence[str]) -> list[str]:
+    """A line for each search that any of the names is, or is in."""
+    folders = {str(path.parent.relative_to(runs_root())): path.parent for path in sorted(runs_root().rglob(FILE))}
+    records = (read_search(folders[name]) for name in _chosen(list(folders), names))
+    return [headline(record) for record in records if record]
 
 
 def _below(name: str, runs: Sequence[str]) -> list[str]:

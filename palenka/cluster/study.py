@@ -1,6 +1,6 @@
 """A study as SLURM jobs: its steps in their order, which of them are done, and the jobs for those that are missing.
 
-    data → runs, teachers before their students → grid → finalists → evaluation of each → report
+    data → runs, teachers before their students → search; grid → finalists → evaluation of each → report
 
 A study is a file of `config/study/`. A step is done when its outcome is on the disk and belongs to what the step would
 make it of; what is in the queue already is waited for. So a study can be submitted again at any time.
@@ -23,7 +23,9 @@ from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.protocols import PROTOCOLS
 from palenka.runs.directory import Run
 from palenka.search.grid import load_grid
+from palenka.search.record import is_done, read_search
 from palenka.search.schema import GridConfig
+from palenka.search.space import SearchConfig
 from palenka.training.plan import make_plan
 from palenka.training.recipes import Recipe, find_recipe
 from palenka.training.schema import DistillConfig, RunConfig, TrainConfig
@@ -78,8 +80,8 @@ class StudyData(Section):
         return None
 
 
-class StudyGrid(Section):
-    """A config of `palenka grid`, and how many jobs share its trials."""
+class SharedTrials(Section):
+    """A config of `palenka grid` or `palenka search`, and how many jobs share its trials."""
 
     config: str = Field(description="file, from the repository's root")
     jobs: int = Field(ge=1, description="jobs that share the trials")
@@ -92,7 +94,8 @@ class StudyConfig(Section):
     runs: list[str] = Field(
         min_length=1, description="config files, folders of them, or names of runs; teachers come by themselves"
     )
-    grid: StudyGrid | None = Field(default=None, description="a grid beside the runs")
+    grid: SharedTrials | None = Field(default=None, description="a grid beside the runs")
+    search: SharedTrials | None = Field(default=None, description="a search beside the runs")
     tasks: list[str] | None = Field(default=None, description="what is evaluated; the default tasks unless given")
 
 
@@ -158,6 +161,13 @@ class Study:
         self.grid = GridFiles.read(self.config.grid) if self.config.grid else None
         if self.grid:
             self._add_teachers(self.grid.run)
+        self.search = load(ROOT / self.config.search.config, [], SearchConfig) if self.config.search else None
+        if self.search:
+            self._add_teachers(self._searched(self.search))
+
+    def _searched(self, search: SearchConfig) -> StudyRun:
+        """The run that a search varies."""
+        return _read_run(Recipe(ROOT / search.run, tuple(search.changes)))
 
     @property
     def runs(self) -> list[StudyRun]:
@@ -186,6 +196,7 @@ class Study:
         steps = [Step(self.data_step, "study.slurm", (file, "data"), (), is_prepared, on_cpu=True)]
         steps += [self._training(run) for run in self.runs]
         steps += [self._evaluation(run) for run in self.runs]
+        steps += [self._search_step(self.search)] if self.search else []
         steps += self._grid_steps(self.grid) if self.grid else []
         done = all(step.done for step in steps) and self._report_is_new()
         needs = tuple(step.name for step in steps)
@@ -269,9 +280,19 @@ class Study:
         )  # fmt: skip
         return [trials, *finalists, evaluation] if finalists else [trials]
 
+    def _search_step(self, search: SearchConfig) -> Step:
+        """Workers that share the trials of a search."""
+        assert self.config.search is not None
+        (file,) = Recipe(ROOT / self.config.search.config).words
+        done = is_done(read_search(runs_root() / search.name))
+        shares = f"0-{self.config.search.jobs - 1}"
+        return Step(search.name, "search.slurm", (file,), self._needs(self._searched(search)), done, array=shares)
+
     def shown(self) -> list[str]:
-        """What the report is about: the finished runs, and the grid's."""
+        """What the report is about: the finished runs, the search's and the grid's."""
         names = [run.name for run in self.runs if (run.folder / "result.json").exists()]
+        if self.search and any((runs_root() / self.search.name).glob("*/result.json")):
+            names.append(self.search.name)
         return [*names, self.grid.run.name] if self.grid and self.grid.finished_trials() else names
 
     def _report_is_new(self) -> bool:
@@ -293,7 +314,7 @@ class GridFiles:
     finalists: int
 
     @classmethod
-    def read(cls, grid: StudyGrid) -> "GridFiles":
+    def read(cls, grid: SharedTrials) -> "GridFiles":
         """Raise UserError where the config cannot be read."""
         config = load(ROOT / grid.config, [], GridConfig)
         run = StudyRun(Recipe(ROOT / grid.config), config)

@@ -26,8 +26,9 @@ from optuna.trial import FrozenTrial, TrialState
 from palenka.runs.directory import Run
 from palenka.runs.identity import Identity
 from palenka.search.grid import cohort_flops, fitting_cohort
+from palenka.search.record import FILE, ranked, search_table
 from palenka.search.samplers import distributions, propose
-from palenka.search.space import Axis, SearchConfig
+from palenka.search.space import Axis, SearchConfig, overriding
 from palenka.search.storage import Trials
 from palenka.training.plan import Plan, make_plan
 from palenka.training.schema import DistillConfig, RunConfig, TrainConfig
@@ -37,8 +38,6 @@ from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_object, write_json, write_text
 from palenka.util.locks import held, lock
 from palenka.util.paths import ROOT
-from palenka.util.tables import text_table
-from palenka.util.text import NOTHING
 
 IDENTITY = "search-identity.json"
 STARTS = 3  # of a trial from one and the same step: what kills its workers is not given to the next one for ever
@@ -48,7 +47,6 @@ SHARED_TRAINING = (
     "batch_size", "initial_batch_size", "micro_batch_size", "num_epochs", "max_steps", "precision", "compile",
 )  # fmt: skip
 WAVES = 4  # of proposals that tpe learns between, at least, where cohorts could take more
-RULE = "Ranked by dev cross-entropy alone, the best step of each; one seed each."
 
 
 def load_search(path: Path, overrides: Sequence[str], dry_run: bool = False) -> "Search":
@@ -88,8 +86,7 @@ class Search:
 
     def _run_config(self, values: Mapping[str, Any], name: str) -> RunConfig:
         """The run's config with what is the same in all trials, and with these values."""
-        changes = [f"{key}={dumps(value)}" for key, value in {**self._pinned, **values}.items()]
-        return load(self.file, [*changes, f"name={name}"], self.schema)
+        return load(self.file, [*overriding({**self._pinned, **values}), f"name={name}"], self.schema)
 
     def _check_axes(self) -> None:
         """Each axis by its outermost values, the others as the run has them."""
@@ -251,9 +248,9 @@ class Search:
             "name": self.config.name, "run": self.config.run, "sampler": self.config.sampler,
             "axes": self.config.model_dump(mode="json", exclude_defaults=True)["axes"],
             "asked": self.config.number_of_trials, "ranked_by": "dev cross-entropy",
-            "trials": _ranked([self._record(trial) for trial in trials.all()]),
+            "trials": ranked([self._record(trial) for trial in trials.all()]),
         }  # fmt: skip
-        write_json(self.folder / "search.json", record)
+        write_json(self.folder / FILE, record)
         return record
 
     def _record(self, trial: FrozenTrial) -> dict[str, Any]:
@@ -302,29 +299,3 @@ def _shared(plan: Plan) -> str:
     config = plan.config.model_dump(mode="json")
     shared = {key: config.get(key) for key in SHARED} | {key: config["training"][key] for key in SHARED_TRAINING}
     return dumps(shared, sort_keys=True)
-
-
-def _ranked(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those that are finished by their rank, from 1; then the others."""
-    finished = sorted((each for each in trials if "dev" in each), key=lambda each: float(each["dev"]["cross_entropy"]))
-    others = [each | {"rank": None} for each in trials if "dev" not in each]
-    return [each | {"rank": rank} for rank, each in enumerate(finished, start=1)] + others
-
-
-def search_table(record: Mapping[str, Any]) -> str:
-    """The content of a search.json as lines."""
-    axes, trials = list(record["axes"]), record["trials"]
-    rows = [["rank", "trial", "nats/token", "bits/byte", *axes]]
-    for trial in trials:
-        dev = trial.get("dev") or {}
-        losses = [f"{dev[key]:.4f}" if key in dev else NOTHING for key in ("cross_entropy", "bits_per_byte")]
-        losses = losses if dev else [trial["state"], NOTHING]
-        values = [str(trial["values"].get(key, NOTHING)) for key in axes]
-        rows.append([str(trial["rank"] or NOTHING), f"{trial['number']:03d}", *losses, *values])
-    left = [trial for trial in trials if trial["state"] == "running"]
-    missing = record["asked"] - len(trials)
-    head = f"{record['name']}: {len(trials) - len(left)} of {record['asked']} trials are done"
-    if left or missing:
-        head += f"; {len(left)} are with other workers, or were left by some: the same command goes on with those"
-    reasons = [f"trial {each['number']:03d}: {each['reason']}" for each in trials if "reason" in each]
-    return "\n".join([head, text_table(rows, left=2), *reasons, RULE])

@@ -7,6 +7,7 @@ So one space serves all samplers, and a prior with tails costs them nothing.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from json import dumps
 from statistics import NormalDist
 from typing import Annotated, Any, Literal
 
@@ -207,9 +208,19 @@ class SearchConfig(Section):
         return len(self.cells())
 
     @property
+    def changes(self) -> list[str]:
+        """`overrides` as on a command line."""
+        return overriding(self.overrides)
+
+    @property
     def number_of_trials(self) -> int:
         """That are asked for."""
         return self.trials or self.count_cells()
+
+
+def overriding(values: Mapping[str, Any]) -> list[str]:
+    """Values of key paths as `key.path=value`."""
+    return [f"{key}={dumps(value)}" for key, value in values.items()]
 
 
 def _extended(point: Point, key: str, axis: Axis) -> list[Point]:

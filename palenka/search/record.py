@@ -1,0 +1,64 @@
+"""search.json: where the trials of a search stand, for people and for what only looks."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from palenka.util.files import read_object
+from palenka.util.tables import text_table
+from palenka.util.text import NOTHING
+
+FILE = "search.json"
+RULE = "Ranked by dev cross-entropy alone, the best step of each; one seed each."
+
+
+def read_search(folder: Path) -> dict[str, Any] | None:
+    """Of a search's folder; None before it has begun. Raises UserError: it is damaged."""
+    path = folder / FILE
+    return read_object(path) if path.exists() else None
+
+
+def is_done(record: Mapping[str, Any] | None) -> bool:
+    """Whether all trials that were asked for have an outcome."""
+    return record is not None and len(record["trials"]) == record["asked"] and not states(record)["running"]
+
+
+def states(record: Mapping[str, Any]) -> Counter[str]:
+    """How many trials are running, finished, diverged, refused."""
+    return Counter(str(trial["state"]) for trial in record["trials"])
+
+
+def ranked(trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those that are finished by their rank, from 1; then the others."""
+    finished = sorted((each for each in trials if "dev" in each), key=lambda each: float(each["dev"]["cross_entropy"]))
+    others = [each | {"rank": None} for each in trials if "dev" not in each]
+    return [each | {"rank": rank} for rank, each in enumerate(finished, start=1)] + others
+
+
+def headline(record: Mapping[str, Any]) -> str:
+    """How far a search is, in a line."""
+    counts, best = states(record), record["trials"][:1]
+    done = len(record["trials"]) - counts["running"]
+    others = [f"{number} {state}" for state, number in counts.items() if state != "finished"]
+    text = ", ".join([f"{record['name']}: {done} of {record['asked']} trials are done", *others])
+    if best and best[0]["rank"]:
+        text += f"; best {best[0]['dev']['cross_entropy']:.4f} nats per token, trial {best[0]['number']:03d}"
+    return text
+
+
+def search_table(record: Mapping[str, Any]) -> str:
+    """The whole of it as lines."""
+    axes, trials = list(record["axes"]), record["trials"]
+    rows = [["rank", "trial", "nats/token", "bits/byte", *axes]]
+    for trial in trials:
+        dev = trial.get("dev") or {}
+        losses = [f"{dev[key]:.4f}" if key in dev else NOTHING for key in ("cross_entropy", "bits_per_byte")]
+        losses = losses if dev else [trial["state"], NOTHING]
+        values = [str(trial["values"].get(key, NOTHING)) for key in axes]
+        rows.append([str(trial["rank"] or NOTHING), f"{trial['number']:03d}", *losses, *values])
+    left = states(record)["running"]
+    reasons = [f"trial {each['number']:03d}: {each['reason']}" for each in trials if "reason" in each]
+    if left:
+        reasons.append(f"{left} running: with other workers, or left by some; the same command goes on with those")
+    return "\n".join([headline(record), text_table(rows, left=2), *reasons, RULE])
