@@ -22,7 +22,11 @@ from made_runs import made_result
 from palenka.cli import main
 from palenka.data.published import FILES
 from palenka.evaluation.evaluate import evaluate
+from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.protocols import PROTOCOLS, OfficialTask
+from palenka.evaluation.results import write_records
+from palenka.finetuning.results import figures, recipe_folder, records_of, result_path
+from palenka.finetuning.tasks import TASKS
 from palenka.models.folder import weights_sha256
 from palenka.publish import entry
 from palenka.runs.ledger import LEDGER, Ledger
@@ -91,6 +95,8 @@ def items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         rules = PROTOCOLS[year]
         shrunk = replace(rules, tasks=small(year, rules.tasks), fast=small(year, rules.fast))
         monkeypatch.setitem(PROTOCOLS, year, shrunk)
+    for task in FILES.keys() - {"glue_filtered"}:
+        monkeypatch.delitem(FILES, task)
     monkeypatch.setitem(TRACKS, "strict-small", (10**6, 2 * 10**6, 10**7))
     root = write_items(tmp_path / "items")
     monkeypatch.setenv("PALENKA_EVAL", str(root))
@@ -165,6 +171,7 @@ def test_what_is_missing_is_named(
 ) -> None:
     (run / "revisions" / "chck_2M").rename(run / "elsewhere")
     (run / "evaluation" / "2026" / "comps.json").unlink()
+    (items / "ewok_filtered").rename(items / "elsewhere")
     (run / "revisions" / "chck_10M" / "evaluation" / "2026" / "ewok_fast.json").unlink()
     code, shown, _ = submit()
     record = read_json(tmp_path / "results" / "entry-s_1" / "submission.json")
@@ -173,8 +180,41 @@ def test_what_is_missing_is_named(
     absent = "main: comps: not evaluated", "chck_2M: there is no such milestone", "chck_10M: ewok_fast: not evaluated"
     for what in absent:
         assert what in named and f"  incomplete: {what}" in shown
+    gated = f"main: ewok_filtered: there is no folder {items / 'ewok_filtered'} (EWoK is for those who accept its terms"
+    assert gated in named and "palenka download ewok fetches it" in named
     for seen in ("chck_1M:", "main: blimp"):
         assert seen not in named
+
+
+@pytest.mark.usefixtures("scored")
+def test_each_file_is_counted(submit: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FILES, "blimp_filtered", {"agreement": 2, "order": 2})
+    counts = "agreement.jsonl has 3 lines, not 2; order.jsonl has 1 lines, not 2"
+    assert f"incomplete: main: blimp_filtered: 4 items, of 4 ({counts})\n" in submit()[1]
+
+
+@pytest.mark.usefixtures("scored")
+def test_a_milestone_that_is_submitted_by_itself_leaves_the_run_s(
+    submit: Callable[..., tuple[int, str, str]], run: Path, items: Path, tmp_path: Path, call: Call
+) -> None:
+    milestone = run / "revisions" / "chck_1M"
+    evaluate([str(milestone)], items, ["comps"], "2026")
+    for folder, answer in ((run, 1), (milestone, 0)):
+        path = result_path(recipe_folder(folder, "2026"), "rte", 0)
+        records = records_of(TASKS["rte"], [0, 1], [answer, answer])
+        write_records(path, records)
+        about = {"task": "rte", "seed": 0, "recipe_tasks": ["rte"], "truncated": 0, "epoch": 1, "selection": "train",
+                 "identity": {"model": EvaluatedModel.find(str(folder)).fingerprint}}  # fmt: skip
+        write_json(path, about | figures(TASKS["rte"], records))
+    submit()
+    place = tmp_path / "results" / "entry-s_1"
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    command = ["submission", str(milestone), "--format", "2026", "--out", str(tmp_path / "results")]
+    assert call(main, command)[0] == 0
+    assert before == {path: path.read_bytes() for path in before}
+    for name, answer in (("main", 1), ("chck_1M", 0)):
+        answers = read_json(place / name / "finetune" / "rte" / "predictions.json")["rte"]["predictions"]
+        assert [one["pred"] for one in answers] == [answer, answer]
 
 
 @pytest.mark.usefixtures("scored")

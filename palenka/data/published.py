@@ -6,6 +6,8 @@ A figure on other items than these compares with nobody's.
 from collections.abc import Iterator
 from pathlib import Path
 
+from palenka.util.text import count
+
 
 def _lines(table: str) -> dict[str, int]:
     """Lines of each file of a folder, from "name lines name lines …"."""
@@ -77,7 +79,7 @@ GATED = {
 def differences(folder: Path) -> str:
     """In which files a folder of a known name holds other numbers of lines than published; nothing if in none."""
     found = list(_differences(folder))
-    return "; ".join([*found[:3], *([f"and {len(found) - 3} files more"] if len(found) > 3 else [])])
+    return "; ".join([*found[:3], *([f"and {count(len(found) - 3, 'file')} more"] if len(found) > 3 else [])])
 
 
 def _differences(folder: Path) -> Iterator[str]:

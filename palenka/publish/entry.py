@@ -66,12 +66,13 @@ def submit(entry: Entry) -> None:
         return
     written = write_predictions(model, entry.form, out, data, way)
     missing = [f"main: {what}" for what in written.missing]
-    missing += _glue(entry, model, out / written.name / "main" / "finetune")
+    place = written.folder.parents[1]  # main, or that of a milestone which is submitted by itself
+    missing += _glue(entry, model, place / "finetune")
     if track is None:
         missing.append("milestones: --track strict-small or --track strict says which are wanted")
     else:
         missing += [*_ages(entry, track, written), *_milestones(entry, track, model)]
-    _write_form(model.folder, out / written.name, entry.form, track, missing)
+    _write_form(model.folder, place.parent if place.name == "main" else place, entry.form, track, missing)
     _tell(written, missing)
     print(f"  for the pipeline's collate_preds: --results_dir {out} --model_path_or_name {written.name} --fast"
           f"{f' --track {track}' if track else ''}")  # fmt: skip

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from palenka.data.published import GATED, differences
 from palenka.evaluation.correlation import preferences, spearman
 from palenka.evaluation.items import Item, Records, Task
 from palenka.evaluation.models import EvaluatedModel, run_and_milestone
@@ -149,7 +150,8 @@ def _collect(
         path = model.results(form, way.folder) / f"{name}.json"
         items = root / PROTOCOLS[form].folder(name)
         if not items.is_dir():
-            missing.append(f"{name}: there is no folder {items}")
+            advice = f" ({GATED[items.name]})" if items.name in GATED else ""
+            missing.append(f"{name}: there is no folder {items}{advice}")
             continue
         task = read_task(items, form)
         try:
@@ -158,8 +160,9 @@ def _collect(
             missing.append(f"{name}: {problem}")
             continue
         found.append((task, records))
-        if len(records) != published.items:
-            missing.append(f"{name}: {len(records):,} items, of {published.items:,}")
+        wrong = differences(items)
+        if wrong or len(records) != published.items:
+            missing.append(f"{name}: {len(records):,} items, of {published.items:,}{f' ({wrong})' if wrong else ''}")
     if not found:
         fast = "" if tasks is PROTOCOLS[form].tasks else " --fast"
         first = f"palenka evaluate {run_and_milestone(model.folder)[0]} --protocol {form}{fast}"
