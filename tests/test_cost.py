@@ -41,8 +41,8 @@ from palenka.models.onednn import is_onednn_usable
 from palenka.models.outputs import model_shape
 from palenka.objectives import TeacherShape
 from palenka.search.cost import read_estimate
-from palenka.teachers.live import Teachers
-from palenka.training.loss_module import LossModule
+from palenka.teachers.live import TeacherPass, Teachers
+from palenka.training.loss_module import LossModule, StepSize
 from palenka.training.plan import Workload, load_plan, make_workload
 from palenka.training.schema import DistillConfig, TrainConfig
 from palenka.util.config import load
@@ -140,6 +140,36 @@ def test_heads_are_counted_for_what_a_masked_run_predicts(work: MakeWork, teache
     masked = flops_per_token(work("paradigm=masked"))
     assert whole.student - masked.student == pytest.approx(0.85 * 6 * 320 * 16)
     assert whole.teachers - masked.teachers == pytest.approx(0.85 * 2 * 320 * 24)
+
+
+def test_teachers_are_counted_for_the_phases_that_they_teach(
+    work: MakeWork, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of causal epochs for a third of the time, and one of masked ones, who forms fewer logits."""
+    body, head = 2 * 3 * (4 * 24**2 + 2 * 24 * 48) + 4 * 3 * 24 * 16, 2 * 320 * 24
+    alternate = "paradigm={name: alternate, epochs: [{causal: 1}, {masked: 4}, {causal: 1}]}"
+    assert flops_per_token(work(alternate)).teachers == pytest.approx((body + head) / 3)
+    (teacher / "config.yaml").write_text("paradigm: masked\n")
+    planned = work(alternate, "training.micro_batch_size=4")
+    assert flops_per_token(planned).teachers == pytest.approx(2 / 3 * (body + 0.15 * head))
+    assert flops_per_token(work("paradigm={name: mix, rows: {masked: 1, causal: 3}}")).teachers >= body
+    whole = work("paradigm=masked", "training.micro_batch_size=4")
+    for device in ("cpu", "cuda"):
+        machine = replace(tiny.MACHINE, kind=device)
+        assert step_seconds(planned, machine).teachers == pytest.approx(2 / 3 * step_seconds(whole, machine).teachers)
+
+    monkeypatch.setattr(probe, "this_machine", lambda: tiny.MACHINE)
+    monkeypatch.setattr(probe, "STEPS", 1)
+    told: list[bool] = []
+    run = LossModule.forward
+
+    def noted(self: LossModule, batch: Batch, size: StepSize, teachers: TeacherPass | None) -> Any:
+        told.append(teachers is None)
+        return run(self, batch, size, teachers)
+
+    monkeypatch.setattr(LossModule, "forward", noted)
+    measure(planned)
+    assert told == [True] * 4 + [False] * 4, "two steps of two micro-batches with the teacher, and two without"
 
 
 @pytest.mark.parametrize("keys", [tiny.LLAMA, tiny.GPT2, GPTJ], ids=lambda keys: keys["architecture"])

@@ -14,7 +14,9 @@ from killing import Killed, kill_at
 from run_files import outcome, records
 from trainings import assert_alike_to_rounding, plan_for, train_run
 
+from palenka.teachers.live import Teachers
 from palenka.training.build import build_student, find_teachers
+from palenka.training.loop import Loop
 from palenka.training.student import Student
 from palenka.util.errors import UserError
 from palenka.util.files import read_json
@@ -125,6 +127,41 @@ def test_a_masked_teacher_teaches_the_masked_part_of_a_mix(prepared: Path, runs_
     assert part["hard_target"] == pytest.approx(whole["hard_target"], rel=1e-6)
     for term in ("logit", "hidden_state"):
         assert 0.6 * whole[term] < part[term] < 0.9 * whole[term]
+
+
+def taught_in_a_phase(name: str, **changes: Any) -> dict[str, Any]:
+    """A student by all objectives in eight steps, of which the teacher knows the four in the middle."""
+    return student_of("teacher", paradigm=SECTIONS["alternate"], name=name, **changes)
+
+
+def test_teachers_are_run_in_the_phases_that_they_teach_alone(
+    prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which changes no bit, of what objectives own and decay neither."""
+    train_run(values("masked", name="teacher"), max_steps=1)
+    changes = {"weight_decay": 0.1, "micro_batch_size": 4}
+    asked: list[int] = []
+    run = Teachers.run
+    monkeypatch.setattr(Teachers, "run", lambda self, *given: (asked.append(given[1].start), run(self, *given))[1])
+    part = train_run(taught_in_a_phase("part"), **changes)
+    assert asked == list(range(2 * 8, 6 * 8, 4))
+    seen = records(part, "train")
+    assert all(record["hard_target"] for record in seen)
+    for term in ("logit", "hidden_state"):
+        assert [record[term] > 0 for record in seen] == [False] * 2 + [True] * 4 + [False] * 2
+    monkeypatch.setattr(Loop, "_teach", lambda self, batch, rows, shown, *n: self.teachers.run(shown, range(1), *n))
+    assert outcome(train_run(taught_in_a_phase("whole"), **changes)) == outcome(part)
+
+
+@pytest.mark.usefixtures("processes")
+def test_two_processes_are_taught_in_a_phase_as_one(
+    prepared: Path, runs_folder: Path, write_config: WriteConfig
+) -> None:
+    train_run(values("masked", name="teacher"), max_steps=1)
+    given = taught_in_a_phase("two")
+    given["training"] |= {"micro_batch_size": 2, "adam_epsilon": 1e-3}
+    succeed(*TORCHRUN, ROOT / "distill.py", "--config", write_config(given))
+    assert_alike_to_rounding(train_run(given | {"name": "one"}), runs_folder / "two", 2e-7)
 
 
 def test_a_teacher_that_learned_otherwise_is_refused(teacher: Path) -> None:

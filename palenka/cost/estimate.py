@@ -2,9 +2,9 @@
 
 FLOPs are those of matrix products and convolutions, counted in a forward pass, whatever the architecture: mostly 2 a
 token for each weight of a matrix, and 4 · layers · width · context for attention (PaLM, arXiv 2204.02311, appendix B).
-Training costs the student three times that (2 forward, 4 backward), each teacher once, a vocabulary head only where an
-objective needs its logits, and only for tokens that the paradigm predicts where those are few; objectives say what they
-add (`Objective.flops`).
+Training costs the student three times that (2 forward, 4 backward), each teacher once, but for steps without a paradigm
+that all of them learned, a vocabulary head only where an objective needs its logits, and only for tokens that the
+paradigm predicts where those are few; objectives say what they add (`Objective.flops`).
 
 Memory, in bytes at the peak of a step, for P trained parameters, n tokens in a micro-batch and vocabulary V:
 
@@ -93,9 +93,18 @@ def flops_per_token(work: Workload) -> Shared:
     context, share = work.config.data.seq_length, work.config.paradigm_config.logit_share
     student = 3 * forward_flops(work.model, context, share if _token_terms(work) else 0)
     student += sum(term.flops(context) for term in work.built_terms.values())
-    of_teachers = share if _needs_teacher_logits(work) else 0
-    teachers = (forward_flops(teacher.model, context, of_teachers) for teacher in _running_teachers(work))
+    seen, predicted = lessons(work)
+    of_teachers = predicted / seen if _needs_teacher_logits(work) else 0
+    teachers = (seen * forward_flops(teacher.model, context, of_teachers) for teacher in _running_teachers(work))
     return Shared(student, sum(teachers))
+
+
+def lessons(work: Workload) -> tuple[float, float]:
+    """Of all tokens of the training, those that the teachers are shown, and those that they form logits of."""
+    paradigm, taught = work.config.paradigm_config, work.taught
+    known = [name for number, name in enumerate(paradigm.part_names) if taught is None or number in taught]
+    shown = [(share, stage) for share, stage in paradigm.stages if not set(known).isdisjoint(stage.part_names)]
+    return sum(share for share, _ in shown), sum(share * stage.logit_share for share, stage in shown)
 
 
 def forward_flops(model: PretrainedConfig, context: int, logit_share: float = 1) -> float:
@@ -274,7 +283,8 @@ def _traffic(work: Workload, kind: Kind) -> Shared:
     kept = _kept_of_student(work, kind) + _kept_by_objectives(work, _size(work, kind))
     logits = LOGIT_PASSES[kind] * 4 * work.model.vocab_size * _head_arrays(work)
     teachers = sum(t.shape.num_hidden_layers * _kept_of_layer(t.model, work, kind) for t in _running_teachers(work))
-    return Shared(PASSES * kept + work.config.paradigm_config.logit_share * logits, 2 * teachers)
+    seen, _ = lessons(work)
+    return Shared(PASSES * kept + work.config.paradigm_config.logit_share * logits, 2 * seen * teachers)
 
 
 def _launches(work: Workload, kind: Kind) -> Shared:
@@ -285,4 +295,5 @@ def _launches(work: Workload, kind: Kind) -> Shared:
     training = _layer(work.model, work, kind).training * work.model.num_hidden_layers
     teachers = _running_teachers(work)
     inference = sum(_layer(t.model, work, kind).inference * t.shape.num_hidden_layers for t in teachers)
-    return Shared(LAUNCH * count * training, LAUNCH * count * inference)
+    seen, _ = lessons(work)
+    return Shared(LAUNCH * count * training, LAUNCH * count * seen * inference)

@@ -17,10 +17,11 @@ from multiprocessing import get_context
 import torch
 from torch import Tensor, nn
 
-from palenka.cost.estimate import flops_per_token, step_seconds, this_machine
+from palenka.cost.estimate import flops_per_token, lessons, step_seconds, this_machine
 from palenka.cost.measurement import Measurement
 from palenka.data.batch import Batch
 from palenka.data.windows import IGNORED
+from palenka.teachers.live import NOTHING, TeacherPass
 from palenka.training.build import build_loss_module, build_optimizer, random_teachers
 from palenka.training.loss_module import LossModule, StepSize
 from palenka.training.plan import Workload
@@ -52,9 +53,13 @@ def measure(work: Workload) -> Measurement:
     optimizer = build_optimizer(work, loss_module)
     sequences = affordable_sequences(work, step_seconds(work, here).of())
     tokens = torch.randint(0, work.model.vocab_size, (sequences, context), device=device)
-    taken = [_step(loss_module, optimizer, tokens, work) for _ in range(1 + STEPS)][1:]
     scale = work.config.training.mean_batch_size / work.processes / sequences
-    seconds = [of_batches * scale + of_update for of_batches, of_update in taken]
+    seen, _ = lessons(work)
+    seconds = [0.0] * STEPS
+    for share, teachers in ((seen, None), (1 - seen, NOTHING)):
+        taken = [_step(loss_module, optimizer, tokens, work, teachers) for _ in range(1 + STEPS)] if share else []
+        for step, (of_batches, of_update) in enumerate(taken[1:]):
+            seconds[step] += share * (of_batches * scale + of_update)
     median, trained = statistics.median(seconds), work.tokens_per_step / work.processes
     flops = flops_per_token(work).of() * trained
     return Measurement(
@@ -71,14 +76,18 @@ def affordable_sequences(work: Workload, seconds: float) -> int:
 
 
 def _step(
-    loss_module: LossModule, optimizer: torch.optim.Optimizer, tokens: Tensor, work: Workload
-) -> tuple[float, float]:
-    """One optimizer step; seconds of its micro-batches together, and of clipping and the update."""
+    loss_module: LossModule, optimizer: torch.optim.Optimizer, tokens: Tensor, work: Workload,
+    teachers: TeacherPass | None,
+) -> tuple[float, float]:  # fmt: skip
+    """One optimizer step; seconds of its micro-batches together, and of clipping and the update.
+
+    Teachers are run unless what they say is given.
+    """
     started = time.perf_counter()
     size = StepSize(tokens.numel(), len(tokens))
     for micro_batch in tokens.split(work.micro_batch_size):
         with _precision(work, tokens.device):
-            loss, _ = loss_module(_batch(micro_batch, work), size)
+            loss, _ = loss_module(_batch(micro_batch, work), size, teachers)
         loss.backward()
     _wait(tokens.device)
     between = time.perf_counter()

@@ -60,6 +60,11 @@ class ParadigmConfig(Named):
         return [self.name]
 
     @property
+    def stages(self) -> "list[tuple[float, ParadigmConfig]]":
+        """What makes its batches, one after the other, each with its share of the training; it does, but for some."""
+        return [(1.0, self)]
+
+    @property
     def isolates(self) -> bool:
         """Whether documents of a window do not see each other."""
         return False

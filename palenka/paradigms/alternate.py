@@ -12,7 +12,7 @@ import torch
 from pydantic import Field, model_validator
 
 from palenka.data.batch import Batch
-from palenka.paradigms import Shown
+from palenka.paradigms import ParadigmConfig, Shown
 from palenka.paradigms._several import Several, SeveralConfig
 
 ROUNDING = 1e-9
@@ -38,14 +38,17 @@ class AlternateConfig(SeveralConfig):
         return list(dict.fromkeys(name for name, _ in self.phases))
 
     @property
+    def stages(self) -> list[tuple[float, ParadigmConfig]]:
+        whole = sum(length for _, length in self.phases)
+        return [(length / whole, self.section(name)) for name, length in self.phases]
+
+    @property
     def predicted_share(self) -> float:
-        of_epochs = (length * self.section(name).predicted_share for name, length in self.phases)
-        return sum(of_epochs) / sum(length for _, length in self.phases)
+        return sum(share * stage.predicted_share for share, stage in self.stages)
 
     @property
     def logit_share(self) -> float:
-        of_epochs = (length * self.section(name).logit_share for name, length in self.phases)
-        return sum(of_epochs) / sum(length for _, length in self.phases)
+        return sum(share * stage.logit_share for share, stage in self.stages)
 
     @property
     def phases(self) -> list[tuple[str, float]]:

@@ -59,7 +59,7 @@ class TeacherPass:
     """What teachers computed of one micro-batch; their logits are formed when a student's loss gets to them.
 
     Args:
-        outputs: of each teacher, or of what was recorded of all of them; empty where no student asks for anything.
+        outputs: of each teacher, or of what was recorded of all of them; empty where they teach nothing.
         mean: makes the mean of their logits.
         keeps_logits: whether they stay for further students of the same micro-batch.
     """
@@ -83,6 +83,10 @@ class TeacherPass:
     def mean_logits(self) -> Logits:
         """Weighted by the teachers' shares."""
         return self._wrap(self._mean())
+
+
+NOTHING = TeacherPass([], mean=lambda: MeanLogits([], []))
+"""Of teachers that are not run, where they have not learned what a student is asked."""
 
 
 class Teachers:

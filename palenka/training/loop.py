@@ -18,6 +18,8 @@ from contextlib import contextmanager
 
 import torch
 
+from palenka.data.batch import Batch
+from palenka.teachers.live import NOTHING, TeacherPass
 from palenka.training.batches import Batches, StepBatch
 from palenka.training.gradients import are_finite
 from palenka.training.loss_module import StepSize
@@ -165,12 +167,19 @@ class Loop:
         micro_batches = list(self._my_rows(batch))
         for micro, rows in enumerate(micro_batches):
             shown = batch.batch.rows(rows).with_places().to(self.accelerator.device)
-            of_teachers = self.teachers.run(shown, batch.positions[rows], students=len(active))
+            of_teachers = self._teach(batch, rows, shown, len(active))
             is_last = micro == len(micro_batches) - 1
             for trainer in active:
                 trainer.student.accumulate(micro, is_last, shown, size, of_teachers)
                 if is_last:
                     trainer.finish_step(batch)
+
+    def _teach(self, batch: StepBatch, rows: slice, shown: Batch, students: int = 1) -> TeacherPass:
+        """What the teachers compute of a micro-batch; nothing in a step without a paradigm that they learned."""
+        taught = self.plan.taught
+        if taught is not None and not batch.batch.made_by(taught).any():
+            return NOTHING
+        return self.teachers.run(shown, batch.positions[rows], students)
 
     @torch.no_grad()
     def _broken_teachers(self, step: int) -> list[str]:
@@ -181,7 +190,7 @@ class Loop:
         broken = torch.zeros(len(names), device=device)
         for rows in self._my_rows(batch):
             shown = batch.batch.rows(rows).to(device)
-            of_teachers = self.teachers.run(shown, batch.positions[rows])
+            of_teachers = self._teach(batch, rows, shown)
             tokens = shown.labels.numel()
             for index, source in enumerate(of_teachers.each_logits):
                 broken[index] += not are_finite(source, tokens, self.plan.model.vocab_size, device)

@@ -99,6 +99,8 @@ class LossModule(nn.Module):
             teachers = self.teachers.run(batch)
         student = run_model(self.student, batch, self._hidden_states, self._recorder)
         loss, terms = self._token_loss(student, teachers, batch, step)
+        if not teachers.outputs:
+            return self._without_lesson(loss, terms)
         teacher_states = teachers.states() if self._state_terms else []
         shares: list[Tensor] = []
         for lesson in self._lessons(batch) if self._state_terms else []:
@@ -109,6 +111,13 @@ class LossModule(nn.Module):
                 loss = loss + term.config.weight.at(step.progress) * share * value
             shares.append(torch.stack([share * value.detach() for value in state_losses]))
         return loss, torch.cat([terms, torch.stack(shares).sum(dim=0)]) if shares else terms
+
+    def _without_lesson(self, loss: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
+        """The same with state terms of 0, and a gradient of 0 for what they own: processes wait for each gradient, and
+        an optimizer leaves alone what has none."""
+        for parameter in self.objectives.parameters():
+            loss = loss + 0 * parameter.sum()
+        return loss, torch.cat([terms, terms.new_zeros(len(self._state_terms))])
 
     def _lessons(self, batch: Batch) -> list[Batch]:
         """What state terms are plain means over: what the teachers teach, apart where it does not count the same."""
@@ -121,26 +130,28 @@ class LossModule(nn.Module):
     def _token_loss(
         self, student: ModelOutput, teachers: TeacherPass, batch: Batch, step: StepSize
     ) -> tuple[Tensor, Tensor]:
-        if not self._token_terms:
-            return student.final.new_zeros((), dtype=torch.float32), student.final.new_zeros(0, dtype=torch.float32)
+        wanted = {n: o for n, o in self._token_terms.items() if teachers.outputs or o.teacher_logits == "none"}
+        nothing = student.final.new_zeros((), dtype=torch.float32)
+        if not wanted:
+            return nothing, nothing.expand(len(self._token_terms))
         sizes = {"token": step.tokens, "sequence_sum": step.sequences}
         terms = [
             WeightedTerm(
                 self._token_losses[name], term.config.weight.at(step.progress) / sizes[term.reduction],
                 self._token_weights(batch, is_taught=term.teacher_logits != "none"),
             )
-            for name, term in self._token_terms.items()
+            for name, term in wanted.items()
         ]  # fmt: skip
         of_teachers: list[Logits] = []
         if "each" in self._teacher_logits:
             of_teachers += teachers.each_logits
-        if "mean" in self._teacher_logits:
+        if "mean" in self._teacher_logits and teachers.outputs:
             of_teachers.append(teachers.mean_logits)
         loss, sums = chunked_loss(
             [student.student_input()], of_teachers, batch.at_places(batch.labels), terms, compiled=self._is_compiled
         )
-        totals = zip(self._token_terms.values(), sums, strict=True)
-        return loss, torch.stack([total / sizes[term.reduction] for term, total in totals])
+        found = {n: total / sizes[wanted[n].reduction] for n, total in zip(wanted, sums, strict=True)}
+        return loss, torch.stack([found.get(name, nothing) for name in self._token_terms])
 
     def _token_weights(self, batch: Batch, is_taught: bool) -> Tensor | None:
         """What each place counts in a term (places,); None: 1."""
