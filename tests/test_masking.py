@@ -272,14 +272,18 @@ def test_knobs_reach_the_parts() -> None:
 @pytest.mark.parametrize(
     ("section", "expected"),
     [
-        ({"name": "mix", "rows": {"mntp": 1, "mix": 1}}, "epochs|rows"),
+        ({"name": "mix", "rows": {"mntp": 1, "mix": 1}}, "'mix' is made of other paradigms itself"),
+        ({"name": "alternate", "epochs": [{"alternate": 1}, {"causal": 1}]}, "is made of other paradigms itself"),
         ({"name": "mix", "rows": {"mntp": 1, "causel": 1}}, "did you mean 'causal'"),
         ({"name": "mix", "rows": {"mntp": 1, "causal": 0}}, "1 or more"),
         ({"name": "mix", "rows": {"mntp": 1, "causal": 1}, "knobs": {"masked": {}}}, "not among mntp, causal"),
         ({"name": "mix", "rows": {"mntp": 1, "causal": 1}, "knobs": {"mntp": {"rat": 1}}}, "did you mean 'rate'"),
         ({"name": "alternate", "epochs": [{"causal": 1, "masked": 1}, {"causal": 1}]}, "one paradigm with its epochs"),
-        ({"name": "masked", "rate": 0}, "above 0"),
+        ({"name": "masked", "rate": 0}, "a share above 0 and at most 1, or two, .*got 0"),
         ({"name": "masked", "rate": [0.3, 1.5]}, "at most 1"),
+        ({"name": "masked", "rate": [0.3, 0.0]}, "above 0"),
+        ({"name": "masked", "rate": [0.3, 0.2, 0.1]}, r"or two, \[first, last\], got \[0.3, 0.2, 0.1\]"),
+        ({"name": "masked", "rate": "high"}, "got high"),
     ],
 )
 def test_what_makes_no_sense_is_refused(section: dict[str, Any], expected: str) -> None:

@@ -15,6 +15,7 @@ from run_files import outcome, records
 from trainings import assert_alike_to_rounding, plan_for, train_run
 
 from palenka.teachers.live import Teachers
+from palenka.training.batches import Batches
 from palenka.training.build import build_student, find_teachers
 from palenka.training.loop import Loop
 from palenka.training.student import Student
@@ -176,6 +177,19 @@ def test_a_batch_too_small_for_a_mix_is_refused(prepared: Path, runs_folder: Pat
     mix = {"name": "mix", "rows": {"mntp": 15, "causal": 1}}
     with pytest.raises(UserError, match=r"training\.batch_size: 8: the paradigm mix needs at least 16"):
         plan_for(tiny.train_values(paradigm=mix))
+
+
+def test_each_phase_has_a_step(prepared: Path, runs_folder: Path) -> None:
+    """Of 8 steps: a run that never took one would be asked what it never learned."""
+    alternate = {"name": "alternate", "epochs": [{"causal": 4}, {"masked": 0.5}, {"causal": 4}]}
+    with pytest.raises(UserError, match=r"paradigm: masked: 5\.88% of 8 steps may be less than one; give"):
+        plan_for(tiny.train_values(paradigm=alternate))
+    plan = plan_for(tiny.train_values(paradigm=alternate), max_steps=17)
+    batches = Batches(plan.windows(), plan.paradigm, plan.course)
+    assert sum(bool((batches[step].batch.part == 1).all()) for step in range(17)) == 1
+    growing = {"initial_batch_size": 2, "max_steps": 17}
+    with pytest.raises(UserError, match=r"masked: 5\.88% of 17 steps"):
+        plan_for(tiny.train_values(paradigm=alternate), **growing)
 
 
 @pytest.mark.parametrize("paradigm", ["masked", {"name": "causal", "isolate_documents": True}], ids=str)

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from torch import Tensor
 
 from palenka.data.batch import Batch
@@ -29,23 +29,20 @@ from palenka.util.errors import UserError
 
 MASKED, RANDOM = 0.8, 0.1
 LONGEST_UNIFORM, LONGEST_GEOMETRIC, GEOMETRIC = 3, 9, 1 / 3
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
-def _two_rates(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else (value, value)
-
-
-def _check_rates(rates: tuple[float, float]) -> tuple[float, float]:
-    for rate in rates:
-        if not 0 < rate <= 1:
-            raise ValueError(f"expected shares above 0 and at most 1, got {rate}")
-    return rates
+def _one_or_two(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(value if isinstance(value, list | tuple) else (value, value))
+    except ValidationError:
+        raise ValueError(f"expected a share above 0 and at most 1, or two, [first, last], got {value}") from None
 
 
 class CorruptionConfig(ParadigmConfig):
     """How windows are masked."""
 
-    rate: Annotated[tuple[float, float], BeforeValidator(_two_rates), AfterValidator(_check_rates)] = Field(
+    rate: Annotated[tuple[Share, Share], WrapValidator(_one_or_two)] = Field(
         default=(0.15, 0.15),
         description="share of tokens that is hidden; [first, last] changes it evenly over the training",
     )

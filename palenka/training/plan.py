@@ -275,7 +275,9 @@ def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
     _check_batch(plan.paradigm, config.training, where)
     training = config.training
     sizes = (training.first_batch_size, training.batch_size)
-    return replace(plan, course=plan_course(sizes, training.max_steps, training.num_epochs, plan.windows(), where))
+    course = plan_course(sizes, training.max_steps, training.num_epochs, plan.windows(), where)
+    _check_stages(config, course, where)
+    return replace(plan, course=course)
 
 
 def make_workload(config: RunConfig, where: str) -> Workload:
@@ -381,6 +383,18 @@ def _check_batch(paradigm: Paradigm, training: TrainingConfig, where: str) -> No
             f"{paradigm.config.name} needs at least {paradigm.least_batch} sequences in a step, so that each of its "
             "parts has one"
         )
+
+
+def _check_stages(config: RunConfig, course: Course, where: str) -> None:
+    """Each has a step, or a run would be said to have learned what it was never asked."""
+    stages = config.paradigm_config.stages
+    whole = course.total_steps * config.training.mean_batch_size / config.training.batch_size  # in the largest ones
+    for share, stage in stages if len(stages) > 1 else []:
+        if share * whole < 1:
+            raise UserError(
+                f"{where}: paradigm: {stage.name}: {share:.2%} of {course.total_steps} steps may be less than one; "
+                "give it longer, or leave it out"
+            )
 
 
 def _precision_problems(training: TrainingConfig) -> Iterator[str]:
