@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import palenka.runs.directory
 import palenka.training.trainer
 from palenka.cost.dry_run import describe
+from palenka.evaluation.evaluate import evaluate
 from palenka.evaluation.items import Choice, Item
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.statistics import task_accuracy
@@ -33,11 +34,12 @@ from palenka.runs.milestones import TRACKS, milestone_name, milestones_of, missi
 from palenka.training.milestone_plan import MilestonePlan, Subset, evenly_spread
 from palenka.training.milestones import EvaluationConfig
 from palenka.training.plan import Plan, load_plan, make_plan
-from palenka.training.schema import DistillConfig
+from palenka.training.schema import DistillConfig, TrainConfig
 from palenka.training.student import Student
 from palenka.training.trackers import scalars
 from palenka.training.trainer import Trainer
 from palenka.util.errors import UserError
+from palenka.util.files import read_json
 from palenka.util.paths import ROOT
 
 WORDS = [100, 200, 300, 5_000_000]
@@ -67,6 +69,30 @@ def student(name: str = "student", evaluation: dict[str, Any] | None = SMALL, **
     shape = {**tiny.GPT2, "hidden_size": 16, "resid_pdrop": 0.2, "embd_pdrop": 0.2, "attn_pdrop": 0.2}
     values = tiny.distill_values(name=name, student=shape, evaluation=evaluation)
     return values | {"training": values["training"] | {"checkpoint_steps": 1, **training}}
+
+
+def test_milestones_of_a_masked_run_are_asked_as_its_evaluation_is(
+    prepared: Path, runs_folder: Path, items: Path
+) -> None:
+    """Under the protocol that leaves a causal text's first token out, and no other's."""
+    asked = SMALL | {"tasks": ["pairs"], "items": 200, "protocol": "2025", "words": [200]}
+    values = tiny.train_values(name="masked", paradigm="masked", evaluation=asked)
+    plan = make_plan(TrainConfig.model_validate(values), "test")
+    longest = max(len(text.context) + len(text.continuation) for text in plan.milestones.subsets[0].texts)
+    short = values | {"data": values["data"] | {"seq_length": 8}}
+    short["model"] = values["model"] | {"max_position_embeddings": longest + 1}
+    with pytest.raises(UserError, match=f"{longest + 2} tokens, but masked has {longest + 1} positions"):
+        make_plan(TrainConfig.model_validate(short), "test")
+    run = tiny.train(plan)
+    [record] = records(run, "evaluation")
+    milestone = run / "revisions" / record["revision"]
+    evaluate([str(milestone)], items, ["pairs"], "2025")
+    result = read_json(milestone / "evaluation" / "2025" / "pairs.json")
+    assert (result["way"], result["accuracy"]) == ("mlm", pytest.approx(record["pairs (mlm)"]))
+    scores = [json.loads(line)["scores"] for line in (milestone / "evaluation/2025/pairs.items.jsonl").open()]
+    [subset] = plan.milestones.subsets
+    found = subset.scores(Scorer.load(milestone), 0, 1)
+    np.testing.assert_allclose(found, [score for each in scores for score in each], atol=1e-4)
 
 
 def plan_of(values: dict[str, Any]) -> Plan:

@@ -12,7 +12,7 @@ from transformers import PretrainedConfig
 
 from palenka.evaluation.items import Item, deciding
 from palenka.evaluation.task_files import read_task
-from palenka.evaluation.texts import Limits, Text, TextScorer, check_texts, encode
+from palenka.evaluation.texts import Limits, Text, TextScorer, check_texts, encode, encode_masked, frame_of
 from palenka.models.probing import most_positions
 from palenka.runs.milestones import TRACKS, short
 from palenka.training.milestones import EvaluationConfig
@@ -66,7 +66,7 @@ class MilestonePlan:
 
 
 def plan_milestones(
-    config: EvaluationConfig | None, root: Path, tokenizer: Any, model: PretrainedConfig, run: str
+    config: EvaluationConfig | None, root: Path, tokenizer: Any, model: PretrainedConfig, run: str, is_masked: bool
 ) -> MilestonePlan:
     """Read, choose, encode and check all that the milestones of a run will be asked.
 
@@ -76,6 +76,7 @@ def plan_milestones(
         tokenizer: the run's.
         model: the run's.
         run: its name.
+        is_masked: whether they are asked as masked models, with what stands around a text.
 
     Raises:
         UserError: a task that is not there or knows no right choice; an item that cannot be read or does not fit.
@@ -83,13 +84,15 @@ def plan_milestones(
     if config is None:
         return MilestonePlan()
     subsets = []
+    encoded = encode_masked if is_masked else encode
+    limits = Limits(run, most_positions(model), model.vocab_size, frame_of(tokenizer) if is_masked else None)
     for name in config.tasks:
         task = read_task(root / name, config.protocol)
         if task.has_ratios:
             raise UserError(f"{name}: asks what people prefer: it has no right choices to count along the way")
         items = evenly_spread(task.items, config.items)
-        texts = encode(items, tokenizer, config.protocol)
-        check_texts(items, texts, task.name, Limits(run, most_positions(model), model.vocab_size))
+        texts = encoded(items, tokenizer, config.protocol)
+        check_texts(items, texts, task.name, limits)
         subsets.append(Subset(task.name, items, texts))
     return MilestonePlan(config.words or TRACKS["strict"], subsets)
 

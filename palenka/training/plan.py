@@ -262,7 +262,10 @@ def make_plan(config: RunConfig, where: str, dry_run: bool = False) -> Plan:
     problems += [*_precision_problems(config.training), *tracking_problems(config.tracking)]
     problems += _cache_problems(config, workload.model)
     try:
-        milestones = plan_milestones(config.evaluation, task_folder, tokenizer, workload.model, config.name)
+        first = paradigms.DOOR.find(config.paradigm_config.part_names[0])
+        milestones = plan_milestones(
+            config.evaluation, task_folder, tokenizer, workload.model, config.name, first.attention == "full"
+        )
     except UserError as error:
         problems.append(f"evaluation.tasks: {error}")
     if problems:
