@@ -31,7 +31,6 @@ EXAMPLES: dict[str, Any] = {
 }
 PAGE = (ROOT / "docs" / "paradigms.md").read_text(encoding="utf-8")
 PREVIOUS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]
-LEAST = torch.finfo(torch.float32).min
 
 
 def made(section: Any, vocabulary: Vocabulary = VOCABULARY) -> Paradigm:
@@ -125,8 +124,18 @@ def test_which_positions_see_each_other() -> None:
     assert full.visible().all() and causal.additive_mask(torch.float32) is None
     mask = full.additive_mask(torch.bfloat16)
     assert mask is not None and mask.dtype == torch.bfloat16 and mask.shape == (2, 1, 3, 3) and not mask.any()
-    own = torch.full((1, 1, 3, 3), LEAST).masked_fill(torch.eye(3, dtype=torch.bool), 0.0)
-    assert torch.equal(Batch(inputs, labels, own).visible()[0, 0], torch.eye(3, dtype=torch.bool))
+    own = Batch(inputs, labels, torch.eye(3, dtype=torch.bool)[None, None])
+    assert torch.equal(own.visible()[0, 0], torch.eye(3, dtype=torch.bool))
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        least = torch.full((1, 1, 3, 3), torch.finfo(dtype).min, dtype=dtype)
+        mask = own.additive_mask(dtype)
+        assert mask is not None and torch.equal(mask, least.masked_fill(torch.eye(3, dtype=torch.bool), 0.0))
+
+
+def test_a_mask_of_pairs_is_a_byte_a_pair_until_a_model_sees_it(paradigm: Paradigm) -> None:
+    """A step's, of all its micro-batches: of 32 windows of 512 tokens 8 MiB."""
+    attention = paradigm.window_batch(Windows(), range(8)).attention  # type: ignore[arg-type]
+    assert isinstance(attention, str) or attention.dtype == torch.bool
 
 
 def test_rows_of_a_batch() -> None:
@@ -164,8 +173,7 @@ def test_documents_that_do_not_see_each_other_are_as_alone() -> None:
     inputs, labels = tiny.batch(1, length=10, ignored=0)
     document = torch.tensor([0] * 4 + [1] * 6)
     apart = (document[:, None] != document[None]) | torch.ones(10, 10, dtype=torch.bool).triu(1)
-    mask = torch.zeros(1, 1, 10, 10).masked_fill(apart, LEAST)
-    together = run_model(model, Batch(inputs, labels, mask)).final
+    together = run_model(model, Batch(inputs, labels, ~apart[None, None])).final
     for rows in (slice(0, 4), slice(4, 10)):
         alone = run_model(model, Batch(inputs[:, rows], labels[:, rows])).final
         torch.testing.assert_close(together[:, rows], alone, rtol=1e-4, atol=1e-5)

@@ -19,9 +19,9 @@ class Batch:
 
     input_ids: int64 (batch, time).
     labels: int64 (batch, time): what each position predicts, IGNORED where nothing.
-    attention: `causal`, each position sees itself and those before it; `full`, it sees all; or an additive float mask
-        (batch or 1, 1, time, time), 0 where the position of a row sees that of a column, and the least number where it
-        does not. Never a boolean one: transformers' eager attention would add it, and mask nothing.
+    attention: `causal`, each position sees itself and those before it; `full`, it sees all; or bool (batch or 1, 1,
+        time, time): whether the position of a row sees that of a column. Models are given `additive_mask` of it, for
+        one micro-batch: transformers' eager attention would add a boolean one, and mask nothing.
     part: int64 (batch,): which of a run's paradigms made each sequence, by its number; None where there is one.
     weight: float32 (batch,): what each label of a sequence counts in the step's mean, 1 on average; None: 1.
     places: int64 (places,): positions, counted through all sequences, among which are all that predict. None: all.
@@ -45,7 +45,7 @@ class Batch:
     def visible(self) -> Tensor:
         """Bool, (time, time) or (batch or 1, 1, time, time): whether the position of a row sees that of a column."""
         if isinstance(self.attention, Tensor):
-            return self.attention == 0
+            return self.attention
         time = self.input_ids.shape[1]
         everything = torch.ones(time, time, dtype=torch.bool, device=self.input_ids.device)
         return everything.tril() if self.attention == "causal" else everything
@@ -53,7 +53,8 @@ class Batch:
     def additive_mask(self, dtype: torch.dtype) -> Tensor | None:
         """For a model's attention: float (batch or 1, 1, time, time); None where it is causal, as models are."""
         if isinstance(self.attention, Tensor):
-            return self.attention.clamp(min=torch.finfo(dtype).min).to(dtype)
+            least = torch.full((), torch.finfo(dtype).min, dtype=dtype, device=self.attention.device)
+            return torch.where(self.attention, torch.zeros_like(least), least)
         if self.attention == "causal":
             return None
         batch, time = self.input_ids.shape

@@ -255,8 +255,7 @@ class Scorer:
         options = {} if places is None else {"places": torch.from_numpy(places).to(self.device)}
         is_there = torch.arange(tokens.shape[1]) < torch.from_numpy(lengths)[:, None]
         if not self.sees_all_by_itself:
-            mask = torch.zeros(is_there.shape).masked_fill_(~is_there, torch.finfo(torch.float32).min)
-            attention = mask[:, None, None].expand(-1, 1, tokens.shape[1], -1)
+            attention = is_there[:, None, None].expand(-1, 1, tokens.shape[1], -1)
             return self._states(Batch(tokens, torch.empty(0), attention), **options)
         if not is_there.all():
             options["attention_mask"] = is_there.long().to(self.device)

@@ -24,7 +24,7 @@ from torch import Tensor
 from palenka.data.batch import Batch
 from palenka.data.windows import IGNORED, Integers
 from palenka.paradigms import Paradigm, ParadigmConfig, Query, Shown, Vocabulary
-from palenka.paradigms._documents import additive_mask, document_numbers, is_text, of_one_document
+from palenka.paradigms._documents import attention_to, document_numbers, is_text, of_one_document
 from palenka.util.errors import UserError
 
 MASKED, RANDOM = 0.8, 0.1
@@ -179,8 +179,8 @@ class MaskedParadigm(Paradigm):
         """All sees all of its window, or of its document, but for padding."""
         text = is_text(input_ids, self.vocabulary)
         if self.config.isolate_documents:
-            return additive_mask(of_one_document(input_ids, self.vocabulary) & text[:, None])
-        return "full" if text.all() else additive_mask(np.broadcast_to(text[:, None], (*text.shape, text.shape[1])))
+            return attention_to(of_one_document(input_ids, self.vocabulary) & text[:, None])
+        return "full" if text.all() else attention_to(np.broadcast_to(text[:, None], (*text.shape, text.shape[1])))
 
     def queries(
         self, context: tuple[int, ...], continuation: tuple[int, ...], after: tuple[int, ...] = (),

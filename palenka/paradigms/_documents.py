@@ -8,8 +8,6 @@ from torch import Tensor
 from palenka.data.windows import Integers
 from palenka.paradigms import Vocabulary
 
-LEAST = torch.finfo(torch.float32).min
-
 
 def is_text(input_ids: Integers, vocabulary: Vocabulary) -> NDArray[np.bool_]:
     """(batch, time): whether a position is no padding."""
@@ -22,17 +20,12 @@ def document_numbers(input_ids: Integers, vocabulary: Vocabulary) -> Integers:
     return np.cumsum(ends, axis=1) - ends
 
 
-def additive_mask(visible: NDArray[np.bool_]) -> Tensor:
-    """Float32 (batch, 1, time, time) of what is visible (batch, time, time).
+def attention_to(visible: NDArray[np.bool_]) -> Tensor:
+    """Bool (batch, 1, time, time), as a `Batch` has it, of what is visible (batch, time, time).
 
     Each position also sees itself: of a row that sees nothing attention would be no number.
     """
-    return hiding(torch.from_numpy(visible | np.eye(visible.shape[-1], dtype=bool)))[:, None]
-
-
-def hiding(visible: Tensor) -> Tensor:
-    """Float32 of its shape: 0 where something is visible, and the least number elsewhere."""
-    return torch.zeros(visible.shape).masked_fill_(~visible, LEAST)
+    return torch.from_numpy(visible | np.eye(visible.shape[-1], dtype=bool))[:, None]
 
 
 def of_one_document(input_ids: Integers, vocabulary: Vocabulary) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from pydantic import Field
 from palenka.data.batch import Batch
 from palenka.data.windows import IGNORED
 from palenka.paradigms import Paradigm, ParadigmConfig, Query, Shown
-from palenka.paradigms._documents import additive_mask, causal_order, of_one_document
+from palenka.paradigms._documents import attention_to, causal_order, of_one_document
 
 
 class Causal(Paradigm):
@@ -34,7 +34,7 @@ class Causal(Paradigm):
             return Batch(inputs, labels)
         visible = of_one_document(shown.input_ids, self.vocabulary) & causal_order(inputs.shape[1])
         ends = torch.from_numpy(shown.input_ids == self.vocabulary.eos)  # what follows is another document's
-        return Batch(inputs, labels.masked_fill(ends, IGNORED), additive_mask(visible))
+        return Batch(inputs, labels.masked_fill(ends, IGNORED), attention_to(visible))
 
     def queries(
         self, context: tuple[int, ...], continuation: tuple[int, ...], after: tuple[int, ...] = (),

@@ -13,7 +13,6 @@ from pydantic import Field, model_validator
 
 from palenka.data.batch import Batch
 from palenka.paradigms import Shown, Vocabulary
-from palenka.paradigms._documents import hiding
 from palenka.paradigms._several import Several, SeveralConfig
 
 
@@ -64,13 +63,13 @@ class Mix(Several):
         part = torch.tensor([self._turns[position % self.least_batch] for position in shown.positions])
         batch, time = shown.input_ids.shape
         inputs, labels = torch.from_numpy(shown.input_ids.copy()), torch.empty(batch, time, dtype=torch.int64)
-        mask, weight = torch.zeros(batch, 1, time, time), torch.zeros(batch)
+        mask, weight = torch.zeros(batch, 1, time, time, dtype=torch.bool), torch.zeros(batch)
         for number, paradigm in enumerate(self.parts.values()):
             rows = (part == number).nonzero().flatten()
             if len(rows):
                 made = paradigm.batch(shown.rows(rows.tolist()))
                 inputs[rows], labels[rows] = made.input_ids, made.labels
-                mask[rows] = hiding(made.visible())
+                mask[rows] = made.visible()
                 weight[rows] = list(self.shares.values())[number] / made.counts.sum().clamp(min=1)
         whole = Batch(inputs, labels, mask, part)
         return Batch(inputs, labels, mask, part, weight * whole.counts.sum())
