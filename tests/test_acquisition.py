@@ -149,9 +149,13 @@ def test_files_are_what_the_pipeline_writes(run: Path, write: Write, call: Call)
     with pytest.raises(UserError, match="is of 5 milestones, wanted are 4, chck_1M … chck_5M"):
         score(fewer)
     weights = run / "revisions" / "chck_2M" / "model.safetensors"
-    weights.write_bytes((run / "revisions" / "chck_1M" / "model.safetensors").read_bytes())
+    other = (run / "revisions" / "chck_1M" / "model.safetensors").read_bytes()
+    weights.write_bytes(other)
     with pytest.raises(UserError, match="chck_2M.*of other weights or items"):
         surprisals(fewer, "ours")
+    (run / "model.safetensors").write_bytes(other)
+    with pytest.raises(UserError, match="acquisition.json: of other weights or items"):
+        score(Followed.find("teacher", "2026", root))
 
 
 def test_a_run_without_what_is_wanted_is_refused(run: Path, write: Write, call: Call) -> None:
@@ -375,6 +379,9 @@ def test_every_milestone_is_asked_the_fast_sets_in_one_call(run: Path, tmp_path:
     asked = ["evaluate", "teacher", "--fast", "--data", str(root)]
     code, _, errors = call(main, asked)
     assert code == 2 and "there are no fast sets in 2024" in errors
+    (tmp_path / "empty").mkdir()
+    code, _, errors = call(main, [*asked[:-1], str(tmp_path / "empty"), "--protocol", "2026"])
+    assert code == 2 and "empty: holds no fast set; palenka download evals-2026 fetches them" in errors
     code, out, errors = call(main, [*asked, "--protocol", "2026"])
     assert code == 0, errors
     assert f"skipped, no such folders in {root}: ewok_fast, global_piqa_nonparallel" in out

@@ -177,7 +177,7 @@ def test_what_is_missing_is_named(
     record = read_json(tmp_path / "results" / "entry-s_1" / "submission.json")
     assert code == 0 and not record["complete"] and "\n  complete" not in shown
     named = "\n".join(record["missing"])
-    absent = "main: comps: not evaluated", "chck_2M: there is no such milestone", "chck_10M: ewok_fast: not evaluated"
+    absent = "main: comps: not evaluated", "milestones: there is no chck_2M in", "chck_10M: ewok_fast: not evaluated"
     for what in absent:
         assert what in named and f"  incomplete: {what}" in shown
     gated = f"main: ewok_filtered: there is no folder {items / 'ewok_filtered'} (EWoK is for those who accept its terms"

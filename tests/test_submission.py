@@ -156,6 +156,7 @@ def test_what_cannot_be_submitted(
     evaluate(["teacher"], items, ["ewok_filtered", "blimp_filtered"])
     code, _, errors, out = submit("2025", "results")
     assert code == 2 and "palenka evaluate teacher --protocol 2025" in errors and not out.exists()
+    assert "blimp_filtered: not evaluated" in errors and "; and 6 tasks more. First" in errors
     write_lines(items / "blimp_filtered" / "order.jsonl", [{"sentence_good": "A cat.", "sentence_bad": "Cat a."}])
     code, shown, _, _ = submit("2024")
     assert code == 0 and "ewok_filtered" in shown.splitlines()[0]

@@ -295,12 +295,15 @@ def score(followed: Followed) -> dict[str, float]:
     """`aoa_score.json`: r, or 0 where its p is above 0.1.
 
     Raises:
-        UserError: the ages were not found, or by other milestones than are followed.
+        UserError: the ages were not found, by other milestones than are followed, or of other weights or words.
     """
     path = followed.result
     if not path.exists():
         raise UserError(f"{path}: missing: palenka acquisition {followed.run.home} makes it")
     found = read_result(path)
+    identity = found["identity"].get("model"), found["identity"].get("items")
+    if identity != (followed.run.fingerprint, followed.task.digest):
+        raise UserError(f"{path}: of other weights or items than are there now: palenka acquisition makes it anew")
     names = [one.name for one in followed.milestones]
     if [one["name"] for one in found["milestones"]] != names:
         raise UserError(

@@ -88,7 +88,10 @@ def evaluate(
         raise UserError(f"--fast: there are no fast sets in {protocol}; --protocol 2025 and 2026 have some")
     names = [str(folder) for model in models for folder in _milestones(model)] if fast else models
     evaluated = [EvaluatedModel.find(name) for name in dict.fromkeys(names)]
-    read = _read_tasks(data or evaluation_root(), tasks, rules, rules.fast if fast else rules.tasks)
+    root = data or evaluation_root()
+    read = _read_tasks(root, tasks, rules, rules.fast if fast else rules.tasks)
+    if fast and tasks is None and not read:
+        raise UserError(f"{root}: holds no fast set; palenka download evals-{protocol} fetches them")
     if scorer != OWN_SCORER:
         read = [task for task in read if not task.only_own_scorer]
     text = scorer == OWN_SCORER and (not fast if tasks is None else CROSS_ENTROPY in tasks)

@@ -117,12 +117,10 @@ def _ages(entry: Entry, track: str, written: Written) -> list[str]:
 
 def _milestones(entry: Entry, track: str, run: EvaluatedModel) -> list[str]:
     """Write the predictions of a run's milestones; what is missing of them."""
-    missing = []
-    for name in map(milestone_name, TRACKS[track]):
-        place = run.folder / MILESTONES
-        if not (place / name).is_dir():
-            missing.append(f"{name}: there is no such milestone in {place}")
-            continue
+    place, names = run.folder / MILESTONES, [milestone_name(words) for words in TRACKS[track]]
+    absent = [name for name in names if not (place / name).is_dir()]
+    missing = [f"milestones: there is no {', '.join(absent)} in {place}"] if absent else []
+    for name in (name for name in names if name not in absent):
         try:
             milestone = run.milestone(name)
             written = write_predictions(milestone, entry.form, entry.out, entry.data, entry.way, fast=True)

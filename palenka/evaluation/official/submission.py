@@ -37,6 +37,7 @@ from palenka.paradigms._learned import learned
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, write_bytes, write_json, write_text
 from palenka.util.paths import evaluation_root
+from palenka.util.text import count
 
 GROUPS = {"supplement": "blimp", "wug_adj_nominalization": "wug_adj", "wug_past_tense": "wug_past"}
 """The pipelines' names of tasks that are not the names of their folders, but for `_filtered` and `_fast`."""
@@ -167,7 +168,8 @@ def _collect(
         fast = "" if tasks is PROTOCOLS[form].tasks else " --fast"
         first = f"palenka evaluate {run_and_milestone(model.folder)[0]} --protocol {form}{fast}"
         where = "" if model.elsewhere else ". Where results lie elsewhere (--out DIR), give DIR/<model> in its place"
-        raise UserError(f"{model.folder}: nothing to submit: {'; '.join(missing)}. First: {first}{where}")
+        why = "; ".join([*missing[:2], *([f"and {count(len(missing) - 2, 'task')} more"] if len(missing) > 2 else [])])
+        raise UserError(f"{model.folder}: nothing to submit: {why}. First: {first}{where}")
     return found, missing
 
 
