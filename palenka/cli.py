@@ -109,9 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, summary in commands.available().items():
         subparser = subparsers.add_parser(name, help=summary)
         if name in arguments[:1]:  # the others are not imported
-            commands.find(name).add_arguments(subparser)
-    parsed = parser.parse_args(arguments)
-    commands.find(parsed.command).run(parsed)
+            found = commands.find(name)
+            found.add_arguments(subparser)
+            found.run(subparser.parse_intermixed_args(arguments[1:]))
+            return
+    parser.parse_args(arguments)
 
 
 def _refuse_former_words(arguments: Sequence[str]) -> None:

@@ -140,6 +140,15 @@ def test_wrong_input_to_the_commands(
 
 
 @pytest.mark.usefixtures("processes")
+def test_words_and_options_of_a_command_may_stand_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = list[Any]()
+    monkeypatch.setattr(commands.find("finetune"), "run", lambda arguments: found.append(vars(arguments)))
+    for words in ("a b=1 --tasks rte --seeds 1", "a --tasks rte b=1 --seeds 1", "--seeds 1 --tasks rte a b=1"):
+        cli.main(["finetune", *words.split()])
+    assert found[0]["words"] == ["a", "b=1"]
+    assert found[1:] == [found[0]] * 2
+
+
 def test_help_lists_every_command_and_imports_none() -> None:
     show = "import sys; from palenka import cli\ntry: cli.main(['--help'])\nfinally: print('torch' in sys.modules)"
     output = subprocess.run([sys.executable, "-c", show], cwd=ROOT, capture_output=True, text=True).stdout
