@@ -22,7 +22,7 @@ from palenka.runs.directory import Run
 from palenka.search.search import STARTS, Search, load_search
 from palenka.search.space import SearchConfig
 from palenka.search.storage import Trials
-from palenka.training.loop import Loop
+from palenka.training.loop import Judge, Loop
 from palenka.training.plan import load_plan
 from palenka.training.preemption import EXIT_INTERRUPTED
 from palenka.training.schema import DistillConfig, TrainConfig
@@ -149,7 +149,8 @@ def test_the_whole_way(run: Called, runs_folder: Path, write_config: WriteConfig
     assert [trial["dev"]["cross_entropy"] for trial in record["trials"]] == sorted(losses.values())
     rows = [line.split()[:2] for line in output.splitlines()[3:6]]
     assert rows == [[str(rank), f"00{number}"] for rank, number in enumerate(order, start=1)]
-    assert "study/search: 3 of 3 trials are done\n" in output
+    best = f"{losses[order[0]]:.4f} nats per token, trial 00{order[0]}"
+    assert f"study/search: 3 of 3 trials are done; best {best}\n" in output
     for trial in record["trials"]:
         config = read_json(folder / f"trial-00{trial['number']}" / "identity.json")["config"]["training"]
         assert config["lr"] == trial["values"]["training.lr"]
@@ -198,9 +199,9 @@ def cohorts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     train = palenka.training.cohort.side_by_side
 
-    def noted(sessions: Sequence[Session]) -> Loop:
+    def noted(sessions: Sequence[Session], judge: Judge | None) -> Loop:
         sizes.append(len(sessions))
-        return train(sessions)
+        return train(sessions, judge)
 
     monkeypatch.setattr(palenka.training.cohort, "side_by_side", noted)
     return sizes

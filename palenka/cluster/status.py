@@ -86,7 +86,7 @@ def _whole_row(run: Run, jobs: slurm.Jobs, students: int) -> dict[str, str]:
     environment = read_object(path) if path.exists() else {}  # a run that was killed as it began has none yet
     raw_id = environment.get("slurm_job_id")
     job = next((job for job in jobs.queue.values() if job.raw_id == raw_id), None) or jobs.of(name)
-    state = "finished" if run.finished else _job_state(job) if job else _state_here(name)
+    state = "finished" if run.finished else "pruned" if run.pruned else _job_state(job) if job else _state_here(name)
     log = environment.get("log") or ""
     return {"run": name, "state": state, "job": job.id if job else raw_id or "", "log": log} | _figures(run, students)
 

@@ -31,7 +31,7 @@ def _work(search: Search) -> None:
     if os.environ.get("RANK", "0") == "0":
         search.open()
     try:
-        train_cohorts(search.to_train())
+        train_cohorts(search.to_train(), judge=search.halving)
     except Diverged as diverged:
         print(diverged, file=sys.stderr)
     if os.environ.get("RANK", "0") == "0":

@@ -92,13 +92,15 @@ class ResumePoint:
 
 
 class Run:
-    """One run directory, held by one process at a time.
+    """One run directory, held by one process at a time. `PRUNED` says that a search gave it up, and at which loss.
 
     Args:
         name: of the run.
         runs: folder of all runs.
         from_last_good: whether a run that diverged resumes from its last checkpoint.
     """
+
+    PRUNED = "pruned.json"
 
     def __init__(self, name: str, runs: Path, from_last_good: bool = False) -> None:
         self.name = name
@@ -144,6 +146,12 @@ class Run:
         if self.from_last_good or not path.exists():
             return None
         return f"{read_object(path)['message']} It is not trained again; remove {path.name} there to retry."
+
+    @property
+    def pruned(self) -> dict[str, Any] | None:
+        """At which step and loss a search gave the run up, if one did; trained by itself it starts over."""
+        path = self.path / self.PRUNED
+        return read_object(path) if path.exists() else None
 
     def mark_diverged(self, message: str) -> None:
         """Tell later starts that more training is pointless."""

@@ -25,7 +25,7 @@ def is_done(record: Mapping[str, Any] | None) -> bool:
 
 
 def states(record: Mapping[str, Any]) -> Counter[str]:
-    """How many trials are running, finished, diverged, refused."""
+    """How many trials are running, finished, pruned, diverged, refused."""
     return Counter(str(trial["state"]) for trial in record["trials"])
 
 
@@ -54,7 +54,7 @@ def search_table(record: Mapping[str, Any]) -> str:
     for trial in trials:
         dev = trial.get("dev") or {}
         losses = [f"{dev[key]:.4f}" if key in dev else NOTHING for key in ("cross_entropy", "bits_per_byte")]
-        losses = losses if dev else [trial["state"], NOTHING]
+        losses = losses if dev else [_fate(trial), NOTHING]
         values = [str(trial["values"].get(key, NOTHING)) for key in axes]
         rows.append([str(trial["rank"] or NOTHING), f"{trial['number']:03d}", *losses, *values])
     left = states(record)["running"]
@@ -62,3 +62,8 @@ def search_table(record: Mapping[str, Any]) -> str:
     if left:
         reasons.append(f"{left} running: with other workers, or left by some; the same command goes on with those")
     return "\n".join([headline(record), text_table(rows, left=2), *reasons, RULE])
+
+
+def _fate(trial: Mapping[str, Any]) -> str:
+    """What is in place of a loss: the state; of one that was pruned, its last loss, too."""
+    return f"{trial['loss']:.4f} at {trial['share']:.0%}" if "loss" in trial else str(trial["state"])

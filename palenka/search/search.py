@@ -26,6 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 from palenka.runs.directory import Run
 from palenka.runs.identity import Identity
 from palenka.search.grid import cohort_flops, fitting_cohort
+from palenka.search.halving import Halving
 from palenka.search.record import FILE, ranked, search_table
 from palenka.search.samplers import distributions, propose
 from palenka.search.space import Axis, SearchConfig, overriding
@@ -81,6 +82,7 @@ class Search:
         self._check_axes()
         self.base = make_plan(self._run_config({}, config.name), f"{where}: {config.run}", dry_run)
         self.folder = self.base.runs / config.name
+        self.halving = Halving(config.pruning, self.folder) if config.pruning else None
         self.trained: list[Run] = []
         self._claims: dict[int, FileLock] = {}
 
@@ -195,6 +197,8 @@ class Search:
                 trials.complete(trial.number, _dev(run)["cross_entropy"])
             elif run.diverged:
                 trials.complete(trial.number, math.inf)
+            elif pruned := run.pruned:
+                trials.prune(trial.number, pruned["share"], pruned["loss"])
 
     def _abandoned(self, trials: Trials, most: int) -> dict[int, Mapping[str, Any]]:
         """Running trials that no worker holds."""
@@ -260,6 +264,8 @@ class Search:
             return record | {"state": "running"}
         if trial.state == TrialState.FAIL:
             return record | {"state": "refused", "reason": trial.user_attrs.get("refused", "")}
+        if trial.state == TrialState.PRUNED:
+            return record | {"state": "pruned"} | (run.pruned or {})
         return record | ({"state": "finished", "dev": _dev(run)} if run.finished else {"state": "diverged"})
 
     def finish(self) -> str:

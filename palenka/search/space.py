@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from palenka.search.halving import HalvingConfig
 from palenka.training.schema import LARGEST_SEED, RunName
 from palenka.util.section import Section
 from palenka.util.text import did_you_mean
@@ -155,6 +156,7 @@ class SearchConfig(Section):
         default=None, ge=1, description="trials on one teacher pass, proposed together; as many as fit unless given"
     )
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED, description="decides, with a trial's number, what is drawn")
+    pruning: HalvingConfig | None = Field(default=None, description="successive halving; no trial is pruned without it")
     storage: Annotated[str, AfterValidator(_check_storage)] | None = Field(
         default=None, description="URL of a database for the trials; a journal in the search's folder unless given"
     )

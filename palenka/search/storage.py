@@ -93,6 +93,11 @@ class Trials:
         """End one by its dev cross-entropy, infinite where it diverged."""
         self._study.tell(number, loss)
 
+    def prune(self, number: int, share: float, loss: float) -> None:
+        """End one at a share of its training; in per mille it is the step that samplers know of."""
+        self._study._storage.set_trial_intermediate_value(self.all()[number]._trial_id, round(1000 * share), loss)
+        self._study.tell(number, state=TrialState.PRUNED)
+
     def refuse(self, number: int, reason: str) -> None:
         """End one that cannot be trained."""
         self.note(number, "refused", reason)

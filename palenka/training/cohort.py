@@ -7,7 +7,7 @@ import torch
 
 from palenka.training.batches import Batches
 from palenka.training.build import build_loss_module, build_optimizer, find_teachers
-from palenka.training.loop import Loop, last_training
+from palenka.training.loop import Judge, Loop, last_training
 from palenka.training.plan import Plan
 from palenka.training.progress import CohortDisplay
 from palenka.training.session import Diverged, Session, begin_all
@@ -15,13 +15,16 @@ from palenka.training.trainer import Trainer
 from palenka.util.processes import check_processes
 
 
-def train_cohorts(cohorts: Iterable[Sequence[Plan]], from_last_good: bool = False) -> None:
+def train_cohorts(
+    cohorts: Iterable[Sequence[Plan]], from_last_good: bool = False, judge: Judge | None = None
+) -> None:
     """Train cohorts one after the other; students that are finished or have diverged already are left as they are.
 
     Args:
         cohorts: the plans of each are alike but for names, objective weights and `seed`. The next cohort is asked for
             when the last one has been trained.
         from_last_good: students that diverged resume from their last checkpoints.
+        judge: ends students early.
 
     Raises:
         UserError: a name is another run's, another process is training it, or no launcher started this process with
@@ -31,23 +34,23 @@ def train_cohorts(cohorts: Iterable[Sequence[Plan]], from_last_good: bool = Fals
     """
     check_processes()  # before the first cohort is asked for: a grid agrees on it with the other processes
     with last_training():
-        diverged = [failure for plans in cohorts for failure in _train_together(plans, from_last_good)]
+        diverged = [failure for plans in cohorts for failure in _train_together(plans, from_last_good, judge)]
     if diverged:
         raise Diverged("\n".join(diverged))
 
 
-def _train_together(plans: Sequence[Plan], from_last_good: bool) -> list[str]:
+def _train_together(plans: Sequence[Plan], from_last_good: bool, judge: Judge | None) -> list[str]:
     """Train one cohort; returns what to say of each student that diverged."""
     sessions, diverged = begin_all(plans, from_last_good)
     if sessions:
-        diverged += side_by_side(sessions).run_to_end()
+        diverged += side_by_side(sessions, judge).run_to_end()
         gc.collect()  # modules that point at themselves: another cohort may need the memory
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return diverged
 
 
-def side_by_side(sessions: Sequence[Session]) -> Loop:
+def side_by_side(sessions: Sequence[Session], judge: Judge | None = None) -> Loop:
     """The loop of students around one set of teachers, in run directories that are opened for it."""
     plan, device = sessions[0].plan, sessions[0].device
     teachers = find_teachers(plan, device)
@@ -60,4 +63,4 @@ def side_by_side(sessions: Sequence[Session]) -> Loop:
         optimizer = build_optimizer(session.plan, loss)
         session.open(display)
         trainers.append(Trainer(session, loss, optimizer))
-    return Loop(trainers, batches, display)
+    return Loop(trainers, batches, display, judge)

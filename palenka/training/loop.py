@@ -15,6 +15,7 @@ stay until the last student of the micro-batch has had its turn.
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
 
@@ -23,12 +24,25 @@ from palenka.teachers.live import NOTHING, TeacherPass
 from palenka.training.batches import Batches, StepBatch
 from palenka.training.gradients import are_finite
 from palenka.training.loss_module import StepSize
+from palenka.training.plan import Plan
 from palenka.training.preemption import Interrupted, Interruption
 from palenka.training.progress import CohortDisplay
 from palenka.training.session import Diverged
 from palenka.training.trainer import Trainer
 from palenka.util.errors import UserError
 from palenka.util.system_errors import noting
+
+
+class Judge(Protocol):
+    """Ends students early, by what their run directories say."""
+
+    def is_due(self, plan: Plan, step: int) -> bool:
+        """Whether a run is judged after a step."""
+        ...
+
+    def judge(self, plans: Sequence[Plan], step: int) -> dict[str, str]:
+        """Of runs that are due, those that end here, by their names, each with what to say of it."""
+        ...
 
 
 def fit(trainer: Trainer, batches: Batches) -> None:
@@ -67,10 +81,14 @@ class Loop:
         trainers: at least one; their teachers are one and the same.
         batches: what they see.
         display: of all of them, if they are several.
+        judge: ends some of them early.
     """
 
-    def __init__(self, trainers: Sequence[Trainer], batches: Batches, display: CohortDisplay | None = None) -> None:
-        self.trainers, self.batches, self.display = list(trainers), batches, display
+    def __init__(
+        self, trainers: Sequence[Trainer], batches: Batches, display: CohortDisplay | None = None,
+        judge: Judge | None = None,
+    ) -> None:  # fmt: skip
+        self.trainers, self.batches, self.display, self.judge = list(trainers), batches, display, judge
         self.plan, self.teachers = trainers[0].plan, trainers[0].loss.teachers
         self.accelerator = trainers[0].accelerator
         self.interruption = Interruption()
@@ -156,8 +174,21 @@ class Loop:
                 trainer.after_step(batch.words)
             except Diverged as failure:
                 self._drop(trainer, failure)
+        if self.judge:
+            self._prune(self.judge, [trainer for trainer in active if trainer in self.trainers], step + 1)
         if self.display:
             self.display.advance(step + 1)
+
+    def _prune(self, judge: Judge, trainers: Sequence[Trainer], step: int) -> None:
+        """Go on without students that the judge ends here."""
+        due = [trainer for trainer in trainers if judge.is_due(trainer.plan, step)]
+        if not due:
+            return
+        verdicts = due[0].session.from_main(lambda: judge.judge([trainer.plan for trainer in due], step))
+        for trainer in due:
+            if verdict := verdicts.get(trainer.run.name):
+                self.trainers.remove(trainer)
+                trainer.prune(verdict)
 
     def _take_step(self, step: int, batch: StepBatch, active: Sequence[Trainer]) -> None:
         """Gradients of the whole step, in micro-batches; a student moves before the next one has its last gradient."""

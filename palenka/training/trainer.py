@@ -285,6 +285,13 @@ class Trainer:
         self.leave(f"diverged at step {self.progress.step}")
         self.accelerator.wait_for_everyone()
 
+    def prune(self, verdict: str) -> None:
+        """End early, without a result and without checkpoints: nobody goes on from there."""
+        if self.session.is_main:
+            self.run.drop_checkpoints(keep=set())
+        self.leave(verdict)
+        self.accelerator.wait_for_everyone()
+
     def interrupt(self) -> None:
         """End with a checkpoint to resume from."""
         if self._saved != self.progress.step:
