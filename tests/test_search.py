@@ -19,6 +19,7 @@ from run_files import outcome, records, snapshot
 import palenka.training.cohort
 from palenka import cli
 from palenka.runs.directory import Run
+from palenka.search.record import is_done, search_table
 from palenka.search.search import STARTS, Search, load_search
 from palenka.search.space import SearchConfig
 from palenka.search.storage import Trials
@@ -246,6 +247,55 @@ def test_one_of_a_cohort_that_diverges_leaves_the_others(run: Called, runs_folde
     code, _, errors = run(values=short(tiny.distill_values()), axes=axes, sampler="grid", trials=3)
     assert code == 0, errors
     assert states(runs_folder) == ["finished", "finished", "diverged"]
+
+
+# Finalists
+
+
+@pytest.mark.usefixtures("fresh_accelerator")
+def test_the_best_are_trained_anew_beside_the_runs_own_values(run: Called, runs_folder: Path, monkeypatch: Any) -> None:
+    finalists = {"count": 1, "seeds": [5, 6], "overrides": {"training.max_steps": 4}}
+    with monkeypatch.context() as patch:
+        kill_at(patch, Run, "finish", 6)  # the second finalist but one
+        with pytest.raises(Killed):
+            run(finalists=finalists)
+    gc.collect()
+    code, output, _ = run(finalists=finalists)
+    assert code == 0
+    folder, record = runs_folder / "study" / "search", search_record(runs_folder)
+    best = record["trials"][0]
+    names = [f"{of}-s{seed}" for seed in (5, 6) for of in ("default", f"trial-00{best['number']}")]
+    assert sorted(path.name for path in (folder / "finalists").iterdir()) == sorted(names)
+    assert [each["run"] for each in record["finalists"]] == [f"study/search/finalists/{name}" for name in names]
+    for each in record["finalists"]:
+        config = read_yaml(runs_folder / each["run"] / "config.yaml")
+        assert (config["seed"], config["training"]["max_steps"]) == (each["seed"], 4)
+        assert "seed" not in config["data"], "the order of the text is drawn anew, too"
+        expected = 1e-3 if each["of"] == "default" else best["values"]["training.lr"]
+        assert config["training"]["lr"] == expected
+    rows = [line.split() for line in output.splitlines()]
+    dev = [each["dev"] for each in record["finalists"] if each["of"] != "default"]
+    mean, error = sum(dev) / 2, abs(dev[0] - dev[1]) / 2  # s / √2 of two values is half their distance
+    found = f"{best['dev']['cross_entropy']:.4f}"
+    assert [f"trial-00{best['number']}", found, f"{mean:.4f}", "±", f"{error:.4f}", "–", "2"] in rows
+
+
+def test_test_loss_stands_beside_the_dev_loss_that_chose() -> None:
+    best = {"number": 3, "rank": 1, "run": "s/trial-003", "state": "finished", "values": {}}
+    trials = [best | {"dev": {"cross_entropy": 3.0}}]
+    finalists: list[dict[str, Any]] = [
+        {"of": of, "seed": seed, "run": "", "state": "finished", "dev": dev, "test": dev + 0.5}
+        for of, losses in (("default", (4.0, 4.2)), ("trial-003", (3.1, 3.5)))
+        for seed, dev in enumerate(losses)
+    ]
+    record = {"name": "s", "asked": 1, "axes": {}, "trials": trials, "finalists": finalists}
+    rows = [line.split() for line in search_table(record).splitlines()]
+    assert ["default", "–", "4.1000", "±", "0.1000", "4.6000", "±", "0.1000", "2"] in rows
+    assert ["trial-003", "3.0000", "3.3000", "±", "0.2000", "3.8000", "±", "0.2000", "2"] in rows
+    assert is_done(record)
+    finalists[0] = {"of": "default", "seed": 0, "run": "", "state": "waiting"}
+    assert not is_done(record)
+    assert "1 finalist still to be trained" in search_table(record)
 
 
 # Workers that are killed

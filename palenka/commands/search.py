@@ -35,5 +35,6 @@ def _work(search: Search) -> None:
     except Diverged as diverged:
         print(diverged, file=sys.stderr)
     if os.environ.get("RANK", "0") == "0":
+        search.measure()
         write_model_cards([trial.path for trial in search.trained if trial.finished])
         print(search.finish())

@@ -1,15 +1,21 @@
 """search.json: where the trials of a search stand, for people and for what only looks."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from palenka.util.files import read_object
 from palenka.util.tables import text_table
-from palenka.util.text import NOTHING
+from palenka.util.text import NOTHING, count
 
 FILE = "search.json"
+OPTIMISM = (
+    "The search's own figure of the best is the least of many, and so too good; dev loss with other seeds is better\n"
+    "founded, and test loss chose nothing. In nats per token; ± is one standard error over seeds."
+)
 RULE = "Ranked by dev cross-entropy alone, the best step of each; one seed each."
 
 
@@ -19,9 +25,18 @@ def read_search(folder: Path) -> dict[str, Any] | None:
     return read_object(path) if path.exists() else None
 
 
-def is_done(record: Mapping[str, Any] | None) -> bool:
+def trials_are_done(record: Mapping[str, Any]) -> bool:
     """Whether all trials that were asked for have an outcome."""
-    return record is not None and len(record["trials"]) == record["asked"] and not states(record)["running"]
+    return len(record["trials"]) == record["asked"] and not states(record)["running"]
+
+
+def is_done(record: Mapping[str, Any] | None) -> bool:
+    """Whether all trials have an outcome, and the finalists, too."""
+    return record is not None and trials_are_done(record) and not any(map(_waits, record.get("finalists", ())))
+
+
+def _waits(finalist: Mapping[str, Any]) -> bool:
+    return bool(finalist["state"] == "waiting")
 
 
 def states(record: Mapping[str, Any]) -> Counter[str]:
@@ -61,7 +76,30 @@ def search_table(record: Mapping[str, Any]) -> str:
     reasons = [f"trial {each['number']:03d}: {each['reason']}" for each in trials if "reason" in each]
     if left:
         reasons.append(f"{left} running: with other workers, or left by some; the same command goes on with those")
-    return "\n".join([headline(record), text_table(rows, left=2), *reasons, RULE])
+    lines = [headline(record), text_table(rows, left=2), *reasons, RULE]
+    return "\n".join([*lines, *(finalists_table(record) if trials_are_done(record) else [])])
+
+
+def finalists_table(record: Mapping[str, Any]) -> list[str]:
+    """The finalists as lines, if there are any: what the best are worth beside the run without the search."""
+    finalists = record.get("finalists") or []
+    ranked_trials = [trial for trial in record["trials"] if trial["rank"]]
+    found = {trial["run"].rpartition("/")[2]: trial["dev"]["cross_entropy"] for trial in ranked_trials}
+    rows = [["finalist", "in the search", "dev", "test", "seeds"]]
+    for of in dict.fromkeys(each["of"] for each in finalists):
+        runs = [each for each in finalists if each["of"] == of and "dev" in each]
+        figures = [_over_seeds([run[split] for run in runs if split in run]) for split in ("dev", "test")]
+        rows.append([of, f"{found[of]:.4f}" if of in found else NOTHING, *figures, str(len(runs))])
+    waiting = sum(map(_waits, finalists))
+    left = [f"{count(waiting, 'finalist')} still to be trained"] if waiting else []
+    return ["", text_table(rows), *left, OPTIMISM] if finalists else []
+
+
+def _over_seeds(losses: Sequence[float]) -> str:
+    """Mean and standard error."""
+    if len(losses) < 2:
+        return f"{losses[0]:.4f}" if losses else NOTHING
+    return f"{mean(losses):.4f} ± {stdev(losses) / math.sqrt(len(losses)):.4f}"
 
 
 def _fate(trial: Mapping[str, Any]) -> str:

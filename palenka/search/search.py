@@ -1,6 +1,7 @@
 """A search: trials over any keys of a run's config, each an ordinary run, shared by as many workers as are started.
 
     runs/<search>/trial-<number>/        each trial's run: the same as if it had been trained alone
+    runs/<search>/finalists/<trial>-s<seed>/    the best ones trained anew, and `default`, the run without the search
     runs/<search>/search.json            where the trials stand, and their ranks
     runs/<search>/search.yaml            what is asked for; search-identity.json, what it must remain
     runs/<search>/trials.journal         what was proposed (`storage`)
@@ -23,11 +24,13 @@ from accelerate import PartialState
 from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, TrialState
 
+from palenka.evaluation.evaluate import CROSS_ENTROPY, evaluate
+from palenka.evaluation.results import results_folder
 from palenka.runs.directory import Run
 from palenka.runs.identity import Identity
 from palenka.search.grid import cohort_flops, fitting_cohort
 from palenka.search.halving import Halving
-from palenka.search.record import FILE, ranked, search_table
+from palenka.search.record import FILE, ranked, search_table, trials_are_done
 from palenka.search.samplers import distributions, propose
 from palenka.search.space import Axis, SearchConfig, overriding
 from palenka.search.storage import Trials
@@ -41,8 +44,9 @@ from palenka.util.locks import held, lock
 from palenka.util.paths import ROOT
 
 IDENTITY = "search-identity.json"
+PROTOCOL = "2024"
 STARTS = 3  # of a trial from one and the same step: what kills its workers is not given to the next one for ever
-MAY_CHANGE = {"name", "run", "trials", "cohort_size", "storage"}
+MAY_CHANGE = {"name", "run", "trials", "cohort_size", "storage", "finalists"}
 SHARED = ("data", "paradigm", "teachers", "cached_logits", "student", "paths")
 SHARED_TRAINING = (
     "batch_size", "initial_batch_size", "micro_batch_size", "num_epochs", "max_steps", "precision", "compile",
@@ -75,20 +79,19 @@ class Search:
         self.config, self.where = config, where
         self.file = ROOT / config.run
         self.schema: type[RunConfig] = DistillConfig if "teachers" in compose(self.file) else TrainConfig
-        self._pinned: dict[str, Any] = dict(config.overrides)
         base = self._run_config({}, config.name)
-        if base.data.seed is None:  # one for all trials, where `seed` is an axis, too
-            self._pinned["data.seed"] = base.seed
+        # One text for all trials, where `seed` is an axis, too.
+        self._of_trials: dict[str, Any] = {"data.seed": base.seed} if base.data.seed is None else {}
         self._check_axes()
-        self.base = make_plan(self._run_config({}, config.name), f"{where}: {config.run}", dry_run)
+        self.base = make_plan(self._run_config(self._of_trials, config.name), f"{where}: {config.run}", dry_run)
         self.folder = self.base.runs / config.name
         self.halving = Halving(config.pruning, self.folder) if config.pruning else None
         self.trained: list[Run] = []
-        self._claims: dict[int, FileLock] = {}
+        self._claims: dict[str, FileLock] = {}
 
     def _run_config(self, values: Mapping[str, Any], name: str) -> RunConfig:
         """The run's config with what is the same in all trials, and with these values."""
-        return load(self.file, [*overriding({**self._pinned, **values}), f"name={name}"], self.schema)
+        return load(self.file, [*overriding({**self.config.overrides, **values}), f"name={name}"], self.schema)
 
     def _check_axes(self) -> None:
         """Each axis by its outermost values, the others as the run has them."""
@@ -147,11 +150,11 @@ class Search:
 
     def to_train(self) -> Iterator[list[Plan]]:
         """Cohorts, as long as there is work: trials that were left, then new ones, until all that were asked for are
-        there. Each process of a training gets the same."""
+        there; then finalists. Each process of a training gets the same."""
         size = from_main(self._cohort_size, self._is_main)
         while claimed := from_main(lambda: self._claim(size), self._is_main):
-            plans = [self._plan(number, values) for number, values in claimed.items()]
-            self.trained += [self.run(number) for number in claimed]
+            plans = [self._plan(label, values) for label, values in claimed.items()]
+            self.trained += [self._run(label) for label in claimed]
             for _, cohort in groupby(sorted(plans, key=_shared), key=_shared):
                 yield list(cohort)
             self._release()
@@ -169,22 +172,40 @@ class Search:
             number = math.ceil(number / WAVES)
         return self.config.cohort_size or fitting_cohort(self.base, number)
 
-    def _plan(self, number: int, values: Mapping[str, Any]) -> Plan:
-        config = self._run_config(values, self.run(number).name)
-        return make_plan(config, f"{self.where}, trial {number}")
+    def _plan(self, label: str, values: Mapping[str, Any]) -> Plan:
+        return make_plan(self._run_config(values, self._run(label).name), f"{self.where}, {label}")
 
-    def run(self, number: int) -> Run:
-        """The run directory of a trial."""
-        return Run(f"{self.config.name}/trial-{number:03d}", self.base.runs)
+    def _run(self, label: str) -> Run:
+        """The run directory of a trial or a finalist."""
+        return Run(f"{self.config.name}/{label}", self.base.runs)
 
-    def _claim(self, most: int) -> dict[int, Mapping[str, Any]]:
-        """Trials that this worker is to train now, with their values; none where all are done or with other workers."""
+    def _claim(self, most: int) -> dict[str, Mapping[str, Any]]:
+        """What this worker is to train now, with its values; nothing where all is done or with other workers."""
         with held(self._lock):
             trials = self._trials()
             self._settle(trials)
             claimed = self._abandoned(trials, most) or self._new(trials, most)
-            self._write(trials)
+            record = self._write(trials)
+            if not claimed and trials_are_done(record):
+                waiting = {label: values for label, values in self._finalists(record).items() if self._waits(label)}
+                claimed = dict([each for each in waiting.items() if self._take(each[0])][:most])
             return claimed
+
+    def _finalists(self, record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+        """The best trials and the run's own values, with each seed; those of one seed, which see one text, together."""
+        chosen = self.config.finalists
+        if chosen is None:
+            return {}
+        best = {_label(each["number"]): each["values"] for each in record["trials"][: chosen.count] if each["rank"]}
+        return {
+            f"finalists/{label}-s{seed}": {**values, **chosen.overrides, "seed": seed}
+            for seed in chosen.seeds
+            for label, values in {"default": {}, **best}.items()
+        }
+
+    def _waits(self, label: str) -> bool:
+        run = self._run(label)
+        return not run.finished and not run.diverged
 
     def _trials(self) -> Trials:
         return Trials(self.config.name, self.folder, self.config.storage)
@@ -192,7 +213,7 @@ class Search:
     def _settle(self, trials: Trials) -> None:
         """Take over the outcomes that running trials have in their run directories."""
         for trial in _running(trials):
-            run = self.run(trial.number)
+            run = self._run(_label(trial.number))
             if run.finished:
                 trials.complete(trial.number, _dev(run)["cross_entropy"])
             elif run.diverged:
@@ -200,25 +221,26 @@ class Search:
             elif pruned := run.pruned:
                 trials.prune(trial.number, pruned["share"], pruned["loss"])
 
-    def _abandoned(self, trials: Trials, most: int) -> dict[int, Mapping[str, Any]]:
+    def _abandoned(self, trials: Trials, most: int) -> dict[str, Mapping[str, Any]]:
         """Running trials that no worker holds."""
-        found: dict[int, Mapping[str, Any]] = {}
+        found: dict[str, Mapping[str, Any]] = {}
         for trial in _running(trials):
-            if len(found) < most and self._take(trial.number) and self._may_start(trials, trial):
-                found[trial.number] = trial.user_attrs["values"]
+            label = _label(trial.number)
+            if len(found) < most and self._take(label) and self._may_start(trials, trial):
+                found[label] = trial.user_attrs["values"] | self._of_trials
         return found
 
-    def _take(self, number: int) -> bool:
-        """Whether this worker has got a trial; the system gives it back when the worker ends."""
+    def _take(self, label: str) -> bool:
+        """Whether this worker has got a trial or a finalist; the system gives it back when the worker ends."""
         try:
-            self._claims[number] = lock(self.folder / f".trial-{number:03d}.lock")
+            self._claims[label] = lock(self.folder / f".{label.replace('/', '-')}.lock")
         except Timeout:
             return False
         return True
 
     def _may_start(self, trials: Trials, trial: FrozenTrial) -> bool:
         """Whether a trial has got further since it was started last, or has not been started too often."""
-        step = max(self.run(trial.number).checkpoints(), default=0)
+        step = max(self._run(_label(trial.number)).checkpoints(), default=0)
         before, starts = trial.user_attrs.get("starts", (step, 0))
         if (before, starts) == (step, STARTS):
             reason = f"{STARTS} starts from step {step} have left no checkpoint; see the logs of its workers"
@@ -227,19 +249,20 @@ class Search:
         trials.note(trial.number, "starts", (step, starts + 1 if before == step else 1))
         return True
 
-    def _new(self, trials: Trials, most: int) -> dict[int, Mapping[str, Any]]:
+    def _new(self, trials: Trials, most: int) -> dict[str, Mapping[str, Any]]:
         """New trials, up to the number that was asked for; one that no run can be made of is one of them."""
-        found: dict[int, Mapping[str, Any]] = {}
+        found: dict[str, Mapping[str, Any]] = {}
         while len(found) < most and (number := len(trials.all())) < self.config.number_of_trials:
             point = propose(self.config, number, trials.all())
             trials.add(point.coordinates, distributions(self.config, point), point.values)
+            label, values = _label(number), {**point.values, **self._of_trials}
             try:
-                self._plan(number, point.values)
+                self._plan(label, values)
             except UserError as error:
                 trials.refuse(number, str(error))
             else:
-                if self._take(number):
-                    found[number] = point.values
+                if self._take(label):
+                    found[label] = values
         return found
 
     def _release(self) -> None:
@@ -254,11 +277,29 @@ class Search:
             "asked": self.config.number_of_trials, "ranked_by": "dev cross-entropy",
             "trials": ranked([self._record(trial) for trial in trials.all()]),
         }  # fmt: skip
+        record["finalists"] = [self._finalist(label, values) for label, values in self._finalists(record).items()]
         write_json(self.folder / FILE, record)
         return record
 
+    def _finalist(self, label: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What is known of a finalist; its test loss is of text that chose nothing."""
+        run, of = self._run(label), label.removeprefix("finalists/").rpartition("-s")[0]
+        found = {"of": of, "seed": values["seed"], "run": run.name}
+        if not run.finished:
+            return found | {"state": "diverged" if run.diverged else "waiting"}
+        path = results_folder(run.path, PROTOCOL) / f"{CROSS_ENTROPY}.json"
+        splits = read_object(path)["splits"] if path.exists() else {}
+        test = {"test": splits["test"]["cross_entropy"]} if "test" in splits else {}
+        return found | {"state": "finished", "dev": _dev(run)["cross_entropy"]} | test
+
+    def measure(self) -> None:
+        """Measure the finalists that this worker trained on the test text, if the data has one."""
+        finished = [str(run.path) for run in self.trained if "/finalists/" in run.name and run.finished]
+        if finished and (self.base.data_folder / "test" / "index.json").exists():
+            evaluate(finished, tasks=[CROSS_ENTROPY], protocol=PROTOCOL)
+
     def _record(self, trial: FrozenTrial) -> dict[str, Any]:
-        run = self.run(trial.number)
+        run = self._run(_label(trial.number))
         record = {"number": trial.number, "run": run.name, "values": trial.user_attrs["values"]}
         if trial.state == TrialState.RUNNING:
             return record | {"state": "running"}
@@ -289,6 +330,11 @@ class Search:
         lines.append(f"  about {number * together:.3g} FLOPs, {size} at once on one teacher pass" if size > 1 else
                      f"  about {number * together:.3g} FLOPs")  # fmt: skip
         return "\n".join(lines)
+
+
+def _label(number: int) -> str:
+    """Of a trial."""
+    return f"trial-{number:03d}"
 
 
 def _running(trials: Trials) -> list[FrozenTrial]:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from palenka.search.halving import HalvingConfig
+from palenka.search.schema import FinalistsConfig
 from palenka.training.schema import LARGEST_SEED, RunName
 from palenka.util.section import Section
 from palenka.util.text import did_you_mean
@@ -102,6 +103,13 @@ class Axis(Section):
         return all(key in values and values[key] == value for key, value in self.when.items())
 
 
+class SearchFinalistsConfig(FinalistsConfig):
+    """The best trials, and the run as it was without the search, trained anew with further seeds."""
+
+    overrides: dict[str, Any] = Field(default={}, description="key paths and the values that they have then")
+    seeds: list[int] = Field(default=[1, 2, 3], min_length=1, description="of weights and order of text, one run each")
+
+
 def _read_axis(value: Any) -> Any:
     return {"choice": value} if isinstance(value, list) else value
 
@@ -157,6 +165,9 @@ class SearchConfig(Section):
     )
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED, description="decides, with a trial's number, what is drawn")
     pruning: HalvingConfig | None = Field(default=None, description="successive halving; no trial is pruned without it")
+    finalists: SearchFinalistsConfig | None = Field(
+        default=None, description="the best trained anew, beside the run's own values; none without it"
+    )
     storage: Annotated[str, AfterValidator(_check_storage)] | None = Field(
         default=None, description="URL of a database for the trials; a journal in the search's folder unless given"
     )
