@@ -14,9 +14,11 @@ import torch
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
+from palenka import paradigms
 from palenka.data.tokenizer import load_tokenizer
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.tasks.reading import NUMBERS, Reading, Word, encode_words, score, summary
+from palenka.paradigms import Vocabulary
 from palenka.util.errors import UserError
 
 Row = dict[str, Any]
@@ -207,6 +209,26 @@ def test_half_characters_are_asked_for_as_the_replacement_character(prepared_onc
     assert len(texts) == len(own) > 1
     assert [text.continuation for text in texts] == [(own[0],)] + [(replacement[0],)] * (len(own) - 1)
     assert texts[2].context == tuple(tokenizer(f"a{tokenizer.decode(own[0])}\ufffd")["input_ids"])
+
+
+@pytest.mark.parametrize(("name", "distance"), [("masked", 0), ("mntp", 1)])
+def test_a_masked_model_is_asked_for_the_first_of_three_masks(prepared_once: Path, name: str, distance: int) -> None:
+    """Which stand behind the text, between what stands around every text."""
+    tokenizer, model = load_tokenizer(prepared_once / "tokenizer"), tiny.model(tiny.LLAMA)
+    scorer = Scorer(model, tokenizer, "a model", paradigms.of(paradigms.DOOR.read(name), Vocabulary.of(tokenizer)))
+    word = Word("The cat", " understandably")
+    [texts] = encode_words([word], tokenizer, is_masked=True)
+    tokens, context = tokenizer(word.word, add_special_tokens=False)["input_ids"], word.text
+    assert len(texts) == len(tokens) > 2
+    for number, (found, token) in enumerate(zip(scorer.score(texts), tokens, strict=True)):
+        asked = tokenizer(tokenizer.decode(token), add_special_tokens=False)["input_ids"][0] if number else token
+        own = tokenizer(context, add_special_tokens=False)["input_ids"]
+        shown = [tokenizer.bos_token_id, *own, *[tokenizer.mask_token_id] * 3, tokenizer.eos_token_id]
+        everything = torch.zeros(1, 1, len(shown), len(shown))
+        with torch.inference_mode():
+            logits = model(torch.tensor([shown]), attention_mask=everything).logits[0, 1 + len(own) - distance]
+        assert found == pytest.approx(float(logits.double().log_softmax(-1)[asked]), abs=1e-5)
+        context += tokenizer.decode(token)
 
 
 class Letters:

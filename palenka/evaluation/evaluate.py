@@ -138,7 +138,7 @@ def result_files(model: Path, data: Path, tasks: Sequence[str], protocol: str = 
 
 
 def _is_asked(task: type[EvaluationTask] | EvaluationTask, way: Way) -> bool:
-    return way.name == CAUSAL or not task.only_causal
+    return way.paradigm is not None or not task.only_predictions
 
 
 def _milestones(run: str) -> list[Path]:
@@ -169,7 +169,7 @@ def _check_ways(ways: Sequence[Way], tasks: Sequence[EvaluationTask]) -> None:
     for task in tasks:
         if not any(_is_asked(task, way) for way in ways):
             names = ", ".join(dict.fromkeys(way.name for way in ways))
-            raise UserError(f"{task.name}: asks what comes next, which only causal models say, not {names}")
+            raise UserError(f"{task.name}: asks for predictions of tokens, which are no scores of the way {names}")
 
 
 def _check_scorer(scorer: str, tasks: Sequence[str], root: Path) -> None:
@@ -238,8 +238,9 @@ class Evaluator:
 
     @property
     def own(self) -> Scorer:
-        """For tasks that are asked causally."""
-        return self.scorers.own[CAUSAL]
+        """For tasks that ask for predictions."""
+        assert self.way.paradigm is not None
+        return self.scorers.own[self.way.paradigm]
 
     def results(self, tasks: Sequence[EvaluationTask]) -> list[dict[str, Any]]:
         """The result of each task, from its file or measured and written."""

@@ -206,10 +206,10 @@ class Scorer:
         return (Asked.of(batch, of_inputs) for batch in _batches(rows, batch_tokens, even))
 
     def _queries(self, text: Text) -> Sequence[Query]:
-        context, continuation, words = text
+        context, continuation, words, after = text
         if self.is_causal:
             return self.paradigm.queries(context or (self.prefix,), continuation)
-        return self.paradigm.queries(self.frame.before + context, continuation, self.frame.after, words)
+        return self.paradigm.queries(self.frame.before + context, continuation, after + self.frame.after, words)
 
     def _takes_trees_of(self, nodes: int) -> bool:
         return _takes_trees(self.body, self.vocabulary, nodes, self.max_length or nodes, self.device)

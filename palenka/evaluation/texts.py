@@ -33,11 +33,13 @@ class Text(NamedTuple):
     """Token ids: those of `continuation` are scored, given `context` and what precedes them.
 
     words: the number of the word of each token of the continuation, where whole words are to be hidden.
+    after: what follows, for those who see it.
     """
 
     context: tuple[int, ...]
     continuation: tuple[int, ...]
     words: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
 
 
 def encode(items: Sequence[Item], tokenizer: Any, protocol: str = "2024") -> list[Text]:
@@ -157,7 +159,7 @@ class Limits(NamedTuple):
         """Of the input that a text makes."""
         own = len(text.context) + len(text.continuation)
         if self.frame:
-            return own + sum(map(len, self.frame))
+            return own + sum(map(len, (text.after, *self.frame)))
         return max(own, 1 + len(text.continuation)) - 1
 
 

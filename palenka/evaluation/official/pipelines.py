@@ -75,8 +75,7 @@ def evaluate_officially(
     read = [read_task(root / rules.folder(name), year) for name in _names(pipeline, root, tasks)]
     for model in evaluated:
         for way in asked[str(model.folder)]:
-            of_way = [task for task in read if way.name == CAUSAL or not task.only_causal]
-            results = [_result(found, model, root, task, way) for task in of_way]
+            results = [_result(found, model, root, task, way) for task in read]
             print(table(model, results, year, way.name), flush=True)
 
 

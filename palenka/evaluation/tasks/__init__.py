@@ -24,7 +24,7 @@ class Asked(Protocol):
 
     @property
     def own(self) -> TextScorer:
-        """Our own scorer of texts."""
+        """Our own scorer of texts, in a way that is one paradigm's."""
 
     def score_choices(self, task: Task, label: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Score of each choice of a task's items, in order, by the scorer that is asked for, and how many tokens it is
@@ -34,12 +34,12 @@ class Asked(Protocol):
 class EvaluationTask:
     """Base of all kinds of task.
 
-    `only_own_scorer`: whether no other scorer can be asked it. `only_causal`: whether it asks for what comes next, so
-    that masked models have no answer.
+    `only_own_scorer`: whether no other scorer can be asked it. `only_predictions`: whether it asks for a prediction of
+    a token, which ways that add up several, or hide more than one, do not give.
     """
 
     only_own_scorer: bool = False
-    only_causal: bool = False
+    only_predictions: bool = False
     name: str
 
     @classmethod

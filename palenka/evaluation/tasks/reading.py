@@ -9,6 +9,8 @@ The surprisal of a word after a text is the sum over its tokens, those of tok(wo
 itself, even one at the end. For each later token, the token before it is decoded and appended to the text, which is
 tokenised again; and what is asked for is the first token of tok(decoded token) without special tokens. That is another
 token than the word's own where decoding loses something: half of a character becomes "\ufffd", a leading space may go.
+A masked model is shown three masks behind the text, and asked for the first of them: it does not know how long the word
+is, nor what follows.
 
 The scores are partial R² (see `correlation.partial_r2`), 0…1, where the pipeline prints percent:
 
@@ -46,6 +48,7 @@ TEXTS = ("item", "word", "prev_item", "prev_word")
 EYE_TRACKING = ("RTfirstfix", "RTfirstpass", "RTgopast", "RTrightbound")
 SELF_PACED = ("self_paced_reading_time",)
 CONTROLS = ("Subtlex_log10", "length", "context_length")
+MASKS = 3
 SPILL_OVER = ("prev_length", "prev_surprisal")
 NUMBERS = (*EYE_TRACKING, *SELF_PACED, *CONTROLS, "prev_length")
 REGRESSIONS = {"eye_tracking": (EYE_TRACKING, CONTROLS), "self_paced": (SELF_PACED, CONTROLS + SPILL_OVER)}
@@ -68,7 +71,7 @@ class Reading(EvaluationTask):
     """The rows of the file: a word each, the word before it where that has a text before it, and numbers (rows,)."""
 
     only_own_scorer = True
-    only_causal = True
+    only_predictions = True
 
     path: Path
     lines: list[int]
@@ -189,11 +192,12 @@ def _check_size(task: Reading) -> None:
                 raise UserError(f"{task.path}: {rows} rows can predict {outcome}; expected more than {coefficients}")
 
 
-def encode_words(words: Sequence[Word], tokenizer: Any) -> list[list[Text]]:
-    """For each word, a text a token: its context and the token asked for.
+def encode_words(words: Sequence[Word], tokenizer: Any, is_masked: bool = False) -> list[list[Text]]:
+    """For each word, a text a token: its context, the token asked for and, for a masked model, the masks behind it.
 
     Contexts, tokens asked for, and whole words may turn out empty; `score` refuses those.
     """
+    masks, count = (tokenizer.mask_token * MASKS, MASKS) if is_masked else ("", 0)
     own_tokens = _ids(tokenizer, [word.word for word in words], special=False)
     pieces = {token: tokenizer.decode(token) for tokens in own_tokens.values() for token in tokens}
     first_tokens = {piece: ids[:1] for piece, ids in _ids(tokenizer, list(pieces.values()), special=False).items()}
@@ -202,11 +206,17 @@ def encode_words(words: Sequence[Word], tokenizer: Any) -> list[list[Text]]:
         tokens = own_tokens[word]
         contexts.append(list(accumulate([pieces[token] for token in tokens[:-1]], initial=text))[: len(tokens)])
         asked.append([tokens[:1], *(first_tokens[pieces[token]] for token in tokens[1:])][: len(tokens)])
-    context_ids = _ids(tokenizer, [context for of_word in contexts for context in of_word], special=True)
+    shown = _ids(tokenizer, [context + masks for of_word in contexts for context in of_word], special=not is_masked)
     return [
-        [Text(context_ids[context], token) for context, token in zip(*of_word, strict=True)]
+        [_text_of(shown[context + masks], token, count) for context, token in zip(*of_word, strict=True)]
         for of_word in zip(contexts, asked, strict=True)
     ]
+
+
+def _text_of(shown: tuple[int, ...], token: tuple[int, ...], masks: int) -> Text:
+    """A text of what is shown before a token, of which the last are masks, the first of them in the token's place."""
+    before = len(shown) - masks
+    return Text(shown[:before], token, after=shown[before + 1 :])
 
 
 def _ids(tokenizer: Any, texts: Sequence[str], special: bool) -> dict[str, tuple[int, ...]]:
@@ -222,7 +232,8 @@ def score(task: Reading, scorer: TextScorer, label: str = "") -> list[dict[str, 
         UserError: a word that the model or its tokenizer cannot handle, with its line.
     """
     words = list(dict.fromkeys([*task.words, *(word for word in task.previous if word)]))
-    texts = dict(zip(words, encode_words(words, scorer.tokenizer), strict=True))
+    is_masked = scorer.limits.frame is not None
+    texts = dict(zip(words, encode_words(words, scorer.tokenizer, is_masked), strict=True))
     for line, *pair in zip(task.lines, task.words, task.previous, strict=True):
         for word in filter(None, pair):
             _check(scorer, texts[word], f"{task.path}, line {line}")
