@@ -278,6 +278,8 @@ def test_knobs_reach_the_parts() -> None:
         ({"name": "mix", "rows": {"mntp": 1, "causal": 0}}, "1 or more"),
         ({"name": "mix", "rows": {"mntp": 1, "causal": 1}, "knobs": {"masked": {}}}, "not among mntp, causal"),
         ({"name": "mix", "rows": {"mntp": 1, "causal": 1}, "knobs": {"mntp": {"rat": 1}}}, "did you mean 'rate'"),
+        ({"name": "mix", "rows": {"mntp": 1, "causal": 1}, "knobs": {"mntp": {"rate": 2}}}, "knobs: mntp: rate: exp"),
+        ({"rate": 0.2, "span": "uniform"}, "with its keys, {name: …, rate: …, span: …}"),
         ({"name": "alternate", "epochs": [{"causal": 1, "masked": 1}, {"causal": 1}]}, "one paradigm with its epochs"),
         ({"name": "masked", "rate": 0}, "a share above 0 and at most 1, or two, .*got 0"),
         ({"name": "masked", "rate": [0.3, 1.5]}, "at most 1"),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from palenka.paradigms import DOOR, Paradigm, ParadigmConfig, Query, Vocabulary, of
 
@@ -24,7 +24,12 @@ class SeveralConfig(ParadigmConfig):
         for name in self.part_names:
             if name in DOOR.available() and issubclass(DOOR.find(name).Config, SeveralConfig):
                 raise ValueError(f"{name!r} is made of other paradigms itself; expected causal, masked, mntp, …")
-            self.section(name)
+            try:
+                self.section(name)
+            except ValidationError as error:
+                (first, *_) = error.errors()
+                key, reason = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+                raise ValueError(f"knobs: {name}: {key}: {reason}") from None
         if unknown := sorted(self.knobs.keys() - set(self.part_names)):
             raise ValueError(f"knobs: {', '.join(unknown)}: not among {', '.join(self.part_names)}")
 

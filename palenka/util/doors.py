@@ -61,6 +61,9 @@ class Door(Generic[Kind]):
         if isinstance(value, Named):
             return value
         values = {"name": value} if isinstance(value, str) else value
+        if isinstance(values, Mapping) and values and "name" not in values:
+            keys = ", ".join(f"{key}: …" for key in values)
+            raise ValueError(f"expected the name of a file in {self._folder}/ with its keys, {{name: …, {keys}}}")
         if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
             raise ValueError(f"expected the name of a file in {self._folder}/, or {{name: …, and its keys}}")
         try:
