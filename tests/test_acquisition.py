@@ -92,6 +92,7 @@ def surprisal(folder: Path, context: str, word: str) -> float:
 # Of a run
 
 
+@pytest.mark.slow
 def test_surprisals_are_those_of_whole_logits_and_are_known_afterwards(
     run: Path, write: Write, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,6 +123,7 @@ def test_surprisals_are_those_of_whole_logits_and_are_known_afterwards(
     assert call(main, arguments)[:2] == (0, out)
 
 
+@pytest.mark.slow
 def test_files_are_what_the_pipeline_writes(run: Path, write: Write, call: Call) -> None:
     root = write()
     followed = Followed.find("teacher", "2026", root)
@@ -366,6 +368,7 @@ print(json.dumps({{key: list(map(float, value)) if key.endswith("aoas") else val
 # Fast evaluation
 
 
+@pytest.mark.slow
 def test_every_milestone_is_asked_the_fast_sets_in_one_call(run: Path, tmp_path: Path, call: Call) -> None:
     root = tmp_path / "fast"
     write_pairs(root / "blimp_fast")

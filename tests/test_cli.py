@@ -80,6 +80,7 @@ def test_the_method_has_a_config_of_its_own(script: Script, teacher: Path) -> No
     fails(script("dskd_noaux.py"), "strict-small: no prepared data there")
 
 
+@pytest.mark.slow
 def test_dry_run_prints_config_and_plan_and_trains_nothing(
     script: Script, teacher: Path, runs_folder: Path, write_config: WriteConfig
 ) -> None:
@@ -139,7 +140,6 @@ def test_wrong_input_to_the_commands(
     assert not (tmp_path / "report.html").exists()
 
 
-@pytest.mark.usefixtures("processes")
 def test_words_and_options_of_a_command_may_stand_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
     found = list[Any]()
     monkeypatch.setattr(commands.find("finetune"), "run", lambda arguments: found.append(vars(arguments)))
@@ -149,6 +149,7 @@ def test_words_and_options_of_a_command_may_stand_in_any_order(monkeypatch: pyte
     assert found[1:] == [found[0]] * 2
 
 
+@pytest.mark.usefixtures("processes")
 def test_help_lists_every_command_and_imports_none() -> None:
     show = "import sys; from palenka import cli\ntry: cli.main(['--help'])\nfinally: print('torch' in sys.modules)"
     output = subprocess.run([sys.executable, "-c", show], cwd=ROOT, capture_output=True, text=True).stdout

@@ -254,6 +254,7 @@ def test_the_numbers_of_two_runs(runs_folder: Path, compare: Call) -> None:
     assert stored["over_seeds"] == {"a": [0.58], "b": [0.5], "difference": None}
 
 
+@pytest.mark.slow
 def test_a_study_fits_the_terminal_and_shows_only_what_differs(runs_folder: Path, compare: Call) -> None:
     write_study(runs_folder)
     code, brief, _ = compare("demo/teacher-llama", "demo/student-control")

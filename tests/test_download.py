@@ -430,6 +430,7 @@ def test_items_come_to_where_evaluate_finds_them(server: FaultyServer, run: Run,
     assert "Next: palenka evaluate RUN --tasks blimp_filtered,supplement_filtered\n" in output
 
 
+@pytest.mark.slow
 def test_the_same_items_from_another_place_are_there_already_and_others_are_an_error(
     server: FaultyServer, run: Run, tmp_path: Path
 ) -> None:
@@ -504,6 +505,7 @@ def test_a_folder_that_is_there_is_never_overwritten(server: FaultyServer, run: 
     assert [path.read_text() for path in train.iterdir()] == ["mine"]
 
 
+@pytest.mark.slow
 def test_without_a_network_the_message_says_how_to_do_it_by_hand(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -640,6 +642,7 @@ def test_all_of_a_year_comes_but_ewok_and_it_is_said_how_to_get_that(
     assert code == 0 and errors.count("already there") == len(CATALOGUE[f"evals-{year}"].parts)
 
 
+@pytest.mark.slow
 def test_global_piqa_comes_as_items(server: FaultyServer, run: Run, tmp_path: Path) -> None:
     all_items(server)
     code, _, errors = run("evals-2026")
@@ -650,6 +653,7 @@ def test_global_piqa_comes_as_items(server: FaultyServer, run: Run, tmp_path: Pa
     assert (second.choices[0].text, second.name) == (" turn", "en_1")
 
 
+@pytest.mark.slow
 def test_other_numbers_of_items_than_published_are_told_when_they_come(
     server: FaultyServer, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,8 @@ from palenka.runs.milestones import TRACKS
 from palenka.util.files import read_json, write_json
 from palenka.util.paths import ROOT
 
+pytestmark = pytest.mark.slow  # each evaluates a model on all that its year asks
+
 EWOK = [
     {"Context1": "The cat sees a dog.", "Context2": "It sees a boat.", "Target1": one, "Target2": other}
     for one, other in (("It is a cat.", "It is a boat."), ("It is a boat.", "It is a cat."))
@@ -323,7 +325,6 @@ def home(year: str, items: Path, run: Path, tmp_path: Path, monkeypatch: pytest.
     return results
 
 
-@pytest.mark.slow
 def test_the_page_ends_in_a_complete_entry(year: str, home: Path, tmp_path: Path, call: Call) -> None:
     place = tmp_path / "submissions" / "entry-student"
     main_place = place / "main" / "zero_shot" / "causal"
@@ -356,7 +357,6 @@ theirs.GLOBAL_PIQA_SIZES = dict.fromkeys(theirs.GLOBAL_PIQA_SIZES, 1)
 """
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("processes")
 def test_their_script_finds_the_entry_complete(year: str, checkout: Path, home: Path, tmp_path: Path) -> None:
     """Its numbers of items and its milestones are those of the small tasks here; all else is its own."""

@@ -177,6 +177,7 @@ def test_a_training_keeps_its_ledger(
         assert ledger_of(config("tiny", str(place))).unique_words == words
 
 
+@pytest.mark.slow
 def test_a_dry_run_counts_teachers_that_are_yet_to_be_trained(
     prepared: Path, runs_folder: Path, write_config: WriteConfig
 ) -> None:

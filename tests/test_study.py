@@ -89,6 +89,7 @@ def submit(study: Path, queue: Queue, call: Call) -> Submit:
     return lambda *options: call(cli.main, ["study", str(study), *options])
 
 
+@pytest.mark.slow
 def test_the_shipped_studies_name_what_exists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("DATA", "RUNS", "EVAL"):
         monkeypatch.setenv(f"PALENKA_{name}", str(tmp_path / name))

@@ -194,6 +194,7 @@ EXPERIMENTS = sorted((ROOT / "distillation_type_experiments").glob("*.py"))
 
 
 @pytest.mark.parametrize("script", EXPERIMENTS, ids=lambda path: path.stem)
+@pytest.mark.slow
 def test_an_experiment_plans_its_own_config_from_any_folder(
     script: Path, prepared: Path, runs_folder: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],

@@ -195,6 +195,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_two_models_never_share_a_folder(
     models: Callable[..., None], submitted: Callable[..., tuple[int, str, str]], tmp_path: Path, runs_folder: Path
 ) -> None:
@@ -211,6 +212,7 @@ def test_two_models_never_share_a_folder(
         assert source["model"] == str(runs_folder / name)
 
 
+@pytest.mark.slow
 def test_another_models_submission_is_not_overwritten(
     models: Callable[..., None], submitted: Callable[..., tuple[int, str, str]], tmp_path: Path, runs_folder: Path
 ) -> None:
