@@ -48,6 +48,7 @@ No config of `config/` sets these keys. One for which there is no reason goes.
 | `attention` | GPT-BERT reads both ways, and may be asked for the one that its recipe does not take |
 | `tasks.*` | recipes that others published task by task |
 | `axes.*` | a key of any config is an axis of one of these kinds |
+| `budget*` | a control that may cost what a student and its teachers did |
 | `storage` | a database server, where there is one |
 | `search*` | a study may have a search, as it may have a grid |
 | `grid.cohort_size`, `cohort_size` | fewer than fit, where others use the GPU, too |

@@ -19,6 +19,7 @@ from run_files import outcome, records, snapshot
 import palenka.training.cohort
 from palenka import cli
 from palenka.runs.directory import Run
+from palenka.search.grid import cohort_flops
 from palenka.search.record import is_done, search_table
 from palenka.search.search import STARTS, Search, load_search
 from palenka.search.space import SearchConfig
@@ -30,6 +31,7 @@ from palenka.training.schema import DistillConfig, TrainConfig
 from palenka.training.session import Session
 from palenka.training.student import Student
 from palenka.util.config import load, read_yaml
+from palenka.util.errors import UserError
 from palenka.util.files import read_json
 from palenka.util.paths import ROOT
 
@@ -247,6 +249,48 @@ def test_one_of_a_cohort_that_diverges_leaves_the_others(run: Called, runs_folde
     code, _, errors = run(values=short(tiny.distill_values()), axes=axes, sampler="grid", trials=3)
     assert code == 0, errors
     assert states(runs_folder) == ["finished", "finished", "diverged"]
+
+
+# Budgets
+
+
+@pytest.mark.usefixtures("fresh_accelerator")
+def test_no_trial_is_begun_that_would_exceed_the_budget(
+    run: Called, runs_folder: Path, make: Callable[..., Path]
+) -> None:
+    """Trials of 2, 4 and 8 steps; the first two cost 6 of 7, and the third would come to 14."""
+    each = cohort_flops([load_search(make(), []).base]) / 2  # of a step
+    axes, keys = {"training.max_steps": [2, 4, 8]}, {"sampler": "grid", "trials": None}
+    code, output, _ = run(axes=axes, budget={"flops": 7 * each}, **keys)
+    assert code == 0
+    record = search_record(runs_folder)
+    assert {trial["values"]["training.max_steps"] for trial in record["trials"]} == {2, 4}
+    assert record["flops"] == pytest.approx(6 * each)
+    assert "2 of 2 trials are done, " in output
+    code, _, errors = run(f"budget.flops={each}", "name=poor", axes=axes, **keys)
+    assert (code, "are too few for a trial" in errors) == (2, True)
+    code, _, _ = run("budget=null", axes=axes, **keys)
+    assert (code, states(runs_folder)) == (0, ["finished"] * 3)
+
+
+def test_a_budget_like_a_runs_has_its_teachers_trainings_in_it(
+    make: Callable[..., Path], runs_folder: Path, prepared: Path, write_config: WriteConfig
+) -> None:
+    """Each once, and theirs, too."""
+    for name, values in (
+        ("first", tiny.train_values()), ("second", tiny.train_values(seed=3)),
+        ("student", tiny.distill_values(teachers=[{"run": "first"}, {"run": "second"}])),
+        ("last", tiny.distill_values(teachers=[{"run": "student"}, {"run": "first"}])),
+    ):  # fmt: skip
+        tiny.write_finished_run(runs_folder / name, tiny.LLAMA, prepared / "tokenizer")
+        write_config(values | {"name": name}, str(runs_folder / name / "config.yaml"))
+    schemas = {"first": TrainConfig, "second": TrainConfig, "student": DistillConfig, "last": DistillConfig}
+    plans = [load_plan(runs_folder / name / "config.yaml", [], schema) for name, schema in schemas.items()]
+    expected = sum(cohort_flops([plan]) for plan in plans)
+    assert load_search(make(budget={"like": "last"}), []).budget == pytest.approx(expected)
+    (runs_folder / "second" / "config.yaml").unlink()
+    with pytest.raises(UserError, match="what the training of second cost is not known"):
+        load_search(make(budget={"like": "last"}), [])
 
 
 # Finalists

@@ -57,6 +57,8 @@ def headline(record: Mapping[str, Any]) -> str:
     done = len(record["trials"]) - counts["running"]
     others = [f"{number} {state}" for state, number in counts.items() if state != "finished"]
     text = ", ".join([f"{record['name']}: {done} of {record['asked']} trials are done", *others])
+    if record.get("budget"):
+        text += f", {record['flops']:.3g} of {record['budget']:.3g} FLOPs"
     if best and best[0]["rank"]:
         text += f"; best {best[0]['dev']['cross_entropy']:.4f} nats per token, trial {best[0]['number']:03d}"
     return text

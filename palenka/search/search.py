@@ -28,6 +28,7 @@ from palenka.evaluation.evaluate import CROSS_ENTROPY, evaluate
 from palenka.evaluation.results import results_folder
 from palenka.runs.directory import Run
 from palenka.runs.identity import Identity
+from palenka.search.budget import flops_in
 from palenka.search.grid import cohort_flops, fitting_cohort
 from palenka.search.halving import Halving
 from palenka.search.record import FILE, ranked, search_table, trials_are_done
@@ -46,7 +47,7 @@ from palenka.util.paths import ROOT
 IDENTITY = "search-identity.json"
 PROTOCOL = "2024"
 STARTS = 3  # of a trial from one and the same step: what kills its workers is not given to the next one for ever
-MAY_CHANGE = {"name", "run", "trials", "cohort_size", "storage", "finalists"}
+MAY_CHANGE = {"name", "run", "trials", "budget", "cohort_size", "storage", "finalists"}
 SHARED = ("data", "paradigm", "teachers", "cached_logits", "student", "paths")
 SHARED_TRAINING = (
     "batch_size", "initial_batch_size", "micro_batch_size", "num_epochs", "max_steps", "precision", "compile",
@@ -86,8 +87,10 @@ class Search:
         self.base = make_plan(self._run_config(self._of_trials, config.name), f"{where}: {config.run}", dry_run)
         self.folder = self.base.runs / config.name
         self.halving = Halving(config.pruning, self.folder) if config.pruning else None
+        self.budget = flops_in(config.budget, self.base.runs)
         self.trained: list[Run] = []
         self._claims: dict[str, FileLock] = {}
+        self._is_spent = False
 
     def _run_config(self, values: Mapping[str, Any], name: str) -> RunConfig:
         """The run's config with what is the same in all trials, and with these values."""
@@ -250,19 +253,26 @@ class Search:
         return True
 
     def _new(self, trials: Trials, most: int) -> dict[str, Mapping[str, Any]]:
-        """New trials, up to the number that was asked for; one that no run can be made of is one of them."""
+        """New trials, up to the number that was asked for, as long as the budget lasts; one that no run can be made of
+        is one of them, and costs nothing."""
         found: dict[str, Mapping[str, Any]] = {}
         while len(found) < most and (number := len(trials.all())) < self.config.number_of_trials:
             point = propose(self.config, number, trials.all())
-            trials.add(point.coordinates, distributions(self.config, point), point.values)
-            label, values = _label(number), {**point.values, **self._of_trials}
+            label, values, flops, refusal = _label(number), {**point.values, **self._of_trials}, 0.0, ""
             try:
-                self._plan(label, values)
+                flops = cohort_flops([self._plan(label, values)] * most) / most
             except UserError as error:
-                trials.refuse(number, str(error))
-            else:
-                if self._take(label):
-                    found[label] = values
+                refusal = str(error)
+            self._is_spent = _spent(trials) + flops > self.budget
+            if self._is_spent:
+                break
+            trials.add(point.coordinates, distributions(self.config, point), point.values, flops)
+            if refusal:
+                trials.refuse(number, refusal)
+            elif self._take(label):
+                found[label] = values
+        if self._is_spent and not trials.all():
+            raise UserError(f"{self.where}: budget: {self.budget:.3g} FLOPs are too few for a trial of {flops:.3g}")
         return found
 
     def _release(self) -> None:
@@ -274,7 +284,8 @@ class Search:
         record = {
             "name": self.config.name, "run": self.config.run, "sampler": self.config.sampler,
             "axes": self.config.model_dump(mode="json", exclude_defaults=True)["axes"],
-            "asked": self.config.number_of_trials, "ranked_by": "dev cross-entropy",
+            "asked": len(trials.all()) if self._is_spent else self.config.number_of_trials, "flops": _spent(trials),
+            "budget": None if math.isinf(self.budget) else self.budget, "ranked_by": "dev cross-entropy",
             "trials": ranked([self._record(trial) for trial in trials.all()]),
         }  # fmt: skip
         record["finalists"] = [self._finalist(label, values) for label, values in self._finalists(record).items()]
@@ -329,6 +340,8 @@ class Search:
         together = cohort_flops([self.base] * size) / size
         lines.append(f"  about {number * together:.3g} FLOPs, {size} at once on one teacher pass" if size > 1 else
                      f"  about {number * together:.3g} FLOPs")  # fmt: skip
+        if not math.isinf(self.budget):
+            lines.append(f"  the budget is {self.budget:.3g} FLOPs, about {self.budget / together:.1f} trials")
         return "\n".join(lines)
 
 
@@ -339,6 +352,15 @@ def _label(number: int) -> str:
 
 def _running(trials: Trials) -> list[FrozenTrial]:
     return [trial for trial in trials.all() if trial.state == TrialState.RUNNING]
+
+
+def _spent(trials: Trials) -> float:
+    """FLOPs of all trials; of those that were pruned, up to there, and of running ones to their end."""
+    return sum(trial.user_attrs["flops"] * _share_trained(trial) for trial in trials.all())
+
+
+def _share_trained(trial: FrozenTrial) -> float:
+    return trial.last_step / 1000 if trial.state == TrialState.PRUNED and trial.last_step else 1.0
 
 
 def _dev(run: Run) -> dict[str, float]:

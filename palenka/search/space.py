@@ -103,6 +103,19 @@ class Axis(Section):
         return all(key in values and values[key] == value for key, value in self.when.items())
 
 
+class BudgetConfig(Section):
+    """What all trials together may cost; `trials` is then the most of them."""
+
+    flops: float | None = Field(default=None, gt=0, description="FLOPs of matrix products, teachers' included")
+    like: str | None = Field(default=None, description="as much as this run, its teachers' own trainings included")
+
+    @model_validator(mode="after")
+    def _one(self) -> "BudgetConfig":
+        if (self.flops is None) == (self.like is None):
+            raise ValueError("give either flops or like")
+        return self
+
+
 class SearchFinalistsConfig(FinalistsConfig):
     """The best trials, and the run as it was without the search, trained anew with further seeds."""
 
@@ -163,6 +176,7 @@ class SearchConfig(Section):
     cohort_size: int | None = Field(
         default=None, ge=1, description="trials on one teacher pass, proposed together; as many as fit unless given"
     )
+    budget: BudgetConfig | None = Field(default=None, description="what all trials may cost; no limit unless given")
     seed: int = Field(default=0, ge=0, le=LARGEST_SEED, description="decides, with a trial's number, what is drawn")
     pruning: HalvingConfig | None = Field(default=None, description="successive halving; no trial is pruned without it")
     finalists: SearchFinalistsConfig | None = Field(

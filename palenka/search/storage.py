@@ -10,7 +10,6 @@ whose disk was full, may leave half a line, after which each load would fail as 
 import os
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +77,14 @@ class Trials:
         return self._study.get_trials(deepcopy=False)
 
     def add(
-        self, coordinates: Mapping[str, Any], distributions: dict[str, BaseDistribution], values: Mapping[str, Any]
-    ) -> int:
-        """Begin a trial, in one line of the journal; its number."""
+        self, coordinates: Mapping[str, Any], distributions: dict[str, BaseDistribution], values: Mapping[str, Any],
+        flops: float = 0.0,
+    ) -> int:  # fmt: skip
+        """Begin a trial that will cost so much, in one line of the journal; its number."""
         self._study.add_trial(
             create_trial(
                 state=TrialState.RUNNING, params=dict(coordinates), distributions=distributions,
-                user_attrs={"values": dict(values), "begun": datetime.now().isoformat(timespec="seconds")},
+                user_attrs={"values": dict(values), "flops": flops},
             )  # fmt: skip
         )
         return self.all()[-1].number
