@@ -109,7 +109,7 @@ run() {
     "${launch[@]}" "$@" &
     pid=$!
     # Until it is the program, the new process is this shell, which would take a signal for its own and lose it.
-    while [ "/proc/$pid/exe" -ef "/proc/$$/exe" ]; do sleep 0.05; done
+    while cmp -s "/proc/$pid/cmdline" "/proc/$$/cmdline"; do sleep 0.05; done
     trap 'interrupt "$pid"' USR1 TERM
     [ "$interrupted" = 0 ] || interrupt "$pid"
     while kill -0 "$pid" 2> /dev/null; do

@@ -218,6 +218,23 @@ def test_a_training_that_takes_too_long_over_its_checkpoint_is_killed_and_its_jo
     assert process.returncode == 137
 
 
+def test_a_signal_that_comes_as_the_training_starts_reaches_it(repository: Path, tmp_path: Path) -> None:
+    """For a moment the new process is still the shell, which forgets it: the training would be killed GRACE later."""
+    preamble = repository / "scripts" / "preamble.sh"
+    preamble.write_text(preamble.read_text().replace("GRACE=110", "GRACE=2"))
+    write_program(repository / ".venv/bin/python", "sleep 60 & wait")
+    write_program(tmp_path / "bin/squeue", "echo CANCELLED")
+    environment = as_job(repository)
+    environment["PATH"] = f"{tmp_path / 'bin'}:{environment['PATH']}"
+    command = ["bash", repository / "scripts" / "train.slurm", "a.yaml"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("command"):
+            pass
+        process.send_signal(signal.SIGUSR1)
+    assert process.returncode == 128 + signal.SIGUSR1
+
+
 def test_ctrl_c_reaches_a_training_that_no_job_has(repository: Path) -> None:
     """Bash has what it starts in the background ignore it."""
     program = '[ "$1" = -c ] && exec echo 0\ntrap "echo interrupted; exit" INT\necho ready\nsleep 60 & wait'
