@@ -1,4 +1,6 @@
-"""What a distillation objective is: one term of the loss, in a file of its own.
+"""What an objective is: one term of a loss, in a file of its own.
+
+Undistilled training is `hard_target` alone, logged as `cross_entropy`.
 
 A new objective is one file here: `my_term.py` defines `class MyTerm(TokenObjective)` or `(StateObjective)`, and the
 YAML key `objective.my_term` finds it by the file's name. Its knobs are its own `Config`, beside its equation.

@@ -92,8 +92,8 @@ class LossModule(nn.Module):
             teachers: what the teachers computed of this batch, where it is known already.
 
         Returns:
-            The weighted sum of all terms, a scalar with gradient; the unweighted terms (terms,) in the order of
-            `term_names`. Summed over the step's batches both are means per token.
+            The weighted sum of all terms, a scalar with gradient; the unweighted terms (terms,), without one, in the
+            order of `term_names`. Summed over the step's batches both are means per token.
         """
         if teachers is None:
             teachers = self.teachers.run(batch)
