@@ -195,44 +195,41 @@ def write_program(path: Path, lines: str) -> None:
     path.chmod(0o755)
 
 
+def signalled(repository: Path, tmp_path: Path, grace: int, first: str) -> tuple[list[str], int]:
+    """What a job says that is sent USR1 once a line begins so, and its exit code; squeue and scontrol are in bin/."""
+    preamble = repository / "scripts" / "preamble.sh"
+    preamble.write_text(preamble.read_text().replace("GRACE=110", f"GRACE={grace}"))
+    environment = as_job(repository)
+    environment["PATH"] = f"{tmp_path / 'bin'}:{environment['PATH']}"
+    command = ["bash", repository / "scripts" / "train.slurm", "a.yaml"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith(first):
+            pass
+        process.send_signal(signal.SIGUSR1)
+        shown = process.stdout.read()
+    return shown.splitlines(), process.returncode
+
+
 def test_a_training_that_takes_too_long_over_its_checkpoint_is_killed_and_its_job_requeued(
     repository: Path, tmp_path: Path
 ) -> None:
     """A job that reaches its time limit would not go back to the queue."""
-    preamble = repository / "scripts" / "preamble.sh"
-    preamble.write_text(preamble.read_text().replace("GRACE=110", "GRACE=1"))
     program = 'trap "echo signalled" USR1\necho ready\nwhile true; do sleep 0.1; done'
     write_program(repository / ".venv/bin/python", program)
     write_program(tmp_path / "bin/squeue", 'touch "$0.asked.$$"; [ "$(ls "$0".* | wc -l)" = 1 ] || echo RUNNING')
     write_program(tmp_path / "bin/scontrol", 'echo "$@"; exit 1')
-    environment = as_job(repository)
-    environment["PATH"] = f"{tmp_path / 'bin'}:{environment['PATH']}"
-    command = ["bash", repository / "scripts" / "train.slurm", "a.yaml"]
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        while process.stdout.readline() != "ready\n":
-            pass
-        process.send_signal(signal.SIGUSR1)
-        shown = process.stdout.read()
-    assert shown.splitlines() == ["signalled", "interrupted: back to the queue", "requeue 5"]
-    assert process.returncode == 137
+    shown, code = signalled(repository, tmp_path, grace=1, first="ready\n")
+    assert shown == ["signalled", "interrupted: back to the queue", "requeue 5"]
+    assert code == 137
 
 
 def test_a_signal_that_comes_as_the_training_starts_reaches_it(repository: Path, tmp_path: Path) -> None:
-    """For a moment the new process is still the shell, which forgets it: the training would be killed GRACE later."""
-    preamble = repository / "scripts" / "preamble.sh"
-    preamble.write_text(preamble.read_text().replace("GRACE=110", "GRACE=2"))
-    write_program(repository / ".venv/bin/python", "sleep 60 & wait")
+    """It is passed on as soon as there is a process, which for a moment is still the shell, and forgets it."""
+    write_program(repository / ".venv/bin/python", "sleep 5 & wait")
     write_program(tmp_path / "bin/squeue", "echo CANCELLED")
-    environment = as_job(repository)
-    environment["PATH"] = f"{tmp_path / 'bin'}:{environment['PATH']}"
-    command = ["bash", repository / "scripts" / "train.slurm", "a.yaml"]
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        while not process.stdout.readline().startswith("command"):
-            pass
-        process.send_signal(signal.SIGUSR1)
-    assert process.returncode == 128 + signal.SIGUSR1
+    _, code = signalled(repository, tmp_path, grace=2, first="devices")
+    assert code == 128 + signal.SIGUSR1
 
 
 def test_ctrl_c_reaches_a_training_that_no_job_has(repository: Path) -> None:
