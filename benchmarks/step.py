@@ -52,10 +52,10 @@ from palenka.teachers.live import Teachers
 from palenka.training.batches import Batches
 from palenka.training.build import build_loss_module, build_optimizer, find_teachers, random_teachers
 from palenka.training.course import Course
+from palenka.training.display import Display
 from palenka.training.loop import Loop
 from palenka.training.milestone_plan import MilestonePlan
 from palenka.training.plan import Plan, Workload, make_workload
-from palenka.training.progress import Display
 from palenka.training.schema import DistillConfig
 from palenka.training.session import Session
 from palenka.training.trainer import Trainer

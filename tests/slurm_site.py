@@ -19,7 +19,7 @@ PACE = """
 # Training that takes its time, on any machine: so many seconds a step.
 import os, sys, time
 if "--config" in sys.orig_argv:
-    from palenka.training.progress import Display
+    from palenka.training.display import Display
     Display.advance = lambda self: time.sleep(float(os.environ["SECONDS_A_STEP"]))
 """
 

@@ -68,7 +68,7 @@ def loss_module(name: str, **knobs: Any) -> LossModule:
 
 def whole(labels: Tensor) -> StepSize:
     """A step of this batch alone."""
-    return StepSize(tokens=int((labels != -100).sum()), sequences=len(labels))
+    return StepSize(predicted=int((labels != -100).sum()), sequences=len(labels))
 
 
 def counting(mask: Tensor) -> Batch:

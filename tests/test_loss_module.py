@@ -35,7 +35,7 @@ def loss_module(weights: dict[str, float] = WEIGHTS, **knobs: Any) -> LossModule
 
 
 def whole(labels: Tensor) -> StepSize:
-    return StepSize(tokens=int((labels != -100).sum()), sequences=len(labels))
+    return StepSize(predicted=int((labels != -100).sum()), sequences=len(labels))
 
 
 def test_the_loss_is_the_weighted_sum_of_the_terms_it_reports() -> None:

@@ -122,6 +122,13 @@ def test_a_card_says_how_the_model_learned(student: Path) -> None:
     assert front_matter(student)["pipeline_tag"] == "text-generation"
 
 
+def test_a_paradigm_of_ones_own_is_called_by_its_name(student: Path) -> None:
+    path = student / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | {"paradigms": ["previous"]}), "utf-8")
+    write_model_card(student)
+    assert "An English previous language model" in (student / "README.md").read_text(encoding="utf-8")
+
+
 def test_a_card_says_what_an_architecture_of_our_own_needs(student: Path) -> None:
     assert "make_known" not in learned_by(student, "causal")
     assert 'make_known("ltg_bert")' in learned_by(student, "masked", architecture="ltg_bert")

@@ -181,7 +181,7 @@ def test_the_loss_follows_the_course_and_the_reported_terms_do_not(name: str) ->
     model = terms.loss_module(name, weight={"start": 2.0, "end": 0.0, "begin": 0.5})
     inputs, labels = tiny.batch()
     size = terms.whole(labels)
-    steps = [model(Batch(inputs, labels), StepSize(size.tokens, size.sequences, p)) for p in (0.0, 0.5, 0.75, 1.0)]
+    steps = [model(Batch(inputs, labels), StepSize(size.predicted, size.sequences, p)) for p in (0.0, 0.5, 0.75, 1.0)]
     reported = torch.stack([own for _, own in steps]).squeeze(1)
     assert torch.equal(reported, reported[:1].expand(4))
     losses = torch.stack([loss.detach() for loss, _ in steps])

@@ -356,7 +356,7 @@ def killed(run: Called, *arguments: str) -> None:
 @pytest.mark.parametrize(
     ("owner", "name", "number"),
     [
-        (Student, "finish_step", 1), (Student, "finish_step", 4), (Run, "finish", 1), (Trials, "complete", 2),
+        (Student, "apply_gradients", 1), (Student, "apply_gradients", 4), (Run, "finish", 1), (Trials, "complete", 2),
         (Trials, "add", 2),
     ],
 )  # fmt: skip

@@ -58,7 +58,7 @@ def load_language_model(folder: Path) -> tuple[Any, Any]:
 
 
 @dataclass(frozen=True)
-class Asked:
+class QueryBatch:
     """A batch of inputs, and which of its predictions belong to whose score.
 
     inputs: rows side by side, each a text or a tree of several.
@@ -77,7 +77,7 @@ class Asked:
     targets: NDArray[np.int64]
 
     @classmethod
-    def of(cls, rows: Sequence[Row], queries: Sequence[Sequence[tuple[int, Query]]]) -> "Asked":
+    def of(cls, rows: Sequence[Row], queries: Sequence[Sequence[tuple[int, Query]]]) -> "QueryBatch":
         """A batch of rows, whose texts are inputs by their numbers; of each the queries, with their owners."""
         inputs = Inputs.of(rows, PADDING)
         width = inputs.tokens.shape[1]
@@ -184,7 +184,7 @@ class Scorer:
                 np.add.at(scores, asked.owners, log_probs)
         return scores[order]
 
-    def _ask(self, texts: Sequence[Text], batch_tokens: int) -> Iterator[Asked]:
+    def _ask(self, texts: Sequence[Text], batch_tokens: int) -> Iterator[QueryBatch]:
         """Batches that answer for all the texts."""
         if self.is_causal:
             yield from self._ask_of(range(len(texts)), texts, batch_tokens)
@@ -193,7 +193,7 @@ class Scorer:
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             yield from self._ask_of(by_length[start : start + TEXTS_AT_ONCE], texts, batch_tokens)
 
-    def _ask_of(self, numbers: Iterable[int], texts: Sequence[Text], batch_tokens: int) -> Iterator[Asked]:
+    def _ask_of(self, numbers: Iterable[int], texts: Sequence[Text], batch_tokens: int) -> Iterator[QueryBatch]:
         queries: dict[tuple[int, ...], list[tuple[int, Query]]] = {}
         for number in numbers:
             for query in self._queries(texts[number]):
@@ -203,7 +203,7 @@ class Scorer:
         share_long = self.takes_trees and longest > ROW_NODES and self._takes_trees_of(2 * longest)
         rows = rows_of(inputs, ROW_NODES if self.takes_trees else 0, share_long)
         even = not self.is_causal and not self.takes_padding
-        return (Asked.of(batch, of_inputs) for batch in _batches(rows, batch_tokens, even))
+        return (QueryBatch.of(batch, of_inputs) for batch in _batches(rows, batch_tokens, even))
 
     def _queries(self, text: Text) -> Sequence[Query]:
         context, continuation, words, after = text
@@ -228,7 +228,7 @@ class Scorer:
         return is_close(together[1:, :half], alone, TREE_TOLERANCES)
 
     @torch.inference_mode()
-    def _answer(self, asked: Asked) -> NDArray[np.float64]:
+    def _answer(self, asked: QueryBatch) -> NDArray[np.float64]:
         """Log-probabilities of the predictions that are asked for: (predictions,)."""
         if not len(asked.owners):
             return np.zeros(0)
@@ -237,7 +237,7 @@ class Scorer:
             return self._log_probs_at(states, asked.places // asked.inputs.tokens.shape[1], asked.targets)
         return self._log_probs_at(self._states_of_asked(asked), asked.places, asked.targets)
 
-    def _states_of_asked(self, asked: Asked) -> Tensor:
+    def _states_of_asked(self, asked: QueryBatch) -> Tensor:
         if not self.is_causal:
             return self._states_of_rows(torch.from_numpy(asked.inputs.tokens), asked.lengths)
         if asked.is_shared:

@@ -33,7 +33,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 SPELLINGS = {"syntax_semantics": "syntax/semantics"}  # BLiMP has both
 
 
-def read_task(folder: Path, protocol: str = "2024") -> Task:
+def read_choice_task(folder: Path, protocol: str = "2024") -> Task:
     """Read and check every item of a task, and keep those that the protocol asks.
 
     Raises:

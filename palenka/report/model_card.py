@@ -71,7 +71,8 @@ def milestone_card(card: str, milestone: str) -> str:
 
 
 def _kind(run: Run) -> str:
-    return " and ".join(sorted({"masked" if name in OF_MASKED else CAUSAL for name in run.learned}))
+    """The paradigms it learned by; both ways of hiding tokens make a masked model, and one of its own has its name."""
+    return " and ".join(sorted({"masked" if name in OF_MASKED else name for name in run.learned}))
 
 
 def _metadata(run: Run, licence: str) -> ModelCardData:

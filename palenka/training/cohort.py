@@ -7,9 +7,9 @@ import torch
 
 from palenka.training.batches import Batches
 from palenka.training.build import build_loss_module, build_optimizer, find_teachers
+from palenka.training.display import CohortDisplay
 from palenka.training.loop import Judge, Loop, last_training
 from palenka.training.plan import Plan
-from palenka.training.progress import CohortDisplay
 from palenka.training.session import Diverged, Session, begin_all
 from palenka.training.trainer import Trainer
 from palenka.util.processes import check_processes

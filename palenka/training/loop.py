@@ -1,7 +1,7 @@
 """The training loop: students that learn from the same teachers, step by step, on one teacher pass.
 
 A step is `Loop._take_step`: batch, teachers, `Student.accumulate` (the loss, `LossModule`, and its gradient) for each
-micro-batch, `Student.finish_step` (clipping, the optimizer). What follows a step is `Trainer.after_step`.
+micro-batch, `Student.apply_gradients` (clipping, the optimizer). What follows a step is `Trainer.after_step`.
 
 Mostly there is one student. Several (a *cohort*, which differs in objective weights or initial seed) cost one pass of
 their teachers instead of one each: every micro-batch goes through the teachers once and then through one student after
@@ -22,11 +22,11 @@ import torch
 from palenka.data.batch import Batch
 from palenka.teachers.live import NOTHING, TeacherPass
 from palenka.training.batches import Batches, StepBatch
+from palenka.training.display import CohortDisplay
 from palenka.training.gradients import are_finite
 from palenka.training.loss_module import StepSize
 from palenka.training.plan import Plan
 from palenka.training.preemption import Interrupted, Interruption
-from palenka.training.progress import CohortDisplay
 from palenka.training.session import Diverged
 from palenka.training.trainer import Trainer
 from palenka.util.errors import UserError

@@ -28,10 +28,12 @@ ACTIVATION_BUDGET = 0.8
 class StepSize:
     """What one optimizer step averages over, all processes and micro-batches together, and when it is taken.
 
-    `progress` is the share of the training that is done, 0 to 1: weights may follow it.
+    predicted: tokens that the paradigm asks the student for.
+    sequences: rows.
+    progress: the share of the training that is done, 0 to 1: weights may follow it.
     """
 
-    tokens: int
+    predicted: int
     sequences: int
     progress: float = 0.0
 
@@ -106,7 +108,7 @@ class LossModule(nn.Module):
         for lesson in self._lessons(batch) if self._state_terms else []:
             countable = lesson.never_empty()  # a mean over nothing is not finite; the share of such a batch is 0
             state_losses = [term(student.states(), teacher_states, countable) for term in self._state_terms.values()]
-            share = _weight_of(lesson) / step.tokens
+            share = _weight_of(lesson) / step.predicted
             for term, value in zip(self._state_terms.values(), state_losses, strict=True):
                 loss = loss + term.config.weight.at(step.progress) * share * value
             shares.append(torch.stack([share * value.detach() for value in state_losses]))
@@ -134,7 +136,7 @@ class LossModule(nn.Module):
         nothing = student.final.new_zeros((), dtype=torch.float32)
         if not wanted:
             return nothing, nothing.expand(len(self._token_terms))
-        sizes = {"token": step.tokens, "sequence_sum": step.sequences}
+        sizes = {"token": step.predicted, "sequence_sum": step.sequences}
         terms = [
             WeightedTerm(
                 self._token_losses[name], term.config.weight.at(step.progress) / sizes[term.reduction],

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from transformers import PretrainedConfig
 
 from palenka.evaluation.items import Item, deciding
-from palenka.evaluation.task_files import read_task
+from palenka.evaluation.task_files import read_choice_task
 from palenka.evaluation.texts import Limits, Text, TextScorer, check_texts, encode, encode_masked, frame_of
 from palenka.models.probing import most_positions
 from palenka.runs.milestones import TRACKS, short
@@ -87,7 +87,7 @@ def plan_milestones(
     encoded = encode_masked if is_masked else encode
     limits = Limits(run, most_positions(model), model.vocab_size, frame_of(tokenizer) if is_masked else None)
     for name in config.tasks:
-        task = read_task(root / name, config.protocol)
+        task = read_choice_task(root / name, config.protocol)
         if task.has_ratios:
             raise UserError(f"{name}: asks what people prefer: it has no right choices to count along the way")
         items = evenly_spread(task.items, config.items)

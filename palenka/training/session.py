@@ -14,8 +14,8 @@ from palenka.data.integrity import training_files, verify
 from palenka.objectives import TokenObjective
 from palenka.runs.directory import Run
 from palenka.runs.ledger import LEDGER, ledger_of
+from palenka.training.display import CohortDisplay, Display
 from palenka.training.plan import Plan
-from palenka.training.progress import CohortDisplay, Display
 from palenka.training.trackers import TrackedRun, Trackers
 from palenka.util.errors import Stopped, UserError
 from palenka.util.files import read_object, write_json

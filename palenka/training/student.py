@@ -74,7 +74,7 @@ class Student:
         context: AbstractContextManager[None] = nullcontext() if is_last else self.accelerator.no_sync(self.model)
         return context
 
-    def finish_step(self, tokens: int) -> None:
+    def apply_gradients(self, tokens: int) -> None:
         """Move along the gradients of the whole step, which had so many tokens over all processes."""
         norms = self._clip()
         is_bad = self.guard.judge(self.step + 1, norms, self._losses, self._scale())

@@ -54,7 +54,7 @@ class Trainer:
     def finish_step(self, batch: StepBatch) -> None:
         """Take the step whose gradients are there."""
         progress = self.progress
-        self.student.finish_step(batch.tokens)
+        self.student.apply_gradients(batch.tokens)
         progress.step += 1
         progress.tokens += batch.tokens
         progress.words += batch.words

@@ -19,7 +19,7 @@ from palenka.util.doors import Door
 from palenka.util.errors import UserError
 
 
-class Asked(Protocol):
+class AskedModel(Protocol):
     """A model as tasks ask it."""
 
     @property
@@ -61,7 +61,7 @@ class EvaluationTask:
         """sha256 of all that decides a result."""
         raise NotImplementedError
 
-    def measure(self, model: Asked, label: str) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
+    def measure(self, model: AskedModel, label: str) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
         """A record of each item, and the figures that they come to.
 
         `accuracy`, `stderr`, `n` and so on where there are right answers (`choices.py` has them all); otherwise `n` and

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from palenka.evaluation.items import Choice, Item, Records, Task
 from palenka.evaluation.results import is_finite
-from palenka.evaluation.tasks import Asked, EvaluationTask
+from palenka.evaluation.tasks import AskedModel, EvaluationTask
 from palenka.evaluation.tasks.reading import MISSING
 from palenka.util.errors import UserError
 from palenka.util.files import read_object, require_file
@@ -95,7 +95,7 @@ class Acquisition(EvaluationTask):
         months, children = _read_children(folder / CHILDREN)
         return cls(Task(folder.name, items, {}), contexts, months, children)
 
-    def measure(self, model: Asked, label: str) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
+    def measure(self, model: AskedModel, label: str) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
         scores, tokens = model.score_choices(self.words, label)
         records = [
             {"word": item.subtask, "context": item.line, "surprisal": -score, "tokens": count}

@@ -12,8 +12,8 @@ from palenka.evaluation.correlation import preferences, spearman
 from palenka.evaluation.items import LABELS, Item, Records, Task, deciding
 from palenka.evaluation.results import is_finite
 from palenka.evaluation.statistics import Accuracy, chance, group_accuracy, outcomes, task_accuracy
-from palenka.evaluation.task_files import read_task
-from palenka.evaluation.tasks import Asked, EvaluationTask
+from palenka.evaluation.task_files import read_choice_task
+from palenka.evaluation.tasks import AskedModel, EvaluationTask
 from palenka.util.errors import UserError
 
 
@@ -26,10 +26,10 @@ class Choices(Task, EvaluationTask):
 
     @classmethod
     def read(cls, folder: Path, protocol: str = "2024") -> "Choices":
-        task = read_task(folder, protocol)
+        task = read_choice_task(folder, protocol)
         return cls(task.name, task.items, task.labels)
 
-    def measure(self, model: Asked, label: str) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
+    def measure(self, model: AskedModel, label: str) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
         sums, tokens = model.score_choices(self, label)
         scores = deciding(self.items, sums, tokens)
         return records_of(self, scores, tokens), self._summary(scores, tokens)

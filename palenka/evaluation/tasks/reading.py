@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from palenka.evaluation.correlation import partial_r2
 from palenka.evaluation.items import Records
 from palenka.evaluation.results import is_finite
-from palenka.evaluation.tasks import Asked, EvaluationTask
+from palenka.evaluation.tasks import AskedModel, EvaluationTask
 from palenka.evaluation.texts import Text, TextScorer, check_text
 from palenka.util.errors import UserError
 from palenka.util.files import require_file
@@ -131,7 +131,7 @@ class Reading(EvaluationTask):
         _check_size(task)
         return task
 
-    def measure(self, model: Asked, label: str) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
+    def measure(self, model: AskedModel, label: str) -> tuple[Iterable[dict[str, Any]], dict[str, Any]]:
         surprisals = score(self, model.own, label)
         return surprisals, summary(self, surprisals)
 
