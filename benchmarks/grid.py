@@ -127,19 +127,23 @@ def make_inputs(folder: Path, divisor: int) -> None:
         save_tokenizer(tokenizer, teacher)
 
 
-def make_grid(divisor: int, sequences: int, precision: str) -> Grid:
-    """The study's grid in small; only the first steps of its long training are taken."""
-    values = {
-        "name": f"grid-{divisor}-{precision}", "student": divided(STUDENT, divisor),
-        "teachers": [{"run": f"{name}-{divisor}"} for name in TEACHERS],
+def run_values(divisor: int, sequences: int, precision: str) -> dict[str, Any]:
+    """A student of both teachers; only the first steps of its long training are taken."""
+    return {
+        "student": divided(STUDENT, divisor), "teachers": [{"run": f"{name}-{divisor}"} for name in TEACHERS],
         "data": {"name": f"made-up-{divisor}", "seq_length": CONTEXT // divisor, "dev_samples": 8},
         "training": {
             "lr": 2.5e-4, "batch_size": sequences, "max_steps": 10_000, "warmup_steps": 200, "weight_decay": 0.1,
             "logging_steps": 1, "precision": precision,
         },
         "objective": {"hard_target": {"weight": 1.0}},
-        "grid": {"axes": {"objective.logit.weight": WEIGHTS, "objective.hidden_state.weight": WEIGHTS}},
     }  # fmt: skip
+
+
+def make_grid(divisor: int, sequences: int, precision: str) -> Grid:
+    """The study's grid in small."""
+    axes = {"objective.logit.weight": WEIGHTS, "objective.hidden_state.weight": WEIGHTS}
+    values = run_values(divisor, sequences, precision) | {"name": f"grid-{divisor}-{precision}", "grid": {"axes": axes}}
     return Grid(GridConfig.model_validate(values), "benchmark")
 
 

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from made_runs import BLIMP, made_losses, write_evaluation, write_json, write_run, write_study
 
-from palenka.report import comparison, tables
+from palenka.report import comparison, drawing, tables
 from palenka.report.figures import milestone_figure, milestone_tasks, term_panels
 from palenka.report.page import render
 from palenka.report.results import Run, read_run, read_runs
@@ -515,9 +515,7 @@ def test_a_broken_run_does_not_hide_the_others(runs: Path, capsys: pytest.Captur
 
 
 def test_many_runs_have_distinct_marks(runs: Path) -> None:
-    from palenka.report import figures
-
-    marks = {(figures.colour(number), figures.marker_path(number)) for number in range(56)}
+    marks = {(drawing.colour(number), drawing.marker_path(number)) for number in range(56)}
     assert len(marks) == 56
 
 

@@ -265,7 +265,7 @@ def test_no_trial_is_begun_that_would_exceed_the_budget(
     assert code == 0
     record = search_record(runs_folder)
     assert {trial["values"]["training.max_steps"] for trial in record["trials"]} == {2, 4}
-    assert record["flops"] == pytest.approx(6 * each)
+    assert record["flops"] == sum(trial["flops"] for trial in record["trials"]) == pytest.approx(6 * each)
     assert "2 of 2 trials are done, " in output
     code, _, errors = run(f"budget.flops={each}", "name=poor", axes=axes, **keys)
     assert (code, "are too few for a trial" in errors) == (2, True)

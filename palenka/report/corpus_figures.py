@@ -19,12 +19,12 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from palenka.report import figures
+from palenka.report import drawing
 
 INK, MUTED, RULE, BAND, PAPER = "#1c1b19", "#6b6862", "#e3e0d8", "#f6f4ee", "#fffefb"
 BLUE, ORANGE, GREEN = COLOURS = "#0067a5", "#c4500a", "#00805d"
 GREY = "#d9d5ca"
-STYLE: dict[str, Any] = figures.SETTINGS | {
+STYLE: dict[str, Any] = drawing.SETTINGS | {
     "axes.edgecolor": MUTED,
     "axes.labelcolor": MUTED,
     "figure.facecolor": PAPER,

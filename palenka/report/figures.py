@@ -1,14 +1,9 @@
-"""Figures as inline SVG: colours are the page's CSS variables, letters are the page's fonts."""
+"""The figures of a study, as inline SVG."""
 
-import re
 from collections.abc import Callable, Iterable
-from io import StringIO
-from typing import Any
 
-import matplotlib
 import matplotlib.ticker
 import numpy as np
-from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -17,92 +12,24 @@ from numpy.typing import NDArray
 
 from palenka.report import comparison
 from palenka.report.comparison import Group
+from palenka.report.drawing import (
+    BAND,
+    DASHES,
+    INK,
+    MUTED,
+    PAPER,
+    RULE,
+    SERIES,
+    as_svg,
+    axis_name,
+    canvas,
+    style,
+)  # fmt: skip
 from palenka.report.results import Acquisition, Grid, GridTrial, Run
 
-# Drawn in these placeholders, which become var(--…) so that the page decides about light and dark.
-INK, MUTED, RULE, BAND, PAPER = "#010a01", "#010a02", "#010a03", "#010a04", "#010a05"
-SERIES = tuple(f"#010b0{number}" for number in range(7))
-VARIABLES = {INK: "ink", MUTED: "muted", RULE: "rule", BAND: "band", PAPER: "paper"} | {
-    colour: f"series-{number}" for number, colour in enumerate(SERIES)
-}
-# Matplotlib's name of a marker, the size at which all look alike, and the same shape as an SVG path in a box of ±5.
-MARKERS = (
-    ("o", 1.0, "M-3.6 0a3.6 3.6 0 1 0 7.2 0a3.6 3.6 0 1 0 -7.2 0z"),
-    ("s", 0.9, "M-3.2 -3.2h6.4v6.4h-6.4z"),
-    ("^", 1.2, "M0 -4L4 3.4H-4z"),
-    ("D", 0.9, "M0 -4.4L4.4 0L0 4.4L-4.4 0z"),
-    ("v", 1.2, "M0 4L4 -3.4H-4z"),
-    ("P", 1.3, "M-1.5 -4.3h3v2.8h2.8v3h-2.8v2.8h-3v-2.8h-2.8v-3h2.8z"),
-    ("X", 1.3, "M-3.9 -1.9l2 -2l1.9 1.9l1.9 -1.9l2 2l-1.9 1.9l1.9 1.9l-2 2l-1.9 -1.9l-1.9 1.9l-2 -2l1.9 -1.9z"),
-    ("<", 1.2, "M-4 0L3.4 -4V4z"),
-)
-DASHES = ("solid", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
-SETTINGS: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "palenka",
-    "text.parse_math": False,
-    "font.size": 11,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": MUTED,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelsize": 10.5,
-    "ytick.labelsize": 10.5,
-    "axes.labelsize": 10.5,
-    "xtick.major.width": 0.7,
-    "ytick.major.width": 0.7,
-    "xtick.minor.size": 0,
-    "ytick.minor.size": 0,
-    "text.color": INK,
-}
 MOST_POINTS = 240
 BEGINNING = 0.12
 BASELINE_DASHES = {"zipf": (0, (1, 1.2)), "ngram": (0, (4, 1.5))}
-
-
-def colour(number: int) -> str:
-    """CSS variable of the run of that number."""
-    return f"var(--series-{number % len(SERIES)})"
-
-
-def marker_path(number: int) -> str:
-    """The run's marker as an SVG path."""
-    return MARKERS[number % len(MARKERS)][2]
-
-
-def _style(number: int, size: float) -> dict[str, Any]:
-    marker, factor, _ = MARKERS[number % len(MARKERS)]
-    return {"color": SERIES[number % len(SERIES)], "marker": marker, "markersize": size * factor}
-
-
-def _canvas(width: float, height: float, left: float, right: float, top: float, bottom: float) -> tuple[Figure, Axes]:
-    """A figure of so many CSS pixels with margins in the same unit."""
-    figure = Figure(figsize=(width / 72, height / 72), facecolor="none")
-    axes = figure.add_axes(
-        (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
-    )
-    axes.set_facecolor("none")
-    return figure, axes
-
-
-def _svg(name: str, label: str, width: float, height: float, draw: Callable[[], Figure]) -> str:
-    """Draws under our settings; returns an <svg> element whose ids begin with `name`."""
-    with matplotlib.rc_context(SETTINGS):
-        buffer = StringIO()
-        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        draw().savefig(buffer, format="svg", facecolor="none", metadata=metadata)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    name = re.sub(r"\W", "-", name)
-    text = re.sub(r'id="|url\(#|href="#', lambda found: f"{found[0]}{name}-", text)
-    text = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", text)
-    text = re.sub("|".join(VARIABLES), lambda found: f"var(--{VARIABLES[found[0]]})", text)
-    head = f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}" '
-    return re.sub(r"<svg [^>]*>", f'{head}xmlns:xlink="http://www.w3.org/1999/xlink">', text, count=1).strip()
 
 
 def x_key(runs: Iterable[Run]) -> str:
@@ -146,12 +73,12 @@ def comparison_figure(runs: list[Run]) -> str:
         return ""
 
     def draw() -> Figure:
-        figure, axes = _canvas(760, 300, 52, 12, 10, 40)
+        figure, axes = canvas(760, 300, 52, 12, 10, 40)
         for place, (number, points) in enumerate(curves):
             every = max(1, len(points) // 10)
             axes.plot(
                 *points.T,
-                **_style(number, 5.5),
+                **style(number, 5.5),
                 linewidth=1.5,
                 linestyle=DASHES[number // len(SERIES) % len(DASHES)],
                 markevery=(place % every, every),
@@ -162,7 +89,7 @@ def comparison_figure(runs: list[Run]) -> str:
         axes.grid(axis="y", color=RULE, linewidth=0.7)
         return figure
 
-    return _svg("dev", "Dev cross-entropy of all runs during training", 760, 300, draw)
+    return as_svg("dev", "Dev cross-entropy of all runs during training", 760, 300, draw)
 
 
 def milestone_tasks(runs: list[Run]) -> list[str]:
@@ -175,13 +102,13 @@ def milestone_figure(runs: list[Run], task: str, name: str) -> str:
     """Accuracy of the runs' milestones over the words seen, ± one standard error, on one task."""
 
     def draw() -> Figure:
-        figure, axes = _canvas(760, 240, 52, 12, 10, 40)
+        figure, axes = canvas(760, 240, 52, 12, 10, 40)
         for number, run in enumerate(runs):
             points = _series(run, "evaluation", task, "words")
             errors = 100 * _series(run, "evaluation", f"{task}_stderr", "words")[:, 1]
             words, accuracy = points[:, 0], 100 * points[:, 1]
             dashes = DASHES[number // len(SERIES) % len(DASHES)]
-            axes.plot(words, accuracy, **_style(number, 5.5), linewidth=1.5, linestyle=dashes)
+            axes.plot(words, accuracy, **style(number, 5.5), linewidth=1.5, linestyle=dashes)
             band = (accuracy - errors, accuracy + errors)
             axes.fill_between(words, *band, color=SERIES[number % len(SERIES)], alpha=0.15, linewidth=0)
         for chance in {100 * run.evaluations[task].chance for run in runs if task in run.evaluations}:
@@ -192,7 +119,7 @@ def milestone_figure(runs: list[Run], task: str, name: str) -> str:
         axes.grid(axis="y", color=RULE, linewidth=0.7)
         return figure
 
-    return _svg(f"milestones-{name}", f"Accuracy on {task} during training", 760, 240, draw)
+    return as_svg(f"milestones-{name}", f"Accuracy on {task} during training", 760, 240, draw)
 
 
 SHOWN_WORDS = 6
@@ -210,9 +137,9 @@ def curves_figure(acquired: Acquisition, name: str) -> str:
     seen = [milestone.seen for milestone in acquired.milestones]
 
     def draw() -> Figure:
-        figure, axes = _canvas(760, 260, 52, 90, 10, 40)
+        figure, axes = canvas(760, 260, 52, 90, 10, 40)
         for number, word in enumerate(chosen):
-            axes.plot(seen, word.surprisals, **_style(number, 4.5), linewidth=1.2)
+            axes.plot(seen, word.surprisals, **style(number, 4.5), linewidth=1.2)
             axes.annotate(
                 word.word, (seen[-1], word.surprisals[-1]), (8, 0), textcoords="offset points", va="center",
                 fontsize=10.5,
@@ -223,7 +150,7 @@ def curves_figure(acquired: Acquisition, name: str) -> str:
         axes.grid(axis="y", color=RULE, linewidth=0.7)
         return figure
 
-    return _svg(f"word-curves-{name}", "Surprisal of some words during training", 760, 260, draw)
+    return as_svg(f"word-curves-{name}", "Surprisal of some words during training", 760, 260, draw)
 
 
 def ages_figure(acquired: Acquisition, name: str) -> str:
@@ -236,7 +163,7 @@ def ages_figure(acquired: Acquisition, name: str) -> str:
         return ""
 
     def draw() -> Figure:
-        figure, axes = _canvas(760, 300, 60, 12, 10, 40)
+        figure, axes = canvas(760, 300, 60, 12, 10, 40)
         for is_determined, fill in ((False, "none"), (True, SERIES[0])):
             chosen = [word for word in known if word.is_determined == is_determined]
             months, seen = [word.child or 0 for word in chosen], [10 ** (word.age or 0) for word in chosen]
@@ -247,7 +174,7 @@ def ages_figure(acquired: Acquisition, name: str) -> str:
         axes.grid(color=RULE, linewidth=0.7)
         return figure
 
-    return _svg(f"ages-{name}", "Ages at which model and children know words", 760, 300, draw)
+    return as_svg(f"ages-{name}", "Ages at which model and children know words", 760, 300, draw)
 
 
 def _words_axis(axis: Axis, set_scale: Callable[[str], None]) -> None:
@@ -277,7 +204,7 @@ def grid_figure(grid: Grid, task: str | None, name: str) -> str:
     width, height = grid_width(grid), GRID_MARGINS[1] + GRID_CELL[1] * len(rows)
 
     def draw() -> Figure:
-        figure, axes = _canvas(width, height, GRID_MARGINS[0] - 4, 4, 4, GRID_MARGINS[1] - 4)
+        figure, axes = canvas(width, height, GRID_MARGINS[0] - 4, 4, 4, GRID_MARGINS[1] - 4)
         for trial in grid.trials:
             x, y = columns.index(trial.values[x_key]), rows.index(trial.values[y_key])
             value = values.get(trial.label)
@@ -292,14 +219,14 @@ def grid_figure(grid: Grid, task: str | None, name: str) -> str:
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
         axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
-        axes.set_xlabel(_axis_name(x_key))
-        axes.set_ylabel(_axis_name(y_key))
+        axes.set_xlabel(axis_name(x_key))
+        axes.set_ylabel(axis_name(y_key))
         axes.tick_params(length=0)
         for side in ("left", "bottom"):
             axes.spines[side].set_visible(False)
         return figure
 
-    return _svg(f"grid-{name}", f"{task or 'Dev cross-entropy'} over the grid", width, height, draw)
+    return as_svg(f"grid-{name}", f"{task or 'Dev cross-entropy'} over the grid", width, height, draw)
 
 
 def _grid_value(trial: GridTrial, task: str | None) -> float | None:
@@ -315,11 +242,6 @@ def _grid_text(trial: GridTrial, task: str | None) -> str:
         return f"{trial.dev.cross_entropy:.3f}"
     found = trial.tasks.get(task)
     return f"{100 * found.accuracy:.1f} ± {100 * found.stderr:.1f}" if found else "–"
-
-
-def _axis_name(key: str) -> str:
-    """`objective.hidden_state.weight` → `hidden_state weight`."""
-    return key.removeprefix("objective.").replace(".", " ")
 
 
 def _limits(curves: list[NDArray[np.float64]]) -> tuple[float | None, float | None]:
@@ -359,9 +281,9 @@ def term_panels(runs: list[Run], term: str | None) -> list[tuple[int, str]]:
 
     def panel(number: int, train: NDArray[np.float64], dev: NDArray[np.float64]) -> str:
         def draw() -> Figure:
-            figure, axes = _canvas(330, 190, 42, 10, 8, 36)
+            figure, axes = canvas(330, 190, 42, 10, 8, 36)
             axes.plot(*train.T, color=SERIES[number % len(SERIES)], linewidth=1.1, alpha=0.55)
-            axes.plot(*dev.T, **_style(number, 4.5), linewidth=1.4, markevery=max(1, len(dev) // 8))
+            axes.plot(*dev.T, **style(number, 4.5), linewidth=1.4, markevery=max(1, len(dev) // 8))
             _mark_best(axes, runs[number], dev, key)
             if log:
                 axes.set_yscale("log")
@@ -374,7 +296,7 @@ def term_panels(runs: list[Run], term: str | None) -> list[tuple[int, str]]:
             axes.grid(axis="y", color=RULE, linewidth=0.7)
             return figure
 
-        return _svg(f"{name}-{number}", f"Training curve: {name}", 330, 190, draw)
+        return as_svg(f"{name}-{number}", f"Training curve: {name}", 330, 190, draw)
 
     return [(number, panel(number, train, dev)) for number, train, dev in drawn]
 
@@ -415,7 +337,7 @@ def phenomena_figure(runs: list[Run], task: str, name: str) -> str:
     width, height = 760, row * len(lines) + 46
 
     def draw() -> Figure:
-        figure, axes = _canvas(width, height, left, 14, 4, 42)
+        figure, axes = canvas(width, height, left, 14, 4, 42)
         for place, line in enumerate(lines):
             if place % 2 == 0:
                 axes.axhspan(place - 0.5, place + 0.5, color=BAND, linewidth=0, zorder=0)
@@ -434,7 +356,7 @@ def phenomena_figure(runs: list[Run], task: str, name: str) -> str:
         axes.set_axisbelow(True)
         return figure
 
-    return _svg(f"phenomena-{name}", f"Accuracy per phenomenon, {task}", width, height, draw)
+    return as_svg(f"phenomena-{name}", f"Accuracy per phenomenon, {task}", width, height, draw)
 
 
 def _row(axes: Axes, place: int, line: dict[int, Group], numbers: list[int], step: float) -> None:
@@ -460,7 +382,7 @@ def _row(axes: Axes, place: int, line: dict[int, Group], numbers: list[int], ste
         axes.plot(
             100 * group.accuracy,
             place + (rank - (len(numbers) - 1) / 2) * step,
-            **_style(number, 7),
+            **style(number, 7),
             markeredgecolor=PAPER,
             markeredgewidth=0.7,
             zorder=4,

@@ -7,8 +7,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from palenka.report import comparison, figures, tables
+from palenka.report import comparison, drawing, figures, search_figures, search_tables, tables
+from palenka.report.cells import Cell
 from palenka.report.results import Acquisition, Grid, Run, common_folder, read_grids
+from palenka.report.searches import Search, read_searches
 
 HASH_LENGTH = 12
 
@@ -22,7 +24,7 @@ def render(runs: list[Run], damages: Sequence[str] = ()) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["nothing"] = tables.Cell()
+    environment.globals["nothing"] = Cell()
     environment.filters["breakable"] = _breakable
     return environment.get_template("page.html.jinja").render(_content(runs) | {"damages": damages}) + "\n"
 
@@ -34,9 +36,10 @@ def _content(runs: list[Run]) -> dict[str, Any]:
         "facts": _facts(runs),
         "findings": tables.findings(runs),
         "legend": [
-            {"label": run.label, "colour": figures.colour(n), "path": figures.marker_path(n)}
+            {"label": run.label, "colour": drawing.colour(n), "path": drawing.marker_path(n)}
             for n, run in enumerate(runs)
         ],
+        "searches": [_search(search, str(number)) for number, search in enumerate(read_searches(runs))],
         "study": tables.study_table(runs),
         "caption": tables.caption(runs),
         "control": tables.control_table(runs),
@@ -101,6 +104,28 @@ def _grid(grid: Grid, name: str) -> dict[str, Any]:
             {"task": task, "svg": Markup(figures.grid_figure(grid, task, f"{name}-{place}"))}
             for place, task in enumerate(measured)
         ],
+    }
+
+
+def _search(search: Search, name: str) -> dict[str, Any]:
+    """A search's best, and its pictures: over what trials cost, and over each axis, the most important one first."""
+    axes = [
+        {
+            "key": key,
+            "importance": search_tables.importance_text(found, len(search.over(key))),
+            "svg": Markup(search_figures.axis_figure(search, key, f"{name}-{place}")),
+        }
+        for place, (key, found) in enumerate(search.importances().items())
+    ]
+    return {
+        "name": search.name,
+        "headline": search_tables.headline(search),
+        "selected": search_tables.selected(search),
+        "finalists": search_tables.finalists_table(search),
+        "budget": Markup(search_figures.budget_figure(search, name)),
+        "axes": [axis for axis in axes if axis["svg"]],
+        "caption": search_tables.AXES,
+        "marks": search_tables.MARKS,
     }
 
 

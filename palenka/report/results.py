@@ -211,6 +211,7 @@ class Run:
     broken: list[str] = field(default_factory=list)
     damages: list[str] = field(default_factory=list)
     finetuning: list[RecipeResults] = field(default_factory=list)
+    pruned: dict[str, Any] = field(default_factory=dict)
 
     @property
     def distilled(self) -> bool:
@@ -315,7 +316,7 @@ def read_grids(runs: list[Run]) -> list[Grid]:
         UserError: a grid.json cannot be read.
     """
     paths = dict.fromkeys(run.folder.parent / "grid.json" for run in runs)
-    return [_validate(path, Grid, _read_object(path)) for path in paths if path.exists()]
+    return [validate(path, Grid, _read_object(path)) for path in paths if path.exists()]
 
 
 def _with_present_terms(records: list[dict[str, Any]], config: dict[str, Any]) -> list[dict[str, Any]]:
@@ -352,6 +353,7 @@ def read_run(folder: Path, protocol: str = "2024") -> Run:
         protocol=protocol,
         broken=broken,
         damages=log.damages,
+        pruned=_read_object(folder / "pruned.json"),
     )
 
 
@@ -407,10 +409,10 @@ def _read_whole(path: Path, read: Callable[[Path], T], broken: list[str]) -> T |
 def _read_evaluation(path: Path) -> Evaluation | Predictions:
     content = _read_object(path)
     if "pipeline" in content:
-        return _validate(path, Acquisition, content | {"words": _read_items(items_path(path))})
+        return validate(path, Acquisition, content | {"words": _read_items(items_path(path))})
     if "scores" in content:
-        return _validate(path, Predictions, content)
-    found = _validate(path, Evaluation, content | {"path": path})
+        return validate(path, Predictions, content)
+    found = validate(path, Evaluation, content | {"path": path})
     _check_whole(path, found)
     _read_outcomes(items_path(path), found)
     return found
@@ -434,7 +436,7 @@ def _check_whole(path: Path, found: Evaluation) -> None:
 def _read_losses(path: Path) -> CrossEntropyFile:
     content = _read_object(path)
     check_splits(path, content)
-    return _validate(path, CrossEntropyFile, content)
+    return validate(path, CrossEntropyFile, content)
 
 
 def _folders(name: str) -> list[Path]:
@@ -498,10 +500,11 @@ def _read_yaml(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _read_optional(path: Path, schema: type[Stored]) -> Stored | None:
-    return _validate(path, schema, _read_object(path)) if path.exists() else None
+    return validate(path, schema, _read_object(path)) if path.exists() else None
 
 
-def _validate(path: Path, schema: type[Stored], content: dict[str, Any]) -> Stored:
+def validate(path: Path, schema: type[Stored], content: dict[str, Any]) -> Stored:
+    """The content of a file of ours as a record. Raises UserError: it is another."""
     try:
         return schema.model_validate(content)
     except ValidationError as error:

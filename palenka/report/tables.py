@@ -1,13 +1,13 @@
-"""The tables of a study as cells of text, for the page and for the terminal, and what they let one say."""
+"""The tables of a study, for the page and for the terminal, and what they let one say."""
 
 import textwrap
 from collections import defaultdict
-from dataclasses import dataclass, field
 from statistics import mean, stdev
 
 from palenka.finetuning.results import RecipeResults
 from palenka.finetuning.results import notes as finetuning_notes
 from palenka.report import comparison
+from palenka.report.cells import Cell, Column, Row, Table
 from palenka.report.comparison import BASELINES, Difference
 from palenka.report.results import CrossEntropy, Run
 from palenka.util.tables import text_table
@@ -22,47 +22,6 @@ PREDICTIONS = (
     "standard error."
 )
 FINETUNED = "Fine-tuned classifiers: ± is the standard deviation over seeds, where there are several."
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One entry: its text, its ± and its marks."""
-
-    text: str = NOTHING
-    spread: str = ""
-    second: str = ""
-    best: bool = False
-    below: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Column:
-    key: str
-    head: str
-    unit: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row; `run` is the number of the run it tells of, None for a baseline."""
-
-    head: str
-    cells: dict[str, Cell]
-    run: int | None = None
-    detail: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Table:
-    columns: list[Column]
-    rows: list[Row]
-    name: str = ""
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def with_spread(self) -> set[str]:
-        """Columns where some entry has a ±, so that the others leave room for it."""
-        return {key for row in self.rows for key, cell in row.cells.items() if cell.spread}
 
 
 def points(found: Difference) -> str:
@@ -151,6 +110,8 @@ def _how(run: Run, runs: list[Run]) -> tuple[str, ...]:
 
 
 def _reached(run: Run) -> str:
+    if run.pruned:
+        return f"pruned at step {run.pruned.get('step', '?')}"
     if not run.metrics:
         return "nothing logged yet"
     last = run.metrics[-1]

@@ -311,7 +311,7 @@ class Search:
 
     def _record(self, trial: FrozenTrial) -> dict[str, Any]:
         run = self._run(_label(trial.number))
-        record = {"number": trial.number, "run": run.name, "values": trial.user_attrs["values"]}
+        record = {"number": trial.number, "run": run.name, "values": trial.user_attrs["values"], "flops": _flops(trial)}
         if trial.state == TrialState.RUNNING:
             return record | {"state": "running"}
         if trial.state == TrialState.FAIL:
@@ -355,12 +355,14 @@ def _running(trials: Trials) -> list[FrozenTrial]:
 
 
 def _spent(trials: Trials) -> float:
-    """FLOPs of all trials; of those that were pruned, up to there, and of running ones to their end."""
-    return sum(trial.user_attrs["flops"] * _share_trained(trial) for trial in trials.all())
+    """FLOPs of all trials."""
+    return sum(map(_flops, trials.all()))
 
 
-def _share_trained(trial: FrozenTrial) -> float:
-    return trial.last_step / 1000 if trial.state == TrialState.PRUNED and trial.last_step else 1.0
+def _flops(trial: FrozenTrial) -> float:
+    """Of one that was pruned, up to there; of a running one, to its end."""
+    share = trial.last_step / 1000 if trial.state == TrialState.PRUNED and trial.last_step else 1.0
+    return float(trial.user_attrs["flops"] * share)
 
 
 def _dev(run: Run) -> dict[str, float]:
