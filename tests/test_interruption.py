@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from conftest import WriteConfig
 from run_files import outcome
 
 from palenka.runs.directory import Run
+from palenka.training.cohort import train_cohorts
 from palenka.training.loop import Loop
 from palenka.training.plan import Plan, make_plan
 from palenka.training.preemption import EXIT_INTERRUPTED, Interrupted, Interruption
@@ -37,6 +39,22 @@ def test_a_signal_is_noted_only_while_somebody_listens(number: signal.Signals) -
         os.kill(os.getpid(), number)
         assert interruption.noted
     assert signal.getsignal(number) == before
+
+
+def test_a_signal_between_two_trainings_ends_the_second(prepared: Path, runs_folder: Path) -> None:
+    """As a worker of a search gets it, which looks for its next trial when it has trained one."""
+
+    def cohorts() -> Iterator[list[Plan]]:
+        yield [plan_for("first")]
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield [plan_for("second")]
+
+    with pytest.raises(Interrupted):
+        train_cohorts(cohorts())
+    assert (runs_folder / "first" / "result.json").exists()
+    assert list(Run("second", runs_folder).checkpoints()) == [1]
+    gc.collect()  # the lock
+    assert outcome(tiny.train(plan_for("second"))) == outcome(runs_folder / "first")
 
 
 @pytest.mark.parametrize("step", [1, 4, 7])

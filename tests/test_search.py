@@ -26,7 +26,7 @@ from palenka.search.space import SearchConfig
 from palenka.search.storage import Trials
 from palenka.training.loop import Judge, Loop
 from palenka.training.plan import load_plan
-from palenka.training.preemption import EXIT_INTERRUPTED
+from palenka.training.preemption import EXIT_INTERRUPTED, Interruption
 from palenka.training.schema import DistillConfig, TrainConfig
 from palenka.training.session import Session
 from palenka.training.student import Student
@@ -202,9 +202,9 @@ def cohorts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     train = palenka.training.cohort.side_by_side
 
-    def noted(sessions: Sequence[Session], judge: Judge | None) -> Loop:
+    def noted(sessions: Sequence[Session], interruption: Interruption, judge: Judge | None) -> Loop:
         sizes.append(len(sessions))
-        return train(sessions, judge)
+        return train(sessions, interruption, judge)
 
     monkeypatch.setattr(palenka.training.cohort, "side_by_side", noted)
     return sizes

@@ -12,7 +12,7 @@ from made_runs import write_json, write_run
 from palenka.report.importance import LEAST, average_ranks, importance
 from palenka.report.page import render
 from palenka.report.results import read_runs
-from palenka.report.search_figures import axis_figure, budget_figure
+from palenka.report.search_figures import axis_figure, budget_figure, coordinates_figure
 from palenka.report.search_tables import finalists_table, headline, importance_text, selected
 from palenka.report.searches import Search
 from palenka.report.tables import study_table
@@ -190,6 +190,20 @@ def test_there_is_no_figure_of_what_is_not_known() -> None:
     assert axis_figure(search(without_costs), LR, "0").startswith("<svg")
 
 
+def test_lines_across_all_axes() -> None:
+    """A line has a dot where its trial has the axis; ends are the values that were tried."""
+    trials = [trial(n, 3 + n / 10, lr=1e-4 * 10**n, name="adamw") for n in range(3)]
+    with_rate = [trial(3, 2.0, lr=1e-3, name="muon", adam_lr=2e-3), trial(4, None, "running", lr=0.1, name="muon")]
+    figure = coordinates_figure(search([*trials, *with_rate]), "0")
+    assert len(re.findall("<use ", figure)) == 3 * 2 + 3, "what runs has no line yet"
+    for text in ("adamw", "muon", "0.0001", "0.01", "0.002", "training lr"):
+        assert f">{text}<" in figure, text
+    assert figure.count("stroke: var(--series-0)") >= 1
+    assert coordinates_figure(search(trials), "0") == "", "of three a quarter is none"
+    alone = {"axes": {LR: AXES[LR]}}
+    assert coordinates_figure(search(decided_by_lr(8), **alone), "0") == ""
+
+
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PALENKA_RUNS", str(tmp_path))
@@ -214,7 +228,8 @@ def test_the_page_has_the_search_of_its_runs(runs: Path) -> None:
     keys = re.findall(r"<figcaption><strong>([\w.]+)</strong>: ([^<]+)</figcaption>", page)
     assert [key for key, _ in keys] == [LR, NAME, ADAM_LR], "the most important one first"
     assert keys[2][1] == "no statement from 3 trials"
-    for label in (*(f"Trials over {key}" for key in AXES), "Dev cross-entropy against budget spent"):
+    of_all = "Dev cross-entropy against budget spent", "Trials across all axes"
+    for label in (*(f"Trials over {key}" for key in AXES), *of_all):
         assert page.count(f'aria-label="{label}"') == 1
     assert "the optimism of selection is +0.1000." in page
     ids = re.findall(r' id="([^"]+)"', page)

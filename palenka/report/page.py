@@ -123,6 +123,7 @@ def _search(search: Search, name: str) -> dict[str, Any]:
         "selected": search_tables.selected(search),
         "finalists": search_tables.finalists_table(search),
         "budget": Markup(search_figures.budget_figure(search, name)),
+        "coordinates": Markup(search_figures.coordinates_figure(search, name)),
         "axes": [axis for axis in axes if axis["svg"]],
         "caption": search_tables.AXES,
         "marks": search_tables.MARKS,

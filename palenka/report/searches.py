@@ -81,14 +81,18 @@ class Search(BaseModel):
         return [trial for trial in self.trials if trial.dev]
 
     @property
+    def ended(self) -> list[SearchTrial]:
+        """Those with an outcome: finished, pruned or diverged."""
+        return [trial for trial in self.trials if trial.state in ("finished", "pruned", "diverged")]
+
+    @property
     def retrained(self) -> list[str]:
         """Finalists of which a seed has finished, the run without the search among them."""
         return list(dict.fromkeys(finalist.of for finalist in self.finalists if finalist.dev is not None))
 
     def over(self, key: str) -> list[SearchTrial]:
         """The trials with an outcome that have an axis."""
-        ended = ("finished", "pruned", "diverged")
-        return [trial for trial in self.trials if trial.state in ended and key in trial.values]
+        return [trial for trial in self.ended if key in trial.values]
 
     def importance_of(self, key: str) -> Importance | None:
         """None where there are too few trials to say."""

@@ -10,6 +10,7 @@ from palenka.training.build import build_loss_module, build_optimizer, find_teac
 from palenka.training.display import CohortDisplay
 from palenka.training.loop import Judge, Loop, last_training
 from palenka.training.plan import Plan
+from palenka.training.preemption import Interruption
 from palenka.training.session import Diverged, Session, begin_all
 from palenka.training.trainer import Trainer
 from palenka.util.processes import check_processes
@@ -33,24 +34,30 @@ def train_cohorts(
         Diverged: students whose loss is no longer finite, now or in an earlier start; all others are finished.
     """
     check_processes()  # before the first cohort is asked for: a grid agrees on it with the other processes
-    with last_training():
-        diverged = [failure for plans in cohorts for failure in _train_together(plans, from_last_good, judge)]
+    diverged = []
+    with last_training() as interruption:
+        for plans in cohorts:
+            diverged += _train_together(plans, from_last_good, interruption, judge)
     if diverged:
         raise Diverged("\n".join(diverged))
 
 
-def _train_together(plans: Sequence[Plan], from_last_good: bool, judge: Judge | None) -> list[str]:
+def _train_together(
+    plans: Sequence[Plan], from_last_good: bool, interruption: Interruption, judge: Judge | None
+) -> list[str]:
     """Train one cohort; returns what to say of each student that diverged."""
     sessions, diverged = begin_all(plans, from_last_good)
     if sessions:
-        diverged += side_by_side(sessions, judge).run_to_end()
+        diverged += side_by_side(sessions, interruption, judge).run_to_end()
         gc.collect()  # modules that point at themselves: another cohort may need the memory
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     return diverged
 
 
-def side_by_side(sessions: Sequence[Session], judge: Judge | None = None) -> Loop:
+def side_by_side(
+    sessions: Sequence[Session], interruption: Interruption | None = None, judge: Judge | None = None
+) -> Loop:
     """The loop of students around one set of teachers, in run directories that are opened for it."""
     plan, device = sessions[0].plan, sessions[0].device
     teachers = find_teachers(plan, device)
@@ -63,4 +70,4 @@ def side_by_side(sessions: Sequence[Session], judge: Judge | None = None) -> Loo
         optimizer = build_optimizer(session.plan, loss)
         session.open(display)
         trainers.append(Trainer(session, loss, optimizer))
-    return Loop(trainers, batches, display, judge)
+    return Loop(trainers, batches, interruption, display, judge)

@@ -52,17 +52,19 @@ def fit(trainer: Trainer, batches: Batches) -> None:
         Interrupted: a signal told this process to stop; the same command resumes from there.
         Diverged: the loss is no longer finite.
     """
-    with last_training():
-        diverged = Loop([trainer], batches).run_to_end()
+    with last_training() as interruption:
+        diverged = Loop([trainer], batches, interruption).run_to_end()
     if diverged:
         raise Diverged("\n".join(diverged))
 
 
 @contextmanager
-def last_training() -> Iterator[None]:
-    """Destroy the process group after the last training, also where it was interrupted."""
+def last_training() -> Iterator[Interruption]:
+    """Note signals through all trainings, and what lies between them; destroy the process group after the last one,
+    also where it was interrupted."""
     try:
-        yield
+        with Interruption() as interruption:
+            yield interruption
     except Interrupted:
         _leave_processes()
         raise
@@ -80,18 +82,19 @@ class Loop:
     Args:
         trainers: at least one; their teachers are one and the same.
         batches: what they see.
+        interruption: notes that this process is told to stop, if anything does.
         display: of all of them, if they are several.
         judge: ends some of them early.
     """
 
     def __init__(
-        self, trainers: Sequence[Trainer], batches: Batches, display: CohortDisplay | None = None,
-        judge: Judge | None = None,
+        self, trainers: Sequence[Trainer], batches: Batches, interruption: Interruption | None = None,
+        display: CohortDisplay | None = None, judge: Judge | None = None,
     ) -> None:  # fmt: skip
-        self.trainers, self.batches, self.display, self.judge = list(trainers), batches, display, judge
+        self.trainers, self.batches, self.interruption = list(trainers), batches, interruption or Interruption()
+        self.display, self.judge = display, judge
         self.plan, self.teachers = trainers[0].plan, trainers[0].loss.teachers
         self.accelerator = trainers[0].accelerator
-        self.interruption = Interruption()
         for trainer in trainers:
             trainer.broken_teachers = self._broken_teachers
         self._diverged: list[str] = []
@@ -107,7 +110,7 @@ class Loop:
             Interrupted: a signal told this process to stop, and each student has left a checkpoint.
         """
         try:
-            with self.interruption, noting(self._kept):
+            with noting(self._kept):
                 is_at_end = self._run_to_end()
         except BaseException:
             for trainer in self.trainers:
