@@ -2,6 +2,7 @@
 
 import gc
 import json
+import math
 import re
 import signal
 from collections.abc import Callable, Sequence
@@ -16,9 +17,11 @@ from killing import Killed, kill_at
 from optuna.trial import TrialState
 from run_files import outcome, records, snapshot
 
+import palenka.search.search
 import palenka.training.cohort
 from palenka import cli
 from palenka.runs.directory import Run
+from palenka.search.budget import flops_in_hours
 from palenka.search.grid import cohort_flops
 from palenka.search.record import is_done, search_table
 from palenka.search.search import STARTS, Search, load_search
@@ -271,6 +274,35 @@ def test_no_trial_is_begun_that_would_exceed_the_budget(
     assert (code, "are too few for a trial" in errors) == (2, True)
     code, _, _ = run("budget=null", axes=axes, **keys)
     assert (code, states(runs_folder)) == (0, ["finished"] * 3)
+
+
+def test_hours_are_flops_at_the_rate_of_finished_trials() -> None:
+    assert flops_in_hours(2, []) == math.inf, "the first trial tells"
+    assert flops_in_hours(2, [(3e12, 50.0), (1e12, 30.0)]) == 2 * 3600 * 4e12 / 80
+
+
+@pytest.mark.usefixtures("fresh_accelerator")
+def test_a_budget_in_hours_ends_a_search(
+    run: Called, runs_folder: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[..., Path]
+) -> None:
+    """Trials of 2, 4 and 8 steps of an hour each: 6 of 7 hours, and the third would come to 14. More hours go on."""
+    steps = lambda run: read_json(run.path / "result.json")["steps"]  # noqa: E731
+    monkeypatch.setattr(palenka.search.search, "_seconds", lambda run: 3600.0 * steps(run))
+    axes, keys = {"training.max_steps": [2, 4, 8]}, {"sampler": "grid", "trials": None}
+    code, output, _ = run(axes=axes, budget={"hours": 7}, **keys)
+    record = search_record(runs_folder)
+    assert (code, [trial["values"]["training.max_steps"] for trial in record["trials"]].count(8)) == (0, 0)
+    each = cohort_flops([load_search(make(), []).base]) / 2  # of a step
+    assert (record["flops"], record["budget"]) == (pytest.approx(6 * each), pytest.approx(7 * each))
+    assert f"{6 * each:.3g} of {7 * each:.3g} FLOPs" in output
+    code, _, _ = run("budget.hours=14", axes=axes, **keys)
+    assert (code, states(runs_folder)) == (0, ["finished"] * 3)
+
+
+@pytest.mark.parametrize("budget", [{}, {"hours": 1, "flops": 1e9}, {"hours": 0}])
+def test_a_budget_is_one_thing(make: Callable[..., Path], budget: dict[str, float]) -> None:
+    with pytest.raises(UserError, match="give one of flops, like and hours|hours .*greater than 0"):
+        load_search(make(budget=budget), [])
 
 
 def test_a_budget_like_a_runs_has_its_teachers_trainings_in_it(

@@ -25,7 +25,7 @@ from palenka.util.errors import UserError
 from palenka.util.progress import Bar
 from palenka.util.seeds import named_seed
 
-TOKENS_AT_ONCE = {"cpu": 1024, "cuda": 16384}
+TOKENS_AT_ONCE = {"cpu": 512, "cuda": 16384}
 """Of a micro-batch, with padding. On a CPU, arrays that leave the cache cost more than padding saves."""
 
 

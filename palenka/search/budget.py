@@ -15,10 +15,20 @@ from palenka.util.errors import UserError
 
 
 def flops_in(budget: BudgetConfig | None, runs: Path) -> float:
-    """Infinite without a budget. Raises UserError: what the run, or one of its teachers, cost is not known."""
-    if budget is None:
+    """Infinite without a budget, and with one in hours: they are FLOPs when some were measured (`flops_in_hours`).
+
+    Raises:
+        UserError: what the run, or one of its teachers, cost is not known.
+    """
+    if budget is None or budget.hours:
         return math.inf
     return budget.flops if budget.flops is not None else _flops_of([budget.like or ""], runs, set())
+
+
+def flops_in_hours(hours: float, finished: Sequence[tuple[float, float]]) -> float:
+    """What hours of training come to at the rate of finished trials, each (FLOPs, seconds); infinite without any."""
+    seconds = sum(took for _, took in finished)
+    return 3600 * hours * sum(flops for flops, _ in finished) / seconds if seconds else math.inf
 
 
 def _flops_of(names: Sequence[str], runs: Path, counted: set[str]) -> float:

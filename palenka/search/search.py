@@ -28,7 +28,7 @@ from palenka.evaluation.evaluate import CROSS_ENTROPY, evaluate
 from palenka.evaluation.results import results_folder
 from palenka.runs.directory import Run
 from palenka.runs.identity import Identity
-from palenka.search.budget import flops_in
+from palenka.search.budget import flops_in, flops_in_hours
 from palenka.search.grid import cohort_flops, fitting_cohort
 from palenka.search.halving import Halving
 from palenka.search.record import FILE, ranked, search_table, trials_are_done
@@ -263,7 +263,7 @@ class Search:
                 flops = cohort_flops([self._plan(label, values)] * most) / most
             except UserError as error:
                 refusal = str(error)
-            self._is_spent = _spent(trials) + flops > self.budget
+            self._is_spent = _spent(trials) + flops > self._budget(trials)
             if self._is_spent:
                 break
             trials.add(point.coordinates, distributions(self.config, point), point.values, flops)
@@ -275,17 +275,26 @@ class Search:
             raise UserError(f"{self.where}: budget: {self.budget:.3g} FLOPs are too few for a trial of {flops:.3g}")
         return found
 
+    def _budget(self, trials: Trials) -> float:
+        """FLOPs that all trials may have. Hours are converted at the rate at which trials have finished so far."""
+        hours = self.config.budget and self.config.budget.hours
+        if not hours:
+            return self.budget
+        finished = [(_flops(trial), self._run(_label(trial.number))) for trial in trials.all()]
+        return flops_in_hours(hours, [(flops, _seconds(run)) for flops, run in finished if run.finished])
+
     def _release(self) -> None:
         for claim in self._claims.values():
             claim.release()
         self._claims.clear()
 
     def _write(self, trials: Trials) -> dict[str, Any]:
+        budget = self._budget(trials)
         record = {
             "name": self.config.name, "run": self.config.run, "sampler": self.config.sampler,
             "axes": self.config.model_dump(mode="json", exclude_defaults=True)["axes"],
             "asked": len(trials.all()) if self._is_spent else self.config.number_of_trials, "flops": _spent(trials),
-            "budget": None if math.isinf(self.budget) else self.budget, "ranked_by": "dev cross-entropy",
+            "budget": None if math.isinf(budget) else budget, "ranked_by": "dev cross-entropy",
             "trials": ranked([self._record(trial) for trial in trials.all()]),
         }  # fmt: skip
         record["finalists"] = [self._finalist(label, values) for label, values in self._finalists(record).items()]
@@ -342,6 +351,8 @@ class Search:
                      f"  about {number * together:.3g} FLOPs")  # fmt: skip
         if not math.isinf(self.budget):
             lines.append(f"  the budget is {self.budget:.3g} FLOPs, about {self.budget / together:.1f} trials")
+        elif self.config.budget:
+            lines.append(f"  the budget is {self.config.budget.hours:g} hours; how many trials, the first ones tell")
         return "\n".join(lines)
 
 
@@ -363,6 +374,10 @@ def _flops(trial: FrozenTrial) -> float:
     """Of one that was pruned, up to there; of a running one, to its end."""
     share = trial.last_step / 1000 if trial.state == TrialState.PRUNED and trial.last_step else 1.0
     return float(trial.user_attrs["flops"] * share)
+
+
+def _seconds(run: Run) -> float:
+    return float(read_object(run.path / "result.json")["seconds"])
 
 
 def _dev(run: Run) -> dict[str, float]:

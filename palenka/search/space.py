@@ -108,11 +108,12 @@ class BudgetConfig(Section):
 
     flops: float | None = Field(default=None, gt=0, description="FLOPs of matrix products, teachers' included")
     like: str | None = Field(default=None, description="as much as this run, its teachers' own trainings included")
+    hours: float | None = Field(default=None, gt=0, description="measured hours of training, of all workers together")
 
     @model_validator(mode="after")
     def _one(self) -> "BudgetConfig":
-        if (self.flops is None) == (self.like is None):
-            raise ValueError("give either flops or like")
+        if sum(each is not None for each in (self.flops, self.like, self.hours)) != 1:
+            raise ValueError("give one of flops, like and hours")
         return self
 
 
