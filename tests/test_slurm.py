@@ -159,29 +159,39 @@ def test_a_grid_is_shared_by_an_array_and_its_best_trial_trained_anew(place: Pla
     assert "nats/token" in place.log(f"{finalist}_1", "finalist")
 
 
-def test_the_workers_of_a_search_are_killed_preempted_and_lost(place: Place) -> None:
-    """Nine trials are asked for, and nine there are, each trained once to its end."""
+def test_the_workers_of_a_search_are_killed_preempted_and_lost_with_their_node(place: Place) -> None:
+    """24 trials are asked for, and 24 there are, each trained once to its end."""
     run = place.config("searched", max_steps=40, eval_steps=20, checkpoint_steps=10)
     axes = {"training.lr": {"log_uniform": [1e-4, 1e-2]}}
-    search = {"name": "search", "run": str(run), "axes": axes, "trials": 9}
+    search = {"name": "search", "run": str(run), "axes": axes, "trials": 24}
     (place.folder / "search.yaml").write_text(yaml.safe_dump(search))
-    array = place.submit_slow("--array=0-2", place.script("search.slurm"), "search.yaml", seconds=0.15)
-    trials = [place.runs / "search" / f"trial-{number:03d}" for number in range(9)]
-    for trial in trials[:3]:
-        place.checkpoint(f"search/{trial.name}")
-    tasks = {place.cluster.job(f"{array}_{task}")["JobId"]: f"{array}_{task}" for task in range(3)}
-    jobs = [tasks[read_json(trial / "environment.json")["slurm_job_id"]] for trial in trials[:3]]
-    os.kill(int((trials[0] / ".lock").read_text().split()[1]), signal.SIGKILL)
+    script = place.script("search.slurm"), "search.yaml"
+    array = place.submit_slow("--array=0-1", "--nodelist=n1", *script, seconds=0.05)
+    other = place.submit_slow("--array=0-0", "--nodelist=n2", *script, seconds=0.05)
+    jobs = [f"{array}_0", f"{array}_1", f"{other}_0"]
+    until(lambda: all(trials_of(place, job) for job in jobs), SECONDS)
+    killed = trials_of(place, jobs[0])[-1]
+    os.kill(int((killed / ".lock").read_text().split()[1]), signal.SIGKILL)
     place.cluster.run("scancel", "--batch", "--signal=USR1", jobs[1])
-    place.cluster.run("scontrol", "requeue", jobs[2])  # as when its node is lost
+    place.cluster.run("scontrol", "update", "nodename=n2", "state=down", "reason=test")
+    until(lambda: place.cluster.job(jobs[2])["Restarts"] == "1", SECONDS)
+    until(lambda: is_back(place.cluster, "n2"), SECONDS)
     ended = [place.cluster.wait(job, SECONDS) for job in jobs]
     found = [(record["JobState"], record["Restarts"]) for record in ended]
     assert found == [("FAILED", "0"), ("COMPLETED", "1"), ("COMPLETED", "1")]
+    trials = [place.runs / "search" / f"trial-{number:03d}" for number in range(24)]
     assert sorted((place.runs / "search").glob("trial-*")) == trials
     record = read_json(place.runs / "search" / "search.json")
-    assert [trial["state"] for trial in record["trials"]] == ["finished"] * 9
+    assert [trial["state"] for trial in record["trials"]] == ["finished"] * 24
     for trial in trials:
         assert [record["step"] for record in records(trial, "dev")] == [20, 40]
+
+
+def trials_of(place: Place, job: str) -> list[Path]:
+    """The trials of a search that a job has begun, and left a checkpoint of."""
+    number = place.cluster.job(job)["JobId"]  # a task has its own when it has started
+    begun = sorted({path.parent for path in (place.runs / "search").glob("trial-*/checkpoint-*")})
+    return [trial for trial in begun if read_json(trial / "environment.json")["slurm_job_id"] == number]
 
 
 def test_each_task_of_an_array_is_interrupted_and_requeued_by_itself(place: Place, unbroken: dict[str, Any]) -> None:
