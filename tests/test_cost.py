@@ -33,6 +33,7 @@ from palenka.cost.estimate import (
     step_seconds,
     total_steps,
 )
+from palenka.cost.forecast import Length
 from palenka.cost.measurement import Measurement
 from palenka.cost.probe import affordable_sequences, measure
 from palenka.data.batch import Batch
@@ -484,6 +485,22 @@ def test_a_grid_pays_its_teachers_once_a_cohort(
     (record,) = json.loads((tmp_path / "c.json").read_text())
     step, (length,) = record["devices"]["H100"]["seconds_per_step"], record["devices"]["H100"]["lengths"].values()
     assert length["grid_seconds"] == pytest.approx(8 * (25 * step["student"] + step["teachers"]))
+
+
+def test_a_search_costs_its_trials(call: Call, teacher: Path, write_config: WriteConfig) -> None:
+    """With the run's own values and what is the same in all trials; without teachers each trial is alone, and tpe gets
+    a quarter of them at once."""
+    for values, cohort in ((tiny.distill_values(), 2), (tiny.train_values(), 1)):
+        run = write_config(values, "run.yaml")
+        asked = {"name": "search", "run": str(run), "axes": {"training.lr": [1e-4, 1e-3]}, "trials": 6}
+        file = write_config(asked | {"sampler": "tpe", "overrides": {"training.max_steps": 5}}, "search.yaml")
+        found = read_estimate(file, [10**6])
+        assert (found.trials, found.cohort_on(DEVICES[0]), found.lengths) == (6, cohort, [Length("5 steps", 5)])
+        code, output, _ = call(cli.main, ["cost", "--config", str(file), "--device", "H100"])
+        assert code == 0 and "6 trials" in output
+    bad = write_config(asked | {"trials": None}, "search.yaml")
+    code, _, errors = call(cli.main, ["cost", "--config", str(bad)])
+    assert code == 2 and "trials: sampler tpe has no end of its own" in errors
 
 
 def test_a_measurement_rules_the_estimates_of_all_devices(

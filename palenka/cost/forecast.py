@@ -21,13 +21,17 @@ class Length:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is asked of one configuration: what a step computes, for how many steps, and what was measured of it."""
+    """What is asked of one configuration: what a step computes, for how many steps, and what was measured of it.
+
+    `at_once`: of the trials, that are known at a time; all of them unless given.
+    """
 
     where: str
     work: Workload
     lengths: list[Length]
     trials: int = 1
     cohort_size: int | None = None
+    at_once: int | None = None
     measured: Measurement | None = None
 
     @property
@@ -46,8 +50,9 @@ class Estimate:
         return step_seconds(self.work, self.measured.device if device.name == HERE else device, self.measured.share)
 
     def cohort_on(self, device: Device) -> int:
-        """How many trials go side by side: as the grid says, or what fits; 0 where not one does."""
-        return self.cohort_size or fitting_cohort(self.work, device.kind, device.memory, self.trials)
+        """How many trials go side by side: as the config says, or what fits; 0 where not one does."""
+        most = self.at_once or self.trials
+        return self.cohort_size or fitting_cohort(self.work, device.kind, device.memory, most)
 
 
 def tokens_per_word(work: Workload) -> float:

@@ -1,4 +1,4 @@
-"""What runs and grids will cost, before they are submitted and before their data and teachers are there."""
+"""What runs, grids and searches will cost, before they are submitted and before their data and teachers are there."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,12 +10,14 @@ from palenka.cost.probe import measure_apart
 from palenka.cost.text import terminal_text
 from palenka.runs.milestones import read_words, short
 from palenka.search.schema import GridConfig
+from palenka.search.space import SearchConfig, overriding
 from palenka.training.plan import Workload, make_workload
 from palenka.training.schema import DistillConfig, RunConfig, TrainConfig
 from palenka.util.config import compose, load
 from palenka.util.devices import find_devices
 from palenka.util.errors import UserError
 from palenka.util.files import require_writable, write_json
+from palenka.util.paths import ROOT
 
 
 def print_cost(
@@ -39,8 +41,10 @@ def print_cost(
 
 
 def read_estimate(path: Path, words: Sequence[int]) -> Estimate:
-    """What is asked of the run or grid in a file, on so many words."""
+    """What is asked of the run, grid or search in a file, on so many words; of a search with the run's own values."""
     values = compose(path)
+    if "axes" in values:
+        return _read_search(path, words)
     if "grid" in values:
         config = load(path, [], GridConfig)
         work = make_workload(config.student_config(config.trials[-1]), str(path))
@@ -48,6 +52,17 @@ def read_estimate(path: Path, words: Sequence[int]) -> Estimate:
     schema: type[RunConfig] = DistillConfig if "teachers" in values else TrainConfig
     work = make_workload(load(path, [], schema), str(path))
     return Estimate(str(path), work, _lengths(work, words))
+
+
+def _read_search(path: Path, words: Sequence[int]) -> Estimate:
+    config = load(path, [], SearchConfig)
+    file = ROOT / config.run
+    schema: type[RunConfig] = DistillConfig if "teachers" in compose(file) else TrainConfig
+    work = make_workload(load(file, overriding(config.overrides), schema), f"{path}: {config.run}")
+    cohort_size = config.cohort_size if work.teachers else 1
+    return Estimate(
+        str(path), work, _lengths(work, words), config.number_of_trials, cohort_size, config.proposed_at_once
+    )  # fmt: skip
 
 
 def _read_words(text: str) -> int:

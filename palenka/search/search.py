@@ -52,7 +52,6 @@ SHARED = ("data", "paradigm", "teachers", "cached_logits", "student", "paths")
 SHARED_TRAINING = (
     "batch_size", "initial_batch_size", "micro_batch_size", "num_epochs", "max_steps", "precision", "compile",
 )  # fmt: skip
-WAVES = 4  # of proposals that tpe learns between, at least, where cohorts could take more
 
 
 def load_search(path: Path, overrides: Sequence[str], dry_run: bool = False) -> "Search":
@@ -170,10 +169,7 @@ class Search:
         """Trials that are proposed together, to be trained on one teacher pass."""
         if not self.base.teachers:
             return 1
-        number = self.config.number_of_trials
-        if self.config.sampler == "tpe":
-            number = math.ceil(number / WAVES)
-        return self.config.cohort_size or fitting_cohort(self.base, number)
+        return self.config.cohort_size or fitting_cohort(self.base, self.config.proposed_at_once)
 
     def _plan(self, label: str, values: Mapping[str, Any]) -> Plan:
         return make_plan(self._run_config(values, self._run(label).name), f"{self.where}, {label}")

@@ -20,6 +20,7 @@ from palenka.util.section import Section
 from palenka.util.text import did_you_mean
 
 MOST_TRIALS = 10_000
+WAVES = 4  # of proposals that tpe learns between, at least, where cohorts could take more
 TAILS = 3  # standard deviations; what is further out is not drawn
 DIGITS = 4  # of a drawn number, so that configs can be read
 INERT = ("name", "paths", "tracking", "evaluation")
@@ -244,6 +245,11 @@ class SearchConfig(Section):
     def number_of_trials(self) -> int:
         """That are asked for."""
         return self.trials or self.count_cells()
+
+    @property
+    def proposed_at_once(self) -> int:
+        """The most trials that are proposed together, for one teacher pass: tpe learns nothing between them."""
+        return math.ceil(self.number_of_trials / (WAVES if self.sampler == "tpe" else 1))
 
 
 def overriding(values: Mapping[str, Any]) -> list[str]:
