@@ -47,7 +47,7 @@ configs = st.builds(
     WindowConfig,
     seq_length=st.integers(3, 40),
     bos=st.sampled_from(["window", "document", "none"]),
-    crop=st.just("epoch_offset"),
+    crop=st.sampled_from(["epoch_offset", "fixed"]),
     window_start=st.sampled_from(["line", "anywhere"]),
     fraction=st.sampled_from([1.0, 0.5, 0.3]),
 )
@@ -134,7 +134,7 @@ def test_windows_show_one_domain_padded_at_the_end_only(structure: Structure, co
 
 
 @settings(deadline=None, max_examples=30)
-@given(structure=structures, config=configs, crop=st.sampled_from(["epoch_offset", "random"]))
+@given(structure=structures, config=configs, crop=st.sampled_from(["epoch_offset", "fixed", "random"]))
 def test_a_window_is_a_function_of_seed_and_position_alone(
     structure: Structure, config: WindowConfig, crop: str
 ) -> None:
@@ -175,6 +175,26 @@ def test_epochs_and_seeds_differ_in_order_and_in_cuts() -> None:
     assert np.isin(later, starts).mean() < 0.7
     assert not np.isin(other, starts).all()
     assert abs(windows.epoch_size(1) - size) < 0.02 * size
+
+
+def test_fixed_windows_are_those_of_the_first_epoch_in_other_orders() -> None:
+    fixed, others = (TrainWindows(long_split(), WindowConfig(64, crop=crop), 0, BOS, PAD)
+                     for crop in ("fixed", "epoch_offset"))  # fmt: skip
+    size = fixed.epoch_size(0)
+    first, second, third = (fixed.bounds(range(epoch * size, (epoch + 1) * size)) for epoch in range(3))
+    assert (np.array(first) == others.bounds(range(size))).all(), "one epoch is the same, however it is cut"
+    for one, other in ((first, second), (first, third), (second, third)):
+        assert {*zip(*one, strict=True)} == {*zip(*other, strict=True)}
+        assert (one[0] != other[0]).mean() > 0.9
+    assert [fixed.epoch_size(epoch) for epoch in range(3)] == [size] * 3
+
+
+def test_fixed_windows_of_each_length() -> None:
+    """Where the first epochs are shorter, epochs of one length have the same windows."""
+    windows = TrainWindows(long_split(), WindowConfig(64, crop="fixed"), 0, BOS, PAD, first_lengths=(32, 32))
+    edges = np.cumsum([0, *(windows.epoch_size(epoch) for epoch in range(4))])
+    each = [{*zip(*windows.bounds(range(*edges[epoch : epoch + 2])), strict=True)} for epoch in range(4)]
+    assert each[0] == each[1] and each[2] == each[3] and each[1] != each[2]
 
 
 @pytest.mark.parametrize("bos", ["window", "none", "document"])

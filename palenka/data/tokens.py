@@ -28,7 +28,8 @@ redrawn in each epoch, ends where its room ends: else the cuts of all epochs wou
 start that they share (measured: 99.7 % of the windows, against a third with this; the first token of one window in two
 starts a line).
 
-This holds for `crop="epoch_offset"`. With `crop="random"` (BabyLlama's) window i starts at i·room plus its own random
+This holds for `crop="epoch_offset"`. With `crop="fixed"` all epochs have the windows of the first, in an order of their
+own. With `crop="random"` (BabyLlama's) window i starts at i·room plus its own random
 offset in [0, room), wherever that is, so that windows overlap and leave gaps; the start is then no label unless `<s>`
 stands there.
 """
@@ -325,9 +326,10 @@ class TrainWindows(_Windows):
 
     def _cut_epoch(self, epoch: int) -> tuple[Integers, Integers, Integers]:
         random = np.random.default_rng([self.seed, epoch])
+        cutting = np.random.default_rng([self.seed, 0]) if self.config.crop == "fixed" and epoch else random
         room = replace(self.config, seq_length=self.length(epoch)).room
-        first_room = int(random.integers(1, room + 1))
-        snaps = self._snaps(random)
+        first_room = int(cutting.integers(1, room + 1))
+        snaps = self._snaps(cutting)
         starts, ends, limits = [], [], []
         for start, end in self._segments:
             if self.config.crop == "random":

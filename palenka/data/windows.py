@@ -20,7 +20,7 @@ class WindowConfig:
 
     seq_length: int
     bos: Literal["window", "document", "none"] = "window"
-    crop: Literal["epoch_offset", "random"] = "epoch_offset"
+    crop: Literal["epoch_offset", "fixed", "random"] = "epoch_offset"
     window_start: Literal["line", "anywhere"] = "line"
     fraction: float = 1.0
 

@@ -82,9 +82,10 @@ class DataConfig(Section):
     bos: Literal["window", "document", "none"] = Field(
         default="window", description="what <s> opens: each window, each document, or nothing"
     )
-    crop: Literal["epoch_offset", "random"] = Field(
+    crop: Literal["epoch_offset", "fixed", "random"] = Field(
         default="epoch_offset",
-        description="windows cut at one offset an epoch, each token seen once, or each at a random offset",
+        description="windows cut at one offset an epoch, or of the first for all: each token is seen once; or each "
+        "window at a random offset",
     )
     window_start: Literal["line", "anywhere"] = Field(
         default="line", description="at the start of a line where one is near, or anywhere"
