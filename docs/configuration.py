@@ -36,6 +36,7 @@ No config of `config/` sets these keys. One for which there is no reason goes.
 | `objective.auxiliary.*` | the paper's own heads, its depths, and each of its two parts alone |
 | `objective.contrastive.*` | the study's temperature; and what the term costs, in memory and FLOPs |
 | `objective.attention*`, `objective.value_relation*` | MiniLM's terms, beside any config by an override |
+| `teacher_cache*` | any student of several epochs, or of teachers that others had, by an override |
 | `cached_logits*` | a student many times on teachers that run once, by an override |
 | `teachers.weight` | a good teacher and a poor one |
 | `training.adam_beta1`, `training.schedule`, `training.ema` | recipes that others published |

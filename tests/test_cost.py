@@ -44,7 +44,7 @@ from palenka.objectives import TeacherShape
 from palenka.search.cost import read_estimate
 from palenka.teachers.live import TeacherPass, Teachers
 from palenka.training.loss_module import LossModule, StepSize
-from palenka.training.plan import Workload, load_plan, make_workload
+from palenka.training.plan import Workload, load_plan, make_plan, make_workload
 from palenka.training.schema import DistillConfig, TrainConfig
 from palenka.util.config import load
 from palenka.util.devices import DEVICES, GIB, HERE, find_devices
@@ -485,6 +485,27 @@ def test_a_grid_pays_its_teachers_once_a_cohort(
     (record,) = json.loads((tmp_path / "c.json").read_text())
     step, (length,) = record["devices"]["H100"]["seconds_per_step"], record["devices"]["H100"]["lengths"].values()
     assert length["grid_seconds"] == pytest.approx(8 * (25 * step["student"] + step["teachers"]))
+
+
+def test_teachers_whose_states_are_kept_run_for_one_epoch(
+    teacher: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of four epochs they cost a quarter, but for their heads; the plan tells how large the states are."""
+    monkeypatch.setenv("PALENKA_SIGNALS", str(tmp_path))
+    values = tiny.distill_values(objective={"logit": {"weight": 1.0}})
+    values["data"] |= {"crop": "fixed"}
+    values["training"] |= {"num_epochs": 4, "max_steps": None}
+    configs = [DistillConfig.model_validate(values | {"teacher_cache": cache}) for cache in (None, {})]
+    work = [make_workload(config, "") for config in configs]
+    live, kept = map(flops_per_token, work)
+    body, head = estimate.count_forward(work[0].teachers[0].model, values["data"]["seq_length"])
+    assert live.student == kept.student
+    assert (live.teachers, kept.teachers) == (body + head, body / 4 + head)
+    config = DistillConfig.model_validate(values | {"teacher_cache": {"precision": "fp8", "max_gib": 1e-3}})
+    text = describe(make_plan(config, ""))
+    kept_states = make_plan(config, "").kept_states
+    assert kept_states and 0 < kept_states.room < kept_states.windows
+    assert f"{kept_states.token_bytes} bytes a token, {kept_states.room} of {kept_states.windows} (teacher_c" in text
 
 
 def test_a_search_costs_its_trials(call: Call, teacher: Path, write_config: WriteConfig) -> None:

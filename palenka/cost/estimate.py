@@ -95,8 +95,17 @@ def flops_per_token(work: Workload) -> Shared:
     student += sum(term.flops(context) for term in work.built_terms.values())
     seen, predicted = lessons(work)
     of_teachers = predicted / seen if _needs_teacher_logits(work) else 0
-    teachers = (seen * forward_flops(teacher.model, context, of_teachers) for teacher in _running_teachers(work))
+    running, bodies = _running_teachers(work), _share_of_bodies(work)
+    teachers = (seen * forward_flops(teacher.model, context, of_teachers, bodies) for teacher in running)
     return Shared(student, sum(teachers))
+
+
+def _share_of_bodies(work: Workload) -> float:
+    """Of the tokens that teachers are asked about, those that they run on: of kept states they are heads alone.
+
+    All where it is not known how many epochs there are.
+    """
+    return 1 / max(1.0, work.epochs or 1.0) if work.config.kept else 1.0
 
 
 def lessons(work: Workload) -> tuple[float, float]:
@@ -107,14 +116,17 @@ def lessons(work: Workload) -> tuple[float, float]:
     return sum(share for share, _ in shown), sum(share * stage.logit_share for share, stage in shown)
 
 
-def forward_flops(model: PretrainedConfig, context: int, logit_share: float = 1) -> float:
+def forward_flops(
+    model: PretrainedConfig, context: int, logit_share: float = 1, body_share: float = 1
+) -> float:  # fmt: skip
     """Matrix-product FLOPs of one token of inference; embeddings are looked up, not multiplied.
 
     Args:
         logit_share: of the tokens, that go through the head.
+        body_share: of the tokens, that go through all before it.
     """
     body, head = count_forward(model, context)
-    return body + logit_share * head
+    return body_share * body + logit_share * head
 
 
 def memory(work: Workload, kind: Kind, students: int = 1) -> Memory:

@@ -41,6 +41,7 @@ def plan_text(plan: Plan, devices: Sequence[Device]) -> str:
         _student(plan),
         *_others(plan, with_layers=True),
         *([_cache_line(plan)] if plan.config.recorded else []),
+        *([_states_line(plan)] if plan.config.kept else []),
         f"  data {data.name}: {windows.epoch_size(0):,} windows of {data.seq_length} tokens an epoch, "
         f"{len(plan.dev_windows()):,} dev windows",
         *_lengths(plan),
@@ -92,6 +93,18 @@ def _cache_line(plan: Plan) -> str:
     missing = len(plan.cached_logits.missing(plan.total_windows))
     state = f"{missing * plan.cached_logits.shard_bytes / 1e9:.2f} GB to record" if missing else "recorded"
     return f"  cached logits {plan.cached_logits.folder}: {plan.cached_logits.record.itemsize:,} bytes a token, {state}"
+
+
+def _states_line(plan: Plan) -> str:
+    if any(teacher.recipe for teacher in plan.teachers):
+        return "  teachers' states: kept when the teachers are trained"
+    kept = plan.kept_states
+    assert kept is not None
+    some = "all" if kept.room == kept.windows else f"{kept.room:,} of {kept.windows:,} (teacher_cache.max_gib)"
+    size = _gib(kept.room * kept.window_bytes)
+    return f"  teachers' states {kept.folder}: {kept.token_bytes:,} bytes a token, {some} windows, {size}; " + (
+        f"{kept.present():,} are there"
+    )
 
 
 def _untrained(teacher: TeacherPlan) -> str:

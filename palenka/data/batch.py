@@ -60,7 +60,7 @@ class Batch:
         batch, time = self.input_ids.shape
         return torch.zeros(batch, 1, time, time, dtype=dtype, device=self.input_ids.device)
 
-    def rows(self, rows: slice) -> "Batch":
+    def rows(self, rows: slice | Tensor) -> "Batch":
         """Some of its sequences."""
         return self._with(lambda tensor: tensor[rows] if len(tensor) == len(self) else tensor, places=None)
 

@@ -41,6 +41,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -285,6 +286,19 @@ class TrainWindows(_Windows):
         """Token ranges [start, end) that the windows own."""
         starts, ends, _ = self._at(positions)
         return starts, ends
+
+    def first_positions(self, positions: Positions) -> Integers:
+        """The positions in the first epoch of windows that come again, as with crop="fixed" and one length all do."""
+        starts, order = self._first_starts
+        found: Integers = order[np.searchsorted(starts, self.bounds(positions)[0])]
+        return found
+
+    @cached_property
+    def _first_starts(self) -> tuple[Integers, Integers]:
+        """Where the first epoch's windows start, ascending, and the position of each."""
+        starts = self._epoch(0)[0]
+        order = starts.argsort()
+        return starts[order], order
 
     def batch(self, positions: Positions) -> tuple[Integers, Integers]:
         """(input_ids, labels), int64 (n, seq_length). `labels[t]` is the token after `input_ids[t]`, or -100.

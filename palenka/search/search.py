@@ -48,7 +48,7 @@ IDENTITY = "search-identity.json"
 PROTOCOL = "2024"
 STARTS = 3  # of a trial from one and the same step: what kills its workers is not given to the next one for ever
 MAY_CHANGE = {"name", "run", "trials", "budget", "cohort_size", "storage", "finalists"}
-SHARED = ("data", "paradigm", "teachers", "cached_logits", "student", "paths")
+SHARED = ("data", "paradigm", "teachers", "cached_logits", "teacher_cache", "student", "paths")
 SHARED_TRAINING = (
     "batch_size", "initial_batch_size", "micro_batch_size", "num_epochs", "max_steps", "precision", "compile",
 )  # fmt: skip

@@ -106,7 +106,7 @@ class Teachers:
     def __init__(
         self, models: Sequence[PreTrainedModel], shares: Sequence[float] | None = None, entries: int | None = None
     ) -> None:
-        self.models = tuple(models)
+        self.models, self.entries = tuple(models), entries
         self.heads = tuple(teacher_head(model, entries) for model in models)
         self.shares = tuple(shares or [1 / len(models) for _ in models])
         self._needed = self._hidden_states = False
@@ -136,12 +136,13 @@ class Teachers:
             windows: their positions in training order, for cached teachers.
             students: how many will learn from it; if several, logits are kept for the next.
         """
-        outputs = [
-            run_model(model, batch, self._hidden_states, recorder, head)
-            for model, recorder, head in zip(self.models, self._recorders, self.heads, strict=True)
-            if self._needed
-        ]
+        outputs = self._run_models(batch)
         return TeacherPass(outputs, lambda: self._mean_logits(outputs), keeps_logits=students > 1)
+
+    def _run_models(self, batch: Batch) -> list[ModelOutput]:
+        parts = zip(self.models, self._recorders, self.heads, strict=True)
+        needed = parts if self._needed else ()
+        return [run_model(model, batch, self._hidden_states, recorder, head) for model, recorder, head in needed]
 
     def _mean_logits(self, outputs: Sequence[ModelOutput]) -> Logits:
         if not all(isinstance(head, nn.Linear) for head in self.heads):

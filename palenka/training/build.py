@@ -12,6 +12,7 @@ from palenka.models.onednn import use_onednn
 from palenka.models.outputs import model_shape
 from palenka.objectives import Objective, ObjectiveConfig
 from palenka.optimizers import Optimizer
+from palenka.teachers.kept import KeepingTeachers
 from palenka.teachers.live import Teachers
 from palenka.teachers.replay import CachedTeachers
 from palenka.training.loss_module import LossModule
@@ -26,10 +27,14 @@ def find_teachers(plan: Plan, device: torch.device) -> Teachers:
     Raises:
         UserError: one that cannot teach, or nothing has been recorded.
     """
-    if plan.cached_logits is None:
-        return load_teachers(plan, device)
-    plan.cached_logits.check(plan.total_windows)
-    return CachedTeachers(plan.cached_logits, device)
+    if plan.cached_logits is not None:
+        plan.cached_logits.check(plan.total_windows)
+        return CachedTeachers(plan.cached_logits, device)
+    teachers = load_teachers(plan, device)
+    if plan.kept_states is None:
+        return teachers
+    plan.kept_states.open()
+    return KeepingTeachers(teachers, plan.kept_states, plan.windows().first_positions, plan.total_windows)
 
 
 def load_teachers(work: Workload, device: torch.device) -> Teachers:

@@ -25,6 +25,8 @@ from palenka.paradigms._learned import learned
 from palenka.runs.directory import find_run
 from palenka.runs.identity import Identity
 from palenka.teachers.cached import VERSION, CachedLogits
+from palenka.teachers.kept import VERSION as STATES_VERSION
+from palenka.teachers.kept import KeptStates
 from palenka.training.course import Course, plan_course
 from palenka.training.milestone_plan import MilestonePlan, plan_milestones
 from palenka.training.recipes import Recipe, find_recipe
@@ -124,6 +126,11 @@ class Workload:
         return self.config.training.mean_batch_size * self.config.data.seq_length
 
     @property
+    def epochs(self) -> float | None:
+        """Passes over the text; None where steps are given, and the text is not there."""
+        return self.config.training.num_epochs
+
+    @property
     def precision(self) -> Precision:
         chosen = self.config.training.precision
         return fast_precision(local_device()) if chosen == "auto" else chosen
@@ -171,9 +178,14 @@ class Plan(Workload):
         return self.course.positions(self.total_steps - 1).stop
 
     @cached_property
+    def epochs(self) -> float:
+        """Passes over the text."""
+        return self.windows().epochs_before(self.total_windows)
+
+    @cached_property
     def cached_logits(self) -> CachedLogits | None:
         """The cached teacher logits that the run learns from, if any. Every teacher has to be trained."""
-        recorded, signals = self.config.recorded, self.config.paths.signals
+        recorded = self.config.recorded
         if recorded is None:
             return None
         logit: Any = self.config.terms["logit"]
@@ -192,8 +204,28 @@ class Plan(Workload):
             "windows": asdict(self.config.data.windows),
             "data_seed": self.config.data_seed,
         }
-        root = (ROOT / signals if signals else signals_root()) / self.config.data.name
-        return CachedLogits(root, identity, self.config.data.seq_length)
+        return CachedLogits(self._signals, identity, self.config.data.seq_length)
+
+    @cached_property
+    def kept_states(self) -> KeptStates | None:
+        """What is kept of the teachers' states, if anything. Every teacher has to be trained."""
+        cache = self.config.kept
+        if cache is None:
+            return None
+        identity = {
+            "version": STATES_VERSION, "teachers": self.teacher_weights, "states": cache.precision,
+            "precision": self.precision, "data": read_prepared(self.data_folder)["key"],
+            "windows": asdict(self.config.data.windows), "data_seed": self.config.data_seed,
+        }  # fmt: skip
+        widths = tuple(teacher.shape.hidden_size for teacher in self.teachers)
+        windows, length = self.windows().epoch_size(0), self.config.data.seq_length
+        return KeptStates(self._signals, identity, windows, length, widths, cache.precision, cache.max_gib)
+
+    @property
+    def _signals(self) -> Path:
+        """Where what teachers say of this text is kept."""
+        signals = self.config.paths.signals
+        return (ROOT / signals if signals else signals_root()) / self.config.data.name
 
     @cached_property
     def teacher_weights(self) -> dict[str, str]:
@@ -230,6 +262,7 @@ class Plan(Workload):
         resolved = self.config.model_dump(mode="json", exclude_none=True, exclude_defaults=exclude_defaults)
         config = {key: value for key, value in resolved.items() if key not in UNDECISIVE}
         config["training"] = {key: value for key, value in config["training"].items() if key not in UNDECISIVE_TRAINING}
+        config.get("teacher_cache", {}).pop("max_gib", None)
         return {
             "schema": SCHEMA,
             "config": config,

@@ -233,6 +233,13 @@ class CachedLogitsConfig(Section):
     top_k: int = Field(default=128, ge=1, description="likeliest tokens kept of each prediction")
 
 
+class TeacherCacheConfig(Section):
+    """Keep the teachers' final states of each window, and run them only the first time. Needs data.crop: fixed."""
+
+    precision: Literal["bf16", "fp8"] = Field(default="bf16", description="of a number: 2 bytes, or 1")
+    max_gib: float = Field(default=100.0, gt=0, description="what it may take of the disk; the rest is computed anew")
+
+
 class PathsConfig(Section):
     """Folders in place of the defaults and of PALENKA_DATA, _RUNS, _SIGNALS and _EVAL, relative to the repository's
     root."""
@@ -361,6 +368,11 @@ class RunConfig(Section):
         """What is cached of the teachers, if they are not run."""
         return None
 
+    @property
+    def kept(self) -> TeacherCacheConfig | None:
+        """What is kept of the teachers that run, if anything."""
+        return None
+
 
 class TrainConfig(RunConfig):
     """A teacher or an undistilled baseline: cross-entropy alone."""
@@ -390,6 +402,33 @@ class DistillConfig(RunConfig):
     cached_logits: CachedLogitsConfig | None = Field(
         default=None, description="learn from cached teacher logits instead of running the teachers"
     )
+
+    teacher_cache: TeacherCacheConfig | None = Field(
+        default=None, description="run the teachers once for each window, and keep their states for later epochs"
+    )
+
+    @model_validator(mode="after")
+    def _windows_come_again(self) -> "DistillConfig":
+        if self.teacher_cache is None:
+            return self
+        if self.data.crop != "fixed":
+            raise ValueError("teacher_cache: each epoch has other windows; it needs data.crop: fixed")
+        if self.data.shorter_first:
+            raise ValueError("teacher_cache: it is of windows of one length; leave it or data.shorter_first out")
+        if self.paradigm != CAUSAL:
+            raise ValueError(
+                f"teacher_cache: it is for paradigm: causal alone; leave it out with {self.paradigm.name}, which shows "
+                "a window otherwise at each visit"
+            )
+        if self.recorded:
+            raise ValueError("teacher_cache: cached_logits are of teachers that do not run; leave out one of them")
+        of_states = [name for name in self.terms if issubclass(self.objective_class(name), StateObjective)]
+        if of_states:
+            raise ValueError(
+                "teacher_cache: it holds final states, from which logits are made; states of layers are needed by "
+                f"{', '.join(f'objective.{name}' for name in of_states)}: leave out one or the other"
+            )
+        return self
 
     @model_validator(mode="after")
     def _some_weight(self) -> "DistillConfig":
@@ -431,6 +470,10 @@ class DistillConfig(RunConfig):
     @property
     def recorded(self) -> CachedLogitsConfig | None:
         return self.cached_logits
+
+    @property
+    def kept(self) -> TeacherCacheConfig | None:
+        return self.teacher_cache
 
 
 def _needs_teachers(objective: str) -> bool:
