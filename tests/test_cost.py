@@ -501,7 +501,7 @@ def test_teachers_whose_states_are_kept_run_for_one_epoch(
     body, head = estimate.count_forward(work[0].teachers[0].model, values["data"]["seq_length"])
     assert live.student == kept.student
     assert (live.teachers, kept.teachers) == (body + head, body / 4 + head)
-    config = DistillConfig.model_validate(values | {"teacher_cache": {"precision": "fp8", "max_gib": 1e-3}})
+    config = DistillConfig.model_validate(values | {"teacher_cache": {"precision": "fp8", "max_gib": 1e-4}})
     text = describe(make_plan(config, ""))
     kept_states = make_plan(config, "").kept_states
     assert kept_states and 0 < kept_states.room < kept_states.windows
