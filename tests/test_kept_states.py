@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from commands import TORCHRUN, succeed
 from conftest import WriteConfig
 from killing import Killed, kill_at
 from run_files import outcome, records
+from safetensors.torch import load_file
 
 from palenka.teachers.kept import KeepingTeachers, KeptStates, decode, encode
 from palenka.teachers.live import Teachers
@@ -19,6 +21,7 @@ from palenka.training.plan import Plan, load_plan, make_plan
 from palenka.training.schema import DistillConfig
 from palenka.training.student import Student
 from palenka.util.errors import UserError
+from palenka.util.paths import ROOT
 
 KD: dict[str, Any] = {"hard_target": {"weight": 0.5}, "logit": {"weight": 0.5}}
 pytestmark = pytest.mark.usefixtures("fresh_accelerator")
@@ -145,6 +148,20 @@ def test_damage_is_computed_again(signals: Path, shown: list[int]) -> None:
     assert outcome(tiny.train(plan_for(values("again", {})))) == whole
     assert shown == [1]
     assert path.read_bytes()[3 * place_of(plan).window_bytes + 5] == content[3 * place_of(plan).window_bytes + 5] ^ 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("processes")
+def test_two_processes_fill_one_cache(signals: Path, write_config: WriteConfig) -> None:
+    given = values("two", {})
+    succeed(*TORCHRUN, ROOT / "distill.py", "--config", write_config(given))
+    kept = place_of(plan := plan_for(given))
+    assert kept.present() == kept.windows
+    (signals / "tiny").rename(signals / "other")
+    alone = tiny.train(plan_for(values("alone", {})))
+    mine, other = (load_file(folder / "model.safetensors") for folder in (alone, plan.folder))
+    for name, weight in mine.items():
+        torch.testing.assert_close(weight, other[name], rtol=0, atol=2e-4)
 
 
 def test_windows_are_found_by_their_number(signals: Path) -> None:
