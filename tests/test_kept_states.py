@@ -14,7 +14,8 @@ from killing import Killed, kill_at
 from run_files import outcome, records
 from safetensors.torch import load_file
 
-from palenka.teachers.kept import KeepingTeachers, KeptStates, decode, encode
+from palenka.teachers.keeping import KeepingTeachers
+from palenka.teachers.kept import KeptStates, decode, encode
 from palenka.teachers.live import Teachers
 from palenka.training.build import find_teachers
 from palenka.training.plan import Plan, load_plan, make_plan

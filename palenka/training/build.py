@@ -12,7 +12,7 @@ from palenka.models.onednn import use_onednn
 from palenka.models.outputs import model_shape
 from palenka.objectives import Objective, ObjectiveConfig
 from palenka.optimizers import Optimizer
-from palenka.teachers.kept import KeepingTeachers
+from palenka.teachers.keeping import KeepingTeachers
 from palenka.teachers.live import Teachers
 from palenka.teachers.replay import CachedTeachers
 from palenka.training.loss_module import LossModule

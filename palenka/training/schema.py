@@ -84,8 +84,7 @@ class DataConfig(Section):
     )
     crop: Literal["epoch_offset", "fixed", "random"] = Field(
         default="epoch_offset",
-        description="windows cut at one offset an epoch, or of the first for all: each token is seen once; or each "
-        "window at a random offset",
+        description="windows cut anew each epoch, cut once for all epochs, or each at a random offset",
     )
     window_start: Literal["line", "anywhere"] = Field(
         default="line", description="at the start of a line where one is near, or anywhere"
