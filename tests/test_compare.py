@@ -143,6 +143,7 @@ def simulated(random: np.random.Generator, truth: dict[str, tuple[int, float, fl
     return pair
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_true_macro_difference() -> None:
     random = np.random.default_rng(0)
     truth = {"large": (800, 0.7, 0.66), "middle": (150, 0.55, 0.6), "small": (50, 0.8, 0.65)}

@@ -110,6 +110,7 @@ def test_its_code_computes_the_same(
     assert torch.tensor(found["masked, padded"]).isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_text_is_the_same_with_padding_on_either_side(
     call: Call, runs_folder: Path, prepared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
