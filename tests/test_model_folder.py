@@ -1,5 +1,6 @@
 """Damaged and unsuitable model folders: each is refused by name before any work, wherever a model is loaded."""
 
+import hashlib
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from palenka.cli import main
 from palenka.data.tokenizer import load_tokenizer
 from palenka.evaluation.official.minicons_scorer import MiniconsScorer
 from palenka.evaluation.scoring import Scorer
-from palenka.models.folder import check_model_folder, load_frozen, weights_sha256
+from palenka.models.folder import _digest, check_model_folder, load_frozen, weights_sha256
 from palenka.models.huggingface import quiet_transformers
 from palenka.training.plan import load_plan
 from palenka.training.schema import DistillConfig
@@ -406,6 +407,19 @@ def test_what_overflows_in_half_precision_is_named(folder: Path) -> None:
     load_frozen(folder, torch.float32, tiny.CPU)
     with pytest.raises(UserError, match=f"not finite in float16: {GATE}"):
         load_frozen(folder, torch.float16, tiny.CPU)
+
+
+def test_weights_are_read_again_only_when_they_changed(folder: Path) -> None:
+    """All trials of a search ask for those of their teachers. A change in place that keeps size and time is one."""
+    path, before = folder / "model.safetensors", weights_sha256(folder)
+    hits = _digest.cache_info().hits
+    assert weights_sha256(folder) == before and _digest.cache_info().hits == hits + 1
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=times)
+    assert weights_sha256(folder) == hashlib.sha256(content).hexdigest() != before
 
 
 def test_the_fingerprint_covers_what_a_load_reads(folder: Path) -> None:

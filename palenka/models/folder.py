@@ -11,6 +11,7 @@ ahead.
 """
 
 import copy
+import functools
 import hashlib
 import json
 import re
@@ -158,20 +159,28 @@ def check_model_folder(folder: Path, kind: Kind = CAUSAL) -> PretrainedConfig:
     return cast(PretrainedConfig, config)
 
 
+@functools.lru_cache(maxsize=256)
+def _digest(files: tuple[Path, ...], states: tuple[tuple[int, ...], ...]) -> str:
+    """sha256 of files one after the other, read once as long as they stay: all plans of a grid or search ask for the
+    same gigabytes."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+    return digest.hexdigest()
+
+
 def weights_sha256(folder: Path) -> str:
     """Fingerprint of the weights that a load of the folder reads.
 
     Raises:
         UserError: there are none, or they are not those that the training exported.
     """
-    digest = hashlib.sha256()
     with _refusing(folder):
         files = sorted(_weight_files(folder))
-    for path in files:
-        with path.open("rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                digest.update(block)
-    found = digest.hexdigest()
+    states = [path.stat() for path in files]
+    found = _digest(tuple(files), tuple((of.st_ino, of.st_size, of.st_mtime_ns, of.st_ctime_ns) for of in states))
     for record in (folder / name for name in EXPORTS):
         if record.exists() and read_object(record).get(EXPORTED, found) != found:
             raise UserError(
