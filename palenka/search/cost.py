@@ -49,20 +49,22 @@ def read_estimate(path: Path, words: Sequence[int]) -> Estimate:
         config = load(path, [], GridConfig)
         work = make_workload(config.student_config(config.trials[-1]), str(path))
         return Estimate(str(path), work, _lengths(work, words), len(config.trials), config.grid.cohort_size)
-    schema: type[RunConfig] = DistillConfig if "teachers" in values else TrainConfig
-    work = make_workload(load(path, [], schema), str(path))
+    work = _read_run(path, [], str(path))
     return Estimate(str(path), work, _lengths(work, words))
 
 
 def _read_search(path: Path, words: Sequence[int]) -> Estimate:
     config = load(path, [], SearchConfig)
-    file = ROOT / config.run
-    schema: type[RunConfig] = DistillConfig if "teachers" in compose(file) else TrainConfig
-    work = make_workload(load(file, overriding(config.overrides), schema), f"{path}: {config.run}")
+    work = _read_run(ROOT / config.run, overriding(config.overrides), f"{path}: {config.run}")
     cohort_size = config.cohort_size if work.teachers else 1
     return Estimate(
         str(path), work, _lengths(work, words), config.number_of_trials, cohort_size, config.proposed_at_once
     )  # fmt: skip
+
+
+def _read_run(file: Path, overrides: Sequence[str], where: str) -> Workload:
+    schema: type[RunConfig] = DistillConfig if "teachers" in compose(file) else TrainConfig
+    return make_workload(load(file, overrides, schema), where)
 
 
 def _read_words(text: str) -> int:
