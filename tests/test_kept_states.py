@@ -125,6 +125,11 @@ def test_what_there_is_no_room_for_is_computed_anew(signals: Path, shown: list[i
     assert plan.identity().given == plan_for(values("some", {"max_gib": 5.0})).identity().given
 
 
+def test_without_room_for_any_window_the_teachers_run_each_time(signals: Path, shown: list[int]) -> None:
+    tiny.train(plan := plan_for(values(cache={"max_gib": 1e-9})))
+    assert place_of(plan).room == place_of(plan).present() == 0 and sum(shown) == 64
+
+
 @pytest.mark.parametrize("number", [2, 5])
 def test_a_killed_training_goes_on_to_the_same_bits(
     signals: Path, monkeypatch: pytest.MonkeyPatch, shown: list[int], number: int

@@ -123,6 +123,8 @@ class KeptStates:
         """Which windows are there, and of each (windows, time, bytes of a token), 0 where it is not."""
         found = np.zeros((len(numbers), self.seq_length, self.token_bytes), np.uint8)
         there, known = np.zeros(len(numbers), bool), self._known()
+        if not self.room:  # a file of no bytes cannot be mapped
+            return there, found
         stored = np.memmap(self._states, np.uint8, mode="r", shape=(self.room, self.seq_length, self.token_bytes))
         for place, number in enumerate(numbers.tolist()):
             if number < self.room and known[number]:
