@@ -22,10 +22,7 @@ if [ ! -x .venv/bin/palenka ]; then
 fi
 export PATH="$PWD/.venv/bin:$PATH" HF_HUB_OFFLINE=1 CUDA_VISIBLE_DEVICES=
 
-# On a CPU two small trainings side by side take less time than one after the other, each on all cores.
 cores=$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)
-at_once=$((cores > 1 ? 2 : 1))
-threads=$((cores / at_once < 4 ? cores / at_once : 4))
 
 say() { printf '\n%s\n' "$*"; }
 
@@ -39,7 +36,12 @@ show() { # prints a command, then runs it
     "$@"
 }
 
-together() { # the same for several commands, each one word here, as many at once as pays
+# The same for several commands, each one word here. Side by side, even more than there are cores, small trainings
+# take less time than one after the other on all cores, and none is left alone at the end.
+together() {
+    local at_once=$((cores > 1 ? $# : 1))
+    local threads=$((cores / at_once))
+    threads=$((threads > 4 ? 4 : threads > 0 ? threads : 1))
     # shellcheck disable=SC2016 # $1 is the inner bash's
     printf '%s\0' "$@" |
         OMP_NUM_THREADS=$threads TOKENIZERS_PARALLELISM=false xargs -0 -n 1 -P "$at_once" \
