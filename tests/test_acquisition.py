@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from conftest import Call
 from made_items import write_lines, write_pairs, write_reading
+from shared_fixtures import Call
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palenka.cli import main

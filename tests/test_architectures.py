@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from conftest import Call, WriteConfig
 from killing import Killed, kill_at
 from run_files import outcome, records
 from safetensors.torch import load_file
+from shared_fixtures import Call, WriteConfig
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING

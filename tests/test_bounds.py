@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import tiny
-from conftest import Call, WriteConfig
+from shared_fixtures import Call, WriteConfig
 
 from palenka import cli
 from palenka.data.readers import find_texts

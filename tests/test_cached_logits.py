@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from conftest import Call, WriteConfig
 from killing import Killed, kill_at
 from rounding import assert_alike
 from run_files import outcome, records, snapshot
 from safetensors.torch import load_file, save_file
+from shared_fixtures import Call, WriteConfig
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import tiny
 import yaml
-from conftest import Call, WriteConfig
+from shared_fixtures import Call, WriteConfig
 
 from palenka import cli, commands
 from palenka.util.errors import UserError

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import Call
 from made_runs import blimp_outcomes, made_outcomes, write_evaluation, write_json, write_run, write_study
+from shared_fixtures import Call
 
 from palenka import cli
 from palenka.evaluation.comparison import (

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import pytest
 import tiny
-from conftest import WriteConfig
 from pydantic import BaseModel, ConfigDict, Field
+from shared_fixtures import WriteConfig
 
 from palenka.training.schema import DistillConfig, TrainConfig
 from palenka.util.config import load, read_yaml

@@ -15,7 +15,7 @@ import torch
 import yaml
 from architectures import ALL as ARCHITECTURES
 from architectures import SIZES
-from conftest import Call, WriteConfig
+from shared_fixtures import Call, WriteConfig
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import tiny
 from commands import TORCHRUN, succeed
-from conftest import WriteConfig
 from hypothesis import given
 from hypothesis import strategies as st
 from killing import Killed, kill_at
 from run_files import outcome, records
+from shared_fixtures import WriteConfig
 from trainings import assert_alike_to_rounding, plan_for, train_run
 
 from palenka.cost.text import plan_text

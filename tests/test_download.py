@@ -25,8 +25,8 @@ import faulty_server as faults
 import huggingface_hub.constants
 import pooch
 import pytest
-from conftest import Call
 from faulty_server import FaultyServer
+from shared_fixtures import Call
 
 from palenka import cli
 from palenka.data import published

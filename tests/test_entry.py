@@ -15,9 +15,9 @@ import glue_items
 import pytest
 import tiny
 import yaml
-from conftest import Call
 from made_items import write_lines, write_pairs, write_reading
 from made_runs import made_result
+from shared_fixtures import Call
 
 from palenka.cli import main
 from palenka.data.published import FILES

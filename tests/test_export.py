@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from conftest import Call
 from read_with_code import read_folder
+from shared_fixtures import Call
 from torch import Tensor
 
 from palenka import cli

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from conftest import Call, WriteConfig
+from shared_fixtures import Call, WriteConfig
 from torch import nn
 from torch.nn import functional as F
 from transformers import (

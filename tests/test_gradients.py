@@ -13,11 +13,11 @@ import pytest
 import tiny
 import torch
 from commands import TORCHRUN, finish, start
-from conftest import Call, WriteConfig
 from killing import Killed, kill_at
 from poison import poison
 from run_files import outcome, records
 from safetensors.torch import load_file
+from shared_fixtures import Call, WriteConfig
 from torch import Tensor, nn
 
 import distill

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import tiny
 import yaml
-from conftest import Call, WriteConfig
 from made_runs import write_run
 from run_files import outcome, snapshot
+from shared_fixtures import Call, WriteConfig
 
 import palenka.search.grid
 import palenka.util.hardware

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import tiny
-from conftest import Call, WriteConfig
 from killing import Killed, kill_at
 from optuna.trial import TrialState
 from run_files import outcome, records
+from shared_fixtures import Call, WriteConfig
 
 from palenka import cli
 from palenka.runs.directory import Run

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import tiny
-from conftest import WriteConfig
+from shared_fixtures import WriteConfig
 
 from palenka import optimizers
 from palenka.search.grid import load_grid

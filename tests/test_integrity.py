@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from conftest import Call, WriteConfig
 from damage import OF_CONTENT, SHORTER_OR_LONGER, Damage, bit_flip, cut, edited, empty, missing, name_of, nul_bytes
 from killing import Killed, kill_at
+from shared_fixtures import Call, WriteConfig
 
 from palenka.cli import main
 from palenka.data.integrity import read_prepared, verify

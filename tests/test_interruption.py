@@ -11,8 +11,8 @@ import pytest
 import tiny
 from accelerate import Accelerator
 from commands import SECONDS, TORCHRUN, start
-from conftest import WriteConfig
 from run_files import outcome
+from shared_fixtures import WriteConfig
 
 from palenka.runs.directory import Run
 from palenka.training.cohort import train_cohorts

@@ -9,10 +9,10 @@ import pytest
 import tiny
 import torch
 from commands import TORCHRUN, succeed
-from conftest import WriteConfig
 from killing import Killed, kill_at
 from run_files import outcome, records
 from safetensors.torch import load_file
+from shared_fixtures import WriteConfig
 
 from palenka.teachers.keeping import KeepingTeachers
 from palenka.teachers.kept import KeptStates, decode, encode

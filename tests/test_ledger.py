@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tiny
 import yaml
-from conftest import WriteConfig
+from shared_fixtures import WriteConfig
 
 from palenka.cost.dry_run import describe
 from palenka.data.prepare import prepare

@@ -10,8 +10,8 @@ import pytest
 import tiny
 import torch
 from architectures import ALL, LINEAR
-from conftest import WriteConfig
 from safetensors.torch import load_file, save_file
+from shared_fixtures import WriteConfig
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F

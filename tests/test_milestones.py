@@ -14,10 +14,10 @@ import tiny
 import torch
 import yaml
 from commands import TORCHRUN, succeed
-from conftest import Call, WriteConfig
 from killing import Killed, half_a_line, kill_at
 from made_items import write_lines, write_pairs
 from run_files import outcome, records
+from shared_fixtures import Call, WriteConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import palenka.runs.directory

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from conftest import Call, WriteConfig
 from safetensors.torch import load_file, save_file
+from shared_fixtures import Call, WriteConfig
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, BertForMaskedLM
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from conftest import WriteConfig
 from pydantic import ValidationError
+from shared_fixtures import WriteConfig
 from transformers import AutoModelForCausalLM
 
 from palenka.models.config import ModelConfig

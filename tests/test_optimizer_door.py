@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from conftest import WriteConfig
 from killing import Killed, kill_at
 from run_files import outcome
 from safetensors.torch import load_file
+from shared_fixtures import WriteConfig
 from torch import nn
 
 from palenka import optimizers

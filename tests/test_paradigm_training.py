@@ -9,9 +9,9 @@ import pytest
 import tiny
 import yaml
 from commands import TORCHRUN, succeed
-from conftest import WriteConfig
 from killing import Killed, kill_at
 from run_files import outcome, records
+from shared_fixtures import WriteConfig
 from trainings import assert_alike_to_rounding, plan_for, train_run
 
 from palenka.teachers.live import Teachers

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from conftest import WriteConfig
+from shared_fixtures import WriteConfig
 
 from palenka.data.tokenizer import save_tokenizer, train_tokenizer
 from palenka.models import huggingface

@@ -9,11 +9,11 @@ import pytest
 import tiny
 import torch
 from commands import TORCHRUN, finish, start, succeed
-from conftest import WriteConfig
 from killing import Killed, kill_at
 from rounding import assert_alike
 from run_files import outcome, records
 from safetensors.torch import load_file
+from shared_fixtures import WriteConfig
 from trainings import train_run
 
 from palenka.models.huggingface import build_model

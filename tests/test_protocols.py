@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Call
 from made_items import write_lines
+from shared_fixtures import Call
 
 from palenka.cli import main
 from palenka.data import published

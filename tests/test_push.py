@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import tiny
 import yaml
-from conftest import Call
 from hub_stand_in import CUT, StandInHub
 from huggingface_hub import HfApi, ModelCard, constants
 from huggingface_hub.errors import RevisionNotFoundError
 from made_runs import made_result
+from shared_fixtures import Call
 
 from palenka.cli import main
 from palenka.models.folder import weights_sha256

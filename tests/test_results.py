@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import tiny
 import yaml
-from conftest import Call
 from damage import Damage, bit_flip, cut, edited, empty, missing, nul_bytes
 from made_items import EWOK, write_lines, write_pairs
+from shared_fixtures import Call
 
 from palenka.cli import main
 from palenka.evaluation.evaluate import evaluate

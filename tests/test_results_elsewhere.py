@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Call
 from made_items import PAIRS, write_pairs
 from run_files import snapshot
+from shared_fixtures import Call
 
 from palenka.cli import main
 from palenka.evaluation.evaluate import Evaluator

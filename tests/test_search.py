@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import tiny
 from commands import Process, finish, start, wait_until
-from conftest import Call, WriteConfig
 from killing import Killed, kill_at
 from optuna.trial import TrialState
 from run_files import outcome, records, snapshot
+from shared_fixtures import Call, WriteConfig
 
 import palenka.search.search
 import palenka.training.cohort

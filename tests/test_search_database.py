@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import tiny
 from commands import Process, finish, start, wait_until
-from conftest import WriteConfig
 from optuna.trial import TrialState
+from shared_fixtures import WriteConfig
 
 from palenka.search.storage import Trials
 from palenka.util.errors import UserError

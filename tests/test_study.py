@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import tiny
 import yaml
-from conftest import Call, WriteConfig
 from made_items import PAIRS, write_pairs
 from run_files import outcome
+from shared_fixtures import Call, WriteConfig
 from study_table import rows
 
 from palenka import cli

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import tiny
-from conftest import Call
 from made_items import write_lines, write_pairs, write_reading
+from shared_fixtures import Call
 
 from palenka.cli import main
 from palenka.evaluation.evaluate import evaluate

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import tiny
 import torch
-from conftest import Call, WriteConfig
 from run_files import outcome, snapshot
 from safetensors.torch import save_file
+from shared_fixtures import Call, WriteConfig
 
 from palenka import cli
 from palenka.data import prepare, tokens

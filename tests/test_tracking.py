@@ -15,9 +15,9 @@ import psutil
 import pytest
 import tiny
 from commands import TORCHRUN, finish, start, succeed, wait_until
-from conftest import Call, WriteConfig
 from made_runs import write_run
 from run_files import outcome, records
+from shared_fixtures import Call, WriteConfig
 
 from palenka.report.results import read_runs
 from palenka.training import trackers
