@@ -46,7 +46,7 @@ def planned(name: str, runs: Path, total: int = 100, every: int = 10) -> Any:
 def test_a_trial_is_judged_at_the_first_evaluation_that_has_got_so_far(
     tmp_path: Path, total: int, every: int, expected: list[int]
 ) -> None:
-    halving = Halving(HalvingConfig(), tmp_path)
+    halving = Halving(HalvingConfig(), tmp_path / "search")
     plan = planned("search/trial-000", tmp_path, total, every)
     assert [step for step in range(1, total + 1) if halving.is_due(plan, step)] == expected
 
@@ -121,6 +121,22 @@ def test_what_is_pruned_keeps_its_records_and_the_others_are_what_they_would_be(
     mine, other = (outcome(runs_folder / name) for name in ("alone-0", "search/trial-000"))
     assert {key: mine[key] for key in ("weights", "metrics")} == {key: other[key] for key in ("weights", "metrics")}
     assert records(runs_folder / "alone-3", "dev")[0]["loss"] == records(pruned, "dev")[0]["loss"]
+
+
+@pytest.mark.usefixtures("fresh_accelerator")
+@pytest.mark.parametrize("together", [True, False])
+def test_finalists_are_trained_to_their_end(start: Started, runs_folder: Path, together: bool) -> None:
+    """The worst of them is the run's own values, whose learning rate hardly moves it."""
+    values = tiny.distill_values() if together else tiny.train_values()
+    values["training"] |= {"lr": 1e-7}
+    code, _, errors = start(values, finalists={"count": 2, "seeds": [1, 2]})
+    assert code == 0, errors
+    finalists = runs_folder / "search" / "finalists"
+    finished = sorted(path.parent.name for path in finalists.glob("*/result.json"))
+    assert finished == ["default-s1", "default-s2", "trial-000-s1", "trial-000-s2"], "one trial is not pruned"
+    assert not list(finalists.glob("*/pruned.json")) and not list(finalists.glob("*/rungs.json"))
+    rungs = [read_json(path) for path in runs_folder.glob("search/trial-*/rungs.json")]
+    assert len(rungs) == 4
 
 
 @pytest.mark.usefixtures("fresh_accelerator")

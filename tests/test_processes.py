@@ -113,3 +113,32 @@ def test_two_processes_train_a_grid_as_they_train_each_trial(
     one = tiny.train(load_plan(trial / "config.yaml", ["name=one"], DistillConfig))
     for single, double in zip(records(one, "train"), records(trial, "train"), strict=True):
         assert single["loss"] == pytest.approx(double["loss"], rel=1e-5)
+
+
+def test_two_processes_search_as_one_and_train_each_trial_as_distill_does(
+    teacher: Path, write_config: WriteConfig, runs_folder: Path, fresh_accelerator: None
+) -> None:
+    """Both train what one of them proposes; the loss that decides over a trial's life is the same to both."""
+    values = student(micro_batch_size=2, adam_epsilon=1e-3, max_steps=4, eval_steps=1, logging_steps=3)
+    search = {
+        "name": "search", "run": str(write_config(values, "the run.yaml")), "sampler": "random", "trials": 6,
+        "axes": {"objective.logit.weight": [0.0, 0.1], "training.lr": {"log_uniform": [1e-4, 1e-2]}},
+        "cohort_size": 2, "pruning": {"first": 0.25}, "finalists": {"count": 1, "seeds": [5]},
+    }
+    code, errors = finish(
+        start(*TORCHRUN, "-m", "palenka", "search", "--config", write_config(search, "search.yaml"))
+    )
+    assert code == 0, errors
+    folder = runs_folder / "search"
+    trials = read_json(folder / "search.json")["trials"]
+    assert sorted(trial["number"] for trial in trials) == list(range(6))
+    states = [trial["state"] for trial in trials]
+    assert {*states} == {"finished", "pruned"}
+    finalist = folder / "finalists" / f"{trials[0]['run'].rpartition('/')[2]}-s5"
+    assert (finalist / "result.json").exists()
+    assert (folder / "finalists" / "default-s5" / "result.json").exists()
+
+    trial = runs_folder / trials[0]["run"]
+    succeed(*TORCHRUN, ROOT / "distill.py", "--config", trial / "config.yaml", "name=alone")
+    mine, other = outcome(runs_folder / "alone"), outcome(trial)
+    assert mine == {**other, "files": [file for file in other["files"] if file != "rungs.json"]}

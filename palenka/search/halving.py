@@ -56,8 +56,8 @@ class Halving:
         return max((share for share in self.config.shares if since < share <= step / plan.total_steps), default=None)
 
     def is_due(self, plan: Plan, step: int) -> bool:
-        """Whether a run is judged after a step."""
-        return self._share_at(plan, step) is not None
+        """Whether a run is judged after a step: a trial, for finalists are trained to their end."""
+        return plan.folder.parent == self.folder and self._share_at(plan, step) is not None
 
     def judge(self, plans: Sequence[Plan], step: int) -> dict[str, str]:
         """Of runs that are due, those that end here, by their names, each with what to say of it."""
