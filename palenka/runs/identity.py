@@ -6,10 +6,13 @@ number.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from palenka.util.errors import UserError
+from palenka.util.files import read_json
 from palenka.util.former_names import with_present_names
 
 FIRST_SCHEMA = 1
@@ -64,6 +67,22 @@ def differences(old: Any, new: Any, key: str = "") -> Iterator[str]:
             yield from differences(old.get(name), new.get(name), below)
     elif old != new:
         yield f"{key}: {brief(old)} there, {brief(new)} here"
+
+
+def check_cache(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Whether a cache that is named by its identity is what its name says, if it is there at all.
+
+    Raises:
+        UserError: it is not, with how it differs.
+    """
+    path = folder / "identity.json"
+    if path.exists() and (found := list(differences(read_json(path), identity))):
+        raise UserError(f"{folder}: the cache does not match its name; it differs in{listed(found)}")
+
+
+def listed(lines: Iterable[str]) -> str:
+    """Each on a line of its own, below what is said of them."""
+    return "".join(f"\n  {line}" for line in lines)
 
 
 def brief(value: Any) -> str:

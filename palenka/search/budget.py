@@ -7,10 +7,9 @@ from pathlib import Path
 from palenka.cost.estimate import flops_per_token
 from palenka.runs.directory import Run
 from palenka.search.space import BudgetConfig
-from palenka.training.plan import make_plan
+from palenka.training.plan import make_plan, schema_of
 from palenka.training.recipes import Recipe, find_recipe
-from palenka.training.schema import DistillConfig, TrainConfig
-from palenka.util.config import compose, load
+from palenka.util.config import load
 from palenka.util.errors import UserError
 
 
@@ -38,8 +37,8 @@ def _flops_of(names: Sequence[str], runs: Path, counted: set[str]) -> float:
         if name not in counted:
             counted.add(name)
             recipe = _recipe_of(name, runs)
-            schema = DistillConfig if "teachers" in compose(recipe.file) else TrainConfig
-            plan = make_plan(load(recipe.file, recipe.overrides, schema), f"budget.like: {name}", dry_run=True)
+            config = load(recipe.file, recipe.overrides, schema_of(recipe.file))
+            plan = make_plan(config, f"budget.like: {name}", dry_run=True)
             total += plan.total_steps * plan.tokens_per_step * flops_per_token(plan).of()
             total += _flops_of([teacher.name for teacher in plan.teachers], runs, counted)
     return total

@@ -11,8 +11,7 @@ from palenka.cost.text import terminal_text
 from palenka.runs.milestones import read_words, short
 from palenka.search.schema import GridConfig
 from palenka.search.space import SearchConfig, overriding
-from palenka.training.plan import Workload, make_workload
-from palenka.training.schema import DistillConfig, RunConfig, TrainConfig
+from palenka.training.plan import Workload, make_workload, schema_of
 from palenka.util.config import compose, load
 from palenka.util.devices import find_devices
 from palenka.util.errors import UserError
@@ -63,8 +62,7 @@ def _read_search(path: Path, words: Sequence[int]) -> Estimate:
 
 
 def _read_run(file: Path, overrides: Sequence[str], where: str) -> Workload:
-    schema: type[RunConfig] = DistillConfig if "teachers" in compose(file) else TrainConfig
-    return make_workload(load(file, overrides, schema), where)
+    return make_workload(load(file, overrides, schema_of(file)), where)
 
 
 def _read_words(text: str) -> int:

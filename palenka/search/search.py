@@ -35,10 +35,10 @@ from palenka.search.record import FILE, ranked, search_table, trials_are_done
 from palenka.search.samplers import distributions, propose
 from palenka.search.space import Axis, SearchConfig, overriding
 from palenka.search.storage import Trials
-from palenka.training.plan import Plan, make_plan
-from palenka.training.schema import DistillConfig, RunConfig, TrainConfig
+from palenka.training.plan import Plan, make_plan, schema_of
+from palenka.training.schema import RunConfig
 from palenka.training.session import from_main
-from palenka.util.config import compose, load, problems_error
+from palenka.util.config import load, problems_error
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_object, write_json, write_text
 from palenka.util.locks import held, lock
@@ -78,7 +78,7 @@ class Search:
     def __init__(self, config: SearchConfig, where: str, dry_run: bool = False) -> None:
         self.config, self.where = config, where
         self.file = ROOT / config.run
-        self.schema: type[RunConfig] = DistillConfig if "teachers" in compose(self.file) else TrainConfig
+        self.schema = schema_of(self.file)
         base = self._run_config({}, config.name)
         # One text for all trials, where `seed` is an axis, too.
         self._of_trials: dict[str, Any] = {"data.seed": base.seed} if base.data.seed is None else {}

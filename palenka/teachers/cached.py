@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from palenka.runs.identity import differences
+from palenka.runs.identity import check_cache, differences, listed
 from palenka.util.errors import UserError
 from palenka.util.files import (
     make_folder,
@@ -125,7 +125,7 @@ class CachedLogits:
             UserError: they were not recorded, or another cache is in their place; with the command that records them,
                 and how the most similar cache differs.
         """
-        self._check_identity()
+        check_cache(self.folder, self.identity)
         if missing := self.missing(windows):
             shards = len(self.shards(windows))
             lacking = f"{len(missing)} of {shards} shards are missing, cut short or have no checksum"
@@ -146,25 +146,20 @@ class CachedLogits:
                 "again, with the same config and overrides: palenka cache-logits --config FILE"
             )
 
-    def _check_identity(self) -> None:
-        path = self.folder / "identity.json"
-        if path.exists() and (found := list(differences(read_json(path), self.identity))):
-            raise UserError(f"{self.folder}: the cache does not match its name; it differs in{_listed(found)}")
-
     def _nearest(self) -> str:
         others = [path for path in self.root.glob("*/identity.json") if path.parent != self.folder]
         found = {path.parent.name: list(differences(read_json(path), self.identity)) for path in others}
         if not found:
             return ""
         name = min(found, key=lambda name: len(found[name]))
-        return f"\nThe most similar cache, {name}, differs in{_listed(found[name])}"
+        return f"\nThe most similar cache, {name}, differs in{listed(found[name])}"
 
     @contextmanager
     def writing(self, tell: Callable[[], None]) -> Iterator[None]:
         """Hold the folder as the only process that may fill it; `tell` is called before waiting for another one."""
         make_folder(self.folder)
         with held(self.folder / ".lock", tell):
-            self._check_identity()
+            check_cache(self.folder, self.identity)
             remove_leftovers(self.folder)
             write_json(self.folder / "identity.json", self.identity)
             yield
@@ -204,10 +199,6 @@ def _sha256_of(path: Path) -> str:
 @cache
 def _sha256_once(path: Path, changed_ns: int) -> str:
     return sha256(path)
-
-
-def _listed(lines: list[str]) -> str:
-    return "".join(f"\n  {line}" for line in lines)
 
 
 def compress(log_probs: Tensor, record: np.dtype[np.void]) -> Records:

@@ -29,10 +29,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from palenka.data.windows import Integers
-from palenka.runs.identity import differences
+from palenka.runs.identity import check_cache
 from palenka.util.devices import GIB
 from palenka.util.errors import UserError
-from palenka.util.files import make_folder, named, read_json, write_json
+from palenka.util.files import make_folder, named, write_json
 
 VERSION = 1
 """To be raised with every change that makes the same teachers leave other bytes."""
@@ -102,10 +102,7 @@ class KeptStates:
             UserError: the folder is another's, or the disk has not the room that is still to be filled.
         """
         make_folder(self.folder)
-        path = self.folder / "identity.json"
-        if path.exists() and (found := list(differences(read_json(path), self.identity))):
-            listed = "".join(f"\n  {line}" for line in found)
-            raise UserError(f"{self.folder}: the cache does not match its name; it differs in{listed}")
+        check_cache(self.folder, self.identity)
         missing, free = self.room - self.present(), shutil.disk_usage(self.folder).free
         if missing * self.window_bytes > free:
             raise UserError(
@@ -113,7 +110,7 @@ class KeptStates:
                 "free on that disk; a smaller teacher_cache.max_gib needs less, and paths.signals or PALENKA_SIGNALS "
                 "is another disk"
             )
-        write_json(path, self.identity)
+        write_json(self.folder / "identity.json", self.identity)
         for file, size in ((self._states, self.room * self.window_bytes), (self._checksums, 4 * self.windows)):
             with named(file), file.open("ab") as opened:
                 if file.stat().st_size < size:

@@ -30,9 +30,16 @@ from palenka.teachers.kept import KeptStates
 from palenka.training.course import Course, plan_course
 from palenka.training.milestone_plan import MilestonePlan, plan_milestones
 from palenka.training.recipes import Recipe, find_recipe
-from palenka.training.schema import LayerMapping, RunConfig, TeacherConfig, TrainingConfig
+from palenka.training.schema import (
+    DistillConfig,
+    LayerMapping,
+    RunConfig,
+    TeacherConfig,
+    TrainConfig,
+    TrainingConfig,
+)
 from palenka.training.trackers import tracking_problems
-from palenka.util.config import load, problems_error, tell_idle_keys
+from palenka.util.config import compose, load, problems_error, tell_idle_keys
 from palenka.util.errors import UserError
 from palenka.util.hardware import Precision, fast_precision, local_device
 from palenka.util.paths import ROOT, data_root, evaluation_root, runs_root, signals_root
@@ -269,6 +276,11 @@ class Plan(Workload):
             "data": read_prepared(self.data_folder)["key"],
             "teachers": self.teacher_weights,
         }
+
+
+def schema_of(file: Path) -> type[RunConfig]:
+    """What a config must be: distill.py's with teachers, train.py's without."""
+    return DistillConfig if "teachers" in compose(file) else TrainConfig
 
 
 def load_plan(path: Path, overrides: Sequence[str], schema: type[RunConfig], dry_run: bool = False) -> Plan:
