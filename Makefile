@@ -3,10 +3,10 @@
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 PYTEST_ARGS ?=
+TORTURE_ARGS ?=
 
 # Where Python may keep no bytecode, each of the thousands of processes of a test run compiles all sources anew.
 unexport PYTHONDONTWRITEBYTECODE
-TORTURE_ARGS ?=
 
 .PHONY: help setup demo test test-fast torture check docs
 .DEFAULT_GOAL := help

@@ -18,7 +18,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """The process that only hands tests to others imports nothing of what they need, which takes ten seconds."""
-    if hasattr(config, "workerinput") or not config.option.numprocesses:
+    hands_out = config.getoption("numprocesses", None) and not config.option.collectonly
+    if hasattr(config, "workerinput") or not hands_out:
         config.pluginmanager.import_plugin("shared_fixtures")
 
 

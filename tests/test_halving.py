@@ -135,8 +135,7 @@ def test_finalists_are_trained_to_their_end(start: Started, runs_folder: Path, t
     finished = sorted(path.parent.name for path in finalists.glob("*/result.json"))
     assert finished == ["default-s1", "default-s2", "trial-000-s1", "trial-000-s2"], "one trial is not pruned"
     assert not list(finalists.glob("*/pruned.json")) and not list(finalists.glob("*/rungs.json"))
-    rungs = [read_json(path) for path in runs_folder.glob("search/trial-*/rungs.json")]
-    assert len(rungs) == 4
+    assert len(list(runs_folder.glob("search/trial-*/rungs.json"))) == 4
 
 
 @pytest.mark.usefixtures("fresh_accelerator")
