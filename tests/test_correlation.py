@@ -44,6 +44,7 @@ def test_the_jackknife_gives_a_mean_its_usual_error() -> None:
     assert jackknife_error(without) == pytest.approx(values.std(ddof=1) / np.sqrt(20))
 
 
+@pytest.mark.slow
 def test_the_error_of_spearman_is_its_spread() -> None:
     random = np.random.default_rng(0)
     draws = []

@@ -623,6 +623,7 @@ def all_items(server: FaultyServer) -> None:
         server.osf(node, lying)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("year", ["2025", "2026"])
 def test_all_of_a_year_comes_but_ewok_and_it_is_said_how_to_get_that(
     server: FaultyServer, run: Run, tmp_path: Path, year: str

@@ -352,6 +352,7 @@ def test_an_unfinished_run_and_missing_data_are_said(run: Path, items: Path, dat
         evaluate(["demo/student"], items)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bos", ["window", "none"])
 def test_cross_entropy_by_the_plain_formula(run: Path, data: Path, bos: str) -> None:
     scorer = Scorer.load(run)

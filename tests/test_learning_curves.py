@@ -112,6 +112,7 @@ def test_what_has_no_correlation_has_the_score_zero() -> None:
 # A known truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truth", [0.8, -0.5])
 def test_known_ages_and_their_correlation_come_back(truth: float) -> None:
     """60 words of known ages, curves with noise of a tenth of a nat: 5 nats fall over some milestones.

@@ -110,6 +110,7 @@ def test_spans_are_as_long_as_they_should_be(span: str, expected: float) -> None
     assert hidden.sum().item() / runs == pytest.approx(expected, rel=0.12)
 
 
+@pytest.mark.slow
 def test_the_last_token_is_of_spans_like_others() -> None:
     """Of two tokens: one span in 2/3 of rows, which is masked or not as one; two are alike in 0.68 of the others."""
     paradigm = made("masked", rate=1.0, span="uniform")

@@ -386,6 +386,7 @@ def test_dev_is_held_out_by_documents_whatever_their_order(tmp_path: Path, docum
     assert record["splits"]["train"]["domains"]["one"]["effects"]["documents"] == 300
 
 
+@pytest.mark.slow
 def test_long_documents_are_held_out_by_pieces_that_lose_nothing(tmp_path: Path, documents: list[str]) -> None:
     lines = [f"Line {number} of a film." for number in range(40 * PIECE_LINES + 7)]
     folder = held_out(tmp_path, ["\n".join(lines)], "film")

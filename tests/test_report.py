@@ -163,6 +163,7 @@ def test_each_logged_term_has_its_panels(html: str) -> None:
         assert html.count(f'aria-label="Training curve: {term}"') == panels
 
 
+@pytest.mark.slow
 def test_scores_along_the_way_have_a_figure_for_each_task(runs: Path, html: str) -> None:
     for name, task in (("a", "blimp"), ("b", "blimp"), ("c", "ewok")):
         scores = [{"step": n, "words": 1000 * n, "split": "evaluation", "revision": f"chck_{n}K", task: n / 10,

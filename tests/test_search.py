@@ -305,6 +305,7 @@ def test_a_budget_is_one_thing(make: Callable[..., Path], budget: dict[str, floa
         load_search(make(budget=budget), [])
 
 
+@pytest.mark.slow
 def test_a_budget_like_a_runs_has_its_teachers_trainings_in_it(
     make: Callable[..., Path], runs_folder: Path, prepared: Path, write_config: WriteConfig
 ) -> None:

@@ -301,6 +301,7 @@ def test_a_run_is_evaluated_when_it_was_asked_in_each_way_that_it_learned(
     assert "evaluate-one" in [step.name for step in Study(str(study)).steps() if step.done]
 
 
+@pytest.mark.slow
 def test_a_report_is_done_while_nothing_that_it_shows_is_younger(study: Path, teacher: Path, runs_folder: Path) -> None:
     for name in ("one", "two", "student"):
         shutil.copytree(teacher, runs_folder / name)

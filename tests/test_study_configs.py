@@ -136,6 +136,7 @@ def test_encoders_have_the_published_size_in_the_published_vocabulary(
     assert published in (counted, f"{counted / 1e6:.0f}M")
 
 
+@pytest.mark.slow
 def test_a_name_is_one_run_and_is_found_by_it() -> None:
     assert len(RUNS) == len(COMMANDS)
     assert {name: find_recipe(name) for name in RUNS} == {name: command.recipe for name, command in RUNS.items()}
@@ -170,6 +171,7 @@ def prepared_for_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS)
 def test_every_run_has_a_plan_before_its_teachers_are_trained(
     run: str, prepared_for_all: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch

@@ -109,6 +109,7 @@ def test_outside_a_corpus_special_tokens_are_read_as_such(tokenizer: PreTrainedT
     assert tokenizer("<s>the cat</s>")["input_ids"][0] == 1
 
 
+@pytest.mark.slow
 def test_a_word_of_a_megabyte_does_not_stop_the_training(tokenizer: PreTrainedTokenizerFast) -> None:
     """The trainer's time grows with the square of a word's length: days for this one."""
     words = ["ab" * 500_000, "-" * 100_000]
