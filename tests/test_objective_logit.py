@@ -10,6 +10,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from palenka.objectives._forward_kl import forward_kl
+
 SHARES = terms.SHARES
 ZERO = torch.zeros(1, dtype=torch.long)
 KNOBS = [
@@ -117,3 +119,28 @@ def test_sequence_sum_leaves_each_token_as_it_is_and_names_what_its_sum_is_divid
     summed, token = logit(SHARES, reduction="sequence_sum"), logit(SHARES)
     assert (summed.reduction, token.reduction) == ("sequence_sum", "token")
     torch.testing.assert_close(summed(student, teachers, ZERO), token(student, teachers, ZERO), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("gap", [0.0, 1e-3, 5.0, 200.0])
+def test_the_closed_form_is_the_plain_formula_and_gradient(gap: float) -> None:
+    """Also where a probability of one is 0 in the other's float32, and where both are the same."""
+    teacher = torch.randn(7, 13, generator=torch.Generator().manual_seed(0))
+    student = (teacher + gap * torch.randn(7, 13, generator=torch.Generator().manual_seed(1))).requires_grad_()
+    exact = student.detach().double().requires_grad_()
+    target = teacher.double().log_softmax(-1)
+    expected = (target.exp() * (target - exact.log_softmax(-1))).sum(-1)
+    weights = torch.arange(1.0, 8.0)
+    found = forward_kl(teacher.clone().requires_grad_(), student)
+    (found * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(found.double(), expected, atol=2e-6, rtol=1e-6)
+    torch.testing.assert_close(student.grad.double(), exact.grad, atol=2e-6, rtol=1e-6)
+
+
+def test_a_compiler_is_given_the_plain_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher, student = random_logits(count=2)
+    closed = forward_kl(teacher, student)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    plain = forward_kl(teacher, student.requires_grad_())
+    assert "Sum" in type(plain.grad_fn).__name__
+    torch.testing.assert_close(closed, plain)

@@ -162,7 +162,7 @@ class _ChunkedLoss(torch.autograd.Function):
                 given = (teacher_logits, labels[rows], of_tokens, losses, scales * students[0].magnify)
                 if any(wanted):
                     function = _compiled_gradients() if chunks.compiled else _gradients
-                    gradients, (_, chunk_sums) = function(logits, *given)
+                    gradients, chunk_sums = function(logits, *given)
                     for student, gradient in zip(students, gradients, strict=True):
                         student.add(rows, gradient)
                 else:
@@ -193,13 +193,20 @@ def _weighted_sum(
     return (sums * scales).sum(), sums
 
 
-_gradients = torch.func.grad_and_value(_weighted_sum, has_aux=True)
-"""As `_weighted_sum` → (its gradients with respect to each of `logits`, what it returns)."""
+def _gradients(logits: list[Tensor], *given: Any) -> tuple[Sequence[Tensor], Tensor]:
+    """As `_weighted_sum` → its gradients with respect to each of `logits`, each loss's own sum (losses,)."""
+    logits = [each.detach().requires_grad_() for each in logits]
+    with torch.enable_grad():
+        total, sums = _weighted_sum(logits, *given)
+    return torch.autograd.grad(total, logits), sums.detach()
 
 
 @functools.cache
-def _compiled_gradients() -> Callable[..., Any]:
-    return torch.compile(_gradients, dynamic=False)
+def _compiled_gradients() -> Callable[..., tuple[Sequence[Tensor], Tensor]]:
+    """The same, in the form that a compiler can read."""
+    function = torch.func.grad(_weighted_sum, has_aux=True)
+    compiled: Callable[..., tuple[Sequence[Tensor], Tensor]] = torch.compile(function, dynamic=False)
+    return compiled
 
 
 class _Student:
@@ -231,7 +238,9 @@ class _Student:
         states, weight, bias = self.gradients
         if states is not None:
             states[rows] = gradient @ self.compute_weight
-        if weight is not None:
+        if weight is not None and self.dtype is weight.dtype:
+            weight.addmm_(gradient.T, self.states[rows])  # without a second array of that size
+        elif weight is not None:
             weight += gradient.T @ self.states[rows].to(self.dtype)
         if bias is not None:
             bias += gradient.sum(dim=0, dtype=torch.float32)

@@ -13,25 +13,38 @@ from palenka.objectives import ModelShape, TeacherShape
 Combination = Literal["logits", "probabilities"]
 
 
-def combined_log_probs(
+def combined_logits(
     logits: Sequence[Tensor], shares: Sequence[float], temperature: float, combine: Combination
 ) -> Tensor:
-    """Log-probabilities of the teachers' weighted mean, in logit space or in probability space.
+    """Softened logits of the teachers' weighted mean, in logit space or in probability space.
 
     Args:
         logits: (tokens, vocabulary) of each teacher, or of a mean alone, whose share is 1.
         shares: of each teacher; they sum to 1.
     """
     if combine == "logits":
-        combined = torch.zeros_like(logits[0])
-        for share, teacher in zip(shares, logits, strict=True):
-            combined = combined + share * teacher
-        return F.log_softmax(combined / temperature, dim=-1)
+        return _weighted_mean(logits, shares) / temperature
     weighted = [
         F.log_softmax(teacher / temperature, dim=-1) + math.log(share)
         for share, teacher in zip(shares, logits, strict=True)
     ]
     return torch.logsumexp(torch.stack(weighted), dim=0)
+
+
+def _weighted_mean(values: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    first, *others = values
+    mean = first if not others else shares[0] * first
+    for share, value in zip(shares[1:], others, strict=True):
+        mean = mean + share * value
+    return mean
+
+
+def combined_log_probs(
+    logits: Sequence[Tensor], shares: Sequence[float], temperature: float, combine: Combination
+) -> Tensor:
+    """Log-probabilities of the same."""
+    combined = combined_logits(logits, shares, temperature, combine)
+    return F.log_softmax(combined, dim=-1) if combine == "logits" else combined
 
 
 def last_layers(student: ModelShape, teachers: Sequence[TeacherShape]) -> list[tuple[tuple[int, int], ...]]:

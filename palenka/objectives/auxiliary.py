@@ -24,7 +24,8 @@ from palenka.data.batch import Batch
 from palenka.data.windows import IGNORED
 from palenka.models.chunked_loss import HeadInput, WeightedTerm, chunked_loss, teacher_logits
 from palenka.objectives import ModelShape, ObjectiveConfig, StateObjective, States, TeacherShape
-from palenka.objectives._teachers import combined_log_probs, divergence, mean_over_teachers, mean_where
+from palenka.objectives._forward_kl import forward_kl
+from palenka.objectives._teachers import combined_logits, mean_over_teachers, mean_where
 from palenka.util.errors import UserError
 
 DEPTHS = (0.25, 0.5, 0.75)
@@ -101,8 +102,8 @@ class Auxiliary(StateObjective):
     def _token_losses(self, students: Sequence[Tensor], teachers: Sequence[Tensor], labels: Tensor) -> Tensor:
         """The weighted sum over heads of each token (tokens,)."""
         temperature = self.config.temperature
-        target = combined_log_probs(teachers, self.shares, temperature, "logits")
-        own = [divergence(target, F.log_softmax(logits / temperature, dim=-1)) for logits in students]
+        target = combined_logits(teachers, self.shares, temperature, "logits")
+        own = [forward_kl(target, logits / temperature) for logits in students]
         losses = torch.stack(own) * temperature**2
         return (adaptive_weights(losses) * losses).sum(dim=0)
 

@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from palenka.objectives import ModelShape, ObjectiveConfig, TeacherShape, TokenObjective
-from palenka.objectives._teachers import Combination, combined_log_probs, divergence
+from palenka.objectives._forward_kl import forward_kl
+from palenka.objectives._teachers import Combination, combined_logits, divergence
 
 
 class Logit(TokenObjective):
@@ -61,13 +62,14 @@ class Logit(TokenObjective):
 
     def forward(self, student: Tensor, teachers: Sequence[Tensor], labels: Tensor) -> Tensor:
         temperature = self.config.temperature
-        own = F.log_softmax(student / temperature, dim=-1)
-        target = combined_log_probs(teachers, self.shares, temperature, self.config.combine)
-        return self._divergence(target, own) * temperature**2
+        combined = combined_logits(teachers, self.shares, temperature, self.config.combine)
+        return self._divergence(combined, student / temperature) * temperature**2
 
-    def _divergence(self, target: Tensor, own: Tensor) -> Tensor:
+    def _divergence(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """Of each token (tokens,), from softened logits (tokens, vocabulary)."""
         if self.config.divergence == "forward":
-            return divergence(target, own)
+            return forward_kl(teacher, student)
+        target, own = F.log_softmax(teacher, dim=-1), F.log_softmax(student, dim=-1)
         if self.config.divergence == "reverse":
             return divergence(own, target)
         beta = self.config.beta
