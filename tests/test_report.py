@@ -416,6 +416,16 @@ def test_pairwise_differences_are_row_minus_column(runs: Path) -> None:
     assert (table.rows[0].cells["a"].text, table.rows[0].cells["a"].best) == ("+8.00", True)
 
 
+def test_seeds_of_one_run_are_compared_by_their_mean(runs: Path) -> None:
+    for name, seed, nats in (("kd-s1", 1, 3.0), ("kd-s2", 2, 3.2), ("control", 1, 3.15)):
+        folder = write_run(runs, name, seed=seed, hidden_size=32 if name == "control" else 64)
+        result = load(folder / "result.json")
+        write_json(folder / "result.json", result | {"dev": made_losses(nats)})
+    first = tables.findings(read_runs(["kd-s1", "kd-s2", "control"]))[0]
+    assert first.startswith("kd (2 seeds) has the lowest dev cross-entropy: 3.100 nats per token")
+    assert first.endswith("0.050 nats below control.")
+
+
 def test_dev_losses_on_different_text_are_compared_by_bytes(runs: Path) -> None:
     for name, nats, bits in (("a", 3.0, 1.2), ("b", 3.5, 1.1)):
         result = load(write_run(runs, name) / "result.json")

@@ -14,7 +14,7 @@ from palenka.report.page import render
 from palenka.report.results import read_runs
 from palenka.report.search_figures import axis_figure, budget_figure, coordinates_figure
 from palenka.report.search_tables import finalists_table, headline, importance_text, selected
-from palenka.report.searches import Search
+from palenka.report.searches import Search, without_trials
 from palenka.report.tables import study_table
 from palenka.report.write import report
 from palenka.util.errors import UserError
@@ -232,6 +232,8 @@ def test_the_page_has_the_search_of_its_runs(runs: Path) -> None:
     for label in (*(f"Trials over {key}" for key in AXES), *of_all):
         assert page.count(f'aria-label="{label}"') == 1
     assert "the optimism of selection is +0.1000." in page
+    of_runs = page.split("<h2>The study</h2>")[1]
+    assert "default-s1" in of_runs and "trial-000" not in of_runs, "trials are dots of the search, and no rows"
     ids = re.findall(r' id="([^"]+)"', page)
     assert len(ids) == len(set(ids))
     assert not re.findall(r"#[0-9a-f]{6}\b", "".join(re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)))
@@ -241,6 +243,17 @@ def test_a_report_of_other_runs_has_no_search(runs: Path) -> None:
     write_search(runs, record(decided_by_lr(3)))
     write_run(runs, "study/control")
     assert "The search" not in render(read_runs(["study/control"]))
+
+
+def test_trials_are_rows_where_no_finalist_is_or_they_are_asked_for(runs: Path) -> None:
+    write_search(runs, record(decided_by_lr(3), finalists=FINALISTS))
+    write_run(runs, "study/control")
+    found = {run.folder.name: run for run in read_runs(["study/search", "study/control"])}
+    trial, finalist, control = (found[name] for name in ("trial-000", "default-s1", "control"))
+    assert without_trials([trial, finalist, control]) == [finalist, control]
+    assert without_trials([trial, control]) == [trial, control]
+    (runs / "study" / "search" / "search.json").unlink()
+    assert without_trials([trial, finalist]) == [trial, finalist], "folders of these names that no search made"
 
 
 def test_what_was_pruned_says_so(runs: Path) -> None:

@@ -157,11 +157,11 @@ def control_of(run: Run, runs: list[Run]) -> Run | None:
 
 
 def seed_groups(runs: list[Run]) -> list[list[Run]]:
-    """Groups of at least two runs whose configs differ in nothing but name and seed."""
+    """Groups of runs, of at least two seeds, whose configs differ in nothing but name and seed."""
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         groups[json.dumps(without_seed(run), sort_keys=True, default=str)].append(run)
-    return [group for group in groups.values() if len(group) > 1]
+    return [group for group in groups.values() if len({run.seed for run in group}) > 1]
 
 
 def without_seed(run: Run) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from palenka.report import comparison, drawing, figures, search_figures, search_tables, tables
 from palenka.report.cells import Cell
 from palenka.report.results import Acquisition, Grid, Run, common_folder, read_grids
-from palenka.report.searches import Search, read_searches
+from palenka.report.searches import Search, read_searches, without_trials
 
 HASH_LENGTH = 12
 
@@ -29,17 +29,18 @@ def render(runs: list[Run], damages: Sequence[str] = ()) -> str:
     return environment.get_template("page.html.jinja").render(_content(runs) | {"damages": damages}) + "\n"
 
 
-def _content(runs: list[Run]) -> dict[str, Any]:
+def _content(read: list[Run]) -> dict[str, Any]:
+    runs = without_trials(read)
     tasks = comparison.task_names(runs)
     return {
-        "title": common_folder([run.name for run in runs]) or tables.listed([run.label for run in runs]),
-        "facts": _facts(runs),
+        "title": common_folder([run.name for run in read]) or tables.listed([run.label for run in runs]),
+        "facts": _facts(read),
         "findings": tables.findings(runs),
         "legend": [
             {"label": run.label, "colour": drawing.colour(n), "path": drawing.marker_path(n)}
             for n, run in enumerate(runs)
         ],
-        "searches": [_search(search, str(number)) for number, search in enumerate(read_searches(runs))],
+        "searches": [_search(search, str(number)) for number, search in enumerate(read_searches(read))],
         "study": tables.study_table(runs),
         "caption": tables.caption(runs),
         "control": tables.control_table(runs),

@@ -120,3 +120,10 @@ def read_searches(runs: list[Run]) -> list[Search]:
     folders = dict.fromkeys(folder for run in runs for folder in (run.folder.parent, run.folder.parent.parent))
     paths = [folder / "search.json" for folder in folders]
     return [validate(path, Search, read_object(path)) for path in paths if path.exists()]
+
+
+def without_trials(runs: list[Run]) -> list[Run]:
+    """The runs without trials whose finalists are there: the search shows them all, and its best are trained anew."""
+    retrained = {run.folder.parent.parent for run in runs if run.folder.parent.name == "finalists"}
+    searched = {folder for folder in retrained if (folder / "search.json").exists()}
+    return [run for run in runs if run.folder.parent not in searched]

@@ -1,5 +1,6 @@
 """The tables of a study, for the page and for the terminal, and what they let one say."""
 
+import os
 import textwrap
 from collections import defaultdict
 from statistics import mean, stdev
@@ -184,19 +185,36 @@ def findings(runs: list[Run]) -> list[str]:
 
 
 def _dev_finding(runs: list[Run]) -> str:
-    same = comparison.same_dev_text(runs)
-    losses = [(run.result.dev, run.label) for run in runs if run.result]
-    if not losses or any(dev.bits_per_byte is None for dev, _ in losses):
+    found = [(run.result.dev, run.label) for run in runs if run.result]
+    if not found or any(dev.bits_per_byte is None for dev, _ in found):
         return ""  # losses of different paradigms do not compare
-    key, unit = ("cross_entropy", "nats") if same else ("bits_per_byte", "bits per byte")
-    losses.sort(key=lambda pair: getattr(pair[0], key))
+    place, unit = (0, "nats") if comparison.same_dev_text(runs) else (1, "bits per byte")
+    losses = sorted(_losses_over_seeds(runs), key=lambda each: each[0][place])
     best, label = losses[0]
     sentence = f"{label} has the lowest dev cross-entropy" if len(losses) > 1 else f"Dev cross-entropy of {label}"
-    sentence += f": {best.cross_entropy:.3f} nats per token, {best.bits_per_byte:.3f} bits per byte"
+    sentence += f": {best[0]:.3f} nats per token, {best[1]:.3f} bits per byte"
     if len(losses) > 1:
-        second, other = losses[1]
-        sentence += f", {getattr(second, key) - getattr(best, key):.3f} {unit} below {other}"
+        sentence += f", {losses[1][0][place] - best[place]:.3f} {unit} below {losses[1][1]}"
     return f"{sentence}."
+
+
+def _losses_over_seeds(runs: list[Run]) -> list[tuple[tuple[float, float], str]]:
+    """Mean dev losses (nats per token, bits per byte), and name, of runs that differ in more than their seed."""
+    finished = [run for run in runs if run.result]
+    groups = comparison.seed_groups(finished)
+    alone = [[run] for run in finished if all(run is not other for group in groups for other in group)]
+    found = []
+    for group in [*groups, *alone]:
+        losses = [run.result.dev for run in group if run.result]
+        nats, bits = mean(dev.cross_entropy for dev in losses), mean(dev.bits_per_byte or 0.0 for dev in losses)
+        found.append(((nats, bits), _group_name([run.label for run in group])))
+    return found
+
+
+def _group_name(labels: list[str]) -> str:
+    """`kd-s (3 seeds)` of kd-s0, kd-s1 and kd-s2: what their names have in common."""
+    common = os.path.commonprefix(labels).rstrip("-_/0123456789") or labels[0]
+    return labels[0] if len(labels) == 1 else f"{common.removesuffix('-s')} ({len(labels)} seeds)"
 
 
 def _task_finding(runs: list[Run], task: str) -> str:

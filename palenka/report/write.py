@@ -4,6 +4,7 @@ from pathlib import Path
 
 from palenka.report.page import render
 from palenka.report.results import read_runs
+from palenka.report.searches import without_trials
 from palenka.report.tables import terminal_text
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, require_writable, write_text
@@ -26,7 +27,7 @@ def report(runs: list[str], out: Path, protocol: str = "2024") -> None:
     damages: list[str] = []
     found = read_runs(runs, protocol, damages.append)
     damages += [damage for run in found for damage in (*run.damages, *run.broken)]
-    print(terminal_text(found))
+    print(terminal_text(without_trials(found)))
     print("".join(f"\n{damage}" for damage in damages))
     page = render(found, damages)
     make_folder(out.parent)
