@@ -15,7 +15,8 @@ from statistics import NormalDist, mean, variance
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, stdtrit  # not scipy.stats, which takes a second to import
+
+from palenka.evaluation.distributions import fair_binomial_cdf, t_quantile
 
 Outcomes = dict[str, NDArray[np.float64]]
 """Outcomes in line order, by subtask."""
@@ -111,7 +112,7 @@ def compare_items(
     low, high = np.quantile(sum(drawn[name] for name in subtasks) / len(subtasks), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     difference, stderr = accuracy(one) - accuracy(other), paired_stderr(one, other)
     ahead = discordant(one, other)
-    sign_test = min(1.0, 2 * float(bdtr(min(ahead), sum(ahead), 0.5))) if any(ahead) else 1.0
+    sign_test = min(1.0, 2 * fair_binomial_cdf(min(ahead), sum(ahead))) if any(ahead) else 1.0
     exact = single_runs and len(subtasks) == 1
     return ItemDifference(
         a=accuracy(one),
@@ -148,5 +149,5 @@ def compare_seeds(first: Sequence[float], second: Sequence[float]) -> SeedDiffer
         return None
     freedom = squared**2 / sum(part**2 / degrees for part, degrees in parts)
     difference, stderr = mean(first) - mean(second), math.sqrt(squared)
-    margin = float(stdtrit(freedom, (1 + LEVEL) / 2)) * stderr
+    margin = t_quantile(freedom, (1 + LEVEL) / 2) * stderr
     return SeedDifference(difference, stderr, difference - margin, difference + margin, freedom)

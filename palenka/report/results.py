@@ -5,13 +5,15 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from statistics import mean
+from statistics import fmean, mean
 from typing import Any, TypeVar
 
 import numpy as np
 import yaml
 from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import from_json
 
 from palenka.evaluation.comparison import Outcomes
 from palenka.evaluation.results import TOLERANCE, check_splits, contradictions, items_path, results_folder
@@ -98,6 +100,11 @@ class Evaluation(BaseModel):
     def name(self) -> str:
         """Of its task, and of the way unless that is causal: results of one name alone are compared."""
         return in_way(self.task, self.way)
+
+    @cached_property
+    def outcomes(self) -> Outcomes | None:
+        """Outcome of every item, by subtask; None where the items were not kept."""
+        return _read_outcomes(items_path(self.path), self) if self.path else None
 
 
 class Prediction(BaseModel):
@@ -272,9 +279,7 @@ class Run:
     @cached_property
     def outcomes(self) -> dict[str, Outcomes]:
         """Outcome of every item, by task and subtask, for the tasks that kept their items."""
-        evaluations = {task: (found, found.path) for task, found in self.evaluations.items()}
-        read = {task: _read_outcomes(items_path(path), found) for task, (found, path) in evaluations.items() if path}
-        return {task: outcomes for task, outcomes in read.items() if outcomes is not None}
+        return {task: read for task, found in self.evaluations.items() if (read := found.outcomes) is not None}
 
 
 def read_runs(names: list[str], protocol: str = "2024", tell: Callable[[str], None] | None = None) -> list[Run]:
@@ -414,7 +419,7 @@ def _read_evaluation(path: Path) -> Evaluation | Predictions:
         return validate(path, Predictions, content)
     found = validate(path, Evaluation, content | {"path": path})
     _check_whole(path, found)
-    _read_outcomes(items_path(path), found)
+    _ = found.outcomes  # read now, while damage can be told
     return found
 
 
@@ -521,8 +526,8 @@ def _read_items(path: Path) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(_read_text(path).splitlines(), start=1):
         try:
-            records.append(json.loads(line))
-        except (ValueError, RecursionError) as error:
+            records.append(from_json(line))  # a quarter of the time that json.loads takes
+        except ValueError as error:
             raise UserError(f"{path}, line {number}: not valid JSON ({error})") from error
     return records
 
@@ -542,7 +547,8 @@ def _read_outcomes(path: Path, evaluation: Evaluation) -> Outcomes | None:
     records = sorted(_read_items(path), key=_line_number)
     try:
         choices = [(good, *others) for record in records for good, *others in [record["scores"]] if others]
-        of_items, _ = choice_outcomes(list(map(len, choices)), np.concatenate(choices).astype(np.float64))
+        scores = np.array([*chain.from_iterable(choices)]).astype(np.float64)
+        of_items, _ = choice_outcomes([*map(len, choices)], scores)
         for record, outcome in zip(records, of_items.tolist(), strict=True):
             cluster = record.get("cluster", str(record["item"]))
             found.setdefault(record["subtask"], {}).setdefault(cluster, []).append(outcome)
@@ -551,7 +557,11 @@ def _read_outcomes(path: Path, evaluation: Evaluation) -> Outcomes | None:
     outcomes = {name: [outcome for cluster in of.values() for outcome in cluster] for name, of in found.items()}
     if not _agree(outcomes, evaluation):
         raise UserError(f"{path}: contradicts the accuracies in {evaluation.task}.json beside it")
-    return {name: np.array([mean(cluster) for cluster in clusters.values()]) for name, clusters in found.items()}
+    return {name: np.array(list(map(_mean, clusters.values()))) for name, clusters in found.items()}
+
+
+def _mean(cluster: list[float]) -> float:
+    return mean(cluster) if len(cluster) > 1 else cluster[0]  # nearly all of them have one item, and `mean` is slow
 
 
 def _line_number(record: dict[str, Any]) -> int:
@@ -560,8 +570,8 @@ def _line_number(record: dict[str, Any]) -> int:
 
 def _agree(outcomes: dict[str, list[float]], evaluation: Evaluation) -> bool:
     return outcomes.keys() == evaluation.subtasks.keys() and all(
-        len(outcomes[name]) == subtask.n
+        len(outcomes[name]) == subtask.n > 0
         and sum(0 < outcome < 1 for outcome in outcomes[name]) == subtask.ties
-        and abs(mean(outcomes[name]) - subtask.accuracy) < TOLERANCE
+        and abs(fmean(outcomes[name]) - subtask.accuracy) < TOLERANCE
         for name, subtask in evaluation.subtasks.items()
     )

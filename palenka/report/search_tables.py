@@ -4,9 +4,8 @@ import math
 from collections import Counter
 from statistics import mean, stdev
 
-from scipy.special import stdtrit
-
 from palenka.evaluation.comparison import LEVEL, compare_seeds
+from palenka.evaluation.distributions import t_quantile
 from palenka.report.cells import Cell, Column, Row, Table
 from palenka.report.importance import LEAST, LEAST_OF_CHOICE, Importance
 from palenka.report.searches import DEFAULT, Search
@@ -71,7 +70,7 @@ def _over_seeds(losses: list[float]) -> Cell:
     """Mean and half of its 95 % interval."""
     if len(losses) < 2:
         return Cell(f"{losses[0]:.4f}") if losses else Cell()
-    reach = float(stdtrit(len(losses) - 1, (1 + LEVEL) / 2)) * stdev(losses) / math.sqrt(len(losses))
+    reach = t_quantile(len(losses) - 1, (1 + LEVEL) / 2) * stdev(losses) / math.sqrt(len(losses))
     return Cell(f"{mean(losses):.4f}", spread=f"{reach:.4f}")
 
 
