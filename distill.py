@@ -37,7 +37,7 @@ def distill(plan: Plan, from_last_good: bool = False) -> None:
     session = begin(plan, from_last_good)  # None: finished already
     if session is None:
         return
-    batches = Batches(plan.windows(), plan.paradigm, plan.course)  # what of the text is predicted
+    batches = Batches(plan.windows(), plan.paradigm, plan.course, session.first_step)  # what of the text is predicted
     teachers = find_teachers(plan, session.device)  # frozen, or the logits that were cached of them
     student = build_student(plan, session.device)  # weights drawn from the run's seed
     loss = LossModule(student, build_objectives(plan), teachers, plan.taught)  # what it learns, of the text and of them

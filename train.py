@@ -37,7 +37,7 @@ def train(plan: Plan, from_last_good: bool = False) -> None:
     session = begin(plan, from_last_good)  # None: finished already
     if session is None:
         return
-    batches = Batches(plan.windows(), plan.paradigm, plan.course)  # what of the text is predicted
+    batches = Batches(plan.windows(), plan.paradigm, plan.course, session.first_step)  # what of the text is predicted
     model = build_student(plan, session.device)  # weights drawn from the run's seed
     loss = LossModule(model, build_objectives(plan))  # the cross-entropy of what is predicted
     optimizer = build_optimizer(plan, loss)

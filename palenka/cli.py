@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NoReturn
 
 from palenka import commands
@@ -36,8 +37,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> None:
-        gc.freeze()
-        gc.enable()
+        _collect_garbage()
         prepare_streams()
         try:
             function(*args, **kwargs)
@@ -62,6 +62,20 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             _end(found.message, found.code)
 
     return guarded
+
+
+def _collect_garbage() -> None:
+    """From now on, and among what is made from now on."""
+    gc.freeze()
+    gc.enable()
+
+
+def _imported(name: str) -> ModuleType:
+    """The module of a command; as with programs, what it imports is no garbage."""
+    gc.disable()
+    found = commands.find(name)
+    _collect_garbage()
+    return found
 
 
 def _end(message: str, code: int) -> NoReturn:
@@ -109,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, summary in commands.available().items():
         subparser = subparsers.add_parser(name, help=summary)
         if name in arguments[:1]:  # the others are not imported
-            found = commands.find(name)
+            found = _imported(name)
             found.add_arguments(subparser)
             found.run(subparser.parse_intermixed_args(arguments[1:]))
             return

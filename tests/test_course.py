@@ -2,6 +2,7 @@
 
 import gc
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -146,6 +147,15 @@ def test_progress_of_so_many_steps_counts_windows_and_cuts_no_later_epoch(prepar
     batches.close()
     assert seen[0] == 0.25
     assert len(windows._sizes) == 1 + windows.locate(252 * 8)[0], "which the next batch ends before"
+
+
+def test_the_first_batch_is_made_before_it_is_asked_for(plan: Plan) -> None:
+    begun = Event()
+    paradigm: Any = SimpleNamespace(batch=lambda shown: begun.set() or plan.paradigm.batch(shown))
+    batches = Batches(plan.windows(), paradigm, plan.course, first=3)
+    assert begun.wait(timeout=60)
+    assert batches[3].positions == plan.course.positions(3)
+    batches.close()
 
 
 def test_what_is_planned_is_told(plan: Plan) -> None:

@@ -41,18 +41,24 @@ class Batches:
         windows: in training order.
         paradigm: makes batches of them.
         course: which windows each step sees.
+        first: the step that is made ready at once, while the models are built.
     """
 
-    def __init__(self, windows: TrainWindows, paradigm: Paradigm, course: Course) -> None:
+    def __init__(self, windows: TrainWindows, paradigm: Paradigm, course: Course, first: int | None = None) -> None:
         self.windows, self.paradigm, self.course = windows, paradigm, course
         self._worker = ThreadPoolExecutor(max_workers=1)
         self._ahead: tuple[int, Future[StepBatch]] | None = None
+        if first is not None:
+            self._make_ready(first)
 
     def __getitem__(self, step: int) -> StepBatch:
         number, ahead = self._ahead or (None, None)
         batch = ahead.result() if ahead and number == step else self._worker.submit(self._make, step).result()
-        self._ahead = (step + 1, self._worker.submit(self._make, step + 1))
+        self._make_ready(step + 1)
         return batch
+
+    def _make_ready(self, step: int) -> None:
+        self._ahead = (step, self._worker.submit(self._make, step))
 
     def _make(self, step: int) -> StepBatch:
         positions = self.course.positions(step)

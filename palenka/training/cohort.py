@@ -60,11 +60,12 @@ def side_by_side(
 ) -> Loop:
     """The loop of students around one set of teachers, in run directories that are opened for it."""
     plan, device = sessions[0].plan, sessions[0].device
+    first = min(session.first_step for session in sessions)
+    batches = Batches(plan.windows(), plan.paradigm, plan.course, first)
     teachers = find_teachers(plan, device)
     names = [session.run.name for session in sessions]
     display = CohortDisplay(names, plan.total_steps) if len(names) > 1 else None
     losses = [build_loss_module(session.plan, teachers, device) for session in sessions]
-    batches = Batches(plan.windows(), plan.paradigm, plan.course)
     trainers = []
     for session, loss in zip(sessions, losses, strict=True):
         optimizer = build_optimizer(session.plan, loss)

@@ -135,6 +135,11 @@ class Session:
                     "train again under another name"
                 )
 
+    @property
+    def first_step(self) -> int:
+        """Where training begins: after the newest checkpoint, if it turns out to be whole."""
+        return max(self.run.checkpoints(), default=0)
+
     def from_main(self, work: Callable[[], Found]) -> Found:
         """Run a function in the main process and return its result in all; a failure there ends all."""
         return from_main(work, self.is_main)
