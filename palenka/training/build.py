@@ -6,6 +6,7 @@ from transformers import PreTrainedModel
 from palenka import optimizers
 from palenka.models.folder import load_frozen
 from palenka.models.forward import check_heeds_masks
+from palenka.models.fused_llama import use_fused_layers
 from palenka.models.huggingface import build_model
 from palenka.models.logits import check_student
 from palenka.models.onednn import use_onednn
@@ -76,6 +77,7 @@ def build_student(work: Workload, device: torch.device) -> PreTrainedModel:
     check_student(student)
     if work.config.sets_attention:
         check_heeds_masks(student)
+    use_fused_layers(student)
     return student.train()
 
 
