@@ -1,12 +1,13 @@
 """Layers of a Llama in training on a CPU, with their gradients written out by hand.
 
 A small model's layer is hundreds of short operators, whose passes over memory and whose bookkeeping take a third of its
-time; its products take the rest. Here a layer is two functions, attention and MLP, each with its norm and its sum:
+time; its products take the rest. Here a layer is two functions, attention and MLP, each with its norm and its sum, that
+make the same products in fewer passes and keep less for the way back:
 
     h = x + attention(norm(x)),  y = h + mlp(norm(h))
 
-They make the same products in a quarter of the operators. The weights stay where they are, and so do the layers: a case
-that these functions were not written for goes through the layer's own code.
+The weights stay where they are, and so do the layers: a case that these functions were not written for goes through the
+layer's own code.
 """
 
 from collections.abc import Sequence
