@@ -22,12 +22,18 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from palenka.data.word_counts import count_words, repeated
 from palenka.util.errors import UserError
 from palenka.util.files import write_text
 
 PAD, BOS, EOS, MASK = SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<mask>")
 SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
 LARGEST_VOCABULARY = 2**16
+
+NORMALIZER = normalizers.NFKC()
+PRE_TOKENIZER = pre_tokenizers.Sequence(
+    [pre_tokenizers.Split("\n", "merged_with_previous"), pre_tokenizers.ByteLevel(add_prefix_space=True)]
+)
 
 PIECE = 1_000_000
 """Characters of a line that are tokenised at once."""
@@ -50,24 +56,18 @@ PROBES = (
 def train_tokenizer(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """Train on lines (or longer pieces) of text, read once. The same texts give the same tokenizer, byte for byte.
 
+    The library's trainer counts words, and takes no counts: it gets the counted words as often as they occur, which
+    takes it a third of the time that it needs to find them in the text, and gives the same tokenizer.
+
     A text with fewer than `vocab_size` entries to offer gives a smaller vocabulary: see `len(tokenizer)`.
     """
     if not SMALLEST_VOCABULARY <= vocab_size <= LARGEST_VOCABULARY:
         raise ValueError(f"vocab_size is {vocab_size}: expected {SMALLEST_VOCABULARY} to {LARGEST_VOCABULARY}")
     backend = tokenizers.Tokenizer(models.BPE())
-    backend.normalizer = normalizers.NFKC()
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split("\n", "merged_with_previous"), pre_tokenizers.ByteLevel(add_prefix_space=True)]
-    )
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=2,
-        special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    backend.train_from_iterator(_training_pieces(texts), trainer)
+    words = count_words(_training_pieces(texts), _cut)
+    backend.pre_tokenizer = pre_tokenizers.CharDelimiterSplit(" ")
+    backend.train_from_iterator(repeated(words), _trainer(vocab_size))
+    backend.normalizer, backend.pre_tokenizer, backend.decoder = NORMALIZER, PRE_TOKENIZER, decoders.ByteLevel()
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         bos_token=BOS,
@@ -76,6 +76,21 @@ def train_tokenizer(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenize
         mask_token=MASK,
         clean_up_tokenization_spaces=False,
     )
+
+
+def _trainer(vocab_size: int) -> trainers.BpeTrainer:
+    return trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+
+
+def _cut(text: str) -> list[str]:
+    """A text's words, as a trainer of the tokenizers library counts them."""
+    return [word for word, _ in PRE_TOKENIZER.pre_tokenize_str(NORMALIZER.normalize_str(text))]
 
 
 def _training_pieces(texts: Iterable[str]) -> Iterator[str]:
