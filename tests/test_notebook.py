@@ -210,7 +210,7 @@ def test_an_end_of_a_document_is_found_where_a_header_or_farewells_tell_it() -> 
 def test_kinds_of_positions_are_those_of_the_tokens(tmp_path: Path) -> None:
     entries = ["<pad>", "<s>", "</s>", "<mask>", "Ċ", "Ġa", "b", "Ġc"]
     writer = SplitWriter(tmp_path / "train", 4, 2, np.array([entry.startswith("Ġ") for entry in entries]))
-    writer.add([[5, 6, 7], [7], [5]], [3, 1, 1], [True, False, True])
+    writer.add(np.array([5, 6, 7, 7, 5], np.uint16), np.array([3, 1, 1]), [3, 1, 1], [True, False, True])
     writer.end_domain("text")
     writer.close()
     windows = TrainWindows(TokenSplit.open(tmp_path / "train"), WindowConfig(seq_length=16), 0, bos_id=1, pad_id=0)

@@ -24,8 +24,9 @@ from transformers import PreTrainedTokenizerFast
 from palenka.data import cleaning, holdout, integrity, marks, tokenizer
 from palenka.data.card import data_card
 from palenka.data.clean import BOUNDARY, DOMAINS, Effects, clean_text
-from palenka.data.effects import Mark
+from palenka.data.effects import Mark, utf8_size
 from palenka.data.holdout import HoldOut
+from palenka.data.line_encoder import LineEncoder
 from palenka.data.readers import RawText, RawTexts, find_texts
 from palenka.data.rows import TEXT_COLUMN, Columns
 from palenka.data.tokens import Domain, SplitWriter
@@ -42,6 +43,7 @@ VERSION = 1
 """To be raised with every change that lets clean text come out as other arrays."""
 
 _BATCH_LINES = 4096
+_BATCH_CHARACTERS = 1 << 20
 _SECONDS_BETWEEN_LINES = 15
 MANY_DOCUMENTS, SHORT_DOCUMENT = 1000, 100
 MOST_MARKS = 5
@@ -307,26 +309,26 @@ def _tokenise_split(source: Path, target: Path, trained: PreTrainedTokenizerFast
     entries = trained.convert_ids_to_tokens(range(len(trained)))
     begins_word = np.array([entry.startswith("Ġ") for entry in entries])
     writer = SplitWriter(target, trained.convert_tokens_to_ids("Ċ"), trained.eos_token_id, begins_word)
-    backend = tokenizer.corpus_backend(trained)
+    encoder = LineEncoder(tokenizer.corpus_backend(trained), begins_word)
     for file in sorted(source.iterdir()):
         with _Progress(f"tokenise {source.name}/{file.stem}", file.stat().st_size) as progress:
-            _tokenise_file(file, writer, backend, progress)
+            _tokenise_file(file, writer, encoder, progress)
         writer.end_domain(file.stem)
     return writer.close()
 
 
-def _tokenise_file(file: Path, writer: SplitWriter, backend: Any, progress: "_Progress") -> None:
+def _tokenise_file(file: Path, writer: SplitWriter, encoder: LineEncoder, progress: "_Progress") -> None:
     starts_document = True
     with file.open(encoding="utf-8", newline="\n") as text:
-        while batch := [line.rstrip("\n") for line in islice(text, _BATCH_LINES)]:
+        while batch := text.readlines(_BATCH_CHARACTERS):
             lines, starts = [], []
-            for line in batch:
+            for line in (line.rstrip("\n") for line in batch):
                 if line != BOUNDARY:
                     lines.append(line)
                     starts.append(starts_document)
                 starts_document = line == BOUNDARY
-            sizes = [len(line.encode()) for line in lines]
-            writer.add(tokenizer.encode_lines(backend, lines), sizes, starts)
+            sizes = list(map(utf8_size, lines))
+            writer.add(*encoder.encode(lines), sizes, starts)
             progress.advance(sum(sizes) + len(batch))
 
 

@@ -97,11 +97,11 @@ def _training_pieces(texts: Iterable[str]) -> Iterator[str]:
     """Texts without special tokens, long lines and words in pieces: the time that a word takes the trainer grows with
     the square of its length, ten seconds for 100 kB."""
     for text in texts:
-        for piece in _pieces(_without_special_tokens(text)):
+        for piece in corpus_pieces(_without_special_tokens(text)):
             yield _LONG_WORD.sub(r"\g<0> ", piece) if len(piece) > LONGEST_WORD else piece
 
 
-def _pieces(line: str) -> Iterator[str]:
+def corpus_pieces(line: str) -> Iterator[str]:
     """A long line cut before spaces, where no token reaches across: each piece but the first begins with its space."""
     start = 0
     while len(line) - start > PIECE and (space := line.find(" ", start + PIECE)) > 0:
@@ -132,7 +132,7 @@ def encode_lines(backend: tokenizers.Tokenizer, lines: list[str]) -> list[list[i
     """
     if max(map(len, lines), default=0) <= PIECE:
         return [encoding.ids for encoding in backend.encode_batch_fast(lines, add_special_tokens=False)]
-    return [[token for piece in _pieces(line) for token in _encode(backend, piece)] for line in lines]
+    return [[token for piece in corpus_pieces(line) for token in _encode(backend, piece)] for line in lines]
 
 
 def _encode(backend: tokenizers.Tokenizer, piece: str) -> list[int]:

@@ -117,29 +117,34 @@ class SplitWriter:
         self._in_document = False
         self._domains: list[Domain] = []
 
-    def add(self, lines: list[list[int]], sizes: list[int], starts_document: list[bool]) -> None:
-        """Append lines: the token ids of each, the bytes of its text, and whether a document starts with it."""
-        tokens: list[int] = []
-        line_starts, document_starts = [], []
-        for ids, size, starts in zip(lines, sizes, starts_document, strict=True):
-            if self._in_document:
-                tokens.append(self._eos_id if starts else self._newline_id)
-                self._bytes += not starts
-            if starts:
-                document_starts.append(self._tokens + len(tokens))
-            line_starts.append(self._tokens + len(tokens))
-            tokens += ids
-            self._bytes += size
-            self._in_document = True
-        self._documents += len(document_starts)
-        self._append_tokens(tokens)
+    def add(
+        self, ids: NDArray[np.uint16], lengths: Integers, sizes: Sequence[int], starts_document: Sequence[bool]
+    ) -> None:
+        """Append lines.
+
+        Args:
+            ids: (tokens,), those of all lines one after another.
+            lengths: (lines,), how many of them each line has.
+            sizes: bytes of each line's text.
+            starts_document: whether a document starts with each line.
+        """
+        if not len(lengths):
+            return
+        starts = np.array(starts_document)
+        ends_before = np.where(starts, self._eos_id, self._newline_id)[not self._in_document :]
+        places = (np.cumsum(lengths) - lengths)[not self._in_document :]
+        line_starts = self._tokens + np.cumsum(lengths) - lengths + np.arange(len(lengths)) + self._in_document
+        self._bytes += sum(sizes) + int((ends_before == self._newline_id).sum())
+        self._in_document = True
+        self._documents += int(starts.sum())
+        self._append_tokens(np.insert(ids, places, ends_before))
         self._append("lines", line_starts)
-        self._append("documents", document_starts)
+        self._append("documents", line_starts[starts])
 
     def end_domain(self, name: str) -> None:
         """Close the last document: what follows belongs to the next domain."""
         if self._in_document:
-            self._append_tokens([self._eos_id])
+            self._append_tokens(np.array([self._eos_id]))
         start = self._domains[-1].end if self._domains else 0
         words = self._words - sum(domain.words for domain in self._domains)
         self._domains.append(Domain(name, start, self._tokens, words, self._bytes, self._documents))
@@ -159,8 +164,7 @@ class SplitWriter:
         (self._folder / "index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
         return self._domains
 
-    def _append_tokens(self, tokens: list[int]) -> None:
-        ids = np.array(tokens, np.int64)
+    def _append_tokens(self, ids: NDArray[Any]) -> None:
         words = self._words + np.cumsum(self._begins_word[ids])
         self._append("tokens", ids)
         self._append("words", words)
