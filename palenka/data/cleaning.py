@@ -43,6 +43,7 @@ _URL = re.compile(r"(?:\bat )?\(?\b(?:https?://|www\.)[^\s()]{1,2000}\)?")
 _SPELT_ELLIPSIS = re.compile(r"\.(?: \.){2,}")
 _REPEATED_STOP = re.compile(r"([?!.]) \.(?=\s|$)")
 _SPACE_BEFORE_MARK = re.compile(r"(?<=\S) +([,;:?!]+|\.|[)\]}])(?=\s|$|[\"')\]])")
+_MARK_AFTER_SPACE = re.compile(r" [,;:?!.)\]}]")
 _SPACE_IN_NUMBER = re.compile(r"(?<=\d) ,(?=\d{3})")
 _SPACE_AFTER_BRACKET = re.compile(r"(?<=[(\[]) +")
 _REPEATED_COMMA = re.compile(r",(?:\s*,)+")
@@ -67,7 +68,7 @@ def clean_line(domain: str, line: str, effects: Effects | None = None) -> list[s
             text = after
     pieces = text.split("\n")
     if domain in CLEANERS:
-        kept = [piece for piece in pieces if _WORD.search(_LABEL.sub("", piece))]
+        kept = [piece for piece in pieces if _WORD.search(_LABEL.sub("", piece) if ":" in piece else piece)]
     else:
         kept = [piece for piece in pieces if piece]
     if len(kept) < len(pieces):
@@ -92,7 +93,7 @@ def entities(line: str) -> str:
 
 
 def invisible_characters(line: str) -> str:
-    if line.isascii() and line.isprintable():
+    if line.isascii() and line.replace("\t", " ").isprintable():
         return line
     return _LONE_ACCENT.sub("", _INVISIBLE.sub("", line).replace("´", "'"))
 
@@ -121,7 +122,7 @@ def punctuation(line: str) -> str:
 
 def _tidy(line: str) -> str:
     line = " ".join(line.split())
-    label = _LABEL.match(line)
+    label = _LABEL.match(line) if ":" in line else None
     if label:
         return f"{label[1]}: {_tidy_text(line[label.end() :])}"
     return _tidy_text(line)
@@ -131,9 +132,13 @@ def _tidy_text(line: str) -> str:
     if " ." in line:
         line = _SPELT_ELLIPSIS.sub("...", line)
         line = _REPEATED_STOP.sub(r"\1", line)
-    line = _SPACE_BEFORE_MARK.sub(r"\1", line)
-    if "," in line:
-        line = _REPEATED_COMMA.sub(",", _SPACE_IN_NUMBER.sub(",", line))
+    if _MARK_AFTER_SPACE.search(line):
+        line = _SPACE_BEFORE_MARK.sub(r"\1", line)
+    if " ," in line:
+        line = _SPACE_IN_NUMBER.sub(",", line)
+    if ",," in line or ", ," in line:
+        line = _REPEATED_COMMA.sub(",", line)
+    if ",." in line or ",?" in line or ",!" in line:
         line = _COMMA_BEFORE_STOP.sub("", line)
     if "( " in line or "[ " in line:
         line = _SPACE_AFTER_BRACKET.sub("", line)
@@ -192,7 +197,9 @@ def transcript_headers(line: str) -> str:
 
 def speaker_marks(line: str) -> str:
     """`*MOT: text` becomes `MOT: text`, each turn on a line of its own."""
-    return _CHAT_LABEL_INSIDE.sub(r"\n\1: ", _CHAT_LABEL.sub(r"\1: ", line))
+    if line.startswith("*") and (label := _CHAT_LABEL.match(line)):
+        line = f"{label[1]}: {line[label.end() :]}"
+    return _CHAT_LABEL_INSIDE.sub(r"\n\1: ", line) if "*" in line else line
 
 
 def transcription_codes(line: str) -> str:
@@ -200,15 +207,19 @@ def transcription_codes(line: str) -> str:
 
 
 def _chat_text(turn: str) -> str:
-    label = _LABEL.match(turn)
+    label = _LABEL.match(turn) if ":" in turn else None
     text = turn[label.end() :] if label else turn
     if "&" in text or "+" in text or "@" in text or "(" in text or "0" in text:
         text = _CHAT_FILLER.sub("", _CHAT_EVENT.sub("", text))
         text = _CHAT_LINKER.sub("", _CHAT_TERMINATOR.sub("...", text))
         text = _CHAT_SHORTENED.sub(r"\1\2", _CHAT_FORM.sub("", text))
         text = _CHAT_COMPOUND.sub("-", text)
-    text = _CHAT_LINKED.sub(" ", _CHAT_MARKS.sub("", _CHAT_STUTTER.sub("", text)))
-    text = _CHAT_UNHEARD.sub("...", _CHAT_NAME.sub(_initial, text))
+    if not text.isascii() or "<" in text or ">" in text:
+        text = _CHAT_MARKS.sub("", _CHAT_STUTTER.sub("", text))
+    if "_" in text:
+        text = _CHAT_LINKED.sub(" ", text)
+    if "xx" in text or "yy" in text or "ww" in text:
+        text = _CHAT_UNHEARD.sub("...", _CHAT_NAME.sub(_initial, text))
     if text.startswith('"'):
         text = '"' + text[1:].lstrip(" ").rstrip(' "') + '"'
     return f"{label[1]}: {text}" if label else text
@@ -267,6 +278,7 @@ _BOOK_STRONG = re.compile(r"(?<![\w=])=(?=[^\s=])([^=]*[^\s=])=(?!=)")
 _BOOK_SMALL_CAPITALS = re.compile(r"(?<!\w)~(?=\S)([^~]+)~|\+(\w+)\+")
 _BOOK_RAISED = re.compile(r"\^(?:\{(\w+)\}|(?=\w))")
 _BOOK_RULE = re.compile(r"(?:\* ?){2,}|[-_=—―]{5,}|\+-{3,}|-{3,}\+|(?<!\S)\+(?!\S)")
+_BOOK_DASHES = re.compile(r"[-_=—―][-_=—―]{4}")
 _BOOK_EMPHASIS = re.compile(r"(?<!_)_(?!_)|\*")
 
 
@@ -292,7 +304,8 @@ def illustrations_and_footnotes(line: str) -> str:
 
 def ornaments(line: str) -> str:
     """Rules of stars or dashes, marks of emphasis, raised letters and columns."""
-    line = _BOOK_RULE.sub(" ", line)
+    if "*" in line or "+" in line or _BOOK_DASHES.search(line):
+        line = _BOOK_RULE.sub(" ", line)
     if "_" in line or "*" in line:
         line = _BOOK_EMPHASIS.sub("", line)
     if "=" in line or "~" in line or "+" in line or "^" in line:
@@ -354,6 +367,7 @@ _CREDIT = re.compile(
     r"|(?i:\b(?:addic7ed|opensubtitles?|open subtitles|hardsub|allsubs|subscene|tvsubtitles|podnapisi|yyets)\b)"
 )
 _ADDRESS = re.compile(r"(?i:https?:|www ?\. ?\w|\w\.(?:com|net|org)\b)")
+_NAME_IN_CREDIT = re.compile("addic7ed|podnapisi|yyets")
 _LONGEST_CREDIT = 250
 """Characters. Longer lines with a credit in them are mostly speech."""
 _CODE = re.compile(
@@ -363,16 +377,19 @@ _CODE = re.compile(
 _SHOWN = re.compile(r"\{\\([A-Za-z][^{}\\]*)\}")
 _ASIDE = re.compile(r"\[[^\[\]]{0,300}\]:?|\{[^{}]{0,300}\}|\([^()]{0,300}\):?")
 _NOTES = re.compile(r"[♪♫♩♬¶]+|(?<!\S)[#*]+(?!\S)|(?<!\S)[#*](?=[\w'\"])|(?<=[\w.,!?'\"])[#*](?!\S)")
-_MISREAD_PRONOUN = re.compile(r"(?<![\w'])l(?=(?:'(?:m|ll|ve|d|II))?(?![\w']))(?!\.\w)")
-_MISREAD_WORD = re.compile(r"(?<![\w'])l(?=(?:t|f|n|s|ts|sn|nto|tself)(?:'\w+)?\b)")
+# Lookbehinds stand after the letter that they are about: a search for it is quick.
+_MISREAD_CAPITAL = re.compile(
+    r"l(?<![\w']l)(?=(?!\.\w)(?:'(?:m|ll|ve|d|II))?(?![\w'])|(?:t|f|n|s|ts|sn|nto|tself)(?:'\w+)?\b)"
+)
 _MISREAD_LL = re.compile(r"(?<=[a-z])II(?=[a-z]|\b)|(?<=')II\b|(?<=\bA)II\b")
-_MISREAD_L = re.compile(r"(?<=[a-z])(?<!\bMc)(?<!\bMac)(?<!\bi)(?<!\bDe)(?<!\bLe)(?<!\bDi)I(?=[a-z]*\b)")
+_MISREAD_L = re.compile(r"I(?<=[a-z]I)(?<!\bMcI)(?<!\bMacI)(?<!\biI)(?<!\bDeI)(?<!\bLeI)(?<!\bDiI)(?=[a-z]*\b)")
 _MISREAD_INITIAL = re.compile(
-    r"\bI(?=(?:ike|ove|et|ook|ast|ong|ittle|ife|eave|ost|isten|ady|ight|eft)(?:s|d|ed|ing|er)?\b)"
+    r"I(?<=\bI)(?=(?:ike|ove|et|ook|ast|ong|ittle|ife|eave|ost|isten|ady|ight|eft)(?:s|d|ed|ing|er)?\b)"
 )
 _TURN = re.compile(r"(?<=[.?!…\"'])\s*[-–—~_]\s?(?=[\"'¿¡]?[A-Z])")
 _LABEL_INSIDE = re.compile(r"(?<=[.?!…\"]) (?=[A-Z][A-Z'.]*(?: [A-Z'.]+| #?\d){0,2}: ?\S)")
 _DASH = re.compile(r"^(?:[-–—~_]\s*)+(?=[^\s\-–—~_])")
+_DASHES = ("-", "–", "—", "~", "_")
 _CONTINUED = re.compile(r"^\.{2,}\s*(?=\w)|(?<=\.\.)\s+\.{2,}(?=\s*\w)")
 _OPENING_QUOTE = re.compile(r"^([\"']) +\1?")
 _TRAILING_OFF = re.compile(r"(?<!\.)\.\.(?!\.)|(?<=\w) \.\.\.(?!\S)")
@@ -391,8 +408,18 @@ _ACRONYM = re.compile(
 )
 
 
+def _is_credit(line: str) -> bool:
+    """Whether a line has a credit or an address in it. What each has in it at least is looked for first."""
+    if line.isascii():
+        low = line.lower()
+        credit = ":" in low or "by" in low or "from" in low or "sub" in low or _NAME_IN_CREDIT.search(low)
+        address = "www" in low or "http" in low or ".com" in low or ".net" in low or ".org" in low
+        return bool(credit and _CREDIT.search(line) or address and _ADDRESS.search(line))
+    return bool(_CREDIT.search(line) or _ADDRESS.search(line))
+
+
 def credit_lines(line: str) -> str:
-    return "" if len(line) <= _LONGEST_CREDIT and (_CREDIT.search(line) or _ADDRESS.search(line)) else line
+    return "" if len(line) <= _LONGEST_CREDIT and _is_credit(line) else line
 
 
 def sounds_and_directions(line: str) -> str:
@@ -413,10 +440,10 @@ def notes_of_music(line: str) -> str:
 
 
 def misread_letters(line: str) -> str:
-    line = _MISREAD_WORD.sub("I", _MISREAD_PRONOUN.sub("I", line))
-    if "I" in line:
-        line = _MISREAD_L.sub("l", _MISREAD_INITIAL.sub("l", _MISREAD_LL.sub("ll", line)))
-    return line
+    line = _MISREAD_CAPITAL.sub("I", line)
+    if "II" in line:
+        line = _MISREAD_LL.sub("ll", line)
+    return _MISREAD_L.sub("l", _MISREAD_INITIAL.sub("l", line)) if "I" in line else line
 
 
 def turns(line: str) -> str:
@@ -430,10 +457,14 @@ def turns(line: str) -> str:
 
 
 def _subtitle_turn(turn: str) -> str:
-    turn = _DASH.sub("", turn.strip(" ,;:"))
+    turn = turn.strip(" ,;:")
+    if turn.startswith(_DASHES):
+        turn = _DASH.sub("", turn)
     if ".." in turn:
         turn = _TRAILING_OFF.sub("...", _CONTINUED.sub(" ", turn).lstrip())
-    turn = _OPENING_QUOTE.sub(r"\1", turn.lstrip())
+    turn = turn.lstrip()
+    if turn.startswith(("'", '"')):
+        turn = _OPENING_QUOTE.sub(r"\1", turn)
     speaker = _SPEAKER.match(turn) if ":" in turn else None
     text = turn[speaker.end() :] if speaker else turn
     if text.upper() == text:
@@ -518,10 +549,11 @@ _EMPTY_LANGUAGE = re.compile(r"\b[A-Z][a-z]+:\s*(?=[;,)]|\b(?:romanized|pinyin)\
 _EMPTY_PARENTHESES = re.compile(r" \((?:[\s,;:/]|(?<=\s)(?:and|or)(?=\s))*\)")
 _PARENTHESIS_START = re.compile(r"\(\s*(?:[;,:]\s*)+")
 _PARENTHESIS_END = re.compile(r"(?:\s*[;,:]){1,20}\s*\)")
-_END_MATTER = re.compile(
-    r"(?:^|(?<=[.!?\")\]]) )"
-    r"(?:References|Other websites|Related pages|Further reading|Sources|Notes|Gallery|Footnotes)\.?$"
-)
+_MARK_BEFORE_PARENTHESIS = re.compile(r"[;,:]\s*\)")
+_SECTIONS = (
+    "References", "Other websites", "Related pages", "Further reading", "Sources", "Notes", "Gallery", "Footnotes",
+)  # fmt: skip
+_END_MATTER = re.compile(rf"(?:^|(?<=[.!?\")\]]) )(?:{'|'.join(_SECTIONS)})\.?$")
 _CATEGORY = re.compile(r"^(?:(?:Category|File|Image):|#REDIRECT).{0,500}$|=(?: =)+")
 
 
@@ -550,12 +582,14 @@ def tables(line: str) -> str:
 def empty_parentheses(line: str) -> str:
     if "(" not in line:
         return line
-    line = _EMPTY_PARENTHESES.sub("", _EMPTY_LANGUAGE.sub("", line))
-    return _PARENTHESIS_END.sub(")", _PARENTHESIS_START.sub("(", line))
+    line = _EMPTY_PARENTHESES.sub("", _EMPTY_LANGUAGE.sub("", line) if ":" in line else line)
+    line = _PARENTHESIS_START.sub("(", line)
+    return _PARENTHESIS_END.sub(")", line) if _MARK_BEFORE_PARENTHESIS.search(line) else line
 
 
 def empty_sections(line: str) -> str:
-    return _END_MATTER.sub("", _EMPTY_QUOTES.sub("", line).strip())
+    line = (_EMPTY_QUOTES.sub("", line) if '""' in line or "“”" in line else line).strip()
+    return _END_MATTER.sub("", line) if line.removesuffix(".").endswith(_SECTIONS) else line
 
 
 SIMPLE_WIKI = (
