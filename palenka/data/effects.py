@@ -65,6 +65,16 @@ class Effects:
                 self._most[rule] = size
                 self.examples[rule] = _shortened(_taken(before, after))
 
+    def add(self, other: "Effects") -> None:
+        """Add what cleaning did to the lines that follow: lines dropped and changed, bytes removed, and examples."""
+        self.dropped += other.dropped
+        self.changed += other.changed
+        for name, size in other.removed.items():
+            self.count(name, size)
+        for rule, size in other._most.items():
+            if size > self._most.get(rule, 0):
+                self._most[rule], self.examples[rule] = size, other.examples[rule]
+
     @property
     def shares(self) -> dict[str, float]:
         """The part of the bytes that each rule took, the largest first."""

@@ -114,8 +114,8 @@ class LineEncoder:
         ends = np.cumsum(sizes)
         lengths = np.diff(ends[is_end], prepend=0)
         ids = self._ids[np.arange(ends[-1]) + np.repeat(self._starts[numbers] + sizes - ends, sizes)]
-        unknown = np.unique(np.cumsum(is_end)[(sizes == 0) & ~is_end])
-        return self._completed(Encoded(ids, lengths), lines, unknown.tolist()) if len(unknown) else Encoded(ids, lengths)
+        unknown = np.unique(np.cumsum(is_end)[(sizes == 0) & ~is_end]).tolist()
+        return self._completed(Encoded(ids, lengths), lines, unknown) if unknown else Encoded(ids, lengths)
 
     def _completed(self, encoded: Encoded, lines: list[str], unknown: list[int]) -> Encoded:
         """With the tokenizer's ids for those lines that have words without tokens."""
@@ -131,7 +131,7 @@ class LineEncoder:
             [expected] = encode_lines(self._backend, [head])
             end = start + (len(expected) if head != lines[number] else int(encoded.lengths[number]))
             if encoded.ids[start:end].tolist() != expected:
-                raise RuntimeError(f"the tokenizer reads {head!r} otherwise than word by word; this line was not written")
+                raise RuntimeError(f"the tokenizer reads {head!r} otherwise than word by word")
 
 
 def _words(lines: list[str]) -> Iterator[str]:

@@ -24,6 +24,7 @@ from transformers import PreTrainedTokenizerFast
 from palenka.data import cleaning, holdout, integrity, marks, tokenizer
 from palenka.data.card import data_card
 from palenka.data.clean import BOUNDARY, DOMAINS, Effects, clean_text
+from palenka.data.clean_blocks import CleanBlocks, cleaning_processes
 from palenka.data.effects import Mark, utf8_size
 from palenka.data.holdout import HoldOut
 from palenka.data.line_encoder import LineEncoder
@@ -202,9 +203,12 @@ def _build(
 ) -> dict[str, Any]:
     """Make everything in `folder`; returns what there is to record."""
     parted = {"train": held_out}
-    effects = {
-        split: _clean_split(folder / "text", split, texts[split], parted.get(split), boundaries) for split in texts
-    }
+    size = sum(text.bytes for domains in texts.values() for text in domains.values())
+    with cleaning_processes(size) as clean_blocks:
+        effects = {
+            split: _clean_split(folder / "text", split, texts[split], parted.get(split), boundaries, clean_blocks)
+            for split in texts
+        }
     if held_out is not None:
         _check_held_out(folder / "text", texts["train"], held_out)
     trained = _train_tokenizer(folder / "text" / "train", vocab_size)
@@ -223,8 +227,9 @@ def _build(
 
 
 def _clean_split(
-    folder: Path, split: str, texts: RawTexts, held_out: HoldOut | None, boundaries: Sequence[str]
-) -> dict[str, Effects]:
+    folder: Path, split: str, texts: RawTexts, held_out: HoldOut | None, boundaries: Sequence[str],
+    clean_blocks: CleanBlocks,
+) -> dict[str, Effects]:  # fmt: skip
     """Clean a split to `folder`/<split>/<domain>.txt; what is held out of it to `folder`/dev/<domain>.txt."""
     (folder / split).mkdir(parents=True)
     if held_out is not None:
@@ -233,7 +238,7 @@ def _clean_split(
     for domain, text in texts.items():
         target = folder / split / f"{domain}.txt"
         with _Progress(f"clean {split}/{domain}", text.bytes) as progress:
-            lines = _clean_lines(text, effects[domain], boundaries, progress)
+            lines = _clean_lines(text, effects[domain], boundaries, clean_blocks, progress)
             if held_out is None:
                 _write_lines(lines, target)
             else:
@@ -265,9 +270,11 @@ def _warn_of_marks(where: str, found: dict[str, Mark], boundaries: Sequence[str]
         )
 
 
-def _clean_lines(text: RawText, effects: Effects, boundaries: Sequence[str], progress: "_Progress") -> Iterator[str]:
+def _clean_lines(
+    text: RawText, effects: Effects, boundaries: Sequence[str], clean_blocks: CleanBlocks, progress: "_Progress"
+) -> Iterator[str]:
     here = boundaries if marks.any_in(text.read(), boundaries) else ()
-    lines = clean_text(text.domain, text.read(), effects, here)
+    lines = clean_text(text.domain, text.read(), effects, here, clean_blocks)
     while batch := list(islice(lines, _BATCH_LINES)):
         yield from batch
         progress.reach(effects.bytes_in)

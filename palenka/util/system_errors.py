@@ -4,7 +4,7 @@
               77   no permission
               74   reading or writing failed: I/O error, a file or folder that has vanished
               71   out of memory, or of another resource of the system
-              69   another process of the training is gone
+              69   another process of the training, or one that shared the work, is gone
                2   a file name too long
 
 The numbers are those of sysexits.h. Libraries raise much else than OSError where the system refuses something; what is
@@ -88,6 +88,8 @@ def _of_library(error: BaseException) -> tuple[str, Kind] | None:
     if isinstance(error, MemoryError) or name == "OutOfMemoryError" or _TORCH_ALLOCATOR in text:
         wanted = re.search(r"(?i)(?:allocate|unable to allocate) ([\d.]+ ?[A-Za-z]+)", text)
         return f"out of memory{f': {wanted[1]} were asked for' if wanted else ''}", OUT_OF_MEMORY
+    if name == "BrokenProcessPool":
+        return "a process that shared the work was killed or has crashed, maybe for want of memory", PROCESS_GONE
     if name.startswith("Dist") or (isinstance(error, RuntimeError) and _OTHER_PROCESS.search(text)):
         reason = next(iter(text.splitlines()), name)[:200]
         return f"the other processes of this training do not answer ({reason})", PROCESS_GONE
