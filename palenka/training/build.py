@@ -6,6 +6,7 @@ from transformers import PreTrainedModel
 from palenka import optimizers
 from palenka.models.folder import load_frozen
 from palenka.models.forward import check_heeds_masks
+from palenka.models.fused_gelu import use_fused_gelu
 from palenka.models.fused_llama import use_fused_layers
 from palenka.models.huggingface import build_model
 from palenka.models.logits import check_student
@@ -78,6 +79,7 @@ def build_student(work: Workload, device: torch.device) -> PreTrainedModel:
     if work.config.sets_attention:
         check_heeds_masks(student)
     use_fused_layers(student)
+    use_fused_gelu(student)
     return student.train()
 
 
