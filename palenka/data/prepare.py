@@ -24,7 +24,8 @@ from transformers import PreTrainedTokenizerFast
 from palenka.data import cleaning, holdout, integrity, marks, tokenizer
 from palenka.data.card import data_card
 from palenka.data.clean import BOUNDARY, DOMAINS, Effects, clean_text
-from palenka.data.clean_blocks import CleanBlocks, cleaning_processes
+from palenka.data.clean_blocks import CleanBlocks
+from palenka.data.clean_processes import cleaning_processes
 from palenka.data.effects import Mark, utf8_size
 from palenka.data.holdout import HoldOut
 from palenka.data.line_encoder import LineEncoder

@@ -97,6 +97,9 @@ def _training_pieces(texts: Iterable[str]) -> Iterator[str]:
     """Texts without special tokens, long lines and words in pieces: the time that a word takes the trainer grows with
     the square of its length, ten seconds for 100 kB."""
     for text in texts:
+        if len(text) <= LONGEST_WORD and text.isascii() and "<" not in text:
+            yield text
+            continue
         for piece in corpus_pieces(_without_special_tokens(text)):
             yield _LONG_WORD.sub(r"\g<0> ", piece) if len(piece) > LONGEST_WORD else piece
 
