@@ -45,7 +45,7 @@ VERSION = 1
 """To be raised with every change that lets clean text come out as other arrays."""
 
 _BATCH_LINES = 4096
-_BATCH_CHARACTERS = 1 << 20
+_BATCH_CHARACTERS = 1 << 19
 _SECONDS_BETWEEN_LINES = 15
 MANY_DOCUMENTS, SHORT_DOCUMENT = 1000, 100
 MOST_MARKS = 5

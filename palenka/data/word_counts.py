@@ -14,8 +14,8 @@ Cut = Callable[[str], list[str]]
 
 SPACE = "Ġ"
 """What the pre-tokenizer makes of a space."""
-BATCH_CHARACTERS = 1 << 20
-MOST_SPACED = 1 << 19
+BATCH_CHARACTERS = 1 << 18
+MOST_SPACED = 1 << 18
 """Distinct strings between spaces that are held before they are cut: they grow faster than words do."""
 SAMPLE = 256
 
@@ -43,8 +43,9 @@ def count_words(pieces: Iterable[str], cut: Cut) -> Counter[str]:
 
 
 def repeated(words: Counter[str], most: int = 4096) -> Iterator[str]:
-    """Each word as often as it occurs, with a space between two: at most so many at once."""
-    for word, count in words.items():
+    """Each word as often as it occurs, with a space between two: at most so many at once. Empties `words`."""
+    while words:
+        word, count = words.popitem()
         for size in (*repeat(most, count // most), count % most):
             yield " ".join(repeat(word, size))
 
