@@ -239,7 +239,7 @@ class _Student:
         if states is not None:
             states[rows] = gradient @ self.compute_weight
         if weight is not None and self.dtype is weight.dtype:
-            weight.addmm_(gradient.T, self.states[rows])  # without a second array of that size
+            torch.addmm(weight, gradient.T, self.states[rows], out=weight)  # without a second array of that size
         elif weight is not None:
             weight += gradient.T @ self.states[rows].to(self.dtype)
         if bias is not None:

@@ -135,7 +135,7 @@ class _Attention(torch.autograd.Function):
         queries, keys = (_turned(each, turns).view(groups, -1, head_dim) for each in (queries, keys))
         values = values.transpose(1, 2).reshape(keys.shape)
         shares = mask.new_empty(batch, heads, time, time).copy_(mask).view(groups, -1, time)
-        shares.baddbmm_(queries, keys.transpose(1, 2), alpha=settings.scaling)
+        torch.baddbmm(shares, queries, keys.transpose(1, 2), alpha=settings.scaling, out=shares)
         torch.softmax(shares, dim=-1, out=shares)
         attended = (shares @ values).view(batch, heads, time, head_dim).transpose(1, 2).reshape(len(rows), -1)
         ctx.save_for_backward(normed, inverse, turns, queries, keys, values, shares, attended, *weights)
@@ -228,7 +228,7 @@ class _Products(NamedTuple):
         """The gradient of the input (rows, width), which also is a part of a sum with the gradient `of_sum`."""
         of_normed = torch.zeros_like(self.normed)
         for of_product, weight in zip(of_products, self.weights, strict=True):
-            of_normed.addmm_(of_product, weight * self.scale)
+            torch.addmm(of_normed, of_product, weight * self.scale, out=of_normed)
         along = (of_normed * self.normed).sum(dim=-1, keepdim=True)
         of_normed.addcmul_(self.normed, along, value=-1 / self.normed.shape[-1])
         return torch.addcmul(of_sum, of_normed, self.inverse)
