@@ -10,14 +10,16 @@ For each temperature, student, k and shape of the tail one JSON line, from train
     cosine         of these, mean over tokens
     head_gradient  ||G' - G|| / ||G|| of the gradient of the student's head: errors that the tokens do not average out
 
-Shapes: `flat`; `mean`, the teachers' mean tail on other windows; `student`, the one that palenka uses, which is also a
-divergence over k + 1 outcomes. `own` shows how far the student is from its teachers: KL(teachers || student), beside
-which their error has to be small. `untrained` is a student with initial weights.
+Shapes: `flat`; `mean`, the teachers' mean tail on other windows; `student`, the one that palenka uses without samples,
+which is also a divergence over k + 1 outcomes; `drawn`, of as many samples as k. `own` shows how far the student is
+from its teachers: KL(teachers || student), beside which their error has to be small. `untrained` is a student with
+initial weights.
 """
 
 import argparse
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -31,6 +33,7 @@ from palenka.models.forward import run_model
 from palenka.models.huggingface import build_model
 from palenka.objectives._teachers import combined_log_probs, divergence
 from palenka.runs.directory import find_run
+from palenka.teachers.cached import draw
 from palenka.teachers.live import Teachers
 from palenka.teachers.replay import CachedOutput
 from palenka.training.build import load_teachers
@@ -39,7 +42,7 @@ from palenka.training.schema import DistillConfig
 from palenka.util.hardware import DTYPES, local_device
 
 BATCH, CHUNK = 32, 256
-SHAPES = ("flat", "mean", "student")
+SHAPES = ("flat", "mean", "student", "drawn")
 
 
 @command
@@ -124,9 +127,12 @@ class Bench:
                     rest = true.exp().scatter_(1, top.indices, 0.0).sum(dim=-1, keepdim=True)
                     values, tail = (tensor.half().float() for tensor in (top.values, rest.log()))
                     recorded = CachedOutput(top.indices, values, tail, temperature)
-                    tails = (torch.zeros_like(logits), mean.expand_as(logits) * temperature, logits)
+                    others = true.exp().scatter_(1, top.indices, 0.0)
+                    drawn = replace(recorded, drawn=draw(others, torch.rand(len(others)), k))
+                    tails = (torch.zeros_like(logits), mean.expand_as(logits) * temperature, logits, logits)
                     for shape, like in zip(SHAPES, tails, strict=True):
-                        stored = recorded.logits(slice(None), self.dtype, like) / temperature
+                        of = drawn if shape == "drawn" else recorded
+                        stored = of.logits(slice(None), self.dtype, like) / temperature
                         found[k, shape].add(true, F.log_softmax(stored, dim=-1), own, here, rest)
         return found
 

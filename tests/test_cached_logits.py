@@ -25,7 +25,7 @@ from palenka.cli import main
 from palenka.data.batch import Batch
 from palenka.objectives import ModelShape, TeacherShape
 from palenka.objectives.logit import Logit
-from palenka.teachers.cached import CachedLogits, compress
+from palenka.teachers.cached import CachedLogits, compress, draw
 from palenka.teachers.replay import CachedOutput, CachedTeachers
 from palenka.training.build import find_teachers
 from palenka.training.cache_logits import cache_logits
@@ -113,6 +113,54 @@ def test_a_batch_of_which_few_positions_predict_reads_their_records() -> None:
     torch.testing.assert_close(found, expected)
 
 
+def test_what_is_drawn_by_hand() -> None:
+    """Points at 1/8, 3/8, 5/8 and 7/8 of the sum, which token 0 has half of, and tokens 2 and 3 a quarter each."""
+    masses = torch.tensor([[1.0, 0.0, 0.5, 0.5, 0.0]])
+    assert draw(masses, torch.tensor([0.5]), 4).tolist() == [[0, 0, 2, 3]]
+    assert draw(masses, torch.tensor([0.0]), 4).tolist() == [[0, 0, 2, 3]]  # an end belongs to the next token
+    assert draw(torch.zeros(1, 5), torch.tensor([0.3]), 2).tolist() == [[4, 4]]
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
+    """Over starts that are spread evenly; each time at most once more or less than on average."""
+    masses, samples, times = torch.rand(1, 40) ** 4 * 0.3, 16, 20_000
+    masses[0, 7] = 0.0
+    starts = (torch.arange(times) + 0.5) / times
+    drawn = draw(masses.expand(times, -1), starts, samples)
+    counts = torch.zeros(times, 40).scatter_add_(1, drawn, torch.ones(times, samples))
+    expected = samples * masses[0] / masses.sum()
+    torch.testing.assert_close(counts.mean(dim=0), expected, atol=2 / times, rtol=0)
+    assert (counts - expected).abs().max() < 1
+    assert counts[:, 7].sum() == 0
+
+
+def test_a_tail_that_was_drawn_is_read_as_what_was_drawn() -> None:
+    """Token 1 is the likeliest; of the other half, three parts are token 4's, one token 0's."""
+    record = CachedLogits(Path(), {"top_k": 1, "samples": 4, "temperature": 2.0}, seq_length=1).record
+    assert record.itemsize == 4 * 1 + 2 + 2 * 4
+    log_probs = torch.tensor([[0.125, 0.5, 0.0, 0.0, 0.375]]).log().clamp_min(-100)
+    records = compress(log_probs, record, torch.tensor([0.5]))
+    assert records["drawn"].tolist() == [[0, 4, 4, 4]]
+    logits = CachedOutput.of(records, 2.0, tiny.CPU).logits(slice(None), torch.float32, torch.randn(1, 5))
+    assert torch.isfinite(logits).all()
+    torch.testing.assert_close((logits / 2).softmax(dim=-1), log_probs.exp(), atol=1e-6, rtol=1e-3)
+
+
+def test_a_gradient_from_what_was_drawn_is_the_teachers_on_average() -> None:
+    """From 8 tokens of 60 at a time: each is wrong by far, the mean over evenly spread starts by nothing."""
+    temperature, times = 2.0, 4_000
+    student = torch.randn(1, 60, requires_grad=True)
+    log_probs = (2 * torch.randn(1, 60)).log_softmax(dim=-1)
+    (exact,) = torch.autograd.grad(logit_loss(student, log_probs * temperature, "forward", temperature), student)
+    record = CachedLogits(Path(), {"top_k": 2, "samples": 6, "temperature": temperature}, seq_length=1).record
+    records = compress(log_probs.expand(times, -1), record, (torch.arange(times) + 0.5) / times)
+    many = student.detach().expand(times, -1).clone().requires_grad_()
+    read = CachedOutput.of(records, temperature, tiny.CPU).logits(slice(None), torch.float32, many.detach())
+    (found,) = torch.autograd.grad(logit_loss(many, read, "forward", temperature), many)
+    assert ((found - exact).norm(dim=-1) / exact.norm()).median() > 0.1
+    torch.testing.assert_close(found.mean(dim=0, keepdim=True), exact, atol=5e-4, rtol=0)  # tails are float16
+
+
 def logit_loss(student: Tensor, teacher: Tensor, divergence: str, temperature: float) -> Tensor:
     config = Logit.Config.model_validate({"weight": 1, "divergence": divergence, "temperature": temperature})
     shape = ModelShape(1, 1, 1, student.shape[-1])
@@ -179,6 +227,22 @@ def test_all_of_the_vocabulary_is_the_teachers_to_the_precision_of_its_numbers(c
     stored = logits.logits(slice(None), torch.float32, torch.randn(160, tiny.VOCABULARY))
     expected = log_probs_of(plan, windows, "logits", temperature=2.0)
     torch.testing.assert_close(stored.double() / 2, expected, rtol=2**-11, atol=1e-6)
+
+
+def test_what_was_drawn_is_learned_from_and_stands_for_its_tail(cache_folder: Path) -> None:
+    """Of many draws at each of 128 positions the tokens are the teachers' tail."""
+    plan = plan_for(values(name="drawn", cached_logits={"top_k": 4, "samples": 512}))
+    cache_logits(plan)
+    found = place_of(plan).read(range(3, 11))
+    expected = log_probs_of(plan, range(3, 11), "logits", temperature=2.0).exp()
+    others = expected.scatter(1, expected.topk(4, dim=-1).indices, 0.0)
+    counts = torch.zeros(len(found), 320, dtype=torch.float64)
+    counts.scatter_add_(1, torch.from_numpy(found["drawn"].astype(np.int64)), torch.ones(len(found), 512).double())
+    torch.testing.assert_close(counts / 512, others / others.sum(dim=-1, keepdim=True), atol=1.01 / 512, rtol=0)
+    drawn, live = tiny.train(plan), tiny.train(plan_for(values(name="live", top_k=None)))
+    for one, other in zip(records(drawn, "train"), records(live, "train"), strict=True):
+        assert one["hard_target"] == pytest.approx(other["hard_target"], rel=1e-3)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=0.03)
 
 
 def test_a_longer_run_adds_shards_to_the_cache_of_a_shorter_one(cache_folder: Path) -> None:
@@ -376,6 +440,11 @@ def test_without_a_cache_the_command_names_what_makes_it(
     [
         ({"cached_logits": {"top_k": 321}}, "cached_logits.top_k: 321: the vocabulary has 320 tokens"),
         ({"cached_logits": {"top_k": 0}}, "greater than or equal to 1"),
+        ({"cached_logits": {"samples": -1}}, "greater than or equal to 0"),
+        (
+            {"cached_logits": {"samples": 8}, "objective": {"logit": {"weight": 1.0, "divergence": "reverse"}}},
+            "objective.logit.divergence: forward alone; leave it out with reverse",
+        ),
         ({"objective": KD | {"hidden_state": {"weight": 1.0}}}, "needed by objective.hidden_state"),
         ({"objective": {"hard_target": {"weight": 1.0}}}, "objective.logit, which has no weight above 0"),
     ],
@@ -409,10 +478,11 @@ def test_a_disk_that_is_too_full_is_told_before_the_work(
 # Killed
 
 
+@pytest.mark.parametrize("samples", [0, 4])
 def test_a_killed_recording_goes_on_and_leaves_the_same_bytes(
-    cache_folder: Path, monkeypatch: pytest.MonkeyPatch
+    cache_folder: Path, monkeypatch: pytest.MonkeyPatch, samples: int
 ) -> None:
-    plan = plan_for(values())
+    plan = plan_for(values(cached_logits={"top_k": 4, "samples": samples}))
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at(patch, palenka.teachers.cached, "replace", 3)
         cache_logits(plan)

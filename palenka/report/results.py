@@ -267,10 +267,11 @@ class Run:
         return [str(teacher["run"]) for teacher in self.config.get("teachers") or []]
 
     @property
-    def recorded_top_k(self) -> int | None:
-        """How much of its teachers' prediction it was shown, where they were not run."""
-        cache = self.config.get("cached_logits")
-        return int(cache["top_k"]) if cache else None
+    def recorded(self) -> str:
+        """What it was shown of its teachers' prediction, where they were not run: `top 128, 32 samples`."""
+        cache = self.config.get("cached_logits") or {}
+        found = [f"top {cache['top_k']}"] if cache else []
+        return ", ".join(found + ([f"{cache['samples']} samples"] if cache.get("samples") else []))
 
     def is_among(self, names: Iterable[str]) -> bool:
         """Whether one of these names or paths means this run."""

@@ -36,7 +36,7 @@ def objective_text(run: Run) -> str:
 
     def text(term: str) -> str:
         summed = (knobs[term] or {}).get("reduction") == "sequence_sum"
-        recorded = f" of a recorded top {run.recorded_top_k}" if term == "logit" and run.recorded_top_k else ""
+        recorded = f" of a recorded {run.recorded}" if term == "logit" and run.recorded else ""
         return f"{run.weights[term]} × {term}{recorded}" + (" summed over sequences" if summed else "")
 
     if run.learned == ["causal"]:

@@ -6,7 +6,12 @@
 
 A record holds the k likeliest next tokens (uint16) with their log-probabilities (float16), and the log of the mass
 left to all others, the *tail* (float16): 4k + 2 bytes. It is the combined prediction of all teachers at the
-temperature of `logit`.
+temperature of `logit`. With `samples`, it also holds s tokens drawn of the tail (uint16), each of which stands for an
+equal part of it: another 2s bytes.
+
+They are drawn systematically: the tail's tokens lie side by side, each as long as it is likely, and s points a step
+apart, the first at random, say which are taken. So a token is drawn s p times on average, as if each draw were one of
+its own (Sparse Logit Sampling, arXiv 2503.16870, section 3), and never more than one time more or less than that.
 
 Windows are a function of (data seed, epoch, position). So logits are stored by position, and serve every student of
 the same text, whatever its shape, weights, seed, batch size or number of steps.
@@ -56,7 +61,8 @@ class CachedLogits:
 
     Args:
         root: the folder of all caches over the same data.
-        identity: what decides the bytes: nested mappings of plain values, with `top_k` and `temperature`.
+        identity: what decides the bytes: nested mappings of plain values, with `top_k`, `temperature` and, unless it
+            is 0, `samples`.
         seq_length: positions of a window.
     """
 
@@ -74,13 +80,18 @@ class CachedLogits:
         return int(self.identity["top_k"])
 
     @property
+    def samples(self) -> int:
+        return int(self.identity.get("samples", 0))
+
+    @property
     def temperature(self) -> float:
         return float(self.identity["temperature"])
 
     @property
     def record(self) -> np.dtype[np.void]:
         """What is stored of a position."""
-        return np.dtype([("tokens", "<u2", self.top_k), ("log_probs", "<f2", self.top_k), ("tail", "<f2")])
+        likeliest = [("tokens", "<u2", (self.top_k,)), ("log_probs", "<f2", (self.top_k,)), ("tail", "<f2")]
+        return np.dtype(likeliest + ([("drawn", "<u2", (self.samples,))] if self.samples else []))
 
     @property
     def shard_bytes(self) -> int:
@@ -201,18 +212,36 @@ def _sha256_once(path: Path, changed_ns: int) -> str:
     return sha256(path)
 
 
-def compress(log_probs: Tensor, record: np.dtype[np.void]) -> Records:
+def compress(log_probs: Tensor, record: np.dtype[np.void], starts: Tensor | None = None) -> Records:
     """Records (tokens,) of predictions (tokens, vocabulary).
+
+    Args:
+        starts: from 0 to 1 (tokens,), of the first point that draws of a tail; where the record has what is drawn.
 
     Raises:
         UserError: a prediction is not finite.
     """
     top = log_probs.topk(record["tokens"].shape[0], dim=-1)
-    tail = log_probs.exp().scatter_(1, top.indices, 0.0).sum(dim=-1).clamp_min(TINY).log()
+    others = log_probs.exp().scatter_(1, top.indices, 0.0)
+    tail = others.sum(dim=-1).clamp_min(TINY).log()
     records = np.empty(len(log_probs), record)
     records["tokens"] = top.indices.cpu().numpy()
     records["log_probs"] = top.values.clamp_min(torch.finfo(torch.float16).min).cpu().numpy()
     records["tail"] = tail.cpu().numpy()
+    if starts is not None:
+        records["drawn"] = draw(others, starts, record["drawn"].shape[0]).cpu().numpy()
     if not np.isfinite(records["tail"]).all():  # a tail is over all tokens: a sum shows whether any of them is wrong
         raise UserError("the teachers' prediction is not finite; recording stopped")
     return records
+
+
+def draw(masses: Tensor, starts: Tensor, samples: int) -> Tensor:
+    """Tokens int64 (tokens, samples), drawn systematically: `samples` times as often as their share, on average.
+
+    Args:
+        masses: (tokens, vocabulary), at least 0, of any sum. Of a row whose sum is 0 the last token is drawn.
+        starts: from 0 to 1 (tokens,), the place of the first point on its step.
+    """
+    ends = masses.double().cumsum(dim=-1)
+    points = (torch.arange(samples, device=masses.device) + starts[:, None].to(masses.device)) / samples
+    return torch.searchsorted(ends, points * ends[:, -1:], right=True).clamp_max_(masses.shape[-1] - 1)

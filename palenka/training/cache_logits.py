@@ -8,20 +8,23 @@ from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from palenka.data.integrity import verify
 from palenka.models.chunked_loss import CHUNK_TOKENS, Logits
 from palenka.objectives._teachers import combined_log_probs, divergence
 from palenka.objectives.logit import Logit
-from palenka.teachers.cached import CachedLogits, compress
+from palenka.teachers.cached import CachedLogits, Records, compress
 from palenka.teachers.live import Teachers
 from palenka.teachers.replay import CachedTeachers
 from palenka.training.build import load_teachers
 from palenka.training.plan import Plan
 from palenka.util.errors import UserError
 from palenka.util.hardware import DTYPES, local_device
+from palenka.util.seeds import named_seed
 
 BATCH = 32
 MEASURED_WINDOWS = 32  # the last ones
@@ -67,10 +70,22 @@ class Recorder:
         for done, shard in enumerate(missing, start=1):
             started = time.perf_counter()
             windows = cache.shard_windows(shard)
-            predictions = self.predictions(self.teachers, self.shares, windows)
-            cache.write_shard(shard, (compress(log_probs, cache.record) for log_probs, _ in predictions))
+            cache.write_shard(shard, self._records(windows))
             rate = len(windows) * cache.seq_length / (time.perf_counter() - started)
             _say(f"shard {done} of {len(missing)}: {rate:,.0f} tokens/s")
+
+    def _records(self, windows: range) -> Iterator[Records]:
+        """Of consecutive windows, chunk by chunk."""
+        done = 0
+        starts = torch.from_numpy(np.concatenate([self._starts(window) for window in windows]))
+        for log_probs, _ in self.predictions(self.teachers, self.shares, windows):
+            of_chunk = starts[done : (done := done + len(log_probs))]
+            yield compress(log_probs, self.cache.record, of_chunk if self.cache.samples else None)
+
+    def _starts(self, window: int) -> NDArray[np.float64]:
+        """Where drawing begins at each of a window's positions: the same however often its recording was killed."""
+        seed = named_seed(self.plan.config.data_seed, "cached logits", window)
+        return np.random.default_rng(seed).random(self.cache.seq_length)
 
     def _remove_damaged(self) -> None:
         for path in self.cache.damaged(self.plan.total_windows):
@@ -108,12 +123,13 @@ class Recorder:
         return combined_log_probs(logits, shares, self.config.temperature, self.config.combine)
 
     def measure(self) -> "Measured":
-        """Compare what is read with what the teachers say."""
+        """Compare what is read with what the teachers say; of a tail, nothing but its mass."""
         windows = self.cache.shard_windows(self.cache.shards(self.plan.total_windows)[-1])[-MEASURED_WINDOWS:]
         live = partial(self.predictions, self.teachers, self.shares, windows)
         read = partial(self.predictions, CachedTeachers(self.cache, self.device), [1.0], windows)
+        flat = partial(self.predictions, CachedTeachers(self.cache, self.device, as_drawn=False), [1.0], windows)
         sums = torch.zeros(4, dtype=torch.float64, device=self.device)
-        for (true, counts), (stored, _) in zip(live(), read(), strict=True):
+        for (true, counts), (stored, _) in zip(live(), flat(), strict=True):
             true, stored = true[counts], stored[counts]
             tail = 1 - true.topk(self.cache.top_k, dim=-1).values.exp().sum(dim=-1)
             agree = true.argmax(dim=-1) == stored.argmax(dim=-1)
@@ -138,9 +154,11 @@ class Measured:
         positions = plan.total_windows * plan.config.data.seq_length
         saved = (self.live_seconds - self.read_seconds) * positions
         verdict = f"saves {saved:,.0f} s" if saved > 0 else f"costs {-saved:,.0f} s: run the teachers instead"
+        recorded = plan.config.recorded
+        drawn = f"; {recorded.samples} tokens are drawn of each tail" if recorded and recorded.samples else ""
         return (
             f"mean tail mass {self.tail:.4f}, same likeliest token {self.agreement:.2%}, "
-            f"KL(teachers || cached logits with a flat tail) {self.divergence:.4f} nats a token\n"
+            f"KL(teachers || cached logits with a flat tail) {self.divergence:.4f} nats a token{drawn}\n"
             f"a prediction takes the teachers {1e6 * self.live_seconds:.1f} µs, and reading "
             f"{1e6 * self.read_seconds:.1f} µs: over a student's {positions:,} positions it {verdict}, on this machine"
         )

@@ -202,6 +202,7 @@ class Plan(Workload):
         identity = {
             "version": VERSION,
             "top_k": recorded.top_k,
+            **({"samples": recorded.samples} if recorded.samples else {}),
             "temperature": logit.temperature,
             "combine": logit.combine,
             "teachers": self.teacher_weights,

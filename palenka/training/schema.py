@@ -230,6 +230,9 @@ class CachedLogitsConfig(Section):
     """Learn from the teachers' cached prediction, of which the `top_k` likeliest tokens are kept."""
 
     top_k: int = Field(default=128, ge=1, description="likeliest tokens kept of each prediction")
+    samples: int = Field(
+        default=0, ge=0, description="tokens drawn of all others to stand for them; 0: these have the student's shape"
+    )
 
 
 class TeacherCacheConfig(Section):
@@ -444,6 +447,12 @@ class DistillConfig(RunConfig):
             )
         if self.recorded and "logit" not in self.terms:
             raise ValueError("cached_logits: it is for objective.logit, which has no weight above 0; leave it out")
+        logit: Any = self.terms.get("logit")
+        if self.recorded and self.recorded.samples and logit.divergence != "forward":
+            raise ValueError(
+                "cached_logits.samples: from tokens that were drawn, gradients are the teachers' on average for "
+                f"objective.logit.divergence: forward alone; leave it out with {logit.divergence}"
+            )
         more = [name for name in self.terms if name != "logit" and _needs_teachers(name)]
         if self.recorded and more:
             raise ValueError(
