@@ -113,6 +113,48 @@ def test_a_student_learns_the_same_but_for_rounding(signals: Path) -> None:
     assert [each["logit"] for each in live] != [each["logit"] for each in kept]
 
 
+DSKD: dict[str, Any] = KD | {"hidden_state": {"weight": 0.5}}
+
+
+def test_states_of_mapped_layers_are_kept_and_learned_from(signals: Path, shown: list[int]) -> None:
+    """Of `teacher`, layers 0 and 1 of 2 are mapped, of `second` the last, whose states are its final ones."""
+    pairs = [[0, 1], [1, 2]]
+    teachers = [{"run": "teacher", "layer_mapping": pairs}, {"run": "second", "layer_mapping": "last"}]
+    for name, cache in (("live", None), ("kept", {"hidden_states": True}), ("read", {"hidden_states": True})):
+        shown.clear()
+        tiny.train(plan := plan_for(values(name, cache, teachers=teachers, objective=DSKD), logging_steps=1))
+    assert not shown and place_of(plan).layers == ((0, 1), ())
+    assert place_of(plan).widths == (*[place_of(plan).sizes[0]] * 3, place_of(plan).sizes[1])
+    live, kept, read = (records(plan.runs / name, "train") for name in ("live", "kept", "read"))
+    for one, other, again in zip(live, kept, read, strict=True):
+        assert [other[term] for term in DSKD] == [again[term] for term in DSKD]
+        assert one["hard_target"] == pytest.approx(other["hard_target"], abs=1e-3)
+        for term in ("logit", "hidden_state"):
+            assert one[term] == pytest.approx(other[term], rel=0.02, abs=1e-4)
+    assert [each["hidden_state"] for each in live] != [each["hidden_state"] for each in kept]
+
+
+def test_one_cache_serves_students_with_and_without_hidden_states(signals: Path, shown: list[int]) -> None:
+    """The first student's teachers leave what the second needs."""
+    plans = [plan_for(values(name, {"hidden_states": True}, objective=of)) for name, of in (("kd", KD), ("dskd", DSKD))]
+    first, second = map(place_of, plans)
+    assert first.folder == second.folder != place_of(plan_for(values(cache={}))).folder
+    tiny.train(plans[0])
+    shown.clear()
+    tiny.train(plans[1])
+    assert not shown
+
+
+@pytest.mark.parametrize("term", ["contrastive", "auxiliary"])
+def test_terms_of_last_layers_learn_from_final_states(signals: Path, term: str) -> None:
+    objective = KD | {term: {"weight": 0.5}}
+    for name, cache in (("live", None), ("kept", {})):
+        tiny.train(plan := plan_for(values(name, cache, objective=objective), logging_steps=1))
+    live, kept = (records(plan.runs / name, "train") for name in ("live", "kept"))
+    for one, other in zip(live, kept, strict=True):
+        assert one[term] == pytest.approx(other[term], rel=0.02, abs=1e-4)
+
+
 def test_what_there_is_no_room_for_is_computed_anew(signals: Path, shown: list[int]) -> None:
     whole = outcome(tiny.train(plan := plan_for(values("whole", {}))))
     some = place_of(plan).window_bytes * 10.5 / 2**30
@@ -204,6 +246,7 @@ def test_what_a_store_has_not_got_it_says(signals: Path) -> None:
         ({"data": {"seed": 2}}, False),
         ({"teacher_cache": {"precision": "fp8"}, "data": {"seed": 1}}, False),
         ({"teachers": [{"run": "teacher"}], "data": {"seed": 1}}, False),
+        ({"teacher_cache": {"hidden_states": True}, "data": {"seed": 1}}, False),
     ],
 )
 def test_what_decides_the_states(signals: Path, changes: dict[str, Any], is_same: bool) -> None:
@@ -220,7 +263,9 @@ def test_what_decides_the_states(signals: Path, changes: dict[str, Any], is_same
         ({"data.crop": "epoch_offset"}, "it needs data.crop: fixed"),
         ({"paradigm": "masked"}, "it is for paradigm: causal alone"),
         ({"cached_logits": "{top_k: 8}"}, "leave out one of them"),
-        ({"objective.hidden_state.weight": "0.5"}, "states of layers are needed by objective.hidden_state"),
+        ({"objective.hidden_state.weight": "0.5"}, "objective.hidden_state needs those of mapped layers: give"),
+        ({"objective.attention.weight": "0.5"}, "objective.attention needs more of the teachers than their states"),
+        ({"objective.value_relation.weight": "0.5"}, "objective.value_relation needs more of the teachers than their"),
         ({"teacher_cache.precision": "int4"}, "teacher_cache.precision"),
         ({"teacher_cache.max_gib": "0"}, "teacher_cache.max_gib"),
     ],

@@ -127,7 +127,23 @@ def test_one_that_maps_layers_says_so(name: str) -> None:
         torch.manual_seed(0)
         term = terms.objective(name, terms.student_shape(6), [terms.teacher_shape(5, pairs=pairs, layers=3)])
         values.append(term(student, [teacher], terms.counting(torch.ones(2, 4, dtype=torch.bool))))
-    assert torch.equal(*values) != kind.maps_layers
+    assert torch.equal(*values) != (kind.teacher_states == "mapped")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_one_looks_at_no_teacher_states_but_those_that_it_names(name: str) -> None:
+    """`teacher_cache` keeps no others: here, those that are not named are empty."""
+    kind, values = objectives.find(name), []
+    if issubclass(kind, TokenObjective) or kind.teacher_states == "all":
+        return
+    student, teacher = states(6, 2), states(5, 3)
+    named = {3, 1} if kind.teacher_states == "mapped" else {3}
+    few = [of if layer in named else torch.empty(0) for layer, of in enumerate(teacher.hidden)]
+    for shown in (teacher, States(few, {}, teacher.head)):
+        torch.manual_seed(0)
+        term = terms.objective(name, terms.student_shape(6), [terms.teacher_shape(5, pairs=((1, 1), (3, 2)), layers=3)])
+        values.append(term(student, [shown], terms.counting(torch.ones(2, 4, dtype=torch.bool))))
+    assert torch.equal(*values)
 
 
 def states(width: int, layers: int) -> States:

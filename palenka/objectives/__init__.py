@@ -84,12 +84,13 @@ class TokenObjective(Objective):
 class StateObjective(Objective):
     """A term that depends on states inside the models.
 
-    `maps_layers`: whether it learns by the teachers' `layer_pairs`; `vocabulary_heads`: how many it puts states through
-    at once.
+    `teacher_states`: of which layers it looks at the teachers': the last, those of `layer_pairs`, or any, or more than
+    states; only the first two can be kept by `teacher_cache`. `vocabulary_heads`: how many it puts states through at
+    once.
     """
 
     needs_hidden_states: bool = True
-    maps_layers: bool = False
+    teacher_states: Literal["last", "mapped", "all"] = "all"
     vocabulary_heads: int = 0
 
     @property

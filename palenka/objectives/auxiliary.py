@@ -49,6 +49,7 @@ class Auxiliary(StateObjective):
         )
 
     config: Config
+    teacher_states = "last"
 
     def __init__(self, config: Config, student: ModelShape, teachers: Sequence[TeacherShape]) -> None:
         super().__init__(config, student, teachers)

@@ -37,6 +37,7 @@ class Contrastive(StateObjective):
         group: int = Field(default=8, ge=1, description="windows whose tokens are told apart")
 
     config: Config
+    teacher_states = "last"
 
     def __init__(self, config: Config, student: ModelShape, teachers: Sequence[TeacherShape]) -> None:
         super().__init__(config, student, teachers)

@@ -36,7 +36,7 @@ class HiddenState(StateObjective):
         )
 
     config: Config
-    maps_layers = True
+    teacher_states = "mapped"
 
     def __init__(self, config: Config, student: ModelShape, teachers: Sequence[TeacherShape]) -> None:
         super().__init__(config, student, teachers)

@@ -1,14 +1,15 @@
 """Teachers that run once for each window, and are read from then on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from palenka.data.batch import Batch
 from palenka.data.windows import Integers
 from palenka.models.forward import ModelOutput
+from palenka.models.outputs import model_shape
 from palenka.teachers.kept import KeptStates, decode, encode
 from palenka.teachers.live import TeacherPass, Teachers
 from palenka.util.errors import UserError
@@ -30,6 +31,10 @@ class KeepingTeachers(Teachers):
         super().__init__(teachers.models, teachers.shares, teachers.entries)
         self.kept, self.numbers, self.total = kept, numbers, total
 
+    def require(self, hidden_states: bool, attention: Sequence[Collection[int]]) -> None:
+        """The same; states of layers that are kept are asked for whether or not this student learns from them."""
+        super().require(hidden_states or any(self.kept.layers), attention)
+
     @torch.no_grad()
     def run(self, batch: Batch, windows: range | None = None, students: int = 1) -> TeacherPass:
         """The same as without them, but for the rounding of states."""
@@ -44,19 +49,22 @@ class KeepingTeachers(Teachers):
         if not there.all():
             lacking = np.flatnonzero(~there)
             rows = torch.from_numpy(lacking).to(stored.device)
-            finals = [output.final for output in self._run_models(batch.rows(rows))]
-            computed = encode(finals, self.kept.precision)
+            ran = zip(self._run_models(batch.rows(rows)), self.kept.layers, strict=True)
+            states = [each for output, layers in ran for each in (output.final, *(output.hidden[i] for i in layers))]
+            computed = encode(states, self.kept.precision)
             if computed.shape[-1] != self.kept.token_bytes:
-                sizes = ", ".join(str(final.shape[-1]) for final in finals)
-                raise UserError(f"teacher_cache: the teachers' final states have {sizes} numbers, not those of their "
+                sizes = ", ".join(str(each.shape[-1]) for each in states)
+                raise UserError(f"teacher_cache: the teachers' states have {sizes} numbers, not those of their "
                                 f"layers, {', '.join(map(str, self.kept.widths))}; leave it out")  # fmt: skip
             stored[rows] = computed
             self.kept.write(numbers[lacking], computed.cpu().numpy())
-        dtype = self.models[0].dtype
-        each = decode(stored, self.kept.widths, self.kept.precision, dtype)
-        outputs = [_output(states, batch, head) for states, head in zip(each, self.heads, strict=True)]
+        each = iter(decode(stored, self.kept.widths, self.kept.precision, self.models[0].dtype))
+        outputs = [self._output(next(each), {layer: next(each) for layer in layers}, batch, number)
+                   for number, layers in enumerate(self.kept.layers)]  # fmt: skip
         return TeacherPass(outputs, lambda: self._mean_logits(outputs), keeps_logits=students > 1)
 
-
-def _output(states: Tensor, batch: Batch, head: nn.Module) -> ModelOutput:
-    return ModelOutput(states, batch.at_places(states), (), {}, head)
+    def _output(self, final: Tensor, layers: dict[int, Tensor], batch: Batch, number: int) -> ModelOutput:
+        """Of a teacher; its states of layers that are not kept are empty, and no objective looks at them."""
+        depth = model_shape(self.models[number].config).num_hidden_layers
+        hidden = tuple(layers.get(layer, final.new_empty(0)) for layer in range(depth))
+        return ModelOutput(final, batch.at_places(final), (*hidden, final), {}, self.heads[number])

@@ -5,8 +5,9 @@
                                    checksums.bin    uint32 (windows,): of its states; 0 where there are none
 
 A window's number is its position in the first epoch: with `data.crop: fixed` all epochs have the same windows. A token
-takes the teachers' final states side by side, in bf16 (2 bytes a number) or in fp8 (1, and 4 for the scale of each
-teacher's: its largest number is 448, the largest of e4m3). Heads are applied anew, at any temperature.
+takes the teachers' final states side by side, each followed by those of further layers where they are kept, in bf16 (2
+bytes a number) or in fp8 (1, and 4 for the scale of each state: its largest number is 448, the largest of e4m3). Heads
+are applied anew, at any temperature.
 
 States are rounded the first time, too: what a student learns does not depend on what is there already, nor on how much
 is kept. What a killed writer left, or a disk damaged, has another checksum, and is computed again.
@@ -52,7 +53,8 @@ class KeptStates:
         identity: what decides the bytes: nested mappings of plain values.
         windows: how many an epoch has.
         seq_length: positions of a window.
-        widths: of each teacher's states.
+        layers: of each teacher, kept beside its final states.
+        sizes: width of each teacher's states.
         precision: `bf16` or `fp8`.
         max_gib: what the states may take; windows beyond it are not kept.
     """
@@ -61,7 +63,8 @@ class KeptStates:
     identity: dict[str, Any]
     windows: int
     seq_length: int
-    widths: tuple[int, ...]
+    layers: tuple[tuple[int, ...], ...]
+    sizes: tuple[int, ...]
     precision: str
     max_gib: float
 
@@ -69,6 +72,12 @@ class KeptStates:
     def folder(self) -> Path:
         key = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
         return self.root / f"states-{key[:12]}"
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of the states that a token takes, one after the other."""
+        parts = zip(self.sizes, self.layers, strict=True)
+        return tuple(size for size, layers in parts for _ in range(1 + len(layers)))
 
     @property
     def token_bytes(self) -> int:

@@ -225,9 +225,16 @@ class Plan(Workload):
             "precision": self.precision, "data": read_prepared(self.data_folder)["key"],
             "windows": asdict(self.config.data.windows), "data_seed": self.config.data_seed,
         }  # fmt: skip
-        widths = tuple(teacher.shape.hidden_size for teacher in self.teachers)
-        windows, length = self.windows().epoch_size(0), self.config.data.seq_length
-        return KeptStates(self._signals, identity, windows, length, widths, cache.precision, cache.max_gib)
+        shapes = [teacher.shape for teacher in self.teachers]
+        layers: tuple[tuple[int, ...], ...] = tuple(() for _ in shapes)
+        if cache.hidden_states:
+            mapped = [{layer for layer, _ in shape.layer_pairs} - {shape.num_hidden_layers} for shape in shapes]
+            layers = tuple(tuple(sorted(of_teacher)) for of_teacher in mapped)
+            identity["layers"] = [list(of_teacher) for of_teacher in layers]
+        return KeptStates(
+            self._signals, identity, self.windows().epoch_size(0), self.config.data.seq_length, layers,
+            tuple(shape.hidden_size for shape in shapes), cache.precision, cache.max_gib,
+        )  # fmt: skip
 
     @property
     def _signals(self) -> Path:

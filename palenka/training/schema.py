@@ -239,6 +239,9 @@ class TeacherCacheConfig(Section):
     """Keep the teachers' final states of each window, and run them only the first time. Needs data.crop: fixed."""
 
     precision: Literal["bf16", "fp8"] = Field(default="bf16", description="of a number: 2 bytes, or 1")
+    hidden_states: bool = Field(
+        default=False, description="keep states of the mapped layers, too, which objective.hidden_state learns from"
+    )
     max_gib: float = Field(default=100.0, gt=0, description="what it may take of the disk; the rest is computed anew")
 
 
@@ -307,9 +310,11 @@ class RunConfig(Section):
         for name, term in self.terms.items():
             yield from ((f"objective.{name}.{key}", needs) for key, needs in term.idle())
         kinds = [self.objective_class(name) for name in self.terms]
-        if not any(issubclass(kind, StateObjective) and kind.maps_layers for kind in kinds):
+        if not any(issubclass(kind, StateObjective) and kind.teacher_states == "mapped" for kind in kinds):
             for number, _ in enumerate(self.teacher_list):
                 yield f"teachers.{number}.layer_mapping", "objective.hidden_state"
+            if self.kept and self.kept.hidden_states:
+                yield "teacher_cache.hidden_states", "objective.hidden_state"
         if len(self.teacher_list) == 1:
             yield "teachers.0.weight", "a second teacher"
             if "logit" in self.terms:
@@ -424,12 +429,19 @@ class DistillConfig(RunConfig):
             )
         if self.recorded:
             raise ValueError("teacher_cache: cached_logits are of teachers that do not run; leave out one of them")
-        of_states = [name for name in self.terms if issubclass(self.objective_class(name), StateObjective)]
-        if of_states:
-            raise ValueError(
-                "teacher_cache: it holds final states, from which logits are made; states of layers are needed by "
-                f"{', '.join(f'objective.{name}' for name in of_states)}: leave out one or the other"
-            )
+        for name in self.terms:
+            kind = self.objective_class(name)
+            wanted = kind.teacher_states if issubclass(kind, StateObjective) else "last"
+            if wanted == "mapped" and not self.teacher_cache.hidden_states:
+                raise ValueError(
+                    f"teacher_cache: it holds final states alone; objective.{name} needs those of mapped layers: give "
+                    "teacher_cache.hidden_states: true, or leave out one or the other"
+                )
+            if wanted == "all":
+                raise ValueError(
+                    f"teacher_cache: objective.{name} needs more of the teachers than their states of the last and of "
+                    "mapped layers: leave out one or the other"
+                )
         return self
 
     @model_validator(mode="after")
