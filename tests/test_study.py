@@ -1,13 +1,19 @@
 """A study's steps and their jobs, with stand-ins for sbatch and squeue; test_slurm.py submits one to a real SLURM."""
 
+import contextlib
 import json
 import os
+import platform
+import pty
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,9 +53,9 @@ class Queue:
         (self.folder / name).write_text(f"#!/bin/bash\n{command}\n")
         (self.folder / name).chmod(0o755)
 
-    def holds(self, *jobs: tuple[str, str]) -> None:
-        """Pending jobs, as (id, name)."""
-        lines = [f"{job}|{job.partition('_')[0]}|PENDING|Priority|{name}\n" for job, name in jobs]
+    def holds(self, *jobs: tuple[str, str], state: str = "PENDING") -> None:
+        """Jobs of one state, as (id, name)."""
+        lines = [f"{job}|{job.partition('_')[0]}|{state}|Priority|{name}\n" for job, name in jobs]
         (self.folder / "squeue.jobs").write_text("".join(lines))
 
     def submitted(self) -> dict[str, tuple[dict[str, str], list[str]]]:
@@ -496,6 +502,74 @@ def test_one_damaged_run_does_not_hide_the_others(prepared: Path, runs_folder: P
         assert f"{runs_folder / f'without-{name}' / name}: damaged: holds NUL bytes\n" in output
     assert f"{runs_folder / 'without-config.yaml' / 'config.yaml'}: not valid YAML" in output
     assert f"{runs_folder / 'without-metrics.jsonl' / 'metrics.jsonl'}: line 1 is damaged" in output
+
+
+def a_run_that_stopped(runs_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Half of a run, as a job on another machine left it."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    half = tiny.train(make_plan(TrainConfig.model_validate(tiny.train_values(name="half")), "test"))
+    (half / "result.json").unlink()
+    (half / ".lock").write_text("process 0 on another machine")
+    return half
+
+
+def test_watching_tells_what_changes_until_nothing_goes_on(
+    prepared: Path, runs_folder: Path, queue: Queue, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job waits, runs, and leaves the queue; nothing is said of a look that finds nothing new."""
+    a_run_that_stopped(runs_folder, monkeypatch)
+    states, slept = iter(("PENDING", "RUNNING", "GONE")), []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        state = next(states)
+        queue.holds(*([] if state == "GONE" else [("7", "train")]), state=state)
+
+    queue.holds(("7", "train"))
+    monkeypatch.setattr("palenka.cluster.watch.time", SimpleNamespace(sleep=sleep))
+    code, output, _ = call(cli.main, ["watch", "half", "--every", "0.5"])
+    assert code == 0 and slept == [0.5] * 3
+    told = [re.fullmatch(r"half: (.+), 100%, dev \d\.\d{4}(, 0:00 left)?", line) for line in output.splitlines()]
+    assert [found and found[1] for found in told] == ["pending (Priority)", "running", "stopped"]
+    code, _, errors = call(cli.main, ["watch", "elsewhere"])
+    assert code == 2 and "no run 'elsewhere'" in errors
+
+
+def test_a_watched_report_is_loaded_again_until_nothing_goes_on(
+    prepared: Path, runs_folder: Path, queue: Queue, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_run_that_stopped(runs_folder, monkeypatch)
+    page, pages = tmp_path / "report.html", []
+
+    def sleep(seconds: float) -> None:
+        pages.append(page.read_text(encoding="utf-8"))
+        queue.holds()
+
+    queue.holds(("7", "train"), state="RUNNING")
+    monkeypatch.setattr("palenka.commands.report.time", SimpleNamespace(sleep=sleep))
+    code, output, _ = call(cli.main, ["report", "half", "--out", str(page), "--watch"])
+    assert code == 0 and "Report:" in output
+    reload = '<meta http-equiv="refresh" content="10">'
+    assert [reload in each for each in [*pages, page.read_text(encoding="utf-8")]] == [True, False]
+
+
+@pytest.mark.slow
+def test_on_a_terminal_a_table_is_watched(prepared: Path, runs_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    half = a_run_that_stopped(runs_folder, monkeypatch)
+    with subprocess.Popen(["sleep", "600"]) as holder:
+        (half / ".lock").write_text(f"process {holder.pid} on {platform.node()}")
+        shown, end = pty.openpty()
+        watching = subprocess.Popen([sys.executable, "-m", "palenka", "watch", "--every", "0.2"], stdout=end, cwd=ROOT)
+        os.close(end)
+        text = b""
+        while b"running here" not in text:
+            text += os.read(shown, 65536)
+        holder.kill()
+    with contextlib.suppress(OSError):  # as a terminal ends whose programs have
+        while part := os.read(shown, 65536):
+            text += part
+    assert watching.wait() == 0 and b"stopped" in text.rpartition(b"running here")[2]
 
 
 def test_status_of_a_cohort_counts_the_time_of_all_its_students(

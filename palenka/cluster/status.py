@@ -3,7 +3,8 @@
 import platform
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,31 @@ from palenka.util.tables import text_table
 from palenka.util.text import clock
 
 COLUMNS = ("run", "state", "done", "loss", "dev", "tok/s", "left", "job", "log")
+STILL = ("finished", "pruned", "stopped", "damaged")
+"""States of runs that go no further by themselves."""
 
 
-def status(names: Sequence[str] = ()) -> str:
-    """A table of runs, those that have not begun but wait in the queue at the end.
+@dataclass(frozen=True)
+class Standing:
+    """Runs, a row of `COLUMNS` each, those last that have not begun but wait in the queue; and what else to say."""
+
+    rows: Sequence[Mapping[str, str]]
+    notes: Sequence[str]
+
+    def __str__(self) -> str:
+        if not self.rows:
+            return f"no runs in {runs_root()}, and none in the queue"
+        cells = [COLUMNS, *([row.get(column, "") for column in COLUMNS] for row in self.rows)]
+        return "\n".join([text_table(cells, left=len(COLUMNS)), *self.notes])
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether any of the runs goes on, or waits to."""
+        return any(row["state"] not in STILL for row in self.rows)
+
+
+def status(names: Sequence[str] = ()) -> Standing:
+    """Where runs stand.
 
     Args:
         names: of runs, or of folders of runs; default all.
@@ -39,10 +61,7 @@ def status(names: Sequence[str] = ()) -> str:
     notes: list[str] = []
     rows = [_run_row(name, jobs, in_training[_holder(name)], notes.append) for name in _chosen(runs, names)]
     rows += [_waiting_row(step, jobs) for step in _chosen(waiting, names)]
-    if not rows:
-        return f"no runs in {runs_root()}, and none in the queue"
-    cells = [COLUMNS, *([row.get(column, "") for column in COLUMNS] for row in rows)]
-    return "\n".join([text_table(cells, left=len(COLUMNS)), *_searches(names), *notes])
+    return Standing(rows, [*_searches(names), *notes])
 
 
 def _searches(names: Sequence[str]) -> list[str]:

@@ -15,8 +15,13 @@ from palenka.report.searches import Search, read_searches, without_trials
 HASH_LENGTH = 12
 
 
-def render(runs: list[Run], damages: Sequence[str] = ()) -> str:
-    """The page; the same bytes for the same result files. `damages`: what could not be read of these and other runs."""
+def render(runs: list[Run], damages: Sequence[str] = (), reload_seconds: int | None = None) -> str:
+    """The page; the same bytes for the same result files.
+
+    Args:
+        damages: what could not be read of these and other runs.
+        reload_seconds: after which a browser loads the page again; None: not by itself.
+    """
     environment = Environment(
         loader=PackageLoader("palenka.report", "."),
         autoescape=True,
@@ -26,7 +31,8 @@ def render(runs: list[Run], damages: Sequence[str] = ()) -> str:
     )
     environment.globals["nothing"] = Cell()
     environment.filters["breakable"] = _breakable
-    return environment.get_template("page.html.jinja").render(_content(runs) | {"damages": damages}) + "\n"
+    given = {"damages": damages, "reload_seconds": reload_seconds}
+    return environment.get_template("page.html.jinja").render(_content(runs) | given) + "\n"
 
 
 def _content(read: list[Run]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from palenka.report.page import render
-from palenka.report.results import read_runs
+from palenka.report.results import Run, read_runs
 from palenka.report.searches import without_trials
 from palenka.report.tables import terminal_text
 from palenka.util.errors import UserError
@@ -21,15 +21,32 @@ def report(runs: list[str], out: Path, protocol: str = "2024") -> None:
     Raises:
         UserError: a name is no run, or none of the runs can be read. Those that cannot are named.
     """
+    found, damages = _read(runs, out, protocol)
+    print(terminal_text(without_trials(found)))
+    print("".join(f"\n{damage}" for damage in damages))
+    _write(out, render(found, damages))
+    print(f"\nReport: {out}")
+
+
+def write_page(runs: list[str], out: Path, protocol: str, reload_seconds: int | None) -> None:
+    """Writes the page alone; one that a browser loads again after so many seconds, unless that is None.
+
+    Raises:
+        UserError: as `report`.
+    """
+    _write(out, render(*_read(runs, out, protocol), reload_seconds))
+
+
+def _read(runs: list[str], out: Path, protocol: str) -> tuple[list[Run], list[str]]:
+    """Runs, and what cannot be read of these and others; the place of the page is checked before."""
     if out.is_dir():
         raise UserError(f"--out {out}: is a folder; expected a file to write")
     require_writable(out.parent)
     damages: list[str] = []
     found = read_runs(runs, protocol, damages.append)
-    damages += [damage for run in found for damage in (*run.damages, *run.broken)]
-    print(terminal_text(without_trials(found)))
-    print("".join(f"\n{damage}" for damage in damages))
-    page = render(found, damages)
+    return found, damages + [damage for run in found for damage in (*run.damages, *run.broken)]
+
+
+def _write(out: Path, page: str) -> None:
     make_folder(out.parent)
     write_text(out, page)
-    print(f"\nReport: {out}")
