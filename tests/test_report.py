@@ -416,6 +416,30 @@ def test_pairwise_differences_are_row_minus_column(runs: Path) -> None:
     assert (table.rows[0].cells["a"].text, table.rows[0].cells["a"].best) == ("+8.00", True)
 
 
+def test_what_teachers_were_worth_is_said(runs: Path) -> None:
+    """Of 100 pairs the control has 50 right; the students the same and 8 more, 8 fewer, or one more."""
+    write_evaluation(write_run(runs, "control"), "pairs", {"only": right(50)})
+    objective = {"logit": {"weight": 1.0}}
+    for name, number in (("kd", 58), ("worse", 42), ("same", 51)):
+        write_evaluation(write_run(runs, name, objective=objective), "pairs", {"only": right(number)})
+    stderr = f"{100 * (0.08 * 0.92 / 99) ** 0.5:.2f}"
+    said = tables.findings(read_runs(["control", "kd", "worse", "same"]))[1]
+    ahead, behind = f"is 8.00 ± {stderr} points ahead", f"is 8.00 ± {stderr} points behind"
+    neither = "same is neither ahead nor behind (+1.00 ± 1.00 points)"
+    assert said == f"pairs: beside the undistilled control, kd {ahead}; {neither}; worse {behind}."
+    write_evaluation(write_run(runs, "other", objective=objective), "pairs", {"only": right(43)})
+    said = tables.findings(read_runs(["control", "kd", "worse", "same", "other"]))[1]
+    assert said == f"pairs: beside the undistilled control, the best of 4 distilled, kd {ahead}."
+    assert "; " not in said
+
+
+def test_losses_that_are_written_alike_are_called_no_different(runs: Path) -> None:
+    for name, nats in (("a", 3.0001), ("b", 3.0002)):
+        result = load(write_run(runs, name) / "result.json")
+        write_json(runs / name / "result.json", result | {"dev": made_losses(nats)})
+    assert tables.findings(read_runs(["a", "b"]))[0].endswith("bits per byte, no different from b.")
+
+
 def test_seeds_of_one_run_are_compared_by_their_mean(runs: Path) -> None:
     for name, seed, nats in (("kd-s1", 1, 3.0), ("kd-s2", 2, 3.2), ("control", 1, 3.15)):
         folder = write_run(runs, name, seed=seed, hidden_size=32 if name == "control" else 64)

@@ -23,6 +23,8 @@ PREDICTIONS = (
     "standard error."
 )
 FINETUNED = "Fine-tuned classifiers: ± is the standard deviation over seeds, where there are several."
+LISTED_BESIDE = 2
+"""Further students that a sentence names beside the best."""
 
 
 def points(found: Difference) -> str:
@@ -178,9 +180,10 @@ def _ties(runs: list[Run], tasks: list[str]) -> list[str]:
 
 
 def findings(runs: list[Run]) -> list[str]:
-    """Sentences computed from the results: dev cross-entropy, leaders, clear differences, baselines missed."""
+    """Sentences computed from the results: dev cross-entropy, what teachers were worth, leaders, baselines missed."""
     tasks = comparison.task_names(runs)
-    sentences = [_dev_finding(runs), *(_task_finding(runs, task) for task in tasks), _below_finding(runs, tasks)]
+    of_tasks = (find(runs, task) for find in (_control_finding, _task_finding) for task in tasks)
+    sentences = [_dev_finding(runs), *of_tasks, _below_finding(runs, tasks)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -194,7 +197,8 @@ def _dev_finding(runs: list[Run]) -> str:
     sentence = f"{label} has the lowest dev cross-entropy" if len(losses) > 1 else f"Dev cross-entropy of {label}"
     sentence += f": {best[0]:.3f} nats per token, {best[1]:.3f} bits per byte"
     if len(losses) > 1:
-        sentence += f", {losses[1][0][place] - best[place]:.3f} {unit} below {losses[1][1]}"
+        gap = f"{losses[1][0][place] - best[place]:.3f}"
+        sentence += f", {gap} {unit} below {losses[1][1]}" if float(gap) else f", no different from {losses[1][1]}"
     return f"{sentence}."
 
 
@@ -215,6 +219,31 @@ def _group_name(labels: list[str]) -> str:
     """`kd-s (3 seeds)` of kd-s0, kd-s1 and kd-s2: what their names have in common."""
     common = os.path.commonprefix(labels).rstrip("-_/0123456789") or labels[0]
     return labels[0] if len(labels) == 1 else f"{common.removesuffix('-s')} ({len(labels)} seeds)"
+
+
+def _control_finding(runs: list[Run], task: str) -> str:
+    """`demo_pairs: beside the undistilled control, student-kd is 6.57 ± 0.73 points ahead.`"""
+    beside: dict[str, list[tuple[float, str]]] = defaultdict(list)
+    for run in runs:
+        control = comparison.control_of(run, runs)
+        found = comparison.difference(run, control, task) if control else None
+        if control and found:
+            beside[control.label].append((-found.value, f"{run.label} is {_ahead(found)}"))
+    parts = []
+    for control_label, students in beside.items():
+        best, *others = [text for _, text in sorted(students)]
+        text = best if len(others) > LISTED_BESIDE else "; ".join([best, *others])
+        of = f"the best of {len(students)} distilled, " if len(others) > LISTED_BESIDE else ""
+        parts.append(f"beside the undistilled {control_label}, {of}{text}")
+    return f"{task}: {'; '.join(parts)}." if parts else ""
+
+
+def _ahead(found: Difference) -> str:
+    """`6.57 ± 0.73 points ahead`, behind, or neither where the difference is within twice its standard error."""
+    size = f"{percent(abs(found.value))} ± {percent(found.stderr)} points"
+    if not found.clear:
+        return f"neither ahead nor behind ({points(found)} points)"
+    return f"{size} {'ahead' if found.value > 0 else 'behind'}"
 
 
 def _task_finding(runs: list[Run], task: str) -> str:
