@@ -11,6 +11,7 @@ import pytest
 import tiny
 import yaml
 from made_runs import write_run
+from page_charts import charts, texts
 from run_files import outcome, snapshot
 from shared_fixtures import Call, WriteConfig
 
@@ -435,13 +436,12 @@ def test_the_report_draws_the_grid(runs_folder: Path) -> None:
     grid = {"name": "grid", "axes": weights, "cells": trials, "finalists": trials[:1]}
     write_json(runs_folder / "grid" / "grid.json", grid)
     page = render(read_runs(["grid"]))
-    pictures = re.findall(r'<svg [^>]*aria-label="([^"]* over the grid)".*?</svg>', page, re.DOTALL)
-    assert pictures == ["Dev cross-entropy over the grid", "blimp_filtered over the grid"]
-    first = page[page.index("Dev cross-entropy over the grid") : page.index("blimp_filtered over the grid")]
-    for text in ("3.125", "3.250", "3.500", "diverged", "logit weight", "hidden_state weight"):
-        assert f">{text}</text>" in first
-    assert ">62.5 ± 1.0</text>" in page
-    assert first.count("opacity: 0.56") == 1, "the best is the deepest"
+    pictures = {chart.label: chart for chart in charts(page) if "over the grid" in chart.label}
+    assert [*pictures] == ["Dev cross-entropy over the grid", "blimp_filtered over the grid"]
+    first, second = pictures.values()
+    assert {"3.125", "3.250", "3.500", "diverged", "logit weight", "hidden_state weight"} <= {*texts(first)}
+    assert "62.5 ± 1.0" in texts(second)
+    assert first.svg(300).count('fill-opacity="0.56"') == 1, "the best is the deepest"
 
 
 # Shipped

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from made_runs import write_json, write_run
+from page_charts import labels, texts
 
 from palenka.report.importance import LEAST, average_ranks, importance
 from palenka.report.page import render
@@ -16,6 +17,7 @@ from palenka.report.search_figures import axis_figure, budget_figure, coordinate
 from palenka.report.search_tables import finalists_table, headline, importance_text, selected
 from palenka.report.searches import Search, without_trials
 from palenka.report.tables import study_table
+from palenka.report.vega import COLOURS
 from palenka.report.write import report
 from palenka.util.errors import UserError
 
@@ -184,24 +186,38 @@ def test_how_far_it_is_and_what_it_cost() -> None:
 
 def test_there_is_no_figure_of_what_is_not_known() -> None:
     unfinished = search([trial(0, None, "diverged", lr=1e-3)])
-    assert axis_figure(unfinished, LR, "0") == budget_figure(unfinished, "0") == ""
+    assert axis_figure(unfinished, LR) is budget_figure(unfinished) is None
     without_costs = [each | {"flops": None} for each in decided_by_lr(3)]
-    assert budget_figure(search(without_costs), "0") == ""
-    assert axis_figure(search(without_costs), LR, "0").startswith("<svg")
+    assert budget_figure(search(without_costs)) is None
+    assert "training lr" in texts(axis_figure(search(without_costs), LR))
 
 
 def test_lines_across_all_axes() -> None:
     """A line has a dot where its trial has the axis; ends are the values that were tried."""
     trials = [trial(n, 3 + n / 10, lr=1e-4 * 10**n, name="adamw") for n in range(3)]
     with_rate = [trial(3, 2.0, lr=1e-3, name="muon", adam_lr=2e-3), trial(4, None, "running", lr=0.1, name="muon")]
-    figure = coordinates_figure(search([*trials, *with_rate]), "0")
-    assert len(re.findall("<use ", figure)) == 3 * 2 + 3, "what runs has no line yet"
-    for text in ("adamw", "muon", "0.0001", "0.01", "0.002", "training lr"):
-        assert f">{text}<" in figure, text
-    assert figure.count("stroke: var(--series-0)") >= 1
-    assert coordinates_figure(search(trials), "0") == "", "of three a quarter is none"
+    figure = coordinates_figure(search([*trials, *with_rate]))
+    assert figure is not None
+    rows = figure.spec["layer"][0]["data"]["values"]
+    assert sum(row["height"] is not None for row in rows) == 3 * 2 + 3, "what runs has no line yet"
+    assert {"adamw", "muon", "0.0001", "0.01", "0.002", "lr", "adam_lr"} <= {*texts(figure)}
+    assert figure.svg(600).count(f'stroke="{COLOURS["series-0"]}"') == 1, "the best of four is the best quarter"
+    assert coordinates_figure(search(trials)) is None, "of three a quarter is none"
     alone = {"axes": {LR: AXES[LR]}}
-    assert coordinates_figure(search(decided_by_lr(8), **alone), "0") == ""
+    assert coordinates_figure(search(decided_by_lr(8), **alone)) is None
+
+
+def test_what_is_far_worse_stands_on_top_and_finalists_are_ringed() -> None:
+    """Dots lie at their losses; the pruned and the diverged at one height above them all."""
+    ended = [trial(24, None, "diverged", lr=0.1, name="adamw"), trial(25, 9.0, lr=0.08, name="adamw")]
+    figure = axis_figure(search([*decided_by_lr(24), *ended], finalists=FINALISTS), LR)
+    assert figure is not None
+    rows = {row["trial"]: row for row in figure.spec["data"]["values"]}
+    near = {name for name, row in rows.items() if row["near"]}
+    assert near == {f"trial-{number:03d}" for number in range(24)}
+    assert all(rows[name]["y"] == rows[name]["dev"] for name in near)
+    assert rows["trial-024"]["y"] == rows["trial-025"]["y"] > max(rows[name]["y"] for name in near)
+    assert {name for name, row in rows.items() if row["retrained"]} == {"trial-000", "trial-003"}
 
 
 @pytest.fixture
@@ -230,13 +246,12 @@ def test_the_page_has_the_search_of_its_runs(runs: Path) -> None:
     assert keys[2][1] == "no statement from 3 trials"
     of_all = "Dev cross-entropy against budget spent", "Trials across all axes"
     for label in (*(f"Trials over {key}" for key in AXES), *of_all):
-        assert page.count(f'aria-label="{label}"') == 1
+        assert labels(page).count(label) == 1
     assert "the optimism of selection is +0.1000." in page
     of_runs = page.split("<h2>The study</h2>")[1]
     assert "default-s1" in of_runs and "trial-000" not in of_runs, "trials are dots of the search, and no rows"
     ids = re.findall(r' id="([^"]+)"', page)
     assert len(ids) == len(set(ids))
-    assert not re.findall(r"#[0-9a-f]{6}\b", "".join(re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)))
 
 
 def test_a_report_of_other_runs_has_no_search(runs: Path) -> None:

@@ -19,14 +19,24 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from palenka.report import drawing
-
 INK, MUTED, RULE, BAND, PAPER = "#1c1b19", "#6b6862", "#e3e0d8", "#f6f4ee", "#fffefb"
 BLUE, ORANGE, GREEN = COLOURS = "#0067a5", "#c4500a", "#00805d"
 GREY = "#d9d5ca"
-STYLE: dict[str, Any] = drawing.SETTINGS | {
+STYLE: dict[str, Any] = {
+    "text.parse_math": False,
+    "font.size": 11,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": MUTED,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.labelsize": 10.5,
+    "xtick.labelsize": 10.5,
+    "ytick.labelsize": 10.5,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
     "figure.facecolor": PAPER,
     "axes.facecolor": PAPER,
     "xtick.color": MUTED,

@@ -1,54 +1,57 @@
-"""The figures of a study, as inline SVG."""
+"""The charts of a study."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import Any
 
-import matplotlib.ticker
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 
 from palenka.report import comparison
-from palenka.report.comparison import Group
-from palenka.report.drawing import (
-    BAND,
-    DASHES,
-    INK,
-    MUTED,
-    PAPER,
-    RULE,
-    SERIES,
-    as_svg,
-    axis_name,
-    canvas,
-    style,
-)  # fmt: skip
+from palenka.report.comparison import BASELINES, Group
 from palenka.report.results import Acquisition, Grid, GridTrial, Run
+from palenka.report.vega import BAND, INK, PAPER, Chart, Spec, axis, axis_name, by_run, chart, colour, dashed, marked
+
+Row = dict[str, Any]
 
 MOST_POINTS = 240
 BEGINNING = 0.12
-BASELINE_DASHES = {"zipf": (0, (1, 1.2)), "ngram": (0, (4, 1.5))}
+SEEN = {"words": "words seen", "tokens": "tokens seen", "step": "steps"}
+"""What curves can be drawn against."""
+ACCURACY = "accuracy, %"
+BASELINE_DASHES = {"zipf": [1.5, 1.8], "ngram": [5.6, 2]}
 
 
-def x_key(runs: Iterable[Run]) -> str:
-    """What curves are drawn against: words, else tokens, else steps, the first that every record has."""
+def x_keys(runs: Iterable[Run]) -> dict[str, str]:
+    """What curves can be drawn against, with its title: words and tokens where every record has them, and steps."""
     records = [record for run in runs for record in run.metrics]
-    return next((key for key in ("words", "tokens") if all(key in record for record in records)), "step")
+    return {key: title for key, title in SEEN.items() if key == "step" or all(key in record for record in records)}
 
 
-def _series(run: Run, split: str, term: str, key: str) -> NDArray[np.float64]:
-    """(points, 2) array of x and the term."""
-    points = [(r[key], r[term]) for r in run.metrics if r.get("split") == split and r.get(term) is not None]
-    return np.array(points, dtype=float).reshape(-1, 2)
+def _rows(run: Run, split: str, term: str, keys: Iterable[str]) -> list[Row]:
+    """Of each record of a split that has the term: the run, what it can be drawn against, and the term as y."""
+    found = [record for record in run.metrics if record.get("split") == split and record.get(term) is not None]
+    return [{"run": run.label, "y": record[term]} | {key: record[key] for key in keys} for record in found]
 
 
-def _binned(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """At most MOST_POINTS points, each the mean of its neighbours."""
-    if len(points) <= MOST_POINTS:
-        return points
-    return np.array([part.mean(axis=0) for part in np.array_split(points, MOST_POINTS)])
+def _binned(rows: list[Row]) -> list[Row]:
+    """At most MOST_POINTS rows, each the mean of its neighbours."""
+    if len(rows) <= MOST_POINTS:
+        return rows
+    parts = [rows[part[0] : part[-1] + 1] for part in np.array_split(np.arange(len(rows)), MOST_POINTS)]
+    numbers = [key for key in rows[0] if key != "run"]
+    return [{"run": part[0]["run"]} | {key: float(np.mean([row[key] for row in part])) for key in numbers}
+            for part in parts]  # fmt: skip
+
+
+def _seen_axis(keys: dict[str, str], **options: Any) -> Spec:
+    """The horizontal axis of curves, as they are drawn at first."""
+    first = next(iter(keys))
+    return axis(keys[first], format="~s", **options) | {"field": first}
+
+
+def _choices(keys: dict[str, str], rows: Iterable[Row]) -> Spec:
+    """Of each key that curves can be drawn against, its title, and bounds that leave room for the last marker."""
+    ends = {key: max(row[key] for row in rows) for key in keys} if (rows := list(rows)) else {}
+    return {key: {"title": keys[key], "domain": [0, 1.02 * end]} for key, end in ends.items()}
 
 
 def train_term(run: Run) -> str:
@@ -64,32 +67,38 @@ def terms(runs: list[Run]) -> list[str]:
     return [term for term in dict.fromkeys(named) if any(term in r for run in runs for r in run.metrics)]
 
 
-def comparison_figure(runs: list[Run]) -> str:
-    """Dev cross-entropy of all runs; empty where none has a dev record."""
-    key = x_key(runs)
-    curves = [(number, _series(run, "dev", "loss", key)) for number, run in enumerate(runs)]
-    curves = [(number, points) for number, points in curves if len(points)]
-    if not curves:
-        return ""
+def comparison_figure(runs: list[Run]) -> Chart | None:
+    """Dev cross-entropy of all runs; None where none has a dev record."""
+    keys = x_keys(runs)
+    curves = [_rows(run, "dev", "loss", keys) for run in runs]
+    if not any(curves):
+        return None
+    rows, labels = [row for curve in curves for row in curve], [run.label for run in runs]
+    title = "dev cross-entropy, nats/token"
+    shown, choices = _tooltip({"run": "run", **keys, "y": title}), _choices(keys, rows)
+    y = axis(title, domain=_limits([curve for curve in curves if curve], next(iter(keys))))
+    spec: Spec = {
+        "data": {"values": rows},
+        "height": 300,
+        "encoding": {"x": _seen_axis(keys, tickCount=6), "y": y | {"field": "y"}},
+        "layer": [
+            {"mark": {"type": "line", "clip": True, "strokeWidth": 1.6}, "encoding": dashed(labels)},
+            {"mark": {"type": "point", "clip": True, "size": 55}, "encoding": marked(labels) | {"tooltip": shown}},
+        ],
+    }  # fmt: skip
+    return chart("Dev cross-entropy of all runs during training", spec, hides_runs=True, x=choices)
 
-    def draw() -> Figure:
-        figure, axes = canvas(760, 300, 52, 12, 10, 40)
-        for place, (number, points) in enumerate(curves):
-            every = max(1, len(points) // 10)
-            axes.plot(
-                *points.T,
-                **style(number, 5.5),
-                linewidth=1.5,
-                linestyle=DASHES[number // len(SERIES) % len(DASHES)],
-                markevery=(place % every, every),
-            )
-        axes.set_ylim(*_limits([points for _, points in curves]))
-        _x_axis(axes, key)
-        axes.set_ylabel("dev cross-entropy, nats/token")
-        axes.grid(axis="y", color=RULE, linewidth=0.7)
-        return figure
 
-    return as_svg("dev", "Dev cross-entropy of all runs during training", 760, 300, draw)
+def _tooltip(fields: dict[str, str], **formats: str) -> list[Spec]:
+    """Field → title; numbers as `formats` says, or to four digits."""
+    return [{"field": field, "title": title} | _kind(field, formats) for field, title in fields.items()]
+
+
+def _kind(field: str, formats: dict[str, str]) -> Spec:
+    if field in SEEN:
+        return {"type": "quantitative", "format": ","}
+    named = field in ("run", "name", "word", "trial")
+    return {"type": "nominal"} if named else {"type": "quantitative", "format": formats.get(field, ".4f")}
 
 
 def milestone_tasks(runs: list[Run]) -> list[str]:
@@ -98,93 +107,97 @@ def milestone_tasks(runs: list[Run]) -> list[str]:
     return list(dict.fromkeys(key for record in found for key in record if f"{key}_stderr" in record))
 
 
-def milestone_figure(runs: list[Run], task: str, name: str) -> str:
-    """Accuracy of the runs' milestones over the words seen, ± one standard error, on one task."""
-
-    def draw() -> Figure:
-        figure, axes = canvas(760, 240, 52, 12, 10, 40)
-        for number, run in enumerate(runs):
-            points = _series(run, "evaluation", task, "words")
-            errors = 100 * _series(run, "evaluation", f"{task}_stderr", "words")[:, 1]
-            words, accuracy = points[:, 0], 100 * points[:, 1]
-            dashes = DASHES[number // len(SERIES) % len(DASHES)]
-            axes.plot(words, accuracy, **style(number, 5.5), linewidth=1.5, linestyle=dashes)
-            band = (accuracy - errors, accuracy + errors)
-            axes.fill_between(words, *band, color=SERIES[number % len(SERIES)], alpha=0.15, linewidth=0)
-        for chance in {100 * run.evaluations[task].chance for run in runs if task in run.evaluations}:
-            axes.axhline(chance, color=MUTED, linewidth=1, zorder=1)
-        _words_axis(axes.xaxis, axes.set_xscale)
-        axes.set_xlabel("words seen")
-        axes.set_ylabel("accuracy, %")
-        axes.grid(axis="y", color=RULE, linewidth=0.7)
-        return figure
-
-    return as_svg(f"milestones-{name}", f"Accuracy on {task} during training", 760, 240, draw)
+def milestone_figure(runs: list[Run], task: str) -> Chart:
+    """Accuracy of the runs' milestones over what was seen, ± one standard error, on one task."""
+    keys = x_keys(runs)
+    rows = []
+    for run in runs:
+        errors = _rows(run, "evaluation", f"{task}_stderr", keys)
+        for row, error in zip(_rows(run, "evaluation", task, keys), errors, strict=True):
+            value, spread = 100 * row["y"], 100 * error["y"]
+            rows.append(row | {"y": value, "low": value - spread, "high": value + spread, "spread": spread})
+    labels = [run.label for run in runs]
+    shown = _tooltip({"run": "run", **keys, "y": ACCURACY, "spread": "±"}, y=".2f", spread=".2f")
+    chances = sorted({100 * run.evaluations[task].chance for run in runs if task in run.evaluations})
+    spec: Spec = {
+        "data": {"values": rows},
+        "height": 240,
+        "encoding": {"x": _seen_axis(keys, type="log", tickCount=6)},
+        "layer": [
+            {"mark": {"type": "area", "opacity": 0.15},
+             "encoding": by_run(labels) | {"y": axis(ACCURACY) | {"field": "low"}, "y2": {"field": "high"}}},
+            {"mark": {"type": "line", "strokeWidth": 1.6},
+             "encoding": dashed(labels) | {"y": axis(ACCURACY) | {"field": "y"}}},
+            {"mark": {"type": "point", "size": 55},
+             "encoding": marked(labels) | {"y": axis(ACCURACY) | {"field": "y"}, "tooltip": shown}},
+            *[{"mark": {"type": "rule"}, "encoding": {"y": {"datum": chance}, "x": None}} for chance in chances],
+        ],
+    }  # fmt: skip
+    choices = {key: {"title": title} for key, title in keys.items()}
+    return chart(f"Accuracy on {task} during training", spec, hides_runs=True, x=choices)
 
 
 SHOWN_WORDS = 6
 
 
-def curves_figure(acquired: Acquisition, name: str) -> str:
+def curves_figure(acquired: Acquisition) -> Chart | None:
     """Surprisal of some words over the words seen, evenly from those that are learned first to those learned last.
 
-    Of words whose curve determines their age; nothing where there are none.
+    Of words whose curve determines their age; None where there are none.
     """
     aged = sorted((word for word in acquired.words if word.is_determined), key=lambda word: word.age or 0)
     chosen = [aged[place] for place in dict.fromkeys(np.linspace(0, len(aged) - 1, SHOWN_WORDS).astype(int)) if aged]
     if not chosen:
-        return ""
+        return None
     seen = [milestone.seen for milestone in acquired.milestones]
+    rows = [{"word": word.word, "words": at, "y": surprisal}
+            for word in chosen for at, surprisal in zip(seen, word.surprisals, strict=True)]  # fmt: skip
+    colours = {"domain": [word.word for word in chosen], "range": [colour(number) for number in range(len(chosen))]}
+    of_word = {"color": {"field": "word", "type": "nominal", "scale": colours, "legend": None}}
+    shown = _tooltip({"word": "word", "words": "words seen", "y": "surprisal, nats"}, y=".2f")
+    spec: Spec = {
+        "data": {"values": rows},
+        "height": 260,
+        "encoding": {
+            "x": axis("words seen", type="log", format="~s", tickCount=6) | {"field": "words"},
+            "y": axis("surprisal, nats") | {"field": "y"},
+        },
+        "layer": [
+            {"mark": {"type": "line", "strokeWidth": 1.3}, "encoding": of_word},
+            {"mark": {"type": "point", "size": 30}, "encoding": of_word | {"tooltip": shown}},
+            {"mark": {"type": "text", "align": "right", "dx": -4, "dy": -8}, "encoding": {"text": {"field": "word"}},
+             "transform": [{"filter": f"datum.words == {seen[-1]}"}]},
+        ],
+    }  # fmt: skip
+    return chart("Surprisal of some words during training", spec)
 
-    def draw() -> Figure:
-        figure, axes = canvas(760, 260, 52, 90, 10, 40)
-        for number, word in enumerate(chosen):
-            axes.plot(seen, word.surprisals, **style(number, 4.5), linewidth=1.2)
-            axes.annotate(
-                word.word, (seen[-1], word.surprisals[-1]), (8, 0), textcoords="offset points", va="center",
-                fontsize=10.5,
-            )  # fmt: skip
-        _words_axis(axes.xaxis, axes.set_xscale)
-        axes.set_xlabel("words seen")
-        axes.set_ylabel("surprisal, nats")
-        axes.grid(axis="y", color=RULE, linewidth=0.7)
-        return figure
 
-    return as_svg(f"word-curves-{name}", "Surprisal of some words during training", 760, 260, draw)
-
-
-def ages_figure(acquired: Acquisition, name: str) -> str:
+def ages_figure(acquired: Acquisition) -> Chart | None:
     """When the model and when children know words; hollow where the model's curve does not determine it.
 
-    Nothing where no word has an age.
+    None where no word has an age.
     """
     known = [word for word in acquired.words if word.child is not None and word.age is not None]
     if not known:
-        return ""
-
-    def draw() -> Figure:
-        figure, axes = canvas(760, 300, 60, 12, 10, 40)
-        for is_determined, fill in ((False, "none"), (True, SERIES[0])):
-            chosen = [word for word in known if word.is_determined == is_determined]
-            months, seen = [word.child or 0 for word in chosen], [10 ** (word.age or 0) for word in chosen]
-            axes.scatter(months, seen, s=20, facecolors=fill, edgecolors=SERIES[0], linewidths=0.9)
-        _words_axis(axes.yaxis, axes.set_yscale)
-        axes.set_xlabel("age at which half of the children know the word, months")
-        axes.set_ylabel("words seen by the model")
-        axes.grid(color=RULE, linewidth=0.7)
-        return figure
-
-    return as_svg(f"ages-{name}", "Ages at which model and children know words", 760, 300, draw)
-
-
-def _words_axis(axis: Axis, set_scale: Callable[[str], None]) -> None:
-    set_scale("log")
-    axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
-    axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+        return None
+    rows = [{"word": word.word, "months": word.child, "words": 10 ** (word.age or 0), "determined": word.is_determined}
+            for word in known]  # fmt: skip
+    shown = _tooltip({"word": "word", "months": "months", "words": "words seen by the model"}, months=".1f")
+    spec: Spec = {
+        "data": {"values": rows},
+        "height": 300,
+        "mark": {"type": "point", "size": 26, "stroke": colour(0), "strokeWidth": 0.9, "filled": True},
+        "encoding": {
+            "x": axis("age at which half of the children know the word, months", grid=True) | {"field": "months"},
+            "y": axis("words seen by the model", type="log", format="~s", tickCount=5) | {"field": "words"},
+            "fill": {"condition": {"test": "datum.determined", "value": colour(0)}, "value": "transparent"},
+            "tooltip": shown,
+        },
+    }
+    return chart("Ages at which model and children know words", spec)
 
 
-GRID_CELL, GRID_MARGINS = (74, 34), (64, 46)  # width and height in CSS pixels
+GRID_CELL, GRID_MARGINS = (74, 34), (80, 46)  # width and height in CSS pixels
 
 
 def grid_width(grid: Grid) -> int:
@@ -192,7 +205,7 @@ def grid_width(grid: Grid) -> int:
     return GRID_MARGINS[0] + GRID_CELL[0] * len(list(grid.axes.values())[1])
 
 
-def grid_figure(grid: Grid, task: str | None, name: str) -> str:
+def grid_figure(grid: Grid, task: str | None) -> Chart:
     """A grid of two axes as a table of colours: dev cross-entropy, or the accuracy on a task; finalists are framed.
 
     Deeper is better. Trials without a value diverged, or were not evaluated.
@@ -201,32 +214,31 @@ def grid_figure(grid: Grid, task: str | None, name: str) -> str:
     chosen = {trial.label for trial in grid.finalists}
     values = {trial.label: value for trial in grid.trials if (value := _grid_value(trial, task)) is not None}
     low, high = min(values.values()), max(values.values())
-    width, height = grid_width(grid), GRID_MARGINS[1] + GRID_CELL[1] * len(rows)
-
-    def draw() -> Figure:
-        figure, axes = canvas(width, height, GRID_MARGINS[0] - 4, 4, 4, GRID_MARGINS[1] - 4)
-        for trial in grid.trials:
-            x, y = columns.index(trial.values[x_key]), rows.index(trial.values[y_key])
-            value = values.get(trial.label)
-            if value is not None:
-                share = (value - low) / (high - low) if high > low else 0.0
-                depth = 0.06 + 0.5 * (share if task else 1 - share)
-                axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, color=SERIES[0], alpha=depth, linewidth=0))
-            if trial.label in chosen:
-                axes.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, fill=False, edgecolor=INK, linewidth=1.4))
-            axes.text(x, y, _grid_text(trial, task), ha="center", va="center", fontsize=9.5)
-        axes.set_xlim(-0.5, len(columns) - 0.5)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
-        axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
-        axes.set_xlabel(axis_name(x_key))
-        axes.set_ylabel(axis_name(y_key))
-        axes.tick_params(length=0)
-        for side in ("left", "bottom"):
-            axes.spines[side].set_visible(False)
-        return figure
-
-    return as_svg(f"grid-{name}", f"{task or 'Dev cross-entropy'} over the grid", width, height, draw)
+    cells = []
+    for trial in grid.trials:
+        value = values.get(trial.label)
+        share = (value - low) / (high - low) if value is not None and high > low else 0.0
+        depth = 0.0 if value is None else 0.06 + 0.5 * (share if task else 1 - share)
+        cells.append({"x": f"{trial.values[x_key]:g}", "y": f"{trial.values[y_key]:g}", "depth": depth,
+                      "text": _grid_text(trial, task), "framed": trial.label in chosen})  # fmt: skip
+    bare = {"grid": False, "ticks": False, "domain": False, "labelAngle": 0}
+    spec: Spec = {
+        "data": {"values": cells},
+        "height": GRID_CELL[1] * len(rows),
+        "encoding": {
+            "x": {"field": "x", "type": "nominal", "sort": [f"{value:g}" for value in columns],
+                  "title": axis_name(x_key), "axis": bare},
+            "y": {"field": "y", "type": "nominal", "sort": [f"{value:g}" for value in rows],
+                  "title": axis_name(y_key), "axis": bare},
+        },
+        "layer": [
+            {"mark": {"type": "rect", "color": colour(0), "strokeWidth": 1.6},
+             "encoding": {"fillOpacity": {"field": "depth", "type": "quantitative", "scale": None, "legend": None},
+                          "stroke": {"condition": {"test": "datum.framed", "value": INK}, "value": PAPER}}},
+            {"mark": {"type": "text", "fontSize": 10}, "encoding": {"text": {"field": "text"}}},
+        ],
+    }  # fmt: skip
+    return chart(f"{task or 'Dev cross-entropy'} over the grid", spec)
 
 
 def _grid_value(trial: GridTrial, task: str | None) -> float | None:
@@ -244,153 +256,126 @@ def _grid_text(trial: GridTrial, task: str | None) -> str:
     return f"{100 * found.accuracy:.1f} ± {100 * found.stderr:.1f}" if found else "–"
 
 
-def _limits(curves: list[NDArray[np.float64]]) -> tuple[float | None, float | None]:
+def _limits(curves: list[list[Row]], key: str) -> list[float] | None:
     """Bounds that show all but the beginning, where every model falls from the uniform guess."""
-    start = BEGINNING * max(float(points[:, 0].max()) for points in curves)
-    values = np.concatenate([points[points[:, 0] >= min(start, points[-1, 0]), 1] for points in curves])
+    points = [np.array([(row[key], row["y"]) for row in rows], dtype=float) for rows in curves]
+    start = BEGINNING * max(float(curve[:, 0].max()) for curve in points)
+    values = np.concatenate([curve[curve[:, 0] >= min(start, curve[-1, 0]), 1] for curve in points])
     values = values[np.isfinite(values)]
     if not len(values):
-        return None, None
+        return None
     low, high = float(values.min()), float(values.max())
     room = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
-    return low - room, high + room
+    return [low - room, high + room]
 
 
-def _x_axis(axes: Axes, key: str) -> None:
-    axes.set_xlim(left=0)
-    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5))
-    axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
-    axes.set_xlabel(f"{key}s" if key == "step" else f"{key} seen")
-
-
-def term_panels(runs: list[Run], term: str | None) -> list[tuple[int, str]]:
-    """One panel per run that has the term (None: cross-entropy, train and dev), axes shared: (run number, svg)."""
-    key = x_key(runs)
+def term_panels(runs: list[Run], term: str | None) -> list[tuple[int, Chart]]:
+    """One panel per run that has the term (None: cross-entropy, train and dev), axes shared: (run number, chart)."""
+    keys = x_keys(runs)
+    first = next(iter(keys))
     drawn = []
     for number, run in enumerate(runs):
-        train = _series(run, "train", term or train_term(run), key)
-        dev = _series(run, "dev", "loss", key) if term is None else np.empty((0, 2))
-        if len(train) or len(dev):
+        train = _rows(run, "train", term or train_term(run), keys)
+        dev = _rows(run, "dev", "loss", keys) if term is None else []
+        if train or dev:
             drawn.append((number, _binned(train), dev))
     if not drawn:
         return []
-    curves = [points for _, train, dev in drawn for points in (train, dev) if len(points)]
-    right = max(float(points[:, 0].max()) for points in curves)
-    limits, log = _limits(curves), _wants_log(curves)
-    name = term or "cross_entropy"
-
-    def panel(number: int, train: NDArray[np.float64], dev: NDArray[np.float64]) -> str:
-        def draw() -> Figure:
-            figure, axes = canvas(330, 190, 42, 10, 8, 36)
-            axes.plot(*train.T, color=SERIES[number % len(SERIES)], linewidth=1.1, alpha=0.55)
-            axes.plot(*dev.T, **style(number, 4.5), linewidth=1.4, markevery=max(1, len(dev) // 8))
-            _mark_best(axes, runs[number], dev, key)
-            if log:
-                axes.set_yscale("log")
-                axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-                axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-            else:
-                axes.set_ylim(*limits)
-            _x_axis(axes, key)
-            axes.set_xlim(0, right * 1.02)
-            axes.grid(axis="y", color=RULE, linewidth=0.7)
-            return figure
-
-        return as_svg(f"{name}-{number}", f"Training curve: {name}", 330, 190, draw)
-
-    return [(number, panel(number, train, dev)) for number, train, dev in drawn]
+    curves = [rows for _, train, dev in drawn for rows in (train, dev) if rows]
+    y = axis(None, type="log") if _wants_log(curves) else axis(None, domain=_limits(curves, first))
+    name, labels = term or "cross_entropy", [run.label for run in runs]
+    encoding = {"x": _seen_axis(keys, tickCount=4), "y": y | {"field": "y"}}
+    choices = _choices(keys, (row for rows in curves for row in rows))
+    found = []
+    for number, train, dev in drawn:
+        kept = [row for row in dev if row["step"] == _kept_step(runs[number])][:1]
+        spec = _panel(train, dev, kept, labels, _tooltip({**keys, "y": name})) | {"encoding": encoding}
+        found.append((number, chart(f"Training curve: {name}", spec, hides_runs=True, x=choices)))
+    return found
 
 
-def _wants_log(curves: list[NDArray[np.float64]]) -> bool:
+def _panel(train: list[Row], dev: list[Row], kept: list[Row], labels: list[str], shown: list[Spec]) -> Spec:
+    """One run's: training thin, dev with markers, and a ring around the step that was kept."""
+    clip = {"clip": True}
+    return {
+        "height": 150,
+        "layer": [
+            {"data": {"values": train}, "mark": {"type": "line", "strokeWidth": 1.1, "opacity": 0.6} | clip,
+             "encoding": by_run(labels) | {"tooltip": shown}},
+            {"data": {"values": dev}, "mark": {"type": "line", "strokeWidth": 1.4} | clip, "encoding": by_run(labels)},
+            {"data": {"values": dev}, "mark": {"type": "point", "size": 40} | clip,
+             "encoding": marked(labels) | {"tooltip": shown}},
+            {"data": {"values": kept}, "mark": {"type": "point", "filled": False, "size": 130, "stroke": INK} | clip},
+        ],
+    }  # fmt: skip
+
+
+def _kept_step(run: Run) -> int | None:
+    return run.result.best_step if run.result else None
+
+
+def _wants_log(curves: list[list[Row]]) -> bool:
     """A term that spans more than a factor of 30 is drawn on a logarithmic axis."""
-    values = np.concatenate([points[:, 1] for points in curves])
+    values = np.array([row["y"] for rows in curves for row in rows], dtype=float)
     return bool(np.isfinite(values).all() and values.min() > 0 and values.max() / values.min() > 30)
 
 
-def _mark_best(axes: Axes, run: Run, dev: NDArray[np.float64], key: str) -> None:
-    """A ring on the dev curve, around the step whose weights were kept."""
-    if run.result is None or not len(dev):
-        return
-    found = [r for r in run.metrics if r.get("split") == "dev" and r.get("step") == run.result.best_step]
-    for record in found[:1]:
-        axes.plot(record[key], record["loss"], "o", markersize=9, markerfacecolor="none", markeredgecolor=INK)
-
-
-def phenomena_figure(runs: list[Run], task: str, name: str) -> str:
+def phenomena_figure(runs: list[Run], task: str) -> Chart:
     """Dot plot of accuracy per phenomenon: one row each, best on top, and the mean of the task last."""
-    groups = {
-        number: comparison.phenomena(run.evaluations[task])
-        for number, run in enumerate(runs)
-        if task in run.evaluations
-    }
-    evaluations = {number: runs[number].evaluations[task] for number in groups}
-    rows = sorted({key for found in groups.values() for key in found}, key=lambda key: (-_level(groups, key), key))
-    overall = {
-        number: Group("mean over subtasks", found.accuracy, found.stderr, comparison.baselines(found))
-        for number, found in evaluations.items()
-    }
-    lines = [{n: found[key] for n, found in groups.items() if key in found} for key in rows] + [overall]
-    labels = [_short(key) for key in rows] + ["mean over subtasks"]
-    step = 9 if len(groups) <= 6 else 7
-    row = max(24, step * len(groups) + 10)
-    left = 14 + 6.0 * max(len(label) for label in labels)
-    width, height = 760, row * len(lines) + 46
-
-    def draw() -> Figure:
-        figure, axes = canvas(width, height, left, 14, 4, 42)
-        for place, line in enumerate(lines):
-            if place % 2 == 0:
-                axes.axhspan(place - 0.5, place + 0.5, color=BAND, linewidth=0, zorder=0)
-            _row(axes, place, line, list(groups), step / row)
-        axes.axhline(len(lines) - 1.5, color=MUTED, linewidth=0.7)
-        for chance in sorted({100 * found.chance for found in evaluations.values()}):
-            axes.axvline(chance, color=MUTED, linewidth=1, zorder=1)
-        axes.set_ylim(len(lines) - 0.5, -0.5)
-        axes.set_yticks(range(len(lines)), labels, color=INK)
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
-        low, high = axes.get_xlim()
-        axes.set_xlim(max(low, -1), min(high, 101))
-        axes.set_xlabel("accuracy, %")
-        axes.grid(axis="x", color=RULE, linewidth=0.7, zorder=0)
-        axes.set_axisbelow(True)
-        return figure
-
-    return as_svg(f"phenomena-{name}", f"Accuracy per phenomenon, {task}", width, height, draw)
-
-
-def _row(axes: Axes, place: int, line: dict[int, Group], numbers: list[int], step: float) -> None:
-    """One phenomenon: its baselines as strokes across the row, then each run on its own height."""
-    span = [place - 0.42, place + 0.42]
-    for baseline, dashes in BASELINE_DASHES.items():
-        known = [100 * group.baselines[baseline] for group in line.values() if baseline in group.baselines]
-        for value in sorted(set(known)):
-            axes.plot([value, value], span, color=INK, linewidth=1.4, linestyle=dashes, zorder=2)
-    for rank, number in enumerate(numbers):
-        if number not in line:
-            continue
-        group = line[number]
-        axes.errorbar(
-            100 * group.accuracy,
-            place + (rank - (len(numbers) - 1) / 2) * step,
-            xerr=200 * group.stderr,
-            fmt="none",
-            ecolor=SERIES[number % len(SERIES)],
-            elinewidth=1.2,
-            zorder=3,
-        )
-        axes.plot(
-            100 * group.accuracy,
-            place + (rank - (len(numbers) - 1) / 2) * step,
-            **style(number, 7),
-            markeredgecolor=PAPER,
-            markeredgewidth=0.7,
-            zorder=4,
-        )
+    found = {run.label: run.evaluations[task] for run in runs if task in run.evaluations}
+    groups = {label: comparison.phenomena(evaluation) for label, evaluation in found.items()}
+    names = sorted({name for of in groups.values() for name in of}, key=lambda name: (-_level(groups, name), name))
+    mean = "mean over subtasks"
+    for label, evaluation in found.items():
+        groups[label][mean] = Group(mean, evaluation.accuracy, evaluation.stderr, comparison.baselines(evaluation))
+    order = [_short(name) for name in [*names, mean]]
+    rows = [_dot(label, name, of[name]) for label, of in groups.items() for name in [*names, mean] if name in of]
+    beside = {
+        (_short(name), baseline, round(100 * value, 4)): None
+        for of in groups.values() for name, group in of.items() for baseline, value in group.baselines.items()
+    }  # fmt: skip
+    strokes = [{"name": name, "baseline": BASELINES.get(of, of), "kind": of, "x": at} for name, of, at in beside]
+    step = max(24, (9 if len(groups) <= 6 else 7) * len(groups) + 10)
+    labels = [run.label for run in runs]
+    shown = _tooltip({"run": "run", "name": "", "x": ACCURACY, "spread": "±"}, x=".2f", spread=".2f")
+    y: Spec = {"field": "name", "type": "nominal", "sort": order, "title": None,
+               "axis": {"labelColor": INK, "ticks": False, "domain": False, "grid": False}}  # fmt: skip
+    offset = {"yOffset": {"field": "run", "type": "nominal", "sort": list(groups), "scale": {"paddingOuter": 0.4}}}
+    spans = [{"name": name} for name in order[::2]]
+    across = {"y": y | {"bandPosition": 0.06}, "y2": {"field": "name", "bandPosition": 0.94}}
+    at = axis(ACCURACY, grid=True)
+    spec: Spec = {
+        "height": step * len(order),
+        "encoding": {"y": y},
+        "layer": [
+            {"data": {"values": spans}, "mark": {"type": "rect", "color": BAND}},
+            {"data": {"values": [{"x": chance} for chance in sorted({100 * of.chance for of in found.values()})]},
+             "mark": {"type": "rule"},
+             "encoding": {"x": at | {"field": "x"}, "y": {"value": 0}, "y2": {"value": {"expr": "height"}}}},
+            *[{"data": {"values": [stroke for stroke in strokes if stroke["kind"] == kind]},
+               "mark": {"type": "rule", "color": INK, "strokeWidth": 1.4, "strokeDash": dashes},
+               "encoding": across | {"x": at | {"field": "x"},
+                                     "tooltip": [{"field": "baseline"},
+                                                 {"field": "x", "title": ACCURACY, "format": ".2f"}]}}
+              for kind, dashes in BASELINE_DASHES.items()],
+            {"data": {"values": rows}, "mark": {"type": "rule", "strokeWidth": 1.3},
+             "encoding": by_run(labels) | offset | {"x": at | {"field": "low"}, "x2": {"field": "high"}}},
+            {"data": {"values": rows}, "mark": {"type": "point", "size": 60, "stroke": PAPER, "strokeWidth": 0.6},
+             "encoding": marked(labels) | offset | {"x": at | {"field": "x"}, "tooltip": shown}},
+        ],
+    }  # fmt: skip
+    return chart(f"Accuracy per phenomenon, {task}", spec, hides_runs=True)
 
 
-def _level(groups: dict[int, dict[str, Group]], key: str) -> float:
-    return float(np.mean([found[key].accuracy for found in groups.values() if key in found]))
+def _dot(label: str, name: str, group: Group) -> Row:
+    """A run's accuracy on a phenomenon, in percent, and two standard errors to both sides."""
+    value, spread = 100 * group.accuracy, 200 * group.stderr
+    return {"run": label, "name": _short(name), "x": value, "spread": spread / 2,
+            "low": max(0.0, value - spread), "high": min(100.0, value + spread)}  # fmt: skip
+
+
+def _level(groups: dict[str, dict[str, Group]], name: str) -> float:
+    return float(np.mean([of[name].accuracy for of in groups.values() if name in of]))
 
 
 def _short(name: str) -> str:

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from palenka.report import comparison, drawing, figures, search_figures, search_tables, tables
+from palenka.report import comparison, figures, search_figures, search_tables, tables, vega
 from palenka.report.cells import Cell
 from palenka.report.results import Acquisition, Grid, Run, common_folder, read_grids
 from palenka.report.searches import Search, read_searches, without_trials
@@ -31,8 +32,13 @@ def render(runs: list[Run], damages: Sequence[str] = (), reload_seconds: int | N
     )
     environment.globals["nothing"] = Cell()
     environment.filters["breakable"] = _breakable
-    given = {"damages": damages, "reload_seconds": reload_seconds}
+    given = {"damages": damages, "reload_seconds": reload_seconds, "library": vega.library(), "script": _script()}
     return environment.get_template("page.html.jinja").render(_content(runs) | given) + "\n"
+
+
+def _script() -> Markup:
+    """What makes the page move."""
+    return Markup(Path(__file__).with_name("page.js").read_text(encoding="utf-8"))
 
 
 def _content(read: list[Run]) -> dict[str, Any]:
@@ -43,30 +49,25 @@ def _content(read: list[Run]) -> dict[str, Any]:
         "facts": _facts(read),
         "findings": tables.findings(runs),
         "legend": [
-            {"label": run.label, "colour": drawing.colour(n), "path": drawing.marker_path(n)}
+            {"label": run.label, "colour": vega.colour(n), "path": vega.marker_path(n)}
             for n, run in enumerate(runs)
         ],
-        "searches": [_search(search, str(number)) for number, search in enumerate(read_searches(read))],
+        "searches": [_search(search) for search in read_searches(read)],
         "study": tables.study_table(runs),
         "caption": tables.caption(runs),
         "control": tables.control_table(runs),
         "seeds": tables.seed_table(runs),
         "differences": tables.difference_tables(runs),
-        "grids": [_grid(grid, str(number)) for number, grid in enumerate(read_grids(runs)) if len(grid.axes) == 2],
-        "curves": Markup(figures.comparison_figure(runs)),
-        "x": figures.x_key(runs),
+        "grids": [_grid(grid) for grid in read_grids(runs) if len(grid.axes) == 2],
+        "curves": figures.comparison_figure(runs),
+        "x": figures.x_keys(runs),
         "milestones": [
-            {"task": task, "svg": Markup(figures.milestone_figure(runs, task, str(number)))}
-            for number, task in enumerate(figures.milestone_tasks(runs))
+            {"task": task, "chart": figures.milestone_figure(runs, task)} for task in figures.milestone_tasks(runs)
         ],
         "panels": _panels(runs),
         "phenomena": [
-            {
-                "task": task,
-                "svg": Markup(figures.phenomena_figure(runs, task, str(number))),
-                "table": tables.subtask_table(runs, task),
-            }
-            for number, task in enumerate(tasks)
+            {"task": task, "chart": figures.phenomena_figure(runs, task), "table": tables.subtask_table(runs, task)}
+            for task in tasks
         ],
         "predictions": tables.prediction_table(runs),
         "finetuned": tables.finetuning_tables(runs),
@@ -96,11 +97,11 @@ def _acquisition(found: Acquisition, number: int) -> dict[str, Any]:
         "text": f"As the challenge has it: r = {pipeline.r:+.3f}, p = {pipeline.p:.2g}, n = {pipeline.n:,}. Over words "
         f"whose curve determines their age: r = {own.r:+.3f} [{own.low:+.3f}, {own.high:+.3f}], p = {own.p:.2g}, "
         f"n = {own.n:,}, of {found.n:,} ({left_out or 'all of them'}).",
-        "pictures": [Markup(picture(found, str(number))) for picture in (figures.ages_figure, figures.curves_figure)],
+        "charts": [picture(found) for picture in (figures.ages_figure, figures.curves_figure)],
     }
 
 
-def _grid(grid: Grid, name: str) -> dict[str, Any]:
+def _grid(grid: Grid) -> dict[str, Any]:
     """A grid's pictures: dev cross-entropy, and each task that a trial was evaluated on."""
     found = {task for trial in grid.trials for task in trial.tasks}
     measured = [None, *comparison.in_order(found)]
@@ -108,30 +109,29 @@ def _grid(grid: Grid, name: str) -> dict[str, Any]:
         "name": grid.name,
         "width": figures.grid_width(grid),
         "pictures": [
-            {"task": task, "svg": Markup(figures.grid_figure(grid, task, f"{name}-{place}"))}
-            for place, task in enumerate(measured)
+            {"task": task, "chart": figures.grid_figure(grid, task)} for task in measured
         ],
     }
 
 
-def _search(search: Search, name: str) -> dict[str, Any]:
+def _search(search: Search) -> dict[str, Any]:
     """A search's best, and its pictures: over what trials cost, and over each axis, the most important one first."""
     axes = [
         {
             "key": key,
             "importance": search_tables.importance_text(found, len(search.over(key))),
-            "svg": Markup(search_figures.axis_figure(search, key, f"{name}-{place}")),
+            "chart": search_figures.axis_figure(search, key),
         }
-        for place, (key, found) in enumerate(search.importances().items())
+        for key, found in search.importances().items()
     ]
     return {
         "name": search.name,
         "headline": search_tables.headline(search),
         "selected": search_tables.selected(search),
         "finalists": search_tables.finalists_table(search),
-        "budget": Markup(search_figures.budget_figure(search, name)),
-        "coordinates": Markup(search_figures.coordinates_figure(search, name)),
-        "axes": [axis for axis in axes if axis["svg"]],
+        "budget": search_figures.budget_figure(search),
+        "coordinates": search_figures.coordinates_figure(search),
+        "axes": [axis for axis in axes if axis["chart"]],
         "caption": search_tables.AXES,
         "marks": search_tables.MARKS,
     }
@@ -143,7 +143,7 @@ def _panels(runs: list[Run]) -> list[dict[str, Any]]:
     for term in (None, *figures.terms(runs)):
         drawn = figures.term_panels(runs, term)
         if drawn:
-            panels = [{"run": number, "svg": Markup(svg)} for number, svg in drawn]
+            panels = [{"run": number, "chart": drawing} for number, drawing in drawn]
             groups.append({"term": term, "panels": panels})
     return groups
 

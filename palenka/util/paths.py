@@ -32,6 +32,11 @@ def evaluation_root() -> Path:
     return Path(os.environ.get("PALENKA_EVAL", ROOT / "evaluation_data")).absolute()
 
 
+def cache_root() -> Path:
+    """What can be made again: `palenka/` in the folder that the system has for it, `~/.cache` mostly."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "palenka"
+
+
 DATA_NAME = re.compile(r"\w[\w.+-]*(?:/\w[\w.+-]*)*")
 """Of prepared data."""
 RESERVED = ("ema", "evaluation", "revisions", "tensorboard", "wandb")
