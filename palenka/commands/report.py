@@ -18,6 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--watch", action="store_true",
         help=f"write it anew, and have the browser load it, every {SECONDS} s until none of the runs goes on",
     )  # fmt: skip
+    parser.add_argument(
+        "--export", type=Path, metavar="FOLDER",
+        help="also write charts there (SVG, PNG, PDF) and tables (Markdown, LaTeX, CSV)",
+    )  # fmt: skip
     add_protocol(parser)
 
 
@@ -25,4 +29,4 @@ def run(arguments: argparse.Namespace) -> None:
     while arguments.watch and status(arguments.runs).is_moving:
         write_page(arguments.runs, arguments.out, arguments.protocol, SECONDS)
         time.sleep(SECONDS)
-    report(arguments.runs, arguments.out, arguments.protocol)
+    report(arguments.runs, arguments.out, arguments.protocol, arguments.export)

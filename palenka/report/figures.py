@@ -290,7 +290,7 @@ def term_panels(runs: list[Run], term: str | None) -> list[tuple[int, Chart]]:
     for number, train, dev in drawn:
         kept = [row for row in dev if row["step"] == _kept_step(runs[number])][:1]
         spec = _panel(train, dev, kept, labels, _tooltip({**keys, "y": name})) | {"encoding": encoding}
-        found.append((number, chart(f"Training curve: {name}", spec, hides_runs=True, x=choices)))
+        found.append((number, chart(f"Training curve: {name}, {runs[number].label}", spec, hides_runs=True, x=choices)))
     return found
 
 

@@ -33,7 +33,7 @@ def render(runs: list[Run], damages: Sequence[str] = (), reload_seconds: int | N
     environment.globals["nothing"] = Cell()
     environment.filters["breakable"] = _breakable
     given = {"damages": damages, "reload_seconds": reload_seconds, "library": vega.library(), "script": _script()}
-    return environment.get_template("page.html.jinja").render(_content(runs) | given) + "\n"
+    return environment.get_template("page.html.jinja").render(page_content(runs) | given) + "\n"
 
 
 def _script() -> Markup:
@@ -41,7 +41,8 @@ def _script() -> Markup:
     return Markup(Path(__file__).with_name("page.js").read_text(encoding="utf-8"))
 
 
-def _content(read: list[Run]) -> dict[str, Any]:
+def page_content(read: list[Run]) -> dict[str, Any]:
+    """What the page shows of runs: facts, tables and charts, by their places."""
     runs = without_trials(read)
     tasks = comparison.task_names(runs)
     return {

@@ -2,16 +2,18 @@
 
 from pathlib import Path
 
-from palenka.report.page import render
+from palenka.report.exports import export
+from palenka.report.page import page_content, render
 from palenka.report.results import Run, read_runs
 from palenka.report.searches import without_trials
 from palenka.report.tables import terminal_text
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, require_writable, write_text
+from palenka.util.text import count
 
 
-def report(runs: list[str], out: Path, protocol: str = "2024") -> None:
-    """Prints the table of the study and writes its page to `out`.
+def report(runs: list[str], out: Path, protocol: str = "2024", exports: Path | None = None) -> None:
+    """Prints the table of the study and writes its page to `out`, and, if a folder is given, charts and tables there.
 
     Args:
         runs: names or paths of runs; a folder stands for all runs below it.
@@ -21,11 +23,16 @@ def report(runs: list[str], out: Path, protocol: str = "2024") -> None:
     Raises:
         UserError: a name is no run, or none of the runs can be read. Those that cannot are named.
     """
+    if exports is not None and exports.exists() and not exports.is_dir():
+        raise UserError(f"--export {exports}: is a file; expected a folder for charts and tables")
     found, damages = _read(runs, out, protocol)
     print(terminal_text(without_trials(found)))
     print("".join(f"\n{damage}" for damage in damages))
     _write(out, render(found, damages))
     print(f"\nReport: {out}")
+    if exports is not None:
+        written = export(page_content(found), exports)
+        print(f"{count(len(written), 'file')} of charts and tables: {exports}")
 
 
 def write_page(runs: list[str], out: Path, protocol: str, reload_seconds: int | None) -> None:
