@@ -17,7 +17,7 @@ help:
 	@echo 'make test       all tests; make test PYTEST_ARGS="-k windows -x" for a part of them'
 	@echo 'make torture    every fault of docs/reliability.md, done to the real program (root, half an hour on two cores)'
 	@echo 'make check      ruff and mypy'
-	@echo 'make docs       docs/configuration.md, from the schema'
+	@echo 'make docs       docs/configuration.md, from the schema, and the documentation as a site'
 	@echo 'make setup      what the others call first: .venv with the versions of requirements.txt'
 
 setup: .venv/.installed
@@ -52,3 +52,5 @@ check: setup
 
 docs: setup
 	@.venv/bin/python docs/configuration.py
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --quiet
+	@echo 'Built: python3 -m http.server -d site, and then http://localhost:8000 (the search needs a server, no network)'
