@@ -1,6 +1,4 @@
 """The notebook of data preparation: it runs as it stands, its numbers are those of the data, it holds no text.
-
-It is run by this interpreter, in a folder of its own.
 """
 
 import base64
@@ -15,7 +13,7 @@ import nbformat
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from nbclient import NotebookClient
+from notebooks import execute, outputs, printed
 
 from palenka.data.tokens import SplitWriter, TokenSplit, TrainWindows
 from palenka.data.windows import WindowConfig
@@ -31,47 +29,8 @@ FIGURES = {"effects", "lengths", "tokens-per-word", "token-lengths", "zipf", "ra
 def demo(tmp_path_factory: pytest.TempPathFactory, processes: None) -> Iterator[tuple[Any, dict[str, Any]]]:
     """The notebook as executed without any settings, and the prepared.json that it made."""
     folder = tmp_path_factory.mktemp("notebook")
-    yield execute(folder), json.loads((folder / "data" / "demo" / "prepared.json").read_text(encoding="utf-8"))
-
-
-def execute(folder: Path, **settings: str) -> Any:
-    """Run the notebook by this interpreter; all that it or Jupyter writes goes to `folder`."""
-    write_kernel(folder / "jupyter" / "kernels" / "python3")
-    places = {
-        "PALENKA_DATA": "data", "PALENKA_EVAL": "evaluation_data", "TMPDIR": "tmp", "MPLCONFIGDIR": "matplotlib",
-        "IPYTHONDIR": "ipython", "JUPYTER_PATH": "jupyter", "JUPYTER_DATA_DIR": "jupyter",
-        "JUPYTER_CONFIG_DIR": "jupyter-config", "JUPYTER_RUNTIME_DIR": "jupyter-runtime",
-    }  # fmt: skip
-    (folder / "tmp").mkdir()
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    notebook.cells.append(nbformat.v4.new_code_cell("import sys; print(sys.executable)", id="interpreter"))
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("TRAIN", "DEV", "TEST", "NAME", "VOCAB_SIZE"):
-            patch.delenv(f"PALENKA_NOTEBOOK_{name}", raising=False)
-        for variable, place in places.items():
-            patch.setenv(variable, str(folder / place))
-        for variable, value in {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), **settings}.items():
-            patch.setenv(variable, value)
-        patience = {"timeout": 600, "startup_timeout": 300, "iopub_timeout": 300}  # a machine may be busy
-        where = {"kernel_name": "python3", "resources": {"metadata": {"path": folder}}}
-        client = NotebookClient(notebook, **patience, **where)
-        return client.execute()
-
-
-def write_kernel(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    kernel = {"argv": command, "display_name": "this interpreter", "language": "python"}
-    (folder / "kernel.json").write_text(json.dumps(kernel), encoding="utf-8")
-
-
-def outputs(notebook: Any, name: str) -> list[Any]:
-    [cell] = [cell for cell in notebook.cells if cell.id == name]
-    return cell.outputs
-
-
-def printed(notebook: Any, name: str) -> str:
-    return "".join(output.text for output in outputs(notebook, name) if output.output_type == "stream")
+    notebook = execute(NOTEBOOK, folder)
+    yield notebook, json.loads((folder / "data" / "demo" / "prepared.json").read_text(encoding="utf-8"))
 
 
 def rows(notebook: Any, name: str) -> list[dict[str, Any]]:
@@ -153,7 +112,7 @@ def test_it_takes_text_of_ones_own(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
     settings = {"TRAIN": "train", "DEV": "dev", "NAME": "mine/small", "VOCAB_SIZE": "300"}
-    notebook = execute(tmp_path, **{f"PALENKA_NOTEBOOK_{name}": value for name, value in settings.items()})
+    notebook = execute(NOTEBOOK, tmp_path, **{f"PALENKA_NOTEBOOK_{name}": value for name, value in settings.items()})
     assert "data.name=mine/small" in printed(notebook, "next")
     new = {row["dev"]: row["new words"] for row in rows(notebook, "coverage")}
     assert new == {"childes": 0, "switchboard": 66.67}

@@ -41,6 +41,7 @@ MARKERS = (
     ("triangle-right", "M4 0L-3.4 -4V4z"),
 )
 DASHES = ([1, 0], [5, 2], [2, 2], [6, 2, 2, 2])
+NOTEBOOK_WIDTH = 760  # CSS pixels
 FONT = 'system-ui, "Segoe UI", "Helvetica Neue", Arial, "Liberation Sans", sans-serif'
 CONFIG: Spec = {
     "background": "transparent",
@@ -112,6 +113,10 @@ class Chart:
         content = json.dumps(self.spec, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         harmless = content.replace("<", "\\u003c")  # nothing in it ends the script or begins another
         return f'<div class="chart"><script type="application/json">{harmless}</script></div>'
+
+    def _repr_svg_(self) -> str:
+        """What a notebook shows."""
+        return self.svg(NOTEBOOK_WIDTH)
 
     def svg(self, width: int) -> str:
         """Drawn so many CSS pixels wide, in the colours of a light page."""
