@@ -104,7 +104,7 @@ def test_a_table_is_filtered_by_name(page: Page) -> None:
 
 
 def test_a_run_is_hidden_in_tables_and_charts_and_shown_again(page: Page) -> None:
-    drawn = page.locator(".chart").first.locator("svg")
+    drawn = page.locator("#curves .chart svg.marks")
     key = page.locator("button[data-run='student-kd']").first
     before, shapes = heads(page), drawn.locator("[aria-roledescription='point']").count()
     key.click()
@@ -121,18 +121,18 @@ def test_a_run_is_hidden_in_tables_and_charts_and_shown_again(page: Page) -> Non
 
 def test_curves_are_drawn_against_something_else(page: Page) -> None:
     """A hidden run stays hidden."""
-    curves = page.locator("figure.plot .chart").first
+    curves = page.locator("#curves .chart")
     assert "words seen" in curves.inner_text()
     page.locator("button[data-run='student-kd']").first.click()
     page.select_option("select.against", "step")
-    page.wait_for_function("document.querySelector('figure.plot .chart svg').textContent.includes('steps')")
+    page.wait_for_function("document.querySelector('#curves .chart svg').textContent.includes('steps')")
     assert "words seen" not in curves.inner_text()
     marks = curves.locator("[aria-roledescription='point']")
     assert not any("student-kd" in (mark.get_attribute("aria-label") or "") for mark in marks.all())
 
 
 def test_a_point_tells_its_numbers(page: Page) -> None:
-    page.locator("figure.plot .chart").first.locator("[aria-roledescription='point']").last.hover()
+    page.locator("#curves .chart").locator("[aria-roledescription='point']").last.hover()
     tip = page.locator("#vg-tooltip-element.visible")
     tip.wait_for()
     assert re.search(r"run\s*:?\s*student-dskd", tip.inner_text())
@@ -142,6 +142,12 @@ def test_a_name_leads_to_how_its_run_was_made(page: Page) -> None:
     page.locator("table#study a", has_text="student-kd").click()
     made = page.locator("details[open]", has_text="config.yaml")
     assert made.count() == 1 and "student-kd" in made.inner_text()
+
+
+def test_a_chart_that_was_folded_away_has_its_room(page: Page) -> None:
+    folded = page.locator("details:has(.chart)").first
+    folded.locator("> summary").click()
+    page.wait_for_function("document.querySelector('details[open] .chart svg').getBoundingClientRect().width > 500")
 
 
 def test_it_is_printed(page: Page) -> None:

@@ -20,7 +20,7 @@ from made_runs import BLIMP, made_losses, write_evaluation, write_json, write_ru
 from page_charts import charts, labels, texts
 
 from palenka.report import comparison, tables, vega
-from palenka.report.figures import milestone_figure, milestone_tasks, term_panels
+from palenka.report.figures import forest_figure, milestone_figure, milestone_tasks, subtasks_figure, term_panels
 from palenka.report.page import render
 from palenka.report.results import Run, read_run, read_runs
 from palenka.report.write import report
@@ -436,6 +436,25 @@ def test_what_teachers_were_worth_is_said(runs: Path) -> None:
     said = tables.findings(read_runs(["control", "kd", "worse", "same", "other"]))[1]
     assert said == f"pairs: beside the undistilled control, the best of 4 distilled, kd {ahead}."
     assert "; " not in said
+
+
+def test_a_forest_shows_each_difference_from_the_control(runs: Path) -> None:
+    """Eight of 100 pairs more, of x; of y, which both have right, none: the subtask has no error to be drawn."""
+    write_evaluation(write_run(runs, "control"), "pairs", {"x": right(50), "y": right(100), "z": right(30)})
+    write_evaluation(
+        write_run(runs, "kd", objective={"logit": {"weight": 1.0}}), "pairs",
+        {"x": right(58), "y": right(100), "z": right(10)},
+    )
+    found = read_runs(["control", "kd"])
+    forest, subtasks = forest_figure(found, ["pairs"]), subtasks_figure(found, "pairs")
+    assert forest and subtasks and subtasks.label == "Where kd and control differ most, pairs"
+    (row,) = forest.spec["data"]["values"]
+    assert (row["name"], row["x"]) == ("pairs: kd", pytest.approx(-4.0))
+    rows = {row["name"]: row for row in subtasks.spec["data"]["values"]}
+    assert [*rows] == ["x", "z"], "what is ahead first"
+    error = 100 * (0.08 * 0.92 / 99) ** 0.5
+    assert (rows["x"]["x"], rows["x"]["low"]) == (pytest.approx(8.0), pytest.approx(8.0 - 2 * error))
+    assert forest_figure(found[:1], ["pairs"]) is subtasks_figure(found[:1], "pairs") is None
 
 
 def test_losses_that_are_written_alike_are_called_no_different(runs: Path) -> None:

@@ -30,6 +30,11 @@ class Difference:
         """Whether the difference exceeds twice its standard error."""
         return abs(self.value) > 2 * self.stderr
 
+    @property
+    def sureness(self) -> float:
+        """Its size in standard errors."""
+        return abs(self.value) / self.stderr
+
 
 @dataclass(frozen=True)
 class Group:
@@ -87,6 +92,16 @@ def difference(first: Run, second: Run, task: str) -> Difference | None:
     both = task in first.outcomes and task in second.outcomes
     paired = paired_stderr(first.outcomes[task], second.outcomes[task]) if both else None
     return Difference(value, paired if paired is not None else math.hypot(one.stderr, other.stderr), paired is not None)
+
+
+def subtask_differences(first: Run, second: Run, task: str) -> dict[str, Difference]:
+    """The same of each subtask, paired over its items; empty where a run has not kept them, or they cannot be compared.
+    """
+    if task not in first.outcomes or task not in second.outcomes or not all_comparable([first, second], task):
+        return {}
+    one, other = first.outcomes[task], second.outcomes[task]
+    return {name: Difference(float((one[name] - other[name]).mean()), paired, True) for name in one
+            if (paired := paired_stderr({name: one[name]}, {name: other[name]})) is not None}  # fmt: skip
 
 
 def ranking(runs: list[Run], task: str) -> list[Run]:

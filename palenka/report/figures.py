@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from palenka.report import comparison
-from palenka.report.comparison import BASELINES, Group
+from palenka.report.comparison import BASELINES, Difference, Group
 from palenka.report.results import Acquisition, Grid, GridTrial, Run
 from palenka.report.vega import BAND, INK, PAPER, Chart, Spec, axis, axis_name, by_run, chart, colour, dashed, marked
 
@@ -343,7 +343,7 @@ def phenomena_figure(runs: list[Run], task: str) -> Chart:
     offset = {"yOffset": {"field": "run", "type": "nominal", "sort": list(groups), "scale": {"paddingOuter": 0.4}}}
     spans = [{"name": name} for name in order[::2]]
     across = {"y": y | {"bandPosition": 0.06}, "y2": {"field": "name", "bandPosition": 0.94}}
-    at = axis(ACCURACY, grid=True)
+    at = axis(ACCURACY, grid=True, tickCount=8)
     spec: Spec = {
         "height": step * len(order),
         "encoding": {"y": y},
@@ -365,6 +365,70 @@ def phenomena_figure(runs: list[Run], task: str) -> Chart:
         ],
     }  # fmt: skip
     return chart(f"Accuracy per phenomenon, {task}", spec, hides_runs=True)
+
+
+MOST_SUBTASKS = 12
+
+
+def forest_figure(runs: list[Run], tasks: list[str]) -> Chart | None:
+    """Each distilled run minus its undistilled control, on each task; None where no run has one."""
+    rows = []
+    for run in runs:
+        control = comparison.control_of(run, runs)
+        for task in tasks if control else []:
+            found = comparison.difference(run, control, task) if control else None
+            if found:
+                rows.append(_span(run, f"{task}: {run.label}", found))
+    if not rows:
+        return None
+    order = [f"{task}: {run.label}" for task in tasks for run in runs]
+    return _forest("Distilled against undistilled", rows, order, [run.label for run in runs])
+
+
+def subtasks_figure(runs: list[Run], task: str) -> Chart | None:
+    """On which subtasks the best distilled run and its control differ most, by how sure the difference is.
+
+    None where no run has a control, or items were not kept.
+    """
+    students = [run for run in comparison.ranking(runs, task) if comparison.control_of(run, runs)]
+    control = comparison.control_of(students[0], runs) if students else None
+    found = comparison.subtask_differences(students[0], control, task) if control else {}
+    sure = sorted((name for name, of in found.items() if of.stderr), key=lambda name: -found[name].sureness)
+    if not control or not sure:
+        return None
+    shown = sorted(sure[:MOST_SUBTASKS], key=lambda name: -found[name].value)
+    rows = [_span(students[0], name, found[name]) for name in shown]
+    label = f"Where {students[0].label} and {control.label} differ most, {task}"
+    return _forest(label, rows, shown, [run.label for run in runs])
+
+
+def _span(run: Run, name: str, found: Difference) -> Row:
+    """A difference in points, and two standard errors to both sides."""
+    value, reach = 100 * found.value, 200 * found.stderr
+    return {"run": run.label, "name": name, "x": value, "low": value - reach, "high": value + reach}
+
+
+def _forest(label: str, rows: list[Row], order: list[str], labels: list[str]) -> Chart:
+    """Differences as dots with their bars, around none."""
+    shown = _tooltip({"name": "", "x": "points", "low": "from", "high": "to"}, x="+.2f", low="+.2f", high="+.2f")
+    at = axis("points ahead of the undistilled control", grid=True, tickCount=8)
+    names = {row["name"] for row in rows}
+    y = {"field": "name", "type": "nominal", "sort": [name for name in order if name in names], "title": None,
+         "axis": {"labelColor": INK, "ticks": False, "domain": False, "grid": False, "labelLimit": 230}}  # fmt: skip
+    spec: Spec = {
+        "data": {"values": rows},
+        "height": 22 * len(names),
+        "encoding": {"y": y},
+        "layer": [
+            {"data": {"values": [{"x": 0}]}, "mark": {"type": "rule"},
+             "encoding": {"x": at | {"field": "x"}, "y": {"value": 0}, "y2": {"value": {"expr": "height"}}}},
+            {"mark": {"type": "rule", "strokeWidth": 1.3},
+             "encoding": by_run(labels) | {"x": at | {"field": "low"}, "x2": {"field": "high"}}},
+            {"mark": {"type": "point", "size": 60, "stroke": PAPER, "strokeWidth": 0.6},
+             "encoding": marked(labels) | {"x": at | {"field": "x"}, "tooltip": shown}},
+        ],
+    }  # fmt: skip
+    return chart(label, spec, hides_runs=True)
 
 
 def _dot(label: str, name: str, group: Group) -> Row:

@@ -96,6 +96,10 @@ for (const filter of document.querySelectorAll("input.filter")) {
   });
 }
 
+for (const details of document.querySelectorAll("details")) {
+  details.addEventListener("toggle", () => dispatchEvent(new Event("resize"))); // charts in it had no room before
+}
+
 function openTarget() {
   const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
   if (target && target.matches("details")) target.open = true;

@@ -57,6 +57,7 @@ def page_content(read: list[Run]) -> dict[str, Any]:
         "study": tables.study_table(runs),
         "caption": tables.caption(runs),
         "control": tables.control_table(runs),
+        "forest": figures.forest_figure(runs, tasks),
         "seeds": tables.seed_table(runs),
         "differences": tables.difference_tables(runs),
         "grids": [_grid(grid) for grid in read_grids(runs) if len(grid.axes) == 2],
@@ -67,7 +68,8 @@ def page_content(read: list[Run]) -> dict[str, Any]:
         ],
         "panels": _panels(runs),
         "phenomena": [
-            {"task": task, "chart": figures.phenomena_figure(runs, task), "table": tables.subtask_table(runs, task)}
+            {"task": task, "chart": figures.phenomena_figure(runs, task), "table": tables.subtask_table(runs, task),
+             "most": figures.subtasks_figure(runs, task)}
             for task in tasks
         ],
         "predictions": tables.prediction_table(runs),
