@@ -13,6 +13,7 @@ from palenka.report.write import report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WIDTHS = (400, 800, 1400)
+PATIENCE = 180_000  # milliseconds: a machine may be busy
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium"),
@@ -42,6 +43,7 @@ def opened(browser: Browser, address: str, width: int = 1400, scheme: str = "lig
     """The page with all charts drawn, and nothing that a browser complains of."""
     complaints: list[str] = []
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    page.set_default_timeout(PATIENCE)
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto(address)
@@ -157,6 +159,7 @@ def test_it_is_printed(page: Page) -> None:
 
 def test_nothing_is_asked_of_a_network(browser: Browser, address: str) -> None:
     page, asked = browser.new_page(), []
+    page.set_default_timeout(PATIENCE)
     page.on("request", lambda request: asked.append(request.url))
     page.goto(address)
     page.wait_for_selector("html.drawn")

@@ -71,6 +71,7 @@ def test_the_site_is_searched_and_asks_nothing_of_a_network(site: Path) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1300, "height": 900})
+        page.set_default_timeout(180_000)  # milliseconds: a machine may be busy
         page.on("request", lambda request: asked.append(request.url))
         page.goto(f"http://127.0.0.1:{server.server_port}/")
         page.fill(".md-search__input", "teachers once")
