@@ -609,6 +609,15 @@ def test_a_term_of_wide_range_has_plain_tick_labels_and_no_ring(runs: Path) -> N
     assert term_panels(unfinished, None) != [(0, cross_entropy)]
 
 
+def test_a_loss_that_is_not_finite_is_left_out_of_curves(runs: Path) -> None:
+    folder = write_run(runs, "a")
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"step": 999, "words": 9990, "tokens": 9999, "split": "train", "loss": NaN, "hard_target": NaN}\n')
+        file.write('{"step": 999, "words": 9990, "tokens": 9999, "split": "dev", "loss": Infinity}\n')
+    drawn = "".join(chart.__html__() for chart in charts(render(read_runs(["a"]))))
+    assert drawn and '"step":999' not in drawn and "NaN" not in drawn
+
+
 def test_a_baseline_that_an_earlier_version_began_has_one_curve(runs: Path) -> None:
     """It called its cross-entropy hard_target."""
     folder = write_run(runs, "control")

@@ -1,5 +1,6 @@
 """The charts of a study."""
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -27,8 +28,12 @@ def x_keys(runs: Iterable[Run]) -> dict[str, str]:
 
 
 def _rows(run: Run, split: str, term: str, keys: Iterable[str]) -> list[Row]:
-    """Of each record of a split that has the term: the run, what it can be drawn against, and the term as y."""
-    found = [record for record in run.metrics if record.get("split") == split and record.get(term) is not None]
+    """Of each record of a split that has the term: the run, what it can be drawn against, and the term as y.
+
+    Without what is not finite, which JSON has no number for.
+    """
+    of_split = [record for record in run.metrics if record.get("split") == split]
+    found = [record for record in of_split if record.get(term) is not None and math.isfinite(record[term])]
     return [{"run": run.label, "y": record[term]} | {key: record[key] for key in keys} for record in found]
 
 
