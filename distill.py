@@ -10,6 +10,7 @@ without anything that only training needed. Started again, an unfinished run res
 
 from palenka.cli import command, read_arguments
 from palenka.cost.dry_run import describe
+from palenka.cost.record import record_cost
 from palenka.report.model_card import write_model_card
 from palenka.training.batches import Batches
 from palenka.training.build import build_objectives, build_optimizer, build_student, find_teachers
@@ -29,6 +30,7 @@ def main(description: str | None = __doc__, default_config: str | None = None) -
         print(describe(plan))
     else:
         distill(plan, arguments.from_last_good)
+        record_cost(plan)
         write_model_card(plan.folder)
 
 

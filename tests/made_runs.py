@@ -52,6 +52,7 @@ def write_run(
     write_metrics(folder, list(objective or {"hard_target": {}}), dev, hidden_size, steps=400 if finished else 150)
     if finished:
         write_json(folder / "result.json", made_result(name, bool(objective), dev, hidden_size))
+        write_json(folder / "cost.json", made_cost(bool(objective), hidden_size))
     return folder
 
 
@@ -66,11 +67,26 @@ def made_result(name: str, distilled: bool, dev: float, hidden_size: int) -> dic
         "epochs": 4.0,
         "tokens": 1_638_400,
         "words": 1_312_345,
+        "ledger": {
+            "own_words": 900_000,
+            "unique_words": 900_000 + 150_000 * distilled,
+            "unknown": {},
+            "not_eligible": {"strict-small": [], "strict": []},
+        },
         "best_step": 380,
         "dev": made_losses(dev) | {"domains": domains},
         "seconds": 73.25,
         "tokens_per_second": 22367.2,
     }
+
+
+def made_cost(distilled: bool, hidden_size: int) -> dict[str, Any]:
+    """FLOPs of a run; the teachers of one that is distilled are those of `write_study`."""
+    student = 6.0 * 1_638_400 * hidden_size * (2048 + 44 * hidden_size)
+    teachers = {"demo/teacher-gpt2": 96, "demo/teacher-llama": 128} if distilled else {}
+    of_teachers = {name: made_cost(False, size)["student"] for name, size in teachers.items()}
+    trainings = {name[-1] * 64: {"name": name, "flops": flops} for name, flops in of_teachers.items()}
+    return {"student": student, "teachers": sum(of_teachers.values()) / 3, "trainings": trainings, "unknown": {}}
 
 
 def made_losses(loss: float) -> dict[str, Any]:
@@ -149,6 +165,11 @@ def write_evaluation(
         path = results / f"{task}.items.jsonl"
         path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     return content
+
+
+def right(count: int, n: int = 100) -> list[float]:
+    """Outcomes of n items, of which so many are right."""
+    return [1.0] * count + [0.0] * (n - count)
 
 
 def made_outcomes(sizes: dict[str, int], skill: float, who: str) -> dict[str, list[float]]:

@@ -61,7 +61,7 @@ def test_all_that_the_page_shows_is_written(tmp_path: Path, call: Call, monkeypa
     beginnings = {"svg": b"<svg", "png": b"\x89PNG", "pdf": b"%PDF"}
     for kind, beginning in beginnings.items():
         contents = [path.read_bytes() for path in files if path.suffix == f".{kind}"]
-        assert len(contents) == 16 and all(content.startswith(beginning) for content in contents)
+        assert len(contents) == 17 and all(content.startswith(beginning) for content in contents)
     drawn = (folder / "dev-cross-entropy-of-all-runs-during-training.svg").read_text(encoding="utf-8")
     assert "#0067a5" in drawn and "var(" not in drawn
     study = (folder / "study.csv").read_text(encoding="utf-8")

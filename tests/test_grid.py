@@ -19,7 +19,7 @@ import palenka.search.grid
 import palenka.util.hardware
 from palenka import cli
 from palenka.cost import estimate
-from palenka.report.page import render
+from palenka.report.page import page_content, render
 from palenka.report.results import read_runs
 from palenka.search.grid import Grid, Part, cohort_flops, fitting_cohort, load_grid, selection_table
 from palenka.search.schema import GridConfig
@@ -435,7 +435,7 @@ def test_the_report_draws_the_grid(runs_folder: Path) -> None:
         trials.append(trial)
     grid = {"name": "grid", "axes": weights, "cells": trials, "finalists": trials[:1]}
     write_json(runs_folder / "grid" / "grid.json", grid)
-    page = render(read_runs(["grid"]))
+    page = render(page_content(read_runs(["grid"])))
     pictures = {chart.label: chart for chart in charts(page) if "over the grid" in chart.label}
     assert [*pictures] == ["Dev cross-entropy over the grid", "blimp_filtered over the grid"]
     first, second = pictures.values()

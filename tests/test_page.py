@@ -126,11 +126,35 @@ def test_curves_are_drawn_against_something_else(page: Page) -> None:
     curves = page.locator("#curves .chart")
     assert "words seen" in curves.inner_text()
     page.locator("button[data-run='student-kd']").first.click()
-    page.select_option("select.against", "step")
+    page.select_option("select:has(option[value=step])", "step")
     page.wait_for_function("document.querySelector('#curves .chart svg').textContent.includes('steps')")
     assert "words seen" not in curves.inner_text()
     marks = curves.locator("[aria-roledescription='point']")
     assert not any("student-kd" in (mark.get_attribute("aria-label") or "") for mark in marks.all())
+
+
+def test_scores_and_costs_are_chosen_for_their_chart(page: Page) -> None:
+    """Of one score at a time; the curves stay as they are."""
+    figure = page.locator("#bought .chart")
+    marks = figure.locator("[aria-roledescription='point']")
+    assert marks.count() == 5 and "accuracy" in figure.inner_text() and "trainings counted" in figure.inner_text()
+    page.select_option("select[data-axis=y]", "dev")
+    page.wait_for_function("document.querySelector('#bought svg').textContent.includes('dev cross-entropy')")
+    page.select_option("select:has(option[value=seconds])", "seconds")
+    page.wait_for_function("document.querySelector('#bought svg').textContent.includes('training time, s')")
+    text = figure.inner_text()
+    assert marks.count() == 5 and "dev cross-entropy" in text and "accuracy" not in text and "FLOPs" not in text
+    assert "words seen" in page.locator("#curves .chart").inner_text()
+    page.locator("button[data-run='student-kd']").first.click()
+    page.wait_for_timeout(300)
+    assert marks.count() == 4
+
+
+def test_large_numbers_are_sorted_by_their_size(page: Page) -> None:
+    page.locator("table#cost thead th").filter(has_text="in all").locator("button").click()
+    texts = page.locator("table#cost td[data-column='total'] .value").all_inner_texts()
+    assert len({text.partition("e")[2] for text in texts}) > 1, "of several exponents"
+    assert [float(text) for text in texts] == sorted(map(float, texts), reverse=True)
 
 
 def test_a_point_tells_its_numbers(page: Page) -> None:

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from made_runs import BLIMP, made_losses, write_evaluation, write_json, write_run, write_study
+from made_runs import BLIMP, made_losses, right, write_evaluation, write_json, write_run, write_study
 from page_charts import charts, labels, texts
 
 from palenka.report import comparison, tables, vega
 from palenka.report.figures import forest_figure, milestone_figure, milestone_tasks, subtasks_figure, term_panels
-from palenka.report.page import render
+from palenka.report.page import page_content, render
 from palenka.report.results import Run, read_run, read_runs
 from palenka.report.write import report
 from palenka.util.errors import UserError
@@ -118,10 +118,6 @@ def pair(runs: Path, first: list[float], second: list[float], items: bool = True
     return read_runs(["a", "b"])
 
 
-def right(count: int, n: int = 100) -> list[float]:
-    return [1.0] * count + [0.0] * (n - count)
-
-
 def test_the_numbers_of_the_table_are_those_of_the_files(study: Path, page: Page) -> None:
     for folder in (study / "demo").iterdir():
         for task in TASKS:
@@ -177,7 +173,7 @@ def test_scores_along_the_way_have_a_figure_for_each_task(runs: Path, html: str)
     used = [number for number in range(3) if f'stroke="{vega.COLOURS[f"series-{number}"]}"' in svg]
     assert used == [0, 1]
     wanted = [f"Accuracy on {task} during training" for task in ("blimp", "ewok")]
-    assert [label for label in labels(render(found)) if label.startswith("Accuracy on")] == wanted
+    assert [label for label in labels(render(page_content(found))) if label.startswith("Accuracy on")] == wanted
     assert not any(label.startswith("Accuracy on") for label in labels(html))
 
 
@@ -327,7 +323,7 @@ def test_below_a_baseline_is_marked(runs: Path) -> None:
     write_evaluation(folder, "pairs", {"only": right(55)}, baselines={"zipf": 0.56, "ngram": 0.55})
     found = read_runs(["a"])
     assert tables.study_table(found).rows[0].cells["pairs"].below == ("word frequency",)
-    assert "below word frequency" in Page(render(found)).cells["study", "a", "pairs"]["below"]
+    assert "below word frequency" in Page(render(page_content(found))).cells["study", "a", "pairs"]["below"]
     assert "Below a simple baseline: a on pairs (word frequency)." in tables.findings(found)
     assert "55.00 ±5.00 ▽" in tables.terminal_text(found)
 
@@ -502,7 +498,7 @@ def test_what_is_missing_is_said(runs: Path, capsys: pytest.CaptureFixture[str])
     assert page.cells["study", "unfinished", "pairs"]["value"] == "–"
     assert not list(runs.glob(".*"))
     write_evaluation(done, "others", {"one": right(60), "two": right(50)})
-    text = Page(render(read_runs(["done", "unfinished"]))).text
+    text = Page(render(page_content(read_runs(["done", "unfinished"])))).text
     assert "not evaluated on any of these tasks" in text and "All 2 subtasks of others" in text
 
 
@@ -510,7 +506,7 @@ def test_what_is_missing_is_said(runs: Path, capsys: pytest.CaptureFixture[str])
 def test_a_study_without_evaluations_is_reported(runs: Path, finished: bool) -> None:
     write_run(runs, "a", finished=finished)
     found = read_runs(["a"])
-    assert "No run has been evaluated on minimal pairs yet." in Page(render(found)).text
+    assert "No run has been evaluated on minimal pairs yet." in Page(render(page_content(found))).text
     assert "No run has been evaluated on minimal pairs yet." in tables.terminal_text(found)
 
 
@@ -523,7 +519,7 @@ def test_names_and_configs_are_escaped(runs: Path) -> None:
     stored = write_evaluation(folder, "pairs", outcomes, phenomena=phenomena)
     (folder / "evaluation" / "pairs.json").unlink()
     write_json(folder / "evaluation" / "odd.json", stored | {"task": 'p"<em>'})
-    html = render(read_runs(["a"]))
+    html = render(page_content(read_runs(["a"])))
     page = Page(html)
     assert any("<u>$binding$" in texts(chart) for chart in charts(html))
     assert not {"img", "i", "u", "em", "b"} & set(page.tags)
@@ -614,7 +610,7 @@ def test_a_loss_that_is_not_finite_is_left_out_of_curves(runs: Path) -> None:
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write('{"step": 999, "words": 9990, "tokens": 9999, "split": "train", "loss": NaN, "hard_target": NaN}\n')
         file.write('{"step": 999, "words": 9990, "tokens": 9999, "split": "dev", "loss": Infinity}\n')
-    drawn = "".join(chart.__html__() for chart in charts(render(read_runs(["a"]))))
+    drawn = "".join(chart.__html__() for chart in charts(render(page_content(read_runs(["a"])))))
     assert drawn and '"step":999' not in drawn and "NaN" not in drawn
 
 
@@ -650,7 +646,7 @@ def test_predictions_of_people_have_a_table(runs: Path) -> None:
     assert table is not None and [row.head for row in table.rows] == ["a"]
     [cell] = table.rows[0].cells.values()
     assert (cell.text, cell.spread) == ("23.10", "4.10")
-    assert "Predictions of people" in render(found) and "23.10 ±4.10" in tables.terminal_text(found)
+    assert "Predictions of people" in render(page_content(found)) and "23.10 ±4.10" in tables.terminal_text(found)
 
 
 def test_items_without_their_result_are_named(runs: Path) -> None:

@@ -11,7 +11,7 @@ from made_runs import write_json, write_run
 from page_charts import labels, texts
 
 from palenka.report.importance import LEAST, average_ranks, importance
-from palenka.report.page import render
+from palenka.report.page import page_content, render
 from palenka.report.results import read_runs
 from palenka.report.search_figures import axis_figure, budget_figure, coordinates_figure
 from palenka.report.search_tables import finalists_table, headline, importance_text, selected
@@ -257,7 +257,7 @@ def test_the_page_has_the_search_of_its_runs(runs: Path) -> None:
 def test_a_report_of_other_runs_has_no_search(runs: Path) -> None:
     write_search(runs, record(decided_by_lr(3)))
     write_run(runs, "study/control")
-    assert "The search" not in render(read_runs(["study/control"]))
+    assert "The search" not in render(page_content(read_runs(["study/control"])))
 
 
 def test_trials_are_rows_where_no_finalist_is_or_they_are_asked_for(runs: Path) -> None:
@@ -281,4 +281,4 @@ def test_what_was_pruned_says_so(runs: Path) -> None:
 def test_a_damaged_record_is_named(runs: Path) -> None:
     write_search(runs, {"name": "study/search"})
     with pytest.raises(UserError, match=r"search\.json: .*trials"):
-        render(read_runs(["study/search"]))
+        render(page_content(read_runs(["study/search"])))

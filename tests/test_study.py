@@ -535,6 +535,12 @@ def test_watching_tells_what_changes_until_nothing_goes_on(
     assert code == 2 and "no run 'elsewhere'" in errors
 
 
+@pytest.mark.parametrize("seconds", ["-1", "0", "nan", "inf"])
+def test_between_two_looks_there_is_time(runs_folder: Path, call: Call, seconds: str) -> None:
+    code, _, errors = call(cli.main, ["watch", f"--every={seconds}"])
+    assert code == 2 and f"--every {seconds}: expected the seconds between two looks" in errors
+
+
 def test_a_watched_report_is_loaded_again_until_nothing_goes_on(
     prepared: Path, runs_folder: Path, queue: Queue, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from palenka.commands import FROM_LAST_GOOD
+from palenka.cost.record import record_cost
 from palenka.report.model_card import write_model_cards
 from palenka.runs.directory import Run
 from palenka.search.grid import Grid, Part, load_grid
@@ -56,6 +57,8 @@ def _train(grid: Grid, part: Part | None, finalist: int | None, from_last_good: 
         failure = diverged
     if os.environ.get("RANK", "0") != "0":
         return  # without reporting those that diverged: torchrun would kill the first process during its evaluation
+    for plan in plans:
+        record_cost(plan)
     runs = [Run(plan.config.name, plan.runs) for plan in plans]
     finished = [run.path for run in runs if run.finished]
     grid.evaluate(finished)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from palenka.cost.dry_run import describe
+from palenka.cost.record import record_cost
 from palenka.report.model_card import write_model_cards
 from palenka.search.search import Search, load_search
 from palenka.training.cohort import train_cohorts
@@ -36,5 +37,7 @@ def _work(search: Search) -> None:
         print(diverged, file=sys.stderr)
     if os.environ.get("RANK", "0") == "0":
         search.measure()
-        write_model_cards([trial.path for trial in search.trained if trial.finished])
+        for plan in search.trained:
+            record_cost(plan)
+        write_model_cards([plan.folder for plan in search.trained])
         print(search.finish())

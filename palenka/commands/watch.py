@@ -1,8 +1,10 @@
 """Where the runs stand, drawn anew until none goes on."""
 
 import argparse
+import math
 
 from palenka.cluster.watch import watch
+from palenka.util.errors import UserError
 
 SECONDS = 2.0
 
@@ -13,4 +15,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    if not 0 < arguments.every < math.inf:
+        raise UserError(f"--every {arguments.every:g}: expected the seconds between two looks, more than 0, such as 2")
     watch(arguments.runs, arguments.every)

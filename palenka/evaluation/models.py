@@ -31,7 +31,7 @@ HUB_FILES = [
 
 SOURCE = "model.json"
 """In a folder of results outside the model's own: whose they are."""
-RUN_FILES = ("config.yaml", "identity.json", "environment.json", "metrics.jsonl", "result.json")
+RUN_FILES = ("config.yaml", "identity.json", "environment.json", "metrics.jsonl", "result.json", "cost.json")
 """What a report reads of a run, beside its results."""
 
 

@@ -18,6 +18,13 @@ BEGINNING = 0.12
 SEEN = {"words": "words seen", "tokens": "tokens seen", "step": "steps"}
 """What curves can be drawn against."""
 ACCURACY = "accuracy, %"
+COST = {
+    "total": "training FLOPs, its teachers' passes and trainings counted",
+    "student": "training FLOPs of the model alone",
+    "seconds": "training time, s",
+}
+"""What scores can be drawn against."""
+COST_ROOM = 1.15  # to both sides of a logarithmic axis, as a factor
 BASELINE_DASHES = {"zipf": [1.5, 1.8], "ngram": [5.6, 2]}
 
 
@@ -200,6 +207,59 @@ def ages_figure(acquired: Acquisition) -> Chart | None:
         },
     }
     return chart("Ages at which model and children know words", spec)
+
+
+def scores(runs: list[Run]) -> dict[str, str]:
+    """What can be drawn against cost, with its title: the tasks; and dev cross-entropy, where it is of one text."""
+    tasks = {task: f"{task}, {ACCURACY}" for task in comparison.task_names(runs)}
+    return tasks | ({"dev": "dev cross-entropy, nats/token"} if comparison.same_dev_text(runs) else {})
+
+
+def cost_figure(runs: list[Run]) -> Chart | None:
+    """Each score of the runs over what their training cost, ± two standard errors over items.
+
+    Of runs all of whose cost is known; None where none is.
+    """
+    rows = [row for run in runs for row in _cost_rows(run, scores(runs))]
+    if not rows:
+        return None
+    found = {key: title for key, title in scores(runs).items() if any(row["score"] == key for row in rows)}
+    x: Spec = {key: {"title": title, "domain": [min(row[key] for row in rows) / COST_ROOM,
+                                                max(row[key] for row in rows) * COST_ROOM]}
+               for key, title in COST.items()}  # fmt: skip
+    first, labels = next(iter(COST)), [run.label for run in runs]
+    shown = _tooltip({"run": "run", "y": "score", "spread": "±", **COST}, y=".4~f", spread=".2f", seconds=",.0f",
+                     total=".3~s", student=".3~s")  # fmt: skip
+    at = axis(COST[first], type="log", format="~s", tickCount=5)
+    spec: Spec = {
+        "data": {"values": rows},
+        "height": 260,
+        "encoding": {"x": at | {"field": first}, "y": axis(next(iter(found.values()))) | {"field": "y"}},
+        "layer": [
+            {"mark": {"type": "rule", "strokeWidth": 1.3},
+             "encoding": by_run(labels) | {"y": {"field": "low"}, "y2": {"field": "high"}}},
+            {"mark": {"type": "point", "size": 75, "stroke": PAPER, "strokeWidth": 0.6},
+             "encoding": marked(labels) | {"tooltip": shown}},
+        ],
+    }  # fmt: skip
+    return chart("Scores over the cost of training", spec, hides_runs=True, x=x, y=found)
+
+
+def _cost_rows(run: Run, known: Iterable[str]) -> list[Row]:
+    """A row for each score of a run; none where a part of its cost is not known."""
+    if run.result is None or run.cost is None or run.cost.unknown:
+        return []
+    of_run = {"run": run.label, "total": run.cost.total, "student": run.cost.student, "seconds": run.result.seconds}
+    rows: list[Row] = []
+    for score in known:
+        if evaluation := run.evaluations.get(score):
+            value, spread = 100 * evaluation.accuracy, 100 * evaluation.stderr
+            ends = {"low": value - 2 * spread, "high": value + 2 * spread}
+            rows.append(of_run | {"score": score, "y": value, "spread": spread} | ends)
+        elif score == "dev":
+            value = run.result.dev.cross_entropy
+            rows.append(of_run | {"score": score, "y": value, "low": value, "high": value})
+    return rows
 
 
 GRID_CELL, GRID_MARGINS = (74, 34), (80, 46)  # width and height in CSS pixels

@@ -1,4 +1,4 @@
-// The page, alive: charts drawn, runs hidden, tables sorted and filtered, curves against something else.
+// The page, alive: charts drawn, runs hidden, tables sorted and filtered, axes chosen.
 "use strict";
 
 const charts = [...document.querySelectorAll(".chart")].map((place) => ({
@@ -7,17 +7,26 @@ const charts = [...document.querySelectorAll(".chart")].map((place) => ({
   view: null,
 }));
 const hidden = new Set();
-let against = "";
+
+// What the reader chose for an axis, of all that a chart has for it.
+function chosen(axis, choices = {}) {
+  return [...document.querySelectorAll(`select[data-axis=${axis}]`)].map(({ value }) => value).find((it) => choices[it]);
+}
 
 function specificationOf(chart) {
   const given = JSON.parse(chart.specification);
-  const choices = given.usermeta && given.usermeta.x;
-  if (choices && choices[against]) {
-    const { title, domain } = choices[against];
+  const { x, y } = given.usermeta || {};
+  const [against, score] = [chosen("x", x), chosen("y", y)];
+  if (against) {
+    const { title, domain } = x[against];
     Object.assign(given.encoding.x, { field: against, title });
     if (domain) given.encoding.x.scale.domain = domain;
   }
   if (given.params) given.params[0].value = [...hidden];
+  if (score) {
+    given.params[1].value = score;
+    given.encoding.y.title = y[score];
+  }
   return given;
 }
 
@@ -50,18 +59,17 @@ for (const key of document.querySelectorAll("button[data-run]")) {
   key.addEventListener("click", () => setHidden(key.dataset.run, !hidden.has(key.dataset.run)));
 }
 
-for (const choice of document.querySelectorAll("select.against")) {
+for (const choice of document.querySelectorAll("select[data-axis]")) {
   choice.addEventListener("change", () => {
-    against = choice.value;
     for (const chart of charts) if (specificationOf(chart).usermeta) draw(chart);
   });
 }
 
-// "964.9k", "1.8 min" and "−0.02" as numbers; what is none stands behind all that are.
+// "964.9k", "1.8 min", "≥ 1.2e15" and "−0.02" as numbers; what is none stands behind all that are.
 const UNITS = { k: 1e3, M: 1e6, G: 1e9, min: 60, h: 3600 };
 function number(cell) {
-  const text = (cell.querySelector(".value") || cell).textContent.replace(/−/g, "-").replace(/,/g, "");
-  const found = text.match(/^\s*([+-]?\d+(?:\.\d+)?)\s*(k|M|G|min|h)?/);
+  const text = (cell.querySelector(".value") || cell).textContent.replace(/−/g, "-").replace(/[,≥]/g, "");
+  const found = text.match(/^\s*([+-]?\d+(?:\.\d+)?(?:e\d+)?)\s*(k|M|G|min|h)?/);
   return found ? Number(found[1]) * (UNITS[found[2]] || 1) : NaN;
 }
 

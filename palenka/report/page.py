@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from palenka.report import comparison, figures, search_figures, search_tables, tables, vega
+from palenka.report import accounts, comparison, figures, search_figures, search_tables, tables, vega
 from palenka.report.cells import Cell
 from palenka.report.results import Acquisition, Grid, Run, common_folder, read_grids
 from palenka.report.searches import Search, read_searches, without_trials
@@ -16,10 +16,11 @@ from palenka.report.searches import Search, read_searches, without_trials
 HASH_LENGTH = 12
 
 
-def render(runs: list[Run], damages: Sequence[str] = (), reload_seconds: int | None = None) -> str:
+def render(content: dict[str, Any], damages: Sequence[str] = (), reload_seconds: int | None = None) -> str:
     """The page; the same bytes for the same result files.
 
     Args:
+        content: see `page_content`.
         damages: what could not be read of these and other runs.
         reload_seconds: after which a browser loads the page again; None: not by itself.
     """
@@ -33,7 +34,7 @@ def render(runs: list[Run], damages: Sequence[str] = (), reload_seconds: int | N
     environment.globals["nothing"] = Cell()
     environment.filters["breakable"] = _breakable
     given = {"damages": damages, "reload_seconds": reload_seconds, "library": vega.library(), "script": _script()}
-    return environment.get_template("page.html.jinja").render(page_content(runs) | given) + "\n"
+    return environment.get_template("page.html.jinja").render(content | given) + "\n"
 
 
 def _script() -> Markup:
@@ -61,6 +62,11 @@ def page_content(read: list[Run]) -> dict[str, Any]:
         "seeds": tables.seed_table(runs),
         "differences": tables.difference_tables(runs),
         "grids": [_grid(grid) for grid in read_grids(runs) if len(grid.axes) == 2],
+        "cost": accounts.cost_table(runs),
+        "cost_caption": accounts.COST,
+        "bought": figures.cost_figure(runs),
+        "scores": figures.scores(runs),
+        "costs": figures.COST,
         "curves": figures.comparison_figure(runs),
         "x": figures.x_keys(runs),
         "milestones": [
@@ -78,6 +84,8 @@ def page_content(read: list[Run]) -> dict[str, Any]:
         "acquisition": [_acquisition(found, number) for number, run in enumerate(runs)
                         for found in run.predictions.values() if isinstance(found, Acquisition)],
         "domains": tables.domain_tables(runs),
+        "words": accounts.words_table(runs),
+        "words_caption": accounts.WORDS,
         "made": [_made(run, runs) for run in runs],
     }
 

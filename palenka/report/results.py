@@ -48,6 +48,19 @@ class Parameters(BaseModel):
     non_embedding: int
 
 
+class Words(BaseModel):
+    """The ledger of a run (`runs/ledger.py`): words of its text, and of all that it learned from, each text once.
+
+    unknown: why the words of a teacher, or of a text, are not known.
+    not_eligible: of each track of BabyLM, why the run is none for it; nothing where it is one.
+    """
+
+    own_words: int
+    unique_words: int
+    unknown: dict[str, str] = {}
+    not_eligible: dict[str, list[str]] = {}
+
+
 class Result(BaseModel):
     """result.json: present when the run is complete."""
 
@@ -58,10 +71,40 @@ class Result(BaseModel):
     epochs: float
     tokens: int
     words: int
+    ledger: Words | None = None
     best_step: int | None
     dev: CrossEntropy
     seconds: float
     tokens_per_second: float
+
+
+class Training(BaseModel):
+    """What the training of a model cost: its name, and FLOPs with its teachers' passes."""
+
+    name: str
+    flops: float
+
+
+class Cost(BaseModel):
+    """cost.json (`cost/record.py`): FLOPs of a run's training, of its teachers' passes, and of their own trainings.
+
+    unknown: why the training of a teacher is not known.
+    """
+
+    student: float
+    teachers: float
+    trainings: dict[str, Training] = {}
+    unknown: dict[str, str] = {}
+
+    @property
+    def of_trainings(self) -> float:
+        """Of the teachers' trainings, as far as they are known."""
+        return sum(training.flops for training in self.trainings.values())
+
+    @property
+    def total(self) -> float:
+        """All that is known."""
+        return self.student + self.teachers + self.of_trainings
 
 
 class Subtask(BaseModel):
@@ -219,6 +262,7 @@ class Run:
     damages: list[str] = field(default_factory=list)
     finetuning: list[RecipeResults] = field(default_factory=list)
     pruned: dict[str, Any] = field(default_factory=dict)
+    cost: Cost | None = None
 
     @property
     def distilled(self) -> bool:
@@ -360,6 +404,7 @@ def read_run(folder: Path, protocol: str = "2024") -> Run:
         broken=broken,
         damages=log.damages,
         pruned=_read_object(folder / "pruned.json"),
+        cost=_read_optional(folder / "cost.json", Cost),
     )
 
 

@@ -92,8 +92,9 @@ def _scale(labels: Sequence[str], range_: Sequence[Any]) -> Spec:
 
 def axis(title: str | None = None, **options: Any) -> Spec:
     """A quantitative channel's axis; `options` are of its scale but for those that Vega-Lite has in the axis."""
-    of_axis = {key: options.pop(key) for key in ("format", "tickCount", "grid", "values") if key in options}
-    return {"type": "quantitative", "title": title, "scale": {"zero": False, "nice": False} | options, "axis": of_axis}
+    of_axis = {key: options.pop(key) for key in ("format", "tickCount", "grid") if key in options}
+    begins = {} if options.get("type") == "log" else {"zero": False}  # on a logarithmic one Vega-Lite complains of it
+    return {"type": "quantitative", "title": title, "scale": {**begins, "nice": False} | options, "axis": of_axis}
 
 
 def axis_name(key: str) -> str:
@@ -125,7 +126,9 @@ class Chart:
         return vl_convert.vegalite_to_svg(text, vl_version=VERSION)
 
 
-def chart(label: str, spec: Spec, *, hides_runs: bool = False, x: Spec | None = None) -> Chart:
+def chart(
+    label: str, spec: Spec, *, hides_runs: bool = False, x: Spec | None = None, y: dict[str, str] | None = None
+) -> Chart:  # fmt: skip
     """A chart in the style of the page.
 
     Args:
@@ -133,6 +136,7 @@ def chart(label: str, spec: Spec, *, hides_runs: bool = False, x: Spec | None = 
         hides_runs: whether data name runs, which the reader may hide.
         x: fields to choose from for the horizontal axis, each with the `title` and the `domain` that it has then; the
             first is what the chart begins with.
+        y: values of the data's field `score` to choose from, each with the title of the vertical axis that it has then.
     """
     fitted = {"width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
     whole: Spec = {"$schema": SCHEMA, "description": label, "config": CONFIG} | fitted | spec
@@ -146,6 +150,10 @@ def chart(label: str, spec: Spec, *, hides_runs: bool = False, x: Spec | None = 
         first = next(iter(x.values()))
         if "domain" in first:
             whole["encoding"]["x"]["scale"] = whole["encoding"]["x"]["scale"] | {"domain": first["domain"]}
+    if y:
+        whole["params"].append({"name": "score", "value": next(iter(y))})
+        whole["transform"].append({"filter": "datum.score === score"})
+        whole["usermeta"]["y"] = y
     return Chart(label, whole)
 
 

@@ -28,10 +28,11 @@ def report(runs: list[str], out: Path, protocol: str = "2024", exports: Path | N
     found, damages = _read(runs, out, protocol)
     print(terminal_text(without_trials(found)))
     print("".join(f"\n{damage}" for damage in damages))
-    _write(out, render(found, damages))
+    content = page_content(found)
+    _write(out, render(content, damages))
     print(f"\nReport: {out}")
     if exports is not None:
-        written = export(page_content(found), exports)
+        written = export(content, exports)
         print(f"{count(len(written), 'file')} of charts and tables: {exports}")
 
 
@@ -41,7 +42,8 @@ def write_page(runs: list[str], out: Path, protocol: str, reload_seconds: int | 
     Raises:
         UserError: as `report`.
     """
-    _write(out, render(*_read(runs, out, protocol), reload_seconds))
+    found, damages = _read(runs, out, protocol)
+    _write(out, render(page_content(found), damages, reload_seconds))
 
 
 def _read(runs: list[str], out: Path, protocol: str) -> tuple[list[Run], list[str]]:

@@ -87,7 +87,7 @@ class Search:
         self.folder = self.base.runs / config.name
         self.halving = Halving(config.pruning, self.folder) if config.pruning else None
         self.budget = flops_in(config.budget, self.base.runs)
-        self.trained: list[Run] = []
+        self.trained: list[Plan] = []
         self._claims: dict[str, FileLock] = {}
         self._is_spent = False
 
@@ -156,7 +156,7 @@ class Search:
         size = from_main(self._cohort_size, self._is_main)
         while claimed := from_main(lambda: self._claim(size), self._is_main):
             plans = [self._plan(label, values) for label, values in claimed.items()]
-            self.trained += [self._run(label) for label in claimed]
+            self.trained += plans
             for _, cohort in groupby(sorted(plans, key=_shared), key=_shared):
                 yield list(cohort)
             self._release()
@@ -310,7 +310,8 @@ class Search:
 
     def measure(self) -> None:
         """Measure the finalists that this worker trained on the test text, if the data has one."""
-        finished = [str(run.path) for run in self.trained if "/finalists/" in run.name and run.finished]
+        runs = [Run(plan.config.name, plan.runs) for plan in self.trained]
+        finished = [str(run.path) for run in runs if "/finalists/" in run.name and run.finished]
         if finished and (self.base.data_folder / "test" / "index.json").exists():
             evaluate(finished, tasks=[CROSS_ENTROPY], protocol=PROTOCOL)
 
