@@ -8,7 +8,7 @@ TORTURE_ARGS ?=
 # Where Python may keep no bytecode, each of the thousands of processes of a test run compiles all sources anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test test-fast torture check docs
+.PHONY: help setup demo test test-fast torture check docs results
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo 'make torture    every fault of docs/reliability.md, done to the real program (root, half an hour on two cores)'
 	@echo 'make check      ruff and mypy'
 	@echo 'make docs       docs/configuration.md, from the schema, and the documentation as a site'
+	@echo 'make results    tables and figures of results/ and README.md, from results/study/*.json'
 	@echo 'make setup      what the others call first: .venv with the versions of requirements.txt'
 
 setup: .venv/.installed
@@ -54,3 +55,6 @@ docs: setup
 	@.venv/bin/python docs/configuration.py
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --quiet
 	@echo 'Built: python3 -m http.server -d site, and then http://localhost:8000 (the search needs a server, no network)'
+
+results: setup
+	@.venv/bin/python results/make.py

@@ -28,15 +28,14 @@ No config of `config/` sets these keys. One for which there is no reason goes.
 
 | key | reason |
 |---|---|
-| `seed`, `data.seed` | a figure of one seed is no figure; text and order may stay while the weights are drawn anew |
+| `data.seed` | a figure of one seed is no figure; text and order may stay while the weights are drawn anew |
 | `objective.*.weight.*` | a term that helps early and costs late is no one number |
 | `objective.logit.divergence`, `objective.logit.beta` | MiniLLM's and GKD's, which KD is held against |
-| `objective.logit.combine` | BabyLlama averages logits, an ensemble probabilities: with two teachers they differ |
 | `objective.hidden_state.distance` | `plain` is FitNets', `cosine` DistilBERT's |
 | `objective.auxiliary.*` | the paper's own heads, its depths, and each of its two parts alone |
 | `objective.contrastive.*` | the study's temperature; and what the term costs, in memory and FLOPs |
 | `objective.attention*`, `objective.value_relation*` | MiniLM's terms, beside any config by an override |
-| `teacher_cache*` | any student of several epochs, or of teachers that others had, by an override |
+| `teacher_cache.*` | smaller states, more of them, a bound: what a disk and a term ask for |
 | `cached_logits*` | a student many times on teachers that run once, by an override |
 | `teachers.weight` | a good teacher and a poor one |
 | `training.adam_beta1`, `training.schedule`, `training.ema` | recipes that others published |

@@ -19,6 +19,7 @@ from palenka.evaluation.comparison import (
     Outcomes,
     compare_items,
     compare_seeds,
+    compare_with_one,
     discordant,
     holm,
     mean_outcomes,
@@ -197,12 +198,24 @@ def test_seeds_by_hand() -> None:
     assert found.difference == -3
     assert found.stderr == pytest.approx(math.sqrt(13 / 3))
     assert found.freedom == pytest.approx((13 / 3) ** 2 / (1 / 18 + 16))
+    assert found.p == pytest.approx(0.3603582452)  # scipy.stats.ttest_ind(…, equal_var=False)
     # Equal variances and sizes give n + n − 2 = 4 degrees, t 2.776445.
     even = compare_seeds([1, 2, 3], [2, 3, 4])
     assert even is not None
     assert even.freedom == pytest.approx(4)
     assert even.high - even.difference == pytest.approx(2.776445 * math.sqrt(2 / 3), rel=1e-6)
     assert even.difference - even.low == pytest.approx(even.high - even.difference)
+
+
+def test_seeds_against_one_run_by_hand() -> None:
+    # Mean 10/3, variance 7/3 over 3: t = (10/3 − 4) / √(7/9) = −0.755929 with 2 degrees of freedom, of which
+    # P(T > t) = ½ − t / (2 √(2 + t²)).
+    found = compare_with_one([2, 3, 5], 4)
+    assert found is not None
+    assert (found.difference, found.stderr, found.freedom) == pytest.approx((-2 / 3, math.sqrt(7) / 3, 2))
+    assert found.p == pytest.approx(1 - 0.755929 / math.sqrt(2 + 0.755929**2), rel=1e-5)
+    assert found.high - found.difference == pytest.approx(4.302653 * math.sqrt(7) / 3, rel=1e-6)
+    assert compare_with_one([2], 4) is compare_with_one([2, 2], 4) is None
 
 
 @pytest.mark.parametrize(("first", "second"), [([0.5], [0.5, 0.6]), ([0.5], [0.6]), ([0.5, 0.5], [0.6, 0.6])])

@@ -16,7 +16,7 @@ from statistics import NormalDist, mean, variance
 import numpy as np
 from numpy.typing import NDArray
 
-from palenka.evaluation.distributions import fair_binomial_cdf, t_quantile
+from palenka.evaluation.distributions import fair_binomial_cdf, t_quantile, t_tail
 
 Outcomes = dict[str, NDArray[np.float64]]
 """Outcomes in line order, by subtask."""
@@ -52,13 +52,14 @@ class ItemDifference:
 
 @dataclass(frozen=True)
 class SeedDifference:
-    """Mean accuracy (0…1) over the seeds of A minus that of B, with Welch's standard error and 95 % t interval."""
+    """Mean accuracy (0…1) over the seeds of A minus that of B, with Welch's standard error, 95 % t interval and p."""
 
     difference: float
     stderr: float
     low: float
     high: float
     freedom: float
+    p: float
 
 
 def mean_outcomes(runs: Sequence[Outcomes]) -> Outcomes:
@@ -141,13 +142,25 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def compare_seeds(first: Sequence[float], second: Sequence[float]) -> SeedDifference | None:
     """From the accuracy of each seed's run; None where a side has one seed only, or no side any spread."""
-    if min(len(first), len(second)) < 2:
-        return None
-    parts = [(variance(values) / len(values), len(values) - 1) for values in (first, second)]
+    return _seed_difference(first, second) if min(len(first), len(second)) > 1 else None
+
+
+def compare_with_one(first: Sequence[float], only: float) -> SeedDifference | None:
+    """Of seeds' runs and one run that is taken as it is, its own spread unknown (Student's test of one sample).
+
+    None of a single seed, or where there is no spread.
+    """
+    return _seed_difference(first, [only]) if len(first) > 1 else None
+
+
+def _seed_difference(first: Sequence[float], second: Sequence[float]) -> SeedDifference | None:
+    sides = [values for values in (first, second) if len(values) > 1]
+    parts = [(variance(values) / len(values), len(values) - 1) for values in sides]
     squared = sum(part for part, _ in parts)
     if not squared:
         return None
     freedom = squared**2 / sum(part**2 / degrees for part, degrees in parts)
     difference, stderr = mean(first) - mean(second), math.sqrt(squared)
     margin = t_quantile(freedom, (1 + LEVEL) / 2) * stderr
-    return SeedDifference(difference, stderr, difference - margin, difference + margin, freedom)
+    p = 2 * t_tail(freedom, abs(difference) / stderr)
+    return SeedDifference(difference, stderr, difference - margin, difference + margin, freedom, p)

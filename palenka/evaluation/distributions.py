@@ -29,14 +29,14 @@ def t_quantile(freedom: float, probability: float) -> float:
     log_peak = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - math.log(freedom * math.pi) / 2
     for _ in range(MOST_ROUNDS):
         density = math.exp(log_peak - (freedom + 1) / 2 * math.log1p(t * t / freedom))
-        step = (_t_tail(freedom, t) - (1 - probability)) / density
+        step = (t_tail(freedom, t) - (1 - probability)) / density
         t += step
         if step <= CLOSE * t:
             break
     return t
 
 
-def _t_tail(freedom: float, t: float) -> float:
+def t_tail(freedom: float, t: float) -> float:
     """Probability that Student's t exceeds this, which is not negative."""
     squared = t * t
     return _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + squared), squared / (freedom + squared)) / 2

@@ -1,0 +1,93 @@
+"""The study's figures."""
+
+from collections.abc import Callable
+from statistics import mean, stdev
+from typing import Any
+
+from arms import ARMS, BLIMP, FLOORS, NOTHING, TEACHERS, Records, floor, flops, found_comparisons, of_arm, points
+
+from palenka.report.vega import INK, MUTED, Chart, Spec, axis, by_run, chart
+
+ROW = {"height": {"step": 26}}  # CSS pixels of an arm or a comparison
+NAMES: Spec = {"field": "run", "type": "nominal", "sort": None, "title": None,
+               "axis": {"labelColor": INK, "labelLimit": 300, "domain": False, "ticks": False}}  # fmt: skip
+
+
+def draw_arms(records: Records) -> Chart | None:
+    """Every run's BLiMP, and every arm's mean."""
+    arms = sorted(_scored(records), key=lambda arm: -mean(points(of_arm(records, arm))))
+    floors = {name.strip("*"): floor(records, BLIMP, key) for key, name in FLOORS.items()}
+    lines = [{"name": name, "x": float(value)} for name, value in floors.items() if value != NOTHING]
+    dots = [{"run": arm, "x": score} for arm in arms for score in points(of_arm(records, arm))]
+    means = [{"run": arm, "x": mean(points(of_arm(records, arm)))} for arm in arms]
+    x = axis("BLiMP, %") | {"field": "x"}
+    label = {"type": "text", "align": "left", "dx": 4, "y": 8, "color": MUTED}
+    layers = [
+        _layer(lines, {"type": "rule", "strokeDash": [4, 3], "color": MUTED}, x=x),
+        _layer(lines, label, x=x, text={"field": "name"}),
+        _layer(dots, {"type": "point", "size": 50, "opacity": 0.65}, x=x, y=NAMES, **by_run(arms)),
+        _layer(means, {"type": "tick", "thickness": 2, "size": 18, "color": INK}, x=x, y=NAMES),
+    ]
+    return chart("BLiMP of each run, and of each arm's mean", ROW | {"layer": layers}) if arms else None
+
+
+def draw_costs(records: Records) -> Chart | None:
+    """BLiMP of each arm, mean ± standard deviation, over what one of its runs cost with its teachers."""
+    arms, rows = _scored(records), []
+    for arm in arms:
+        runs, scores = of_arm(records, arm), points(of_arm(records, arm))
+        middle, deviation = mean(scores), stdev(scores) if len(scores) > 1 else 0.0
+        found = {"x": mean(map(flops, runs)), "y": middle, "low": middle - deviation, "high": middle + deviation}
+        rows.append({"run": arm} | found)
+    x = axis("TFLOP, the teachers' trainings counted", type="log") | {"field": "x"}
+    y = axis("BLiMP, % ± sd") | {"field": "y"}
+    layers = [
+        _layer(rows, {"type": "rule"}, x=x, y=y | {"field": "low"}, y2={"field": "high"}, **by_run(arms)),
+        _layer(rows, {"type": "point", "size": 70}, x=x, y=y, **by_run(arms)),
+        _layer(rows, {"type": "text", "align": "left", "dx": 8}, x=x, y=y, text={"field": "run"}),
+    ]
+    return chart("BLiMP of each arm over what it cost", {"height": 300, "layer": layers}) if arms else None
+
+
+def draw_differences(records: Records) -> Chart | None:
+    """The planned differences that could be taken."""
+    rows = [
+        {"run": f"{each.comparison.number}  {each.first} − {each.second}", "x": each.difference.difference,
+         "low": each.difference.low, "high": each.difference.high}
+        for each in found_comparisons(records)
+    ]  # fmt: skip
+    x = axis("difference on BLiMP, points, 95 % over seeds") | {"field": "x"}
+    layers = [
+        _layer([{"x": 0}], {"type": "rule", "color": MUTED}, x=x),
+        _layer(rows, {"type": "rule", "color": INK}, x=x | {"field": "low"}, x2={"field": "high"}, y=NAMES),
+        _layer(rows, {"type": "point", "size": 60, "color": INK}, x=x, y=NAMES),
+    ]
+    return chart("The planned differences and their intervals over seeds", ROW | {"layer": layers}) if rows else None
+
+
+def draw_dev(records: Records) -> Chart | None:
+    """BLiMP of each student over its dev loss."""
+    arms = [arm for arm in _scored(records) if arm in ARMS]
+    runs = [run for arm in arms for run in of_arm(records, arm) if points([run])]
+    rows = [{"run": run["arm"], "x": run["dev"]["cross_entropy"], "y": points([run])[0]} for run in runs]
+    colours = by_run(arms)
+    colours["color"] |= {"legend": {"title": None, "orient": "bottom", "columns": 5, "labelColor": INK}}
+    x, y = axis("dev cross-entropy, nats/token") | {"field": "x"}, axis("BLiMP, %") | {"field": "y"}
+    layer = _layer(rows, {"type": "point", "size": 60}, x=x, y=y, **colours)
+    return chart("BLiMP of each run over its dev cross-entropy", {"height": 320} | layer) if rows else None
+
+
+def _scored(records: Records) -> list[str]:
+    return [arm for arm in (*TEACHERS, *ARMS) if points(of_arm(records, arm))]
+
+
+def _layer(rows: list[dict[str, Any]], mark: Spec, **encoding: Spec) -> Spec:
+    return {"data": {"values": rows}, "mark": mark, "encoding": encoding}
+
+
+DRAWINGS: dict[str, Callable[[Records], Chart | None]] = {
+    "arms": draw_arms,
+    "costs": draw_costs,
+    "differences": draw_differences,
+    "dev": draw_dev,
+}
