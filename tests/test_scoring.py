@@ -328,6 +328,18 @@ def test_only_scored_positions_reach_the_vocabulary_layer_in_chunks(tokenizer: A
     assert sum(seen) == 3
 
 
+def test_what_a_model_can_take_is_found_out_once(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not for every text: it takes a look at all of the model's modules."""
+    looks: list[Any] = []
+    look = scoring.longest_input
+    monkeypatch.setattr(scoring, "longest_input", lambda model: looks.append(model) or look(model))
+    scorer = make_scorer(tiny.LLAMA, tokenizer)
+    scorer.score([Text((), (5, number)) for number in range(6, 40)])
+    found = len(looks)
+    scorer.score([Text((), (number, 5)) for number in range(6, 40)])
+    assert found == len(looks) < 4
+
+
 def test_texts_of_all_lengths_are_scored_together(tokenizer: Any) -> None:
     scorer = make_scorer(tiny.GPT2, tokenizer)
     long = tuple(np.random.default_rng(0).integers(4, tiny.VOCABULARY, 200).tolist())

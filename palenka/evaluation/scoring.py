@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +160,8 @@ class Scorer:
         """The token that a text without context is scored after."""
         return prefix_token(self.tokenizer, self.limits)
 
-    @property
-    def limits(self) -> "Limits":
+    @cached_property
+    def limits(self) -> "Limits":  # asked for at every text, and found by looking at all of the model's modules
         return Limits(self.name, self.max_length, self.vocabulary, None if self.is_causal else self.frame)
 
     def score(self, texts: Sequence[Text], batch_tokens: int | None = None, label: str = "") -> NDArray[np.float64]:
