@@ -93,7 +93,7 @@ run "python train.py --config config/demo/control.yaml" \
 
 say "5. Which of two sentences is the likelier one?"
 run "palenka evaluate demo/teacher-gpt2 demo/teacher-llama demo/control demo/student-kd demo/student-dskd \
---tasks demo_pairs,cross_entropy"
+--tasks demo_pairs,cross_entropy,samples"
 
 say "6. The study on one page"
 report=$(printf '%q' "$runs/demo/report.html")

@@ -121,3 +121,16 @@ def test_charts_and_choices_of_the_page_belong_together(runs: Path) -> None:
     for axis in ("x", "y"):
         for value in figure.spec["usermeta"][axis]:
             assert f'<option value="{value}">' in page
+
+
+def test_the_page_says_how_to_train_and_evaluate_a_run_once_more(runs: Path) -> None:
+    write_json(runs / "control" / "environment.json", {"commit": "1a2b3c4d5e6f-dirty", "command": "train.py x"})
+    write_run(runs, "unfinished", finished=False)
+    made = {part["facts"]["name"]: part for part in page_content(read(runs))["made"]}
+    assert made["control"]["again"].splitlines() == [
+        "git checkout 1a2b3c4d5e6f  # and what was changed there without being committed",
+        "python train.py --config runs/control/config.yaml name=again/control",
+        "palenka evaluate again/control --protocol 2024 --tasks pairs",
+    ]
+    assert made["student"]["again"].splitlines()[0].startswith("python distill.py --config runs/student/config.yaml")
+    assert made["unfinished"]["again"] == "" and made["control"]["facts"]["command"] == "train.py x"

@@ -441,4 +441,4 @@ def test_a_script_to_its_end(run: Path, items: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PALENKA_EVAL": str(items), "OMP_NUM_THREADS": "1"}
     subprocess.run([ROOT / "scripts" / "eval-all.sh", "my model"], cwd=tmp_path, env=environment, check=True)
     written = {file.stem for file in (tmp_path / "my model" / "evaluation").glob("*.json")}
-    assert written == {"blimp_filtered", "ewok_filtered", "cross_entropy"}
+    assert written == {"blimp_filtered", "ewok_filtered", "cross_entropy", "samples"}

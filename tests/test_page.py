@@ -137,7 +137,7 @@ def test_scores_and_costs_are_chosen_for_their_chart(page: Page) -> None:
     """Of one score at a time; the curves stay as they are."""
     figure = page.locator("#bought .chart")
     marks = figure.locator("[aria-roledescription='point']")
-    assert marks.count() == 5 and "accuracy" in figure.inner_text() and "trainings counted" in figure.inner_text()
+    assert marks.count() == 5 and "accuracy" in figure.inner_text() and "teachers' counted" in figure.inner_text()
     page.select_option("select[data-axis=y]", "dev")
     page.wait_for_function("document.querySelector('#bought svg').textContent.includes('dev cross-entropy')")
     page.select_option("select:has(option[value=seconds])", "seconds")

@@ -273,8 +273,7 @@ def test_done_is_what_belongs_to_the_study(
     tiny.train(make_plan(TrainConfig.model_validate(values), "test"))
     assert done() == ["data-tiny", "one"]
     result = runs_folder / "one" / "evaluation" / "cross_entropy.json"
-    result.parent.mkdir()
-    write_json(result, {"identity": {"model": EvaluatedModel.find("one").fingerprint}})
+    write_evaluation("one", runs_folder)
     assert done() == ["data-tiny", "one", "evaluate-one"]
     write_json(result, {"identity": {"model": "other weights"}})
     assert done() == ["data-tiny", "one"]
@@ -331,7 +330,8 @@ def test_a_report_is_done_while_nothing_that_it_shows_is_younger(study: Path, te
 def write_evaluation(run: str, runs: Path) -> None:
     (runs / run / "evaluation").mkdir()
     fingerprint = EvaluatedModel.find(run).fingerprint
-    write_json(runs / run / "evaluation" / "cross_entropy.json", {"identity": {"model": fingerprint}})
+    for name in ("cross_entropy", "samples"):
+        write_json(runs / run / "evaluation" / f"{name}.json", {"identity": {"model": fingerprint}})
 
 
 def test_a_grid_comes_with_its_finalists(

@@ -1,4 +1,5 @@
-"""What a training cost, on record: by hand, with what its teachers cost, from every program that trains."""
+"""What a training cost, on record: by hand, with what its teachers cost, from every program that trains; and how to
+have it once more."""
 
 import runpy
 import sys
@@ -13,6 +14,8 @@ from trainings import plan_for, train_run
 from palenka import cli
 from palenka.cost.record import COST, record_cost
 from palenka.models.folder import weights_sha256
+from palenka.report.page import page_content
+from palenka.report.results import read_runs
 from palenka.util.errors import UserError
 from palenka.util.files import read_json, write_json
 from palenka.util.paths import ROOT
@@ -104,3 +107,18 @@ def test_a_run_from_before_is_given_its_record_when_it_is_started_again(
     code, output, _ = call(runpy.run_path, str(ROOT / "train.py"), run_name="__main__")
     assert code == 0 and "finished already" in output
     assert read_json(run / COST)["student"] == TOKENS * LLAMA
+
+
+def test_the_command_on_the_page_trains_the_same_weights_once_more(
+    prepared: Path, runs_folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train_run(tiny.train_values())
+    [made] = page_content(read_runs(["baseline"]))["made"]
+    [command] = [line for line in made["again"].splitlines() if line.startswith("python ")]
+    program, *arguments = command.replace("runs/baseline/", f"{run}/").split()[1:]
+    monkeypatch.syspath_prepend(ROOT)
+    monkeypatch.setattr(sys, "argv", [program, *arguments])
+    code, _, errors = call(runpy.run_path, str(ROOT / program), run_name="__main__")
+    assert code == 0, errors
+    again = runs_folder / "again" / "baseline"
+    assert (again / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 
 from palenka.cluster import slurm
 from palenka.data.holdout import Place
-from palenka.evaluation.evaluate import CROSS_ENTROPY, result_files
+from palenka.evaluation.evaluate import OF_MODELS, result_files
 from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.protocols import PROTOCOLS
 from palenka.runs.directory import Run
@@ -243,7 +243,7 @@ class Study:
     def missing_items(self) -> str | None:
         """What to do about evaluation items that are not there: evaluation would go on without a word of them."""
         tasks = self.config.tasks or PROTOCOLS[PROTOCOL].tasks
-        fetched = [task for task in tasks if task not in (CROSS_ENTROPY, DEMO_PAIRS)]
+        fetched = [task for task in tasks if task not in (*OF_MODELS, DEMO_PAIRS)]
         absent = [task for task in fetched if not (evaluation_root() / task).is_dir()]
         if not absent:
             return None
@@ -253,7 +253,7 @@ class Study:
     def _tasks(self) -> list[str]:
         """What a run is evaluated on: the tasks named, or the default ones whose items are there."""
         there = [task for task in PROTOCOLS[PROTOCOL].tasks if (evaluation_root() / task).is_dir()]
-        return self.config.tasks or [*there, CROSS_ENTROPY]
+        return self.config.tasks or [*there, *OF_MODELS]
 
     def _grid_steps(self, grid: "GridFiles") -> list[Step]:
         """The trials, shared by an array; each finalist; their evaluation.

@@ -5,7 +5,7 @@ from typing import Any
 
 from palenka.evaluation.models import EvaluatedModel
 from palenka.util.tables import text_table
-from palenka.util.text import percent, with_error
+from palenka.util.text import percent, with_error, wrapped
 
 HEADS = ("accuracy", "per token", "ties = right", "ties", "items", "chance", "Zipf", "5-gram")
 DETAILS = {"phenomenon": "phenomena", "field": "fields"}
@@ -18,6 +18,7 @@ def table(
     protocol: str,
     details: bool = False,
     way: str = "causal",
+    samples: Sequence[dict[str, Any]] | None = None,
 ) -> str:
     """Accuracies in percent beside chance and the baselines, predictions of people, then cross-entropies.
 
@@ -28,6 +29,7 @@ def table(
         protocol: of the results.
         details: also a row for each phenomenon, field and subtask.
         way: in which the model was asked.
+        samples: what it wrote, where it was asked to.
     """
     asked = "" if way == "causal" else f", asked in the way {way}"
     parts = [f"{model.folder}{asked}   ({protocol} protocol; % right ± standard error, ties count by halves)"]
@@ -58,7 +60,14 @@ def table(
         parts.append(text_table([["surprisal of words", "nats", "contexts"], *surprisals]))
     if losses:
         parts.append(text_table([["cross-entropy", "nats per token", "bits per byte", "tokens"], *losses]))
+    if samples:
+        parts.append("\n".join(wrapped(_written(sample)) for sample in samples))
     return "\n\n".join(parts)
+
+
+def _written(sample: dict[str, Any]) -> str:
+    """On one line: `The little | owl ran.`"""
+    return f"{sample['prompt']} | {' '.join(sample['text'].split())}{'' if sample['ended'] else ' …'}".strip()
 
 
 def _bits(split: dict[str, Any]) -> str:

@@ -18,13 +18,15 @@ from palenka.evaluation.items import Task
 from palenka.evaluation.models import EvaluatedModel
 from palenka.evaluation.official.minicons_scorer import MiniconsScorer
 from palenka.evaluation.protocols import PROTOCOLS, Protocol
-from palenka.evaluation.results import known_cross_entropy, known_result, results_folder, write_records
+from palenka.evaluation.results import known_cross_entropy, known_result, known_samples, results_folder, write_records
+from palenka.evaluation.samples import SETTINGS, write_samples
 from palenka.evaluation.scoring import Scorer
 from palenka.evaluation.second_opinion import agreement
 from palenka.evaluation.tasks import EvaluationTask, kind_of, read_task
 from palenka.evaluation.tasks.choices import Choices
 from palenka.evaluation.texts import Text, check_texts, encode, encode_masked
 from palenka.evaluation.ways import CAUSAL, Part, Way, ways_of
+from palenka.paradigms import DOOR
 from palenka.paradigms._learned import learned
 from palenka.runs.directory import find_run
 from palenka.runs.milestones import milestones_of
@@ -33,7 +35,10 @@ from palenka.util.errors import UserError
 from palenka.util.files import make_folder, require_writable, write_json
 from palenka.util.paths import evaluation_root
 
-CROSS_ENTROPY = "cross_entropy"
+CROSS_ENTROPY, SAMPLES = "cross_entropy", "samples"
+OF_MODELS = (CROSS_ENTROPY, SAMPLES)
+"""What is asked of a model by name, as tasks are, and has no folder of items."""
+WRITES_NOTHING = "a model predicts what is hidden, and writes nothing"
 NO_BASELINES = {"zipf": None, "ngram": None}
 OWN_SCORER = "palenka"
 SCORERS = (OWN_SCORER, "minicons")
@@ -62,7 +67,7 @@ def evaluate(
         models: names of runs, run directories, other folders of Hugging Face language models, causal or masked, or
             `hf:owner/name@revision`.
         data: folder of tasks; default `PALENKA_EVAL`.
-        tasks: which of them; default those of the protocol's pipeline and cross-entropy, if they are there.
+        tasks: which of them; default those of the protocol's pipeline, cross-entropy and samples, if they can be had.
         protocol: whose tasks and rules; see `protocols.py`.
         details: also show phenomena, fields and subtasks.
         scorer: whose log-probabilities; those of another than our own are kept apart and compared with ours.
@@ -94,13 +99,15 @@ def evaluate(
         raise UserError(f"{root}: holds no fast set; palenka download evals-{protocol} fetches them")
     if scorer != OWN_SCORER:
         read = [task for task in read if not task.only_own_scorer]
-    text = scorer == OWN_SCORER and (not fast if tasks is None else CROSS_ENTROPY in tasks)
+    text, samples = (
+        scorer == OWN_SCORER and (not fast if tasks is None else name in tasks) for name in OF_MODELS
+    )  # fmt: skip
     for model in evaluated:
         if model.data_problem and tasks is not None and text:
             raise UserError(f"{model.folder}: cannot measure {CROSS_ENTROPY}: {model.data_problem}")
     asked = {str(model.folder): _ways(model, ways, scorer) for model in evaluated}
     if tasks is not None:
-        _check_ways([way for of_model in asked.values() for way in of_model], read)
+        _check_ways([way for of_model in asked.values() for way in of_model], read, samples)
     for model in evaluated:
         if out:
             model.place_results(out)
@@ -113,9 +120,12 @@ def evaluate(
             evaluator = Evaluator(model, protocol, scorer, texts, way, scorers)
             results = evaluator.results([task for task in read if _is_asked(task, way)])
             cross_entropy = evaluator.cross_entropy() if text and model.prepared and way.paradigm else None
-            print(table(model, results, cross_entropy, protocol, details, way.name), flush=True)
+            written = evaluator.samples() if samples and _is_causal(way) else None
+            print(table(model, results, cross_entropy, protocol, details, way.name, written), flush=True)
             if scorer != OWN_SCORER:
                 print(evaluator.agreement(read), flush=True)
+        if samples and not any(map(_is_causal, asked[str(model.folder)])):
+            print(f"{model.folder}: no samples: {WRITES_NOTHING}", flush=True)
     return evaluated
 
 
@@ -133,8 +143,19 @@ def result_files(model: Path, data: Path, tasks: Sequence[str], protocol: str = 
         results_folder(model, protocol, way.folder) / f"{task}.json"
         for way in ways_of(model, learned(model).part_names)
         for task, kind in kinds.items()
-        if (way.paradigm if task == CROSS_ENTROPY else kind is None or _is_asked(kind, way))
+        if _is_owed(task, kind, way)
     ]
+
+
+def _is_owed(task: str, kind: type[EvaluationTask] | None, way: Way) -> bool:
+    if task in OF_MODELS:
+        return _is_causal(way) if task == SAMPLES else way.paradigm is not None
+    return kind is None or _is_asked(kind, way)
+
+
+def _is_causal(way: Way) -> bool:
+    """Whether a model that is asked so predicts the next token."""
+    return way.paradigm is not None and DOOR.find(way.paradigm).attention == "causal"
 
 
 def _is_asked(task: type[EvaluationTask] | EvaluationTask, way: Way) -> bool:
@@ -164,8 +185,11 @@ def _ways(model: EvaluatedModel, names: Sequence[str] | None, scorer: str) -> li
     return found
 
 
-def _check_ways(ways: Sequence[Way], tasks: Sequence[EvaluationTask]) -> None:
+def _check_ways(ways: Sequence[Way], tasks: Sequence[EvaluationTask], samples: bool) -> None:
     """Refuse tasks that are asked for by name, and that no way that is asked has an answer to."""
+    if samples and not any(map(_is_causal, ways)):
+        names = ", ".join(dict.fromkeys(way.name for way in ways))
+        raise UserError(f"{SAMPLES}: asked in the way {names}, {WRITES_NOTHING}")
     for task in tasks:
         if not any(_is_asked(task, way) for way in ways):
             names = ", ".join(dict.fromkeys(way.name for way in ways))
@@ -176,7 +200,7 @@ def _check_scorer(scorer: str, tasks: Sequence[str], root: Path) -> None:
     """Refuse tasks that are asked for by name and that another scorer cannot be asked."""
     for name in tasks:
         kind = kind_of(root / name)
-        if name == CROSS_ENTROPY or (kind and kind.only_own_scorer):
+        if name in OF_MODELS or (kind and kind.only_own_scorer):
             raise UserError(f"--scorer {scorer}: scores only choices; leave {name} out of --tasks")
 
 
@@ -192,7 +216,7 @@ def _read_tasks(
     root: Path, names: Sequence[str] | None, rules: Protocol, default: Iterable[str]
 ) -> list[EvaluationTask]:
     """The tasks named, which must exist; or the default ones that exist, reporting those that do not."""
-    named = None if names is None else [rules.task(name) for name in names if name != CROSS_ENTROPY]
+    named = None if names is None else [rules.task(name) for name in names if name not in OF_MODELS]
     folders = [root / rules.folder(name) for name in dict.fromkeys(default if named is None else named)]
     absent = [folder for folder in folders if not folder.is_dir()] if named is None else []
     if absent:
@@ -277,6 +301,19 @@ class Evaluator:
         make_folder(path.parent)
         write_json(path, result)
         return result
+
+    def samples(self) -> list[dict[str, Any]]:
+        """Have the model write, unless already done, and write the file."""
+        assert self.way.paradigm is not None
+        path = self.model.results("2024", self.way.folder) / f"{SAMPLES}.json"
+        identity = {"model": self.model.fingerprint, **SETTINGS, "version": VERSION, **self.way.said}
+        known = known_samples(path, identity)
+        if known is None:
+            written = write_samples(self.scorers.own[self.way.paradigm])
+            known = {"task": SAMPLES, **self.way.said, "samples": written, "identity": identity}
+            make_folder(path.parent)
+            write_json(path, known)
+        return list(known["samples"])
 
     def _baselines(self, tasks: list[Task]) -> dict[str, dict[str, Any]]:
         if self.model.prepared:

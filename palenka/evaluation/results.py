@@ -129,6 +129,11 @@ def known_cross_entropy(path: Path, identity: dict[str, Any]) -> dict[str, Any] 
     return _known(path, identity, check_splits)
 
 
+def known_samples(path: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
+    """The same of samples, if there is a text for each prompt."""
+    return _known(path, identity, check_samples)
+
+
 def _known(
     path: Path, identity: dict[str, Any], check: Callable[[Path, dict[str, Any]], object]
 ) -> dict[str, Any] | None:
@@ -147,6 +152,17 @@ def _known(
 
 def report_unusable(problem: UserError) -> None:
     print(f"{problem}; measuring again", file=sys.stderr, flush=True)
+
+
+def check_samples(path: Path, result: dict[str, Any]) -> None:
+    """Raise UserError unless each of a result's prompts has a text."""
+    try:
+        prompts = [each["prompt"] for each in result["samples"] if isinstance(each["text"], str)]
+        is_whole = prompts == result["identity"]["prompts"]
+    except (KeyError, TypeError):
+        is_whole = False
+    if not is_whole:
+        raise UserError(f"{path}: damaged: not a text for each of its prompts")
 
 
 def check_splits(path: Path, result: dict[str, Any]) -> None:

@@ -178,7 +178,7 @@ class Scorer:
         order = [numbers.setdefault(text, len(numbers)) for text in texts]
         batches = list(self._ask(list(numbers), batch_tokens or BATCH_TOKENS[self.device.type]))
         scores = np.zeros(len(numbers))
-        with _workers(self.device) as apply:
+        with workers(self.device) as apply:
             sizes, noun = [asked.size for asked in batches], "sentences" if self.is_causal else "masked sentences"
             found = passed_on(apply(self._answer, batches), sizes, label, noun)
             for asked, log_probs in zip(batches, found, strict=True):
@@ -263,6 +263,22 @@ class Scorer:
         return self.body(tokens.to(self.device), **options)
 
     @torch.inference_mode()
+    def predictions(self, rows: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+        """Probability of each entry of the tokenizer to follow each row of tokens, of a causal model: (rows, entries).
+
+        Raises:
+            UserError: they are not finite: the model's weights are broken.
+        """
+        tokens = torch.full((len(rows), max(map(len, rows))), PADDING)
+        for place, row in enumerate(rows):
+            tokens[place, : len(row)] = torch.tensor(row)
+        states = self._states(Batch(tokens, torch.empty(0)))
+        last = states[torch.arange(len(rows)), [len(row) - 1 for row in rows]]
+        found = self.head(last)[:, : len(self.tokenizer)].double().softmax(-1).cpu().numpy()
+        self._check_finite(found)
+        return found
+
+    @torch.inference_mode()
     def log_probs(self, batch: Batch) -> NDArray[np.float64]:
         """Sum over each sequence of the log-probabilities of its labels, in nats: (batch,)."""
         labels = batch.labels.numpy()
@@ -298,13 +314,16 @@ class Scorer:
             log_probs = self.head(needed[start : start + chunk]).log_softmax(-1)
             indices = (torch.from_numpy(each).to(self.device) for each in (state_of[asked] - start, tokens[asked]))
             found[asked] = log_probs[tuple(indices)].double().cpu().numpy()
+        self._check_finite(found)
+        return found
+
+    def _check_finite(self, found: NDArray[np.float64]) -> None:
         if not np.isfinite(found).all():
             raise UserError(f"{self.name}: the model gives scores that are not finite; are its weights whole?")
-        return found
 
 
 @contextmanager
-def _workers(device: torch.device) -> Iterator[Callable[..., Iterator[Any]]]:
+def workers(device: torch.device) -> Iterator[Callable[..., Iterator[Any]]]:
     """A `map` that on a CPU has a worker for each of PyTorch's threads.
 
     A batch of short texts is too little work to be shared by threads: each of its many small steps waits for the

@@ -10,7 +10,7 @@ COST = (
     "FLOPs of matrix products, counted of models, batches and steps, not measured; without dev evaluations. Teachers' "
     "passes are the run's as if it had been trained alone: students of a grid share them. Teachers' trainings are all "
     "that led to them, each once, whether they were made for this run or not. Time is the wall clock's, of each "
-    "process. Energy is not measured: it is this time by the watts that the machine draws."
+    "process. Energy is not measured; time by the watts that a machine draws is an estimate of it."
 )
 WORDS = (
     "A text is known by its content and counts once, whoever learned from it. BabyLM allows 10M (strict-small) or 100M "

@@ -19,7 +19,7 @@ SEEN = {"words": "words seen", "tokens": "tokens seen", "step": "steps"}
 """What curves can be drawn against."""
 ACCURACY = "accuracy, %"
 COST = {
-    "total": "training FLOPs, its teachers' passes and trainings counted",
+    "total": "training FLOPs, teachers' counted",
     "student": "training FLOPs of the model alone",
     "seconds": "training time, s",
 }
@@ -234,7 +234,7 @@ def cost_figure(runs: list[Run]) -> Chart | None:
     spec: Spec = {
         "data": {"values": rows},
         "height": 260,
-        "encoding": {"x": at | {"field": first}, "y": axis(next(iter(found.values()))) | {"field": "y"}},
+        "encoding": {"x": at | {"field": first}, "y": axis(next(iter(found.values())), padding=8) | {"field": "y"}},
         "layer": [
             {"mark": {"type": "rule", "strokeWidth": 1.3},
              "encoding": by_run(labels) | {"y": {"field": "low"}, "y2": {"field": "high"}}},

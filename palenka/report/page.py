@@ -8,12 +8,19 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from palenka.evaluation.ways import OF_MASKED
 from palenka.report import accounts, comparison, figures, search_figures, search_tables, tables, vega
 from palenka.report.cells import Cell
 from palenka.report.results import Acquisition, Grid, Run, common_folder, read_grids
 from palenka.report.searches import Search, read_searches, without_trials
 
 HASH_LENGTH = 12
+SOURCES = (
+    "All that is shown stands in the runs' folders: dev cross-entropy, words and time in result.json, FLOPs in "
+    "cost.json, curves in metrics.jsonl; accuracies, with the score of each item, below evaluation/, where "
+    "cross_entropy.json and samples.json are, too. A run's name leads to its config as resolved, what decided its "
+    "outcome, what it ran on, and the commands that train and evaluate it once more."
+)
 
 
 def render(content: dict[str, Any], damages: Sequence[str] = (), reload_seconds: int | None = None) -> str:
@@ -78,6 +85,8 @@ def page_content(read: list[Run]) -> dict[str, Any]:
              "most": figures.subtasks_figure(runs, task)}
             for task in tasks
         ],
+        "samples": _samples(runs),
+        "silent": _silent(runs),
         "predictions": tables.prediction_table(runs),
         "finetuned": tables.finetuning_tables(runs),
         "finetuned_caption": tables.FINETUNED,
@@ -86,6 +95,7 @@ def page_content(read: list[Run]) -> dict[str, Any]:
         "domains": tables.domain_tables(runs),
         "words": accounts.words_table(runs),
         "words_caption": accounts.WORDS,
+        "sources": SOURCES,
         "made": [_made(run, runs) for run in runs],
     }
 
@@ -97,6 +107,31 @@ def _facts(runs: list[Run]) -> list[str]:
     if protocols:
         facts.append(f"evaluation protocol {tables.listed(protocols)}")
     return facts
+
+
+def _samples(runs: list[Run]) -> list[dict[str, Any]]:
+    """What runs wrote, by prompts."""
+    prompts = list(dict.fromkeys(sample.prompt for run in runs for sample in run.samples))
+    return [
+        {
+            "prompt": prompt,
+            "texts": [{"run": number, "sample": sample} for number, run in enumerate(runs)
+                      for sample in run.samples if sample.prompt == prompt],
+        }
+        for prompt in prompts
+    ]  # fmt: skip
+
+
+def _silent(runs: list[Run]) -> str:
+    """Which runs wrote nothing, and why."""
+    without = [run for run in runs if run.result and not run.samples]
+    masked = [run.label for run in without if set(run.learned) <= set(OF_MASKED)]
+    others = [run.label for run in without if run.label not in masked]
+    return "; ".join(
+        f"{tables.listed(labels)} ({why})"
+        for labels, why in ((masked, "learned masked tokens alone, not the next one"), (others, "not asked"))
+        if labels
+    )
 
 
 def _acquisition(found: Acquisition, number: int) -> dict[str, Any]:
@@ -173,6 +208,8 @@ def _made(run: Run, runs: list[Run]) -> dict[str, Any]:
     if run.teachers:
         facts["teachers"] = tables.listed(tables.teacher_labels(run, runs))
     facts["seed"] = str(run.seed)
+    if command := run.environment.get("command"):
+        facts["command"] = str(command)
     records = {
         "identity": {key: value for key, value in run.identity.items() if key != "config"},
         "environment": run.environment,
@@ -180,9 +217,28 @@ def _made(run: Run, runs: list[Run]) -> dict[str, Any]:
     return {
         "facts": facts,
         "identity": run.identity_hash[:HASH_LENGTH],
+        "again": _again(run),
         "config": run.config_text.strip(),
         "records": {name: json.dumps(found, indent=2, ensure_ascii=False) for name, found in records.items() if found},
     }
+
+
+def _again(run: Run) -> str:
+    """Commands that train and evaluate a finished run once more, under another name; empty of an unfinished one."""
+    if run.result is None:
+        return ""
+    commit, dirty, _ = str(run.environment.get("commit") or "").partition("-dirty")
+    changed = "  # and what was changed there without being committed" if dirty else ""
+    lines = [f"git checkout {commit}{changed}"] if commit else []
+    program = "distill.py" if run.distilled else "train.py"
+    lines.append(f"python {program} --config runs/{run.name}/config.yaml name=again/{run.name}")
+    tasks = [found.task for found in run.evaluations.values()]
+    tasks += [found.task for found in run.predictions.values() if not isinstance(found, Acquisition)]
+    tasks += [name for name, found in (("cross_entropy", run.cross_entropy), ("samples", run.samples)) if found]
+    if tasks:
+        asked = ",".join(dict.fromkeys(tasks))
+        lines.append(f"palenka evaluate again/{run.name} --protocol {run.protocol} --tasks {asked}")
+    return "\n".join(lines)
 
 
 def _breakable(name: str) -> Markup:

@@ -16,7 +16,14 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import from_json
 
 from palenka.evaluation.comparison import Outcomes
-from palenka.evaluation.results import TOLERANCE, check_splits, contradictions, items_path, results_folder
+from palenka.evaluation.results import (
+    TOLERANCE,
+    check_samples,
+    check_splits,
+    contradictions,
+    items_path,
+    results_folder,
+)
 from palenka.evaluation.statistics import choice_outcomes, mean_error
 from palenka.evaluation.ways import CAUSAL, WAYS, in_way, way_of
 from palenka.finetuning.results import RecipeResults, read_finetuning
@@ -28,6 +35,7 @@ from palenka.util.files import read_object, require_file
 from palenka.util.former_names import with_present_names
 from palenka.util.schedules import Weight
 
+CROSS_ENTROPY, SAMPLES = "cross_entropy.json", "samples.json"
 Stored = TypeVar("Stored", bound=BaseModel)
 T = TypeVar("T")
 
@@ -215,6 +223,20 @@ class CrossEntropyFile(BaseModel):
     splits: dict[str, CrossEntropy]
 
 
+class Sample(BaseModel):
+    """What a model wrote after a prompt, or after nothing; `ended`: it came to an end by itself."""
+
+    prompt: str
+    text: str
+    ended: bool
+
+
+class SamplesFile(BaseModel):
+    """evaluation/samples.json."""
+
+    samples: list[Sample]
+
+
 class Score(BaseModel):
     """An accuracy (0…1) and its standard error."""
 
@@ -263,6 +285,7 @@ class Run:
     finetuning: list[RecipeResults] = field(default_factory=list)
     pruned: dict[str, Any] = field(default_factory=dict)
     cost: Cost | None = None
+    samples: list[Sample] = field(default_factory=list)
 
     @property
     def distilled(self) -> bool:
@@ -384,8 +407,9 @@ def read_run(folder: Path, protocol: str = "2024") -> Run:
     """
     config_text, config = _read_yaml(folder / "config.yaml")
     evaluations, predictions, broken = read_evaluations(folder, protocol)
-    paths = [results / "cross_entropy.json" for results in _folders_of_ways(folder, "2024")]
-    losses = [_read_whole(path, _read_losses, broken) for path in paths]
+    folders = _folders_of_ways(folder, "2024")
+    losses = [_read_whole(results / CROSS_ENTROPY, _read_losses, broken) for results in folders]
+    written = [_read_whole(results / SAMPLES, _read_samples, broken) for results in folders]
     log = read_log(folder / "metrics.jsonl")
     return Run(
         folder=folder,
@@ -405,6 +429,7 @@ def read_run(folder: Path, protocol: str = "2024") -> Run:
         damages=log.damages,
         pruned=_read_object(folder / "pruned.json"),
         cost=_read_optional(folder / "cost.json", Cost),
+        samples=next((of.samples for of in written if of), []),
     )
 
 
@@ -432,7 +457,7 @@ def read_evaluations(
     broken: list[str] = []
     folders = _folders_of_ways(folder, protocol)
     paths = [path for results in folders for path in sorted(results.glob("*.json"))]
-    found = [_read_whole(path, _read_evaluation, broken) for path in paths if path.name != "cross_entropy.json"]
+    found = [_read_whole(path, _read_evaluation, broken) for path in paths if path.name not in (CROSS_ENTROPY, SAMPLES)]
     evaluations = {result.name: result for result in found if isinstance(result, Evaluation)}
     predictions = {result.name: result for result in found if isinstance(result, Predictions)}
     for items in [path for results in folders for path in sorted(results.glob("*.items.jsonl"))]:
@@ -488,6 +513,12 @@ def _read_losses(path: Path) -> CrossEntropyFile:
     content = _read_object(path)
     check_splits(path, content)
     return validate(path, CrossEntropyFile, content)
+
+
+def _read_samples(path: Path) -> SamplesFile:
+    content = _read_object(path)
+    check_samples(path, content)
+    return validate(path, SamplesFile, content)
 
 
 def _folders(name: str) -> list[Path]:
