@@ -10,7 +10,8 @@ turns within each round, in reverse order in every second. On a machine that oth
 counts the seconds of the process alone, those of its threads added up.
 
 Tasks that are not in --data are made, in the shapes and numbers of the challenge's (`year_items.py`). In every round
-each item must be decided alike, but for scores that rounding alone keeps apart; nothing is shown otherwise.
+each item must be decided alike, but for scores that rounding alone keeps apart; nothing is shown otherwise. Each call
+is a JSON line in --out as soon as it ends; a table follows.
 """
 
 import argparse
@@ -21,8 +22,9 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +79,17 @@ def main() -> None:
         items = read_tasks(year, folder / "items")
         process = PipelineProcess(checkout, arguments.threads, arguments.clock)
         callers = {
-            OURS: lambda: ours(model, year, folder / "items", [list(items)], now),
-            APART: lambda: ours(model, year, folder / "items", [[task] for task in items], now),
-            THEIRS: lambda: theirs(process, checkout, model, folder / "items", items, folder / "log"),
+            OURS: lambda said: ours(model, year, folder / "items", [list(items)], now, said),
+            APART: lambda said: ours(model, year, folder / "items", [[task] for task in items], now, said),
+            THEIRS: lambda said: theirs(process, checkout, model, folder / "items", items, folder / "log", said),
         }
         record = recorder(arguments.out, model=arguments.model, year=year, share=arguments.share)
         taken: dict[str, list[Seconds]] = {caller: [] for caller in callers}
         for number in range(arguments.rounds):
             found = {}
             for caller in list(callers)[:: -1 if number % 2 else 1]:
-                seconds, found[caller] = callers[caller]()
-                record(caller=caller, round=number + 1, seconds={name: round(of, 2) for name, of in seconds.items()})
+                said = partial(record, caller=caller, round=number + 1)
+                seconds, found[caller] = callers[caller](said)
                 taken[caller].append(seconds)
             for caller in (APART, THEIRS):
                 check(items, found[OURS], found[caller])
@@ -108,7 +110,9 @@ def read_tasks(year: str, data: Path) -> dict[str, EvaluationTask]:
     return {name: read_task(data / rules.folder(name), year) for name in rules.tasks}
 
 
-def ours(model: Path, year: str, data: Path, calls: list[list[str]], now: Any) -> tuple[Seconds, Found]:
+def ours(
+    model: Path, year: str, data: Path, calls: list[list[str]], now: Any, said: Callable[..., None]
+) -> tuple[Seconds, Found]:
     """Seconds of calls for some tasks each, and the records of all items."""
     seconds = {}
     with tempfile.TemporaryDirectory() as out:
@@ -116,7 +120,9 @@ def ours(model: Path, year: str, data: Path, calls: list[list[str]], now: Any) -
             started = now()
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 evaluate([str(model)], data, tasks, year, out=Path(out))
-            seconds[tasks[0] if len(tasks) == 1 else WHOLE] = now() - started
+            name = tasks[0] if len(tasks) == 1 else WHOLE
+            seconds[name] = now() - started
+            said(task=name, seconds=round(seconds[name], 2))
         results = Path(out, model.name, "evaluation", year)
         return seconds, {
             task: [json.loads(line) for line in (results / f"{task}.items.jsonl").read_text().splitlines()]
@@ -151,8 +157,9 @@ class TimedJob(Job):
 
 
 def theirs(
-    process: PipelineProcess, checkout: Checkout, model: Path, data: Path, tasks: dict[str, EvaluationTask], log: Path
-) -> tuple[Seconds, Found]:
+    process: PipelineProcess, checkout: Checkout, model: Path, data: Path, tasks: dict[str, EvaluationTask], log: Path,
+    said: Callable[..., None],
+) -> tuple[Seconds, Found]:  # fmt: skip
     """Seconds of each task, and the records of all items, of which the pipeline's own figures are checked."""
     seconds, found = {}, {}
     for name, task in tasks.items():
@@ -163,6 +170,7 @@ def theirs(
             job = TimedJob(checkout, work, task, log, process=process)
             found[name] = checkout.pipeline.run(job).items
             seconds[name] = sum(job.taken)
+            said(task=name, seconds=round(seconds[name], 2))
     return seconds, found
 
 

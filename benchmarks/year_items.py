@@ -45,7 +45,7 @@ def write_year(year: str, data: Path, folder: Path, share: float = 1.0) -> list[
         year: of the protocol, "2025" or "2026".
         data: where those tasks lie that are at hand, BLiMP at least: its words make the others.
         folder: for the items.
-        share: of each file, taken evenly: of a hundred lines in a row the first `100 · share`.
+        share: of each file, taken evenly: of a hundred lines in a row the first `100 · share`, three at least.
 
     Raises:
         UserError: there is no BLiMP.
@@ -78,7 +78,8 @@ def _lines(task: Path, make: "Maker") -> Iterator[tuple[str, list[str]]]:
 
 def _taken(lines: list[Any], share: float) -> list[Any]:
     """Stretches of lines, not single ones: neighbours have most in common."""
-    return [line for number, line in enumerate(lines) if number % 100 < max(FEWEST_LINES, round(100 * share))]
+    taken = [line for number, line in enumerate(lines) if number % 100 < round(100 * share)]
+    return taken if len(taken) >= FEWEST_LINES else lines[:FEWEST_LINES]
 
 
 def _words(blimp: Path) -> list[str]:
