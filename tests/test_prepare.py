@@ -445,8 +445,10 @@ def test_a_dev_text_from_the_end_is_other_content(tmp_path: Path, documents: lis
     held_out(tmp_path, documents, "one")
     with pytest.raises(UserError, match="dev_from: only in the new content"):
         held_out(tmp_path, documents, "one", place="end")
-    with pytest.raises(UserError, match="no line of two.txt is held out"):
+    with pytest.raises(UserError, match="no line of two.txt is held out; give --dev instead"):
         held_out(tmp_path, documents, "two", 1e-9, "end")
+    with pytest.raises(UserError, match="no document of two.txt is held out; --dev-from end holds out the last lines"):
+        held_out(tmp_path, documents, "two", 1e-9)
     with pytest.raises(UserError, match="--dev-from end: .* there is none"):
         prepare(tmp_path / "one.txt", tmp_path / "two.txt", None, "three", VOCABULARY, dev_from="end")
 

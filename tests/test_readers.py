@@ -240,6 +240,13 @@ def test_folders_that_cannot_be_understood(names: list[str], message: str, tmp_p
         find_texts(tmp_path, "train", TEXT_COLUMN)
 
 
+def test_a_folder_of_one_split_is_read_as_another(tmp_path: Path) -> None:
+    """BabyLlama-2 tests on what BabyLM calls dev."""
+    for name in ("a.dev", "b.dev"):
+        (tmp_path / name).write_text("text\n")
+    assert [*find_texts(tmp_path, "test", TEXT_COLUMN)] == ["a", "b"]
+
+
 @every_format
 def test_rows_are_prepared(
     form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -287,11 +287,13 @@ def _write_lines(lines: Iterator[str], target: Path) -> None:
 
 
 def _check_held_out(folder: Path, texts: RawTexts, held_out: HoldOut) -> None:
-    what = "document" if held_out.place == "documents" else "line"
+    by_documents = held_out.place == "documents"
+    what = "document" if by_documents else "line"
+    other = "--dev-from end holds out the last lines instead, or give --dev" if by_documents else "give --dev instead"
     for split, missing in (("dev", f"no {what}"), ("train", f"every {what}")):
         if not any((folder / split).iterdir()):
             where = ", ".join(text.where for text in texts.values())
-            raise UserError(f"--dev-fraction {held_out.fraction}: {missing} of {where} is held out; give --dev instead")
+            raise UserError(f"--dev-fraction {held_out.fraction}: {missing} of {where} is held out; {other}")
 
 
 def _train_tokenizer(folder: Path, vocab_size: int) -> PreTrainedTokenizerFast:
