@@ -16,7 +16,7 @@ MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-OPTIONAL = ("datasets", "minicons", "pyarrow", "torch.utils.tensorboard", "wandb")
+OPTIONAL = ("datasets", "minicons", "pyarrow", "torch.utils.tensorboard", "trackio", "wandb")
 """Packages that an installation may lack."""
 IMPORT = re.compile(r"from (palenka[\w.]*) import (\w+(?:, \w+)*)")
 PROGRAMS = [path for folder in (".", "benchmarks", "distillation_type_experiments", "tests")

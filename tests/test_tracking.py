@@ -1,4 +1,4 @@
-"""wandb and TensorBoard: what they are told, offline, over kills and resumes, and that nothing depends on them."""
+"""wandb, trackio, TensorBoard: what they are told, offline, over kills and resumes; that nothing depends on them."""
 
 import gc
 import json
@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -220,6 +221,94 @@ def test_killed_run_goes_on_under_its_id_and_misses_no_step(
     assert_events_equal_records(run)
 
 
+class StoredRun:
+    """trackio.Run as far as it is used; its rows are the database's."""
+
+    def __init__(self, name: str, **options: Any) -> None:
+        self.name, self.options, self.id, self.rows = name, options, str(id(self)), []
+
+    def log(self, metrics: dict[str, Any], step: int) -> None:
+        self.rows.append({"step": step} | metrics)
+
+    def finish(self) -> None:
+        print("* Run finished.")
+
+
+@pytest.fixture
+def stored(monkeypatch: pytest.MonkeyPatch) -> list[StoredRun]:
+    """The runs in the database of a stand-in for trackio."""
+    runs: list[StoredRun] = []
+
+    def init(**options: Any) -> StoredRun:
+        runs.append(StoredRun(**options))
+        return runs[-1]
+
+    def find(project: str) -> list[StoredRun]:
+        if not runs:
+            raise ValueError(f"Project {project!r} does not exist")
+        return runs
+
+    monkeypatch.setattr(StoredRun, "delete", lambda run: runs.remove(run), raising=False)
+    stand_in = SimpleNamespace(init=init, Api=lambda: SimpleNamespace(runs=find))
+    monkeypatch.setitem(sys.modules, "trackio", stand_in)
+    return runs
+
+
+@trains
+def test_trackio_holds_each_record_once_over_a_resume(
+    teacher: Path, stored: list[StoredRun], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run of the same name from elsewhere stays."""
+    other = StoredRun("study/student")
+    stored.append(other)
+    values = student(tracking={"trackio": True}, checkpoint_steps=5, eval_steps=4)
+    clip = Student._clip
+
+    def fail_at_step_7(self: Student) -> Any:
+        if self.step == 7:
+            raise RuntimeError("out of memory")
+        return clip(self)
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(Student, "_clip", fail_at_step_7)
+        train_student(values)
+    gc.collect()  # what held the lock
+    assert {row["step"] for row in stored[1].rows} == {1, 2, 3, 4, 5, 6, 7}
+    run = train_student(values)
+    assert stored[0] is other and len(stored) == 2
+    assert stored[1].rows == expected_history(run)
+    assert read_json(run / "tracking.json") == {"trackio_id": stored[1].id}
+    told = stored[1].options
+    assert (told["project"], told["group"], stored[1].name) == ("palenka", "study", "study/student")
+    assert told["config"]["parameters"] == read_json(run / "result.json")["parameters"]
+    assert "* Run" not in capsys.readouterr().out
+
+
+def test_trackio_itself_takes_runs_side_by_side_and_over_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would end the first when the second is begun, and hold a repeated step twice."""
+    trackio = pytest.importorskip("trackio")
+    monkeypatch.setattr("trackio.sqlite_storage.TRACKIO_DIR", tmp_path / "trackio")
+    kept = [{"step": step, "epoch": 0, "tokens": 0, "words": 0, "split": "train", "loss": 1.0} for step in range(1, 4)]
+    for _ in range(2):
+        both = {name: Trackers() for name in ("a", "b")}
+        for name, each in both.items():
+            folder = tmp_path / name
+            folder.mkdir(exist_ok=True)
+            run = TrackedRun(f"study/{name}", folder, "train", {"seed": 1})
+            each.start(TrackingConfig(trackio=True), run, kept[:2])
+        for each in both.values():
+            each.log(kept[2])
+        for each in both.values():
+            each.finish(None)
+    runs = list(trackio.Api().runs("palenka"))
+    assert sorted(run.name for run in runs) == ["study/a", "study/b"]
+    for run in runs:
+        rows = trackio.SQLiteStorage.get_logs("palenka", run.name, run_id=run.id)
+        assert [(row["step"], row["train/loss"]) for row in rows] == [(1, 1.0), (2, 1.0), (3, 1.0)]
+
+
 class ServedRun:
     """wandb.Run, as far as it is used, of a server that may know the run already."""
 
@@ -287,7 +376,7 @@ def test_an_unreachable_server_means_offline(
     assert [path for path in run.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()] == []
 
 
-@pytest.mark.parametrize("package", ["wandb", "tensorboard"])
+@pytest.mark.parametrize("package", ["wandb", "trackio", "tensorboard"])
 def test_a_package_that_is_missing_ends_with_code_2_before_any_model(
     teacher: Path, runs_folder: Path, write_config: WriteConfig, monkeypatch: pytest.MonkeyPatch, call: Call,
     package: str,
@@ -309,7 +398,7 @@ def test_untracked_training_imports_neither(prepared: Path, runs_folder: Path, w
     program = (
         f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv = ['train.py', '--config', {str(config)!r}]\n"
         "import train; train.main()\n"
-        "assert not {'wandb', 'tensorboard'} & {name.split('.')[0] for name in sys.modules}"
+        "assert not {'wandb', 'trackio', 'tensorboard'} & {name.split('.')[0] for name in sys.modules}"
     )
     succeed("-c", program)
     assert (runs_folder / "baseline" / "result.json").exists()

@@ -288,7 +288,7 @@ class RunConfig(Section):
         default=42, ge=0, le=LARGEST_SEED, description="decides initial weights and the random numbers of every step"
     )
     paths: PathsConfig = Field(default=PathsConfig(), description="folders in place of the environment's")
-    tracking: TrackingConfig = Field(default=TrackingConfig(), description="wandb and TensorBoard")
+    tracking: TrackingConfig = Field(default=TrackingConfig(), description="wandb, trackio and TensorBoard")
     evaluation: EvaluationConfig | None = Field(default=None, description="scores along the way")
 
     @property

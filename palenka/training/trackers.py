@@ -1,12 +1,15 @@
-"""wandb and TensorBoard beside `metrics.jsonl`, where a config asks for them; neither is required.
+"""wandb, trackio and TensorBoard beside `metrics.jsonl`, where a config asks for them; none is required.
 
 A tracker is sent each record as it is written, and at a resume all records that were kept: `metrics.jsonl` is the
 truth, and a process that is killed loses what its tracker has not flushed. accelerate's trackers are not used: they
 give no control of the step axis or of what happens without a network.
 
-    tracking: {wandb: {group: study, mode: offline}, tensorboard: true}
+    tracking: {wandb: {group: study, mode: offline}, trackio: true, tensorboard: true}
 """
 
+import contextlib
+import contextvars
+import io
 import netrc
 import os
 import secrets
@@ -23,8 +26,10 @@ from palenka.util.files import read_json, write_json
 from palenka.util.section import Section
 
 if TYPE_CHECKING:
+    import trackio
     import wandb
 
+PROJECT = "palenka"
 CONNECT_SECONDS = 60.0
 UPLOAD_SECONDS = 300.0  # at the end of a run, before what is left must be sent with `wandb sync`
 POSITION = ("step", "epoch", "tokens", "words")
@@ -34,7 +39,7 @@ NAMES = ("split", "domains", "revision", "reason")
 class WandbConfig(Section):
     """Where a run appears in wandb. `group` is by default the part of the run's name before its last '/'."""
 
-    project: str = Field(default="palenka", description="of wandb")
+    project: str = Field(default=PROJECT, description="of wandb")
     entity: str | None = Field(default=None, description="user or team; wandb's own unless given")
     group: str | None = Field(default=None, description="the run's name before its last '/' unless given")
     tags: tuple[str, ...] = Field(default=(), description="labels of the run")
@@ -62,6 +67,7 @@ class TrackingConfig(Section):
     wandb: Annotated[WandbConfig | None, BeforeValidator(_from_switch)] = Field(
         default=None, description="true, or how the run appears there"
     )
+    trackio: bool = Field(default=False, description="log to its database on this machine (TRACKIO_DIR)")
     tensorboard: bool = Field(default=False, description="write its files beside the run's")
 
     @property
@@ -98,6 +104,8 @@ def tracking_problems(config: TrackingConfig) -> Iterator[str]:
     """What a config's trackers need that is missing on this machine."""
     if config.tensorboard:
         yield from _import_problems("tracking.tensorboard", "tensorboard", _import_tensorboard)
+    if config.trackio:
+        yield from _import_problems("tracking.trackio", "trackio", _import_trackio)
     if config.active_wandb:
         missing = list(_import_problems("tracking.wandb", "wandb", _import_wandb))
         yield from missing or _wandb_problems(config.active_wandb.resolved_mode)
@@ -113,6 +121,12 @@ def _import_problems(key: str, package: str, load: Callable[[], Any]) -> Iterato
 def _import_wandb() -> Any:
     # A folder of runs named wandb/ can be imported too, as an empty package; it has no init.
     from wandb import init
+
+    return init
+
+
+def _import_trackio() -> Any:
+    from trackio import init
 
     return init
 
@@ -164,6 +178,8 @@ class Trackers:
         """Open what the config asks for, in the main process alone, and tell it the `records` that were kept."""
         if config.tensorboard:
             self._guard("tensorboard", self._add, "tensorboard", lambda: TensorBoardTracker(run.folder), records)
+        if config.trackio:
+            self._guard("trackio", self._add, "trackio", lambda: TrackioTracker(run), records)
         settings = config.active_wandb
         if settings:
             self._guard("wandb", self._add, "wandb", lambda: WandbTracker(settings, run), records)
@@ -209,6 +225,51 @@ class TensorBoardTracker:
         self.writer.close()
 
 
+class TrackioTracker:
+    """A run in trackio's database, by its id in `<run>/tracking.json`; a resume writes it anew, each step once."""
+
+    first_step = 0
+
+    def __init__(self, run: TrackedRun) -> None:
+        with _quiet():
+            _remove_from_trackio(_known_ids(run.folder).get("trackio_id"))
+            self.run = _open_trackio(run)
+        _keep_id(run.folder, "trackio_id", self.run.id)
+
+    def log(self, record: dict[str, Any]) -> None:
+        self.run.log({key: record[key] for key in POSITION[1:]} | scalars(record), step=record["step"])
+
+    def finish(self, result: dict[str, Any] | None) -> None:
+        with _quiet():
+            self.run.finish()
+
+
+def _open_trackio(run: TrackedRun) -> "trackio.Run":
+    import trackio
+
+    # It ends the run that its context holds; several may be trained in one process.
+    return contextvars.copy_context().run(
+        trackio.init, project=PROJECT, name=run.name, group=_group(run), config=run.config, embed=False,
+        auto_log_gpu=False, auto_log_cpu=False,
+    )  # fmt: skip
+
+
+def _remove_from_trackio(identifier: str | None) -> None:
+    import trackio
+
+    if identifier is None:
+        return
+    with contextlib.suppress(ValueError):  # the database is another one, without this project
+        for known in list(trackio.Api().runs(PROJECT)):
+            if known.id == identifier:
+                known.delete()
+
+
+def _quiet() -> contextlib.AbstractContextManager[Any]:
+    """trackio prints how to look at it, for each run."""
+    return contextlib.redirect_stdout(io.StringIO())
+
+
 class WandbTracker:
     """A wandb run, its files in `<run>/wandb/`. Its id is drawn once and kept in `<run>/tracking.json`."""
 
@@ -239,7 +300,7 @@ def _open_wandb(config: WandbConfig, run: TrackedRun) -> "wandb.Run":
 
     options: dict[str, Any] = {
         "project": config.project, "entity": config.entity, "tags": config.tags, "name": run.name,
-        "group": config.group or run.name.rpartition("/")[0] or None, "job_type": run.method, "config": run.config,
+        "group": config.group or _group(run), "job_type": run.method, "config": run.config,
         "dir": run.folder, "id": _wandb_id(run.folder), "resume": "allow",
         "reinit": "create_new",  # several runs may be trained in one process
         "settings": wandb.Settings(
@@ -256,11 +317,22 @@ def _open_wandb(config: WandbConfig, run: TrackedRun) -> "wandb.Run":
 
 
 def _wandb_id(folder: Path) -> str:
+    if "wandb_id" not in _known_ids(folder):
+        _keep_id(folder, "wandb_id", secrets.token_hex(8))
+    return _known_ids(folder)["wandb_id"]
+
+
+def _known_ids(folder: Path) -> dict[str, str]:
     path = folder / "tracking.json"
-    if not path.exists():
-        write_json(path, {"wandb_id": secrets.token_hex(8)})
-    identifier: str = read_json(path)["wandb_id"]
-    return identifier
+    return dict(read_json(path)) if path.exists() else {}
+
+
+def _keep_id(folder: Path, key: str, identifier: str) -> None:
+    write_json(folder / "tracking.json", _known_ids(folder) | {key: identifier})
+
+
+def _group(run: TrackedRun) -> str | None:
+    return run.name.rpartition("/")[0] or None
 
 
 def scalars(record: dict[str, Any]) -> dict[str, float]:
