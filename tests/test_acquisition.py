@@ -1,6 +1,5 @@
 """Ages of acquisition of a run: surprisals against whole logits, the ages' way into files, and what is refused."""
 
-import csv
 import json
 import math
 import os
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from made_items import write_lines, write_pairs, write_reading
+from made_items import write_lines, write_pairs, write_reading, write_words
 from page_charts import texts
 from shared_fixtures import Call
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -46,24 +45,7 @@ Write = Callable[..., Path]
 def write(tmp_path: Path) -> Write:
     """write(contexts) writes the folder aoa, with the children's ages; returns the folder of tasks."""
 
-    def write_both(contexts: Any = CONTEXTS, month: float = 22.0) -> Path:
-        folder = tmp_path / "items" / "aoa"
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "cdi_childes.json").write_text(json.dumps(contexts), encoding="utf-8")
-        write_children(folder / "cdi_human.csv", {word: month + n for n, word in enumerate(contexts)})
-        return folder.parent
-
-    return write_both
-
-
-def write_children(path: Path, ages: dict[str, float]) -> None:
-    """Shares of children who know each word, half of them at its age."""
-    months = np.arange(16.0, 31.0)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["item_id", "word", "category", *map(int, months)])
-        for number, (word, age) in enumerate(ages.items()):
-            writer.writerow([number, word, "animals", *sigmoid(months, 1.0, 0.7, age, 0.0).round(4)])
+    return lambda contexts=CONTEXTS, month=22.0: write_words(tmp_path / "items", contexts, month)
 
 
 @pytest.fixture

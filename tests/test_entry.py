@@ -15,7 +15,7 @@ import glue_items
 import pytest
 import tiny
 import yaml
-from made_items import write_lines, write_pairs, write_reading
+from made_items import write_official
 from made_runs import made_result
 from shared_fixtures import Call
 
@@ -36,17 +36,6 @@ from palenka.util.paths import ROOT
 
 pytestmark = pytest.mark.slow  # each evaluates a model on all that its year asks
 
-EWOK = [
-    {"Context1": "The cat sees a dog.", "Context2": "It sees a boat.", "Target1": one, "Target2": other}
-    for one, other in (("It is a cat.", "It is a boat."), ("It is a boat.", "It is a cat."))
-]
-BOXES = [
-    {"input_prefix": "Box 1 contains", "numops": 0, "options": [" a cat.", option, " it."]}
-    for option in (" a boat.", " nothing.")
-]
-WUGS = [{"sentences": f"The {one}ness.\tThe {one}ity.", "ratio": ratio} for one, ratio in (("wug", 0.2), ("dax", 0.7))]
-COMPS = {"prefix_acceptable": "A dog", "prefix_unacceptable": "A boat", "property_phrase": "likes a child."}
-PIQA = {"prompt": "The cat sees", "solution0": "a dog.", "solution1": "every boat.", "label": 1, "example_id": "en_7"}
 MILESTONES = ("chck_1M", "chck_2M", "chck_10M")
 FAST = ("blimp_fast", "supplement_fast", "ewok_fast", "entity_tracking_fast", "global_piqa_parallel",
         "global_piqa_nonparallel", "reading")  # fmt: skip
@@ -62,22 +51,6 @@ PLACES = {
     },
 }  # fmt: skip
 """What the year's collate script looks for, below zero_shot/<way>."""
-
-
-def write_items(root: Path) -> Path:
-    for task in ("blimp_filtered", "blimp_fast", "supplement_filtered", "supplement_fast"):
-        write_pairs(root / task)
-    for task in ("ewok_filtered", "ewok_fast"):
-        write_lines(root / task / "social.jsonl", EWOK)
-    for task in ("entity_tracking", "entity_tracking_fast"):
-        write_lines(root / task / "regular.jsonl", BOXES)
-    write_lines(root / "comps" / "comps_base.jsonl", [COMPS])
-    for task in ("global_piqa_parallel", "global_piqa_nonparallel"):
-        write_lines(root / task / "eng_latn.jsonl", [PIQA])
-    for task in ("wug_adj_nominalization", "wug_past_tense"):
-        write_lines(root / task / f"{task}.jsonl", WUGS)
-    write_reading(root / "reading", rows=40)
-    return root
 
 
 @pytest.fixture
@@ -100,7 +73,7 @@ def items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for task in FILES.keys() - {"glue_filtered"}:
         monkeypatch.delitem(FILES, task)
     monkeypatch.setitem(TRACKS, "strict-small", (10**6, 2 * 10**6, 10**7))
-    root = write_items(tmp_path / "items")
+    root = write_official(tmp_path / "items")
     monkeypatch.setenv("PALENKA_EVAL", str(root))
     return root
 
