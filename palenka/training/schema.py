@@ -386,6 +386,13 @@ class TrainConfig(RunConfig):
 
     model: ModelConfig = Field(description="the model to train")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_teachers(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "teachers" in values and "model" not in values:
+            raise ValueError("it has teachers: python distill.py trains it, not train.py")
+        return values
+
     @property
     def terms(self) -> dict[str, ObjectiveConfig]:
         return {"cross_entropy": ObjectiveConfig.model_validate({"weight": 1.0})}
@@ -413,6 +420,13 @@ class DistillConfig(RunConfig):
     teacher_cache: TeacherCacheConfig | None = Field(
         default=None, description="run the teachers once for each window, and keep their states for later epochs"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_teachers(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "model" in values and "student" not in values:
+            raise ValueError("it has a model without teachers: python train.py trains it, not distill.py")
+        return values
 
     @model_validator(mode="after")
     def _windows_come_again(self) -> "DistillConfig":

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from palenka.util.errors import UserError
 from palenka.util.files import require_file
-from palenka.util.former_names import REMOVED, RENAMED
+from palenka.util.former_names import ELSEWHERE, REMOVED, RENAMED
 from palenka.util.section import types_in
 from palenka.util.text import did_you_mean
 
@@ -330,6 +330,8 @@ def _describe(error: Any, layers: Layers, schema: type[BaseModel]) -> str:
             return f"{place}: is called {RENAMED[key]} now"
         if key in REMOVED:
             return f"{place}: is gone, leave it out: {REMOVED[key][1]}"
+        if key in ELSEWHERE:
+            return f"{place}: unknown key; here it is called {ELSEWHERE[key]!r}"
         known = _fields_at(schema, location[:-1])
         return f"{place}: unknown key{did_you_mean(str(location[-1]), known)}"
     if error["type"] == "missing":

@@ -1,9 +1,15 @@
-"""Keys of a configuration that were called otherwise, or are gone."""
+"""Keys of a configuration that were called otherwise, are called otherwise elsewhere, or are gone."""
 
 from typing import Any
 
 RENAMED = {"evaluation.convention": "evaluation.protocol", "teacher_signal": "cached_logits"}
 """Former names of keys. A config that uses one is told the present name; on disk both are read."""
+ELSEWHERE = {
+    "training.learning_rate": "lr",
+    "training.per_device_train_batch_size": "batch_size",
+    "training.num_train_epochs": "num_epochs",
+}
+"""What transformers' Trainer calls otherwise."""
 _LAST = "the last layers are compared"
 _HEADS = "the number of heads is the largest that divides the student's heads and both widths"
 REMOVED = {
