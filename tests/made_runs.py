@@ -211,4 +211,7 @@ def _write_member(
     losses = made_losses(dev) | {"domains": {"bnc_spoken": made_losses(dev)}}
     splits = {"dev": losses, "test": losses}
     write_json(folder / "evaluation" / "cross_entropy.json", {"task": "cross_entropy", "splits": splits})
+    prompts, text = ["", "It was"], " a goat sees the river." * 6
+    written = [{"prompt": prompt, "text": text, "ended": prompt == ""} for prompt in prompts]
+    write_json(folder / "evaluation" / "samples.json", {"samples": written, "identity": {"prompts": prompts}})
     return folder
