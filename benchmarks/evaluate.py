@@ -28,6 +28,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -102,8 +103,9 @@ def main() -> None:
         threads, clock = arguments.threads, arguments.clock
         causal: dict[str, Call] = {
             OURS: timed_call(Scorer.load, score_ours, clock),
-            "minicons": timed_call(MiniconsScorer.load, score_by_minicons, clock),
         }
+        if find_spec("minicons"):
+            causal["minicons"] = timed_call(MiniconsScorer.load, score_by_minicons, clock)
         masked: dict[str, Call] = {OURS: timed_call(Scorer.load, score_ours_masked, clock)}
         if arguments.lm_eval:
             causal["lm-eval"] = LmEval(arguments.lm_eval, threads, clock, folder / "datasets")

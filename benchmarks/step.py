@@ -8,6 +8,7 @@ of its own that takes its turn of one step a round:
     plain float32           what BabyLlama's code does with Hugging Face's models: whole logits, PyTorch's losses, AdamW
     plain float32, oneDNN   the same with all linear layers' products through oneDNN
     plain bf16              the same under autocast
+    plain fp16              the same in fp16, with a scaled loss, as BabyLlama's code trains; on a GPU
     TRL bf16                the same with TRL's loss, where it can express it (--trl: a folder with `pip install
                             --no-deps --target FOLDER trl`)
     palenka                 the product's own training step
@@ -63,7 +64,10 @@ from palenka.util.config import load
 from palenka.util.errors import UserError
 from palenka.util.hardware import compiler_problem, local_device, matrix_rate
 
-PEERS = ("plain float32", "plain float32, oneDNN", "plain bf16", "TRL bf16", "palenka", "palenka, compiled")
+PEERS = (
+    "plain float32", "plain float32, oneDNN", "plain bf16", "plain fp16", "TRL bf16", "palenka", "palenka, compiled",
+)  # fmt: skip
+LOW = {"bf16": torch.bfloat16, "fp16": torch.float16}  # by the last word of a peer's name
 AGREEMENT = {"float32": 2e-4, "bf16": 1e-2}  # relative, of losses with the first peer's, before anything is timed
 WARM_UP = 4  # steps before those that are timed; the first ones map memory and compile
 STEPS = 1_000_000  # of the pretended training: no evaluation or checkpoint falls into what is timed
@@ -99,6 +103,8 @@ def workload(config: Path, overrides: list[str]) -> Workload:
 def is_runnable(peer: str, work: Workload, trl: Path | None, problem: str | None) -> bool:
     if peer == "TRL bf16":
         return trl is not None and not set(work.config.terms) - {"hard_target", "logit"}
+    if peer == "plain fp16":
+        return local_device().type == "cuda"
     return peer != "palenka, compiled" or problem is None
 
 
@@ -300,18 +306,23 @@ def plain_step(
             use_onednn(model)
     optimizer = torch.optim.AdamW(parameter_groups(loss_module, training.weight_decay), lr=training.lr, fused=True)
 
+    low = LOW.get(peer.split()[-1])
+    scaler = torch.amp.GradScaler(device.type, enabled=low is torch.float16)
+
     def take(step: int) -> Tensor:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, training.lr, training.warmup_steps, total_steps)
         positions = range(step * training.batch_size, (step + 1) * training.batch_size)
         input_ids, labels = (torch.from_numpy(side).to(device) for side in windows.batch(positions))
-        with torch.autocast(device.type, torch.bfloat16, enabled="bf16" in peer):
+        with torch.autocast(device.type, low, enabled=low is not None):
             loss = plain_loss(peer, work, loss_module, teachers, input_ids, labels)
-        loss.backward()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
         for part in loss_module.children():
             if parameters := list(part.parameters()):
                 nn.utils.clip_grad_norm_(parameters, training.max_grad_norm)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad()
         return loss.detach()
 

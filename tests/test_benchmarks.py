@@ -49,3 +49,30 @@ def test_made_items_of_a_year_are_what_its_protocol_reads(
         else:
             assert len(task.items) == 40 * len(FILES[folder])
         assert np.mean([len(set(item.choices)) > 1 for item in task.items]) > 0.9
+
+
+def test_a_gpu_is_known_by_the_name_that_cuda_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT / "benchmarks")])
+    from gpu_table import find_device
+
+    names = {"NVIDIA H200": "H200", "NVIDIA A100-SXM4-80GB": "A100-80GB", "NVIDIA A100-PCIE-40GB": "A100-40GB",
+             "NVIDIA H100 80GB HBM3": "H100", "NVIDIA A40": "A40", "NVIDIA GeForce RTX 4090": "RTX-4090",
+             "Tesla T4": None}  # fmt: skip
+    found = {name: find_device(name) for name in names}
+    assert {name: device and device.name for name, device in found.items()} == names
+    assert find_device(None) is None
+
+
+def test_a_row_of_the_gpus_table_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 9.89 TFLOP in 0.02 s are 494.5 TFLOP/s, half of what an H200's datasheet claims; predicted 0.025 s: 40 %.
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT / "benchmarks")])
+    from gpu_table import table
+
+    peer = {"seconds": 0.02, "fastest": 0.019, "slowest": 0.03, "tokens_per_second": 204_800.0,
+            "share_of_matrix_rate": 0.7, "peak_gib": 6.5}  # fmt: skip
+    step = {"config": "c.yaml", "tokens": 4096, "flops": 9.89e12, "rounds": 10, "peers": {"palenka": peer},
+            "machine": {"gpu": "NVIDIA H200", "torch": "2.13.0"}}  # fmt: skip
+    predicted = {"seconds_per_step": {"student": 0.01, "teachers": 0.015}, "memory": {"students": 2**30, "kept": 2**31}}
+    rows = table(step, {"devices": {"H200": predicted}}).splitlines()
+    assert rows[-2] == "| palenka | 0.020 (0.019–0.030) | 204,800 | 50% | 70% | 6.50 |"
+    assert rows[-1] == "| *predicted* | 0.025 | 163,840 | 40% | | 3.00 |"
