@@ -108,6 +108,14 @@ def test_a_run_from_before_is_given_its_record_when_it_is_started_again(
     assert code == 0 and "finished already" in output
     assert read_json(run / COST)["student"] == TOKENS * LLAMA
 
+    path = run / COST
+    found, written = path.read_text(), path.stat().st_mtime_ns
+    assert call(runpy.run_path, str(ROOT / "train.py"), run_name="__main__")[0] == 0
+    assert path.stat().st_mtime_ns == written  # the same is not written again
+    path.write_text(found[:20])
+    assert call(runpy.run_path, str(ROOT / "train.py"), run_name="__main__")[0] == 0
+    assert path.read_text() == found
+
 
 def test_the_command_on_the_page_trains_the_same_weights_once_more(
     prepared: Path, runs_folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch

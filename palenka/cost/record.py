@@ -11,6 +11,7 @@ The passes are those of the run alone: students of a grid, which equal their sol
 teachers' logits from a cache has none: the cache was made once for all who read it.
 """
 
+from pathlib import Path
 from typing import Any
 
 from palenka.cost.estimate import flops_per_token
@@ -27,8 +28,17 @@ def record_cost(plan: Plan) -> None:
     Raises:
         UserError: the record of a teacher, or the run's result, is damaged.
     """
-    if (plan.folder / "result.json").exists():
-        write_json(plan.folder / COST, _cost_of(plan))
+    path = plan.folder / COST
+    if (plan.folder / "result.json").exists() and _read(path) != (found := _cost_of(plan)):
+        write_json(path, found)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """What is there; None of nothing, and of a record that is damaged, which is written anew."""
+    try:
+        return read_object(path) if path.exists() else None
+    except UserError:
+        return None
 
 
 def _cost_of(plan: Plan) -> dict[str, Any]:
