@@ -130,8 +130,10 @@ class Maker:
         while True:
             story, operations = self.random.choice(stories), self.random.choice(list(TOLD))
             told = " ".join(story[: 1 + TOLD[operations]])
-            kinds = self.random.choices(range(1, 4), k=5)
-            options = ["nothing." if self.random.random() < 0.06 else f"{self.things(count)}." for count in kinds]
+            options: list[str] = []  # no two alike: the pipeline's figure and its items would say different things
+            while len(options) < 5:
+                content = "nothing" if self.random.random() < 0.06 else self.things(self.random.randint(1, 3))
+                options += [f"{content}."] if f"{content}." not in options else []
             yield {"input_prefix": f"{told} Box {self.random.randrange(BOXES)} contains ", "numops": operations,
                    "options": options}  # fmt: skip
 
