@@ -35,7 +35,7 @@ TOLD = {0: 0, 1: 5, 2: 12, 3: 12, 4: 12}
 """How many operations are told before a box is asked for, by how many of them are with that box."""
 SENTENCES, OTHERS = 205, ("ELAN", "LAN", "N400", "P600", "EPNP", "PNP")
 """Of the reading times; and columns that only the pipelines look at."""
-FEWEST_LINES, FEWEST_ROWS = 3, 0.1  # correlations and regressions need some
+FEWEST_LINES, FEWEST_ROWS = 20, 0.1  # correlations and regressions need some
 
 
 def write_year(year: str, data: Path, folder: Path, share: float = 1.0) -> list[str]:
@@ -45,7 +45,7 @@ def write_year(year: str, data: Path, folder: Path, share: float = 1.0) -> list[
         year: of the protocol, "2025" or "2026".
         data: where those tasks lie that are at hand, BLiMP at least: its words make the others.
         folder: for the items.
-        share: of each file, taken evenly: of a hundred lines in a row the first `100 · share`, three at least.
+        share: of each file, taken evenly: of a hundred lines in a row the first `100 · share`, twenty at least.
 
     Raises:
         UserError: there is no BLiMP.
