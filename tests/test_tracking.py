@@ -175,10 +175,8 @@ def test_trackers_files_are_no_runs_to_a_report(runs_folder: Path) -> None:
 # Over a resume
 
 
-@trains
-def test_steps_after_the_checkpoint_are_told_again(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Broken off at step 7 with a checkpoint of step 5: readers find steps 6 and 7 once."""
-    values = student(tracking=OFFLINE, checkpoint_steps=5, eval_steps=100)
+def break_off_at_step_7(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train a student until its clipping fails."""
     clip = Student._clip
 
     def fail_at_step_7(self: Student) -> Any:
@@ -190,6 +188,13 @@ def test_steps_after_the_checkpoint_are_told_again(teacher: Path, monkeypatch: p
         patch.setattr(Student, "_clip", fail_at_step_7)
         train_student(values)
     gc.collect()  # what held the lock
+
+
+@trains
+def test_steps_after_the_checkpoint_are_told_again(teacher: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Broken off at step 7 with a checkpoint of step 5: readers find steps 6 and 7 once."""
+    values = student(tracking=OFFLINE, checkpoint_steps=5, eval_steps=100)
+    break_off_at_step_7(values, monkeypatch)
     time.sleep(1.1)  # wandb and TensorBoard name their files by the second
     run = train_student(values)
     broken, resumed = sessions(run)
@@ -262,17 +267,7 @@ def test_trackio_holds_each_record_once_over_a_resume(
     other = StoredRun("study/student")
     stored.append(other)
     values = student(tracking={"trackio": True}, checkpoint_steps=5, eval_steps=4)
-    clip = Student._clip
-
-    def fail_at_step_7(self: Student) -> Any:
-        if self.step == 7:
-            raise RuntimeError("out of memory")
-        return clip(self)
-
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
-        patch.setattr(Student, "_clip", fail_at_step_7)
-        train_student(values)
-    gc.collect()  # what held the lock
+    break_off_at_step_7(values, monkeypatch)
     assert {row["step"] for row in stored[1].rows} == {1, 2, 3, 4, 5, 6, 7}
     run = train_student(values)
     assert stored[0] is other and len(stored) == 2
