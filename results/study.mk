@@ -8,7 +8,8 @@ TEACHERS := teacher-gpt2 teacher-llama
 
 result = $(1:%=$(RUNS)/sample/%/result.json)
 score = $(1:%=$(RUNS)/sample/%/evaluation/blimp_filtered.json)
-searched = $(1:%=$(RUNS)/search/sample-%/search.json)
+# search.json is there from a search's first trial on, so that its end has a file of its own
+searched = $(1:%=$(RUNS)/search/sample-%/.searched)
 
 export OMP_NUM_THREADS = 1
 .SECONDARY:
@@ -18,6 +19,7 @@ tuned: $(call searched,$(TEACHERS) control mix kd)
 
 $(call searched,%):
 	palenka search --config config/search/sample-$*.yaml
+	touch $@
 $(call searched,kd): $(call result,$(TEACHERS))
 
 $(call score,%): $(call result,%)

@@ -180,3 +180,16 @@ def test_the_plan_names_every_arm_and_the_makefile_trains_it() -> None:
     trained = re.findall(r"^(?:ARMS|TEACHERS) := (.+)$", makefile, re.MULTILINE)
     assert set(planned_arms()) <= {name for line in trained for name in line.split()}
     assert [arm for arm in arms.ARMS if f"`{arm}`" not in plan and arm != "control-6M"] == []
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_search_is_made_again_until_it_has_ended(tmp_path: Path, ended: bool) -> None:
+    search = tmp_path / "search/sample-control"
+    search.mkdir(parents=True)
+    (search / "search.json").write_text("{}")  # written after every trial
+    if ended:
+        (search / ".searched").touch()
+    command = ["make", "-n", "-f", "results/study.mk", f"PALENKA_RUNS={tmp_path}", str(search / ".searched")]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ("palenka search" in ran.stdout) is not ended
