@@ -20,6 +20,7 @@ from palenka.training.plan import Plan, load_plan
 from palenka.training.schema import TrainConfig
 from palenka.training.session import begin
 from palenka.training.trainer import Trainer
+from palenka.util.processes import is_first_process
 
 
 @command
@@ -30,8 +31,9 @@ def main() -> None:
         print(describe(plan))
     else:
         train(plan, arguments.from_last_good)
-        record_cost(plan)
-        write_model_card(plan.folder)
+        if is_first_process():
+            record_cost(plan)
+            write_model_card(plan.folder)
 
 
 def train(plan: Plan, from_last_good: bool = False) -> None:

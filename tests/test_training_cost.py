@@ -117,6 +117,20 @@ def test_a_run_from_before_is_given_its_record_when_it_is_started_again(
     assert path.read_text() == found
 
 
+def test_of_several_processes_the_first_writes_what_all_know(
+    prepared: Path, runs_folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train_run(tiny.train_values())
+    monkeypatch.syspath_prepend(ROOT)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--config", str(run / "config.yaml")])
+    launched = {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
+    written = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
+    assert call(runpy.run_path, str(ROOT / "train.py"), run_name="__main__")[0] == 0
+    assert {path.name: path.stat().st_mtime_ns for path in run.iterdir()} == written
+
+
 def test_the_command_on_the_page_trains_the_same_weights_once_more(
     prepared: Path, runs_folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

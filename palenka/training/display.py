@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from palenka.evaluation.statistics import Accuracy
+from palenka.util.processes import is_first_process
 from palenka.util.progress import Bar
 from palenka.util.text import clock, with_error
 
@@ -23,7 +24,7 @@ class CohortDisplay:
     def __init__(self, names: Sequence[str], total_steps: int) -> None:
         self.name = f"{len(names)} students of {os.path.commonpath(names) or 'one cohort'}"
         self.total_steps = total_steps
-        self.enabled = os.environ.get("RANK", "0") == "0"
+        self.enabled = is_first_process()
         self.bar = Bar(self.name, total_steps, "steps", self.enabled)
         self._records: dict[str, dict[str, Any]] = {}
         self._seconds_left = 0.0

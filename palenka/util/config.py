@@ -7,7 +7,6 @@ file may have `base:` files of its own, which are read into its place.
 
 import functools
 import itertools
-import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from palenka.util.errors import UserError
 from palenka.util.files import require_file
 from palenka.util.former_names import ELSEWHERE, REMOVED, RENAMED
+from palenka.util.processes import is_first_process
 from palenka.util.section import types_in
 from palenka.util.text import did_you_mean
 
@@ -282,7 +282,7 @@ class Idling(Protocol):
 def tell_idle_keys(configs: Sequence[Idling], where: str) -> None:
     """Warn, in the first process, of keys that are idle in all of some configs: no knob is taken for turned."""
     first, *others = map(idle_keys, configs)
-    if os.environ.get("RANK", "0") == "0":
+    if is_first_process():
         for sentence in first:
             if all(sentence in other for other in others):
                 print(f"{where}: warning: {sentence}", file=sys.stderr)

@@ -13,6 +13,11 @@ def process_count() -> int:
     return _number("WORLD_SIZE", 1, smallest=1)
 
 
+def is_first_process() -> bool:
+    """Whether this is the one that tells and writes what all of them know."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def check_processes() -> None:
     """Check that this process was started by a launcher that started the others, too.
 
