@@ -9,7 +9,7 @@ from page_charts import charts
 
 from palenka.report.accounts import cost_table, words_table
 from palenka.report.cells import Table
-from palenka.report.figures import cost_figure
+from palenka.report.figures import cost_figure, costs
 from palenka.report.page import page_content, render
 from palenka.report.results import Run, read_runs
 
@@ -45,9 +45,23 @@ def read(runs: Path) -> list[Run]:
 
 def test_the_cost_of_a_student_counts_its_teachers(runs: Path) -> None:
     assert cells(cost_table(read(runs))) == {
-        "control": ["1.2 min", "1.50e12", "", "", "1.50e12"],
-        "student": ["1.2 min", "2.00e12", "3.00e11", "1.00e13", "1.23e13"],
+        "control": ["1.2 min", "", "1.50e12", "", "", "1.50e12"],
+        "student": ["1.2 min", "", "2.00e12", "3.00e11", "1.00e13", "1.23e13"],
     }
+
+
+def test_energy_is_time_by_rated_power(runs: Path) -> None:
+    write_json(runs / "control" / "environment.json", {"watts": 24.0})
+    found = read(runs)
+    assert {name: row[1] for name, row in cells(cost_table(found)).items()} == {"control": "0.49", "student": ""}
+    assert "energy" not in costs(found), "a chart has a place for every run"
+    write_json(runs / "student" / "environment.json", {"watts": 700})
+    found = read(runs)
+    assert cells(cost_table(found))["student"][1] == "14", "73.25 s at 700 W"
+    figure = cost_figure(found)
+    assert figure and "energy" in costs(found)
+    drawn = [row["energy"] for row in figure.spec["data"]["values"] if row["score"] == "pairs"]
+    assert drawn == pytest.approx([73.25 * 24 / 3600, 73.25 * 700 / 3600])
 
 
 def test_scores_are_drawn_over_cost_with_their_errors(runs: Path) -> None:
@@ -72,8 +86,8 @@ def test_what_is_not_known_of_a_cost_is_said_and_not_drawn(runs: Path) -> None:
     (runs / "former" / "cost.json").unlink()
     found = read(runs)
     table = cost_table(found)
-    assert cells(table)["student"][3:] == ["≥ 1.00e13", "≥ 1.23e13"]
-    assert cells(table)["former"] == ["1.2 min", *[""] * 4]
+    assert cells(table)["student"][4:] == ["≥ 1.00e13", "≥ 1.23e13"]
+    assert cells(table)["former"] == ["1.2 min", *[""] * 5]
     assert table and table.notes == [
         "No FLOPs on record: former; the training, started again, only writes them.",
         "student: what training other cost is not known (it has no cost.json: it was not trained here).",

@@ -38,7 +38,7 @@ from palenka.objectives import StateObjective, TokenObjective
 from palenka.training.plan import TeacherPlan, Workload
 from palenka.training.schema import RunConfig
 from palenka.util.devices import GIB, HERE, Device
-from palenka.util.hardware import Precision, copy_rate, fast_precision, local_device, matrix_rate, memory_size
+from palenka.util.hardware import Precision, copy_rate, fast_precision, local_device, matrix_rate, total_memory
 
 Kind = Literal["cpu", "cuda"]
 LOSS_ARRAYS = 5  # float32 (chunk, vocabulary) that cross-entropy and its gradient need at one time
@@ -208,7 +208,7 @@ def this_machine() -> Device:
     device = local_device()
     low: Precision = "fp16" if fast_precision(device) == "fp16" else "bf16"
     return Device(
-        HERE, matrix_rate(device, low), matrix_rate(device, "fp32"), memory_size(device), copy_rate(device),
+        HERE, matrix_rate(device, low), matrix_rate(device, "fp32"), total_memory(device), copy_rate(device),
         "measured just now", kind_of(device),
     )  # fmt: skip
 

@@ -3,14 +3,15 @@
 from collections import defaultdict
 
 from palenka.report.cells import Cell, Column, Row, Table
-from palenka.report.results import Cost, Result, Run, Words
+from palenka.report.results import Result, Run, Words
 from palenka.util.text import duration, listed
 
 COST = (
     "FLOPs of matrix products, counted of models, batches and steps, not measured; without dev evaluations. Teachers' "
     "passes are the run's as if it had been trained alone: students of a grid share them. Teachers' trainings are all "
     "that led to them, each once, whether they were made for this run or not. Time is the wall clock's, of each "
-    "process. Energy is not measured; time by the watts that a machine draws is an estimate of it."
+    "process. Energy is not measured but estimated, that time by rated power: a GPU's limit, and 12 W for a thread of "
+    "any CPU (Green Algorithms, 10.1002/advs.202100707); without memory, the rest of the machine, and cooling."
 )
 WORDS = (
     "A text is known by its content and counts once, whoever learned from it. BabyLM allows 10M (strict-small) or 100M "
@@ -24,17 +25,20 @@ def cost_table(runs: list[Run]) -> Table | None:
         return None
     columns = [
         Column("seconds", "time", "of each process"),
+        Column("energy", "energy", "Wh, estimated"),
         Column("own", "its training", "FLOPs"),
         Column("passes", "teachers' passes", "FLOPs"),
         Column("trainings", "teachers' trainings", "FLOPs"),
         Column("total", "in all", "FLOPs"),
     ]
-    rows = [Row(run.label, _cost(run.result, run.cost), index) for index, run in enumerate(runs) if run.result]
+    rows = [Row(run.label, _cost(run, run.result), index) for index, run in enumerate(runs) if run.result]
     return Table(columns, rows, notes=[*_cost_notes(runs)])
 
 
-def _cost(result: Result, cost: Cost | None) -> dict[str, Cell]:
-    cells = {"seconds": Cell(duration(result.seconds))}
+def _cost(run: Run, result: Result) -> dict[str, Cell]:
+    cells, cost = {"seconds": Cell(duration(result.seconds))}, run.cost
+    if run.energy is not None:
+        cells["energy"] = Cell(f"{run.energy:,.2f}" if run.energy < 10 else f"{run.energy:,.0f}")
     if cost is None:
         return cells
     at_least = "≥ " if cost.unknown else ""

@@ -22,8 +22,8 @@ COST = {
     "total": "training FLOPs, teachers' counted",
     "student": "training FLOPs of the model alone",
     "seconds": "training time, s",
+    "energy": "energy estimate, Wh",
 }
-"""What scores can be drawn against."""
 COST_ROOM = 1.15  # to both sides of a logarithmic axis, as a factor
 BASELINE_DASHES = {"zipf": [1.5, 1.8], "ngram": [5.6, 2]}
 
@@ -215,6 +215,16 @@ def scores(runs: list[Run]) -> dict[str, str]:
     return tasks | ({"dev": "dev cross-entropy, nats/token"} if comparison.same_dev_text(runs) else {})
 
 
+def costs(runs: list[Run]) -> dict[str, str]:
+    """What scores can be drawn against, with its title: energy where it is known of all runs that are drawn."""
+    told = all(run.energy is not None for run in runs if _known_cost(run))
+    return {key: title for key, title in COST.items() if told or key != "energy"}
+
+
+def _known_cost(run: Run) -> bool:
+    return run.result is not None and run.cost is not None and not run.cost.unknown
+
+
 def cost_figure(runs: list[Run]) -> Chart | None:
     """Each score of the runs over what their training cost, ± two standard errors over items.
 
@@ -226,10 +236,10 @@ def cost_figure(runs: list[Run]) -> Chart | None:
     found = {key: title for key, title in scores(runs).items() if any(row["score"] == key for row in rows)}
     x: Spec = {key: {"title": title, "domain": [min(row[key] for row in rows) / COST_ROOM,
                                                 max(row[key] for row in rows) * COST_ROOM]}
-               for key, title in COST.items()}  # fmt: skip
-    first, labels = next(iter(COST)), [run.label for run in runs]
-    shown = _tooltip({"run": "run", "y": "score", "spread": "±", **COST}, y=".4~f", spread=".2f", seconds=",.0f",
-                     total=".3~s", student=".3~s")  # fmt: skip
+               for key, title in costs(runs).items()}  # fmt: skip
+    first, labels = next(iter(x)), [run.label for run in runs]
+    shown = _tooltip({"run": "run", "y": "score", "spread": "±", **costs(runs)}, y=".4~f", spread=".2f",
+                     seconds=",.0f", energy=",.3~r", total=".3~s", student=".3~s")  # fmt: skip
     at = axis(COST[first], type="log", format="~s", tickCount=5)
     spec: Spec = {
         "data": {"values": rows},
@@ -249,7 +259,8 @@ def _cost_rows(run: Run, known: Iterable[str]) -> list[Row]:
     """A row for each score of a run; none where a part of its cost is not known."""
     if run.result is None or run.cost is None or run.cost.unknown:
         return []
-    of_run = {"run": run.label, "total": run.cost.total, "student": run.cost.student, "seconds": run.result.seconds}
+    of_run = {"run": run.label, "total": run.cost.total, "student": run.cost.student, "seconds": run.result.seconds,
+              "energy": run.energy}  # fmt: skip
     rows: list[Row] = []
     for score in known:
         if evaluation := run.evaluations.get(score):

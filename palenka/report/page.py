@@ -73,7 +73,7 @@ def page_content(read: list[Run]) -> dict[str, Any]:
         "cost_caption": accounts.COST,
         "bought": figures.cost_figure(runs),
         "scores": figures.scores(runs),
-        "costs": figures.COST,
+        "costs": figures.costs(runs),
         "curves": figures.comparison_figure(runs),
         "x": figures.x_keys(runs),
         "milestones": [

@@ -288,6 +288,12 @@ class Run:
     samples: list[Sample] = field(default_factory=list)
 
     @property
+    def energy(self) -> float | None:
+        """Wh of its training at its processors' rated power, an estimate; None where that is not on record."""
+        watts = self.environment.get("watts")
+        return self.result.seconds * watts / 3600 if self.result and isinstance(watts, int | float) else None
+
+    @property
     def distilled(self) -> bool:
         return bool(self.config.get("teachers"))
 

@@ -43,8 +43,10 @@ from palenka.util.files import (
     write_json,
     write_text,
 )
+from palenka.util.hardware import device_name, local_device, rated_watts
 from palenka.util.locks import lock
 from palenka.util.paths import ROOT, runs_root
+from palenka.util.processes import process_count
 from palenka.util.system_errors import noting
 
 CHECKPOINT = "checkpoint-"
@@ -423,6 +425,8 @@ class Run:
 
 def environment() -> dict[str, Any]:
     """Versions, commit and machine: for the record, never part of a run's identity."""
+    device = local_device()
+    watts = rated_watts(device)
     packages = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
     return {
         "command": " ".join(sys.argv),
@@ -431,6 +435,9 @@ def environment() -> dict[str, Any]:
         **{name: metadata.version(name) for name in packages},
         "host": platform.node(),
         "platform": platform.platform(),
+        "device": device_name(device),
+        "processes": process_count(),
+        "watts": watts and watts * process_count(),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
         "log": os.environ.get("PALENKA_LOG"),
     }

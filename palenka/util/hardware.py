@@ -2,7 +2,9 @@
 
 import functools
 import os
+import platform
 import re
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,9 @@ import torch
 
 Precision = Literal["bf16", "fp16", "fp32"]
 DTYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+CORE_WATTS = 12.0
+"""Of any core, if nothing is known of it: the calculator of *Green Algorithms* (10.1002/advs.202100707), "Any"."""
 
 # By the controller's name, which version 2 of control groups leaves out: folder, limit, what cannot be dropped.
 CGROUP_FILES = {
@@ -45,6 +50,28 @@ def total_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1]
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def device_name(device: torch.device) -> str:
+    """What a GPU or processor is called."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    path = Path("/proc/cpuinfo")
+    told = path.read_text(encoding="utf-8") if path.exists() else ""
+    named = re.search(r"^model name\s*: (.+)$", told, re.MULTILINE)
+    return named[1] if named else platform.processor() or platform.machine()
+
+
+def rated_watts(device: torch.device) -> float | None:
+    """Power of the device at full load: a GPU's limit, or `CORE_WATTS` for each thread; None where it is not told."""
+    if device.type == "cpu":
+        return CORE_WATTS * torch.get_num_threads()
+    one = f"--id=GPU-{torch.cuda.get_device_properties(device).uuid}"
+    asked = ["nvidia-smi", one, "--query-gpu=power.limit", "--format=csv,noheader,nounits"]
+    try:
+        return float(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
+    except (OSError, subprocess.CalledProcessError, ValueError):  # not there, or not of a part of a GPU: [N/A]
+        return None
 
 
 def _left_in_groups() -> Iterator[int]:
@@ -112,10 +139,3 @@ def copy_rate(device: torch.device) -> float:
         target[0].item()  # waits for the device
         times.append(time.perf_counter() - start)
     return 2 * source.nbytes / min(times[1:])
-
-
-def memory_size(device: torch.device) -> int:
-    """Bytes of memory that the device has."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
