@@ -9,8 +9,9 @@ import yaml
 from huggingface_hub import ModelCard
 from made_runs import write_evaluation, write_run
 
-from palenka.report.model_card import write_model_card
+from palenka.report.model_card import model_card, write_model_card
 from palenka.util.errors import UserError
+from palenka.util.files import write_json
 
 OBJECTIVE = {"hard_target": {"weight": 1.0}, "logit": {"weight": 0.5}}
 
@@ -90,6 +91,17 @@ def test_the_text_states_size_objective_teachers_and_baselines(student: Path) ->
     assert "- words of text: at least 0; 1,312,345 seen in 4 epochs\n- BabyLM strict-small: not eligible: " in text
     assert "| blimp_filtered | 43.75 |" in text
     assert "chance 50.00, word frequency 52.00, 5-gram 58.00" in text
+
+
+def test_it_says_what_training_cost_and_what_is_not_known_of_it(student: Path) -> None:
+    cost = {"student": 2e12, "teachers": 3e11, "trainings": {"a" * 64: {"name": "gpt2", "flops": 4e12}}}
+    write_json(student / "cost.json", cost)
+    whole = "products: 2.00e12; of its teachers' passes: 3.00e11; of its teachers' trainings: 4.00e12\n"
+    assert whole in model_card(student)
+    write_json(student / "cost.json", cost | {"unknown": {"llama": "it was not trained here"}})
+    assert "; of its teachers' trainings: ≥ 4.00e12\n- " in model_card(student)
+    write_json(student / "cost.json", {"student": 2e12, "teachers": 0})
+    assert "- FLOPs of matrix products: 2.00e12\n- " in model_card(student)
 
 
 def test_an_unfinished_run_has_a_card_without_results(tmp_path: Path) -> None:

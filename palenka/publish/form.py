@@ -6,14 +6,10 @@ The fields are those of the leaderboard of 2026. What no run can know is listed,
 from pathlib import Path
 from typing import Any
 
-from palenka.cost.estimate import flops_per_token
-from palenka.report.results import Run, read_run
+from palenka.report.accounts import flops
+from palenka.report.results import Cost, Run, read_run
 from palenka.report.tables import objective_text
 from palenka.runs.ledger import Account, account_of
-from palenka.training.plan import make_workload
-from palenka.training.schema import DistillConfig, TrainConfig
-from palenka.util.config import load
-from palenka.util.errors import UserError
 from palenka.util.files import read_json
 from palenka.util.text import listed
 
@@ -35,7 +31,7 @@ def form_of(folder: Path, track: str) -> dict[str, Any]:
     """
     run, account = read_run(folder), account_of(folder)
     return {
-        "model": run.name, "track": track, **_model(run, folder), **_training(run, folder), **_text(account),
+        "model": run.name, "track": track, **_model(run, folder), **_training(run), **_text(account),
         **dict.fromkeys(TO_FILL_IN),
     }  # fmt: skip
 
@@ -60,7 +56,7 @@ def _first(values: dict[str, Any], *keys: str) -> Any:
     return next((values[key] for key in keys if key in values), None)
 
 
-def _training(run: Run, folder: Path) -> dict[str, Any]:
+def _training(run: Run) -> dict[str, Any]:
     training, data = run.config.get("training") or {}, run.config.get("data") or {}
     assert run.result is not None
     optimizer = training.get("optimizer", "adamw")
@@ -75,20 +71,16 @@ def _training(run: Run, folder: Path) -> dict[str, Any]:
         "seed": run.seed,
         "objective": objective_text(run),
         "teacher models": run.teachers or "none",
-        "FLOPs of training": _flops(folder, run.result.steps),
+        **_flops(run.cost),
         "hours of training, of each process": round(run.result.seconds / 3600, 3),
     }
 
 
-def _flops(folder: Path, steps: int) -> float | None:
-    """Of all matrix products, the teachers' too; None where a teacher is no longer there."""
-    path = folder / "config.yaml"
-    try:
-        schema = DistillConfig if "student" in read_run(folder).config else TrainConfig
-        work = make_workload(load(path, [], schema), str(path))
-    except UserError:
-        return None
-    return float(f"{flops_per_token(work).of() * work.tokens_per_step * steps:.3g}")
+def _flops(cost: Cost | None) -> dict[str, float | None]:
+    """Of all matrix products: the run's, with its teachers' passes, and its teachers'; None where that is not known."""
+    own = float(f"{cost.student + cost.teachers:.3g}") if cost else None
+    others = float(f"{cost.of_trainings:.3g}") if cost and not cost.unknown else None
+    return {"FLOPs of training": own, "FLOPs of its teachers' trainings": others}
 
 
 def _text(account: Account) -> dict[str, Any]:
@@ -122,4 +114,6 @@ def form_text(form: dict[str, Any], missing: list[str]) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
+    if isinstance(value, float) and value >= 10**6:
+        return flops(value)
     return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)

@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from palenka.evaluation.ways import CAUSAL, OF_MASKED, in_way
 from palenka.finetuning.results import RecipeResults
 from palenka.models.config import ARCHITECTURES
+from palenka.report.accounts import flops
 from palenka.report.comparison import BASELINES, baselines, task_names
 from palenka.report.results import Evaluation, Run, read_run
 from palenka.report.tables import objective_text
@@ -51,6 +52,7 @@ def model_card(run: Path, licence: str = UNKNOWN, place: str | None = None, with
         print(f"not in the model card: {problem}", file=sys.stderr)
     card = ModelCard.from_template(
         _metadata(found, licence), template_str=TEMPLATE.read_text(encoding="utf-8"), run=found, listed=listed,
+        flops=flops,
         kind=_kind(found), own=found.architecture in ARCHITECTURES.available(),
         objective=objective_text(found), rows=[_row(found.evaluations[task]) for task in task_names([found])],
         finetuned=[_finetuned(of) for of in found.finetuning],
