@@ -419,7 +419,7 @@ def phenomena_figure(runs: list[Run], task: str) -> Chart:
     offset = {"yOffset": {"field": "run", "type": "nominal", "sort": list(groups), "scale": {"paddingOuter": 0.4}}}
     spans = [{"name": name} for name in order[::2]]
     across = {"y": y | {"bandPosition": 0.06}, "y2": {"field": "name", "bandPosition": 0.94}}
-    at = axis(ACCURACY, grid=True, tickCount=8)
+    at = axis(ACCURACY, grid=True, tickCount=8, padding=8)
     spec: Spec = {
         "height": step * len(order),
         "encoding": {"y": y},
@@ -487,7 +487,7 @@ def _span(run: Run, name: str, found: Difference) -> Row:
 def _forest(label: str, rows: list[Row], order: list[str], labels: list[str]) -> Chart:
     """Differences as dots with their bars, around none."""
     shown = _tooltip({"name": "", "x": "points", "low": "from", "high": "to"}, x="+.2f", low="+.2f", high="+.2f")
-    at = axis("points ahead of the undistilled control", grid=True, tickCount=8)
+    at = axis("points ahead of the undistilled control", grid=True, tickCount=8, padding=8)
     names = {row["name"] for row in rows}
     y = {"field": "name", "type": "nominal", "sort": [name for name in order if name in names], "title": None,
          "axis": {"labelColor": INK, "ticks": False, "domain": False, "grid": False, "labelLimit": 230}}  # fmt: skip
