@@ -1,6 +1,6 @@
 """What MkDocs is told beside mkdocs.yml: pages that stand outside docs/, and links to files of the repository.
 
-README.md is the site's first page, results/ and findings/ have one each. A link to any other file of the repository, a
+README.md is the site's first page, findings/ has one, results/ one for each of its texts. A link to any other file of the repository, a
 module say, leads to a page that shows it, so that the site is whole without a network.
 """
 
@@ -12,8 +12,16 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = {"README.md": "index.md", "results/README.md": "results.md", "findings/README.md": "findings.md"}
+PAGES = {
+    "README.md": "index.md",
+    "results/STUDY.md": "study.md",
+    "results/PLAN.md": "study_plan.md",
+    "results/LOG.md": "study_log.md",
+    "results/README.md": "results.md",
+    "findings/README.md": "findings.md",
+}
 """Of the repository, and what they are called in the site."""
+FIGURES = {str(path.relative_to(ROOT)): f"figures/{path.name}" for path in sorted((ROOT / "results/figures").glob("*"))}
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#]+)(#[^)]*)?\)")
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".sh": "bash", ".slurm": "bash", ".env": "bash", ".cff": "yaml"}
 
@@ -22,6 +30,8 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the pages outside docs/, and those of files that any page links to."""
     for path, name in PAGES.items():
         files.append(File.generated(config, name, content=(ROOT / path).read_text(encoding="utf-8")))
+    for path, name in FIGURES.items():
+        files.append(File.generated(config, name, abs_src_path=str(ROOT / path)))
     texts = {file.src_uri: file.content_string for file in files.documentation_pages()}
     linked = {path for name, text in texts.items() for path in _linked_files(name, text)}
     for path in sorted(linked):
@@ -62,8 +72,8 @@ def _file(path: str) -> str:
 
 def _page_of(path: str) -> str | None:
     """The name in the site of a file of the repository that is a page there, or a picture beside one."""
-    if path in PAGES:
-        return PAGES[path]
+    if name := PAGES.get(path) or FIGURES.get(path):
+        return name
     is_kept = path.startswith("docs/") and Path(path).suffix in (".md", ".png")
     return path.removeprefix("docs/") if is_kept else None
 
