@@ -1,7 +1,7 @@
 """What MkDocs is told beside mkdocs.yml: pages that stand outside docs/, and links to files of the repository.
 
-README.md is the site's first page, findings/ has one, results/ one for each of its texts. A link to any other file of the repository, a
-module say, leads to a page that shows it, so that the site is whole without a network.
+README.md is the site's first page, findings/ has one, results/ one for each of its texts. A link to any other file of
+the repository, a module say, leads to a page that shows it, so that the site is whole without a network.
 """
 
 import posixpath

@@ -79,10 +79,10 @@ def draw_dev(records: Records) -> Chart | None:
 
 
 def _names(labels: list[str]) -> Spec:
-    """The vertical axis of names, with room for them in any browser's font: they are measured where there may be none."""
+    """The vertical axis of names, with room for them in any font: they are drawn in that of the browser."""
     room = WIDEST * max(map(len, labels), default=0)
-    return {"field": "run", "type": "nominal", "sort": None, "title": None,
-            "axis": {"labelColor": INK, "labelLimit": 300, "domain": False, "ticks": False, "minExtent": room}}  # fmt: skip
+    bare = {"labelColor": INK, "labelLimit": 300, "domain": False, "ticks": False, "minExtent": room}
+    return {"field": "run", "type": "nominal", "sort": None, "title": None, "axis": bare}
 
 
 def _named(arms: list[str]) -> Spec:
