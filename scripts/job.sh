@@ -8,6 +8,10 @@ do_job() { # JOB ARGUMENT…
     local job_name=$1 program=$1.py baselines=("$root"/config/baseline/*.yaml) grid=${2:-$root/config/grid/PalenkaLlama1-58M.yaml}
     local task=${SLURM_ARRAY_TASK_ID:-}
     shift
+    if [[ $job_name = *baselines ]] && [ "$task" -ge "${#baselines[@]}" ]; then
+        echo "task $task has no baseline: config/baseline/ has ${#baselines[@]}, the first is for task 0"
+        return 2
+    fi
     case $job_name in
         train | distill)
             choose_config "$@" || return
@@ -19,9 +23,10 @@ do_job() { # JOB ARGUMENT…
             palenka evaluate "$(name_in "${baselines[task]}")" --tasks blimp_filtered,supplement_filtered "$@"
             ;;
         search) run -m palenka search --config "$@" ;;
-        grid) run -m palenka grid --config "$grid" --part "$task/$SLURM_ARRAY_TASK_COUNT" ;;
+        grid) run -m palenka grid --config "$grid" --part "$task/$SLURM_ARRAY_TASK_COUNT" "${@:2}" ;;
         train_gridsearch_finalist)
-            palenka grid --config "$grid" --select && run -m palenka grid --config "$grid" --finalist "$task"
+            palenka grid --config "$grid" --select "${@:2}" &&
+                run -m palenka grid --config "$grid" --finalist "$task" "${@:2}"
             ;;
         eval-all_gridsearch_finalist)
             local results=("${PALENKA_RUNS:-$root/runs}/$(name_in "$grid")"/finalists/*/result.json)

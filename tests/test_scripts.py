@@ -181,6 +181,38 @@ def test_each_task_of_an_array_gets_a_config_and_all_overrides(
     assert done.returncode == (0 if expected.startswith("python") else 2)
 
 
+@pytest.mark.parametrize(
+    ("job", "expected"),
+    [
+        ("grid", ["grid --config mine.yaml --part 1/8 seed=3"]),
+        (
+            "train_gridsearch_finalist",
+            ["grid --config mine.yaml --select seed=3", "grid --config mine.yaml --finalist 1 seed=3"],
+        ),
+    ],
+)
+def test_the_jobs_of_a_grid_pass_on_what_is_overridden(repository: Path, job: str, expected: list[str]) -> None:
+    command = ["bash", repository / "scripts" / f"{job}.slurm", "mine.yaml", "seed=3"]
+    environment = as_job(repository, ARRAY_TASK_ID="1", ARRAY_TASK_COUNT="8")
+    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+    assert [line for line in done.stdout.splitlines() if line.startswith("python")] == [
+        f"python -m palenka {arguments}" for arguments in expected
+    ]
+
+
+@pytest.mark.parametrize("path", [path for path in JOBS if "baselines" in path.name], ids=name)
+def test_a_task_beyond_the_baselines_says_how_many_there_are(repository: Path, path: Path) -> None:
+    (repository / "config" / "baseline").mkdir(parents=True)
+    for config in ("a", "b"):
+        (repository / "config" / "baseline" / f"{config}.yaml").write_text(f"name: baseline/{config}\n")
+    command = ["bash", repository / "scripts" / path.name]
+    environment = as_job(repository, ARRAY_TASK_ID="2")
+    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout.splitlines()[-1] == "task 2 has no baseline: config/baseline/ has 2, the first is for task 0"
+    assert not done.stderr
+
+
 @pytest.mark.usefixtures("processes")
 def test_a_job_whose_repository_is_gone_says_so(tmp_path: Path) -> None:
     command = ["bash", ROOT / "scripts" / "train.slurm", "a.yaml"]
