@@ -132,6 +132,7 @@ def test_wrong_input_to_the_commands(
     fails(palenka(call, *prepare, tmp_path / "nowhere"), "nowhere: no such folder")
     fails(palenka(call, *prepare, tmp_path / "empty"), "empty: no files named <domain>.train")
     fails(palenka(call, "evaluate", "nobody"), "no run 'nobody'")
+    fails(palenka(call, "evaluate", "owner/name-2"), "no run 'owner/name-2'", "Hub would be hf:owner/name-2")
     fails(palenka(call, "report", "nobody", "--out", tmp_path / "report.html"), "nobody")
     fails(palenka(call, "nonsense"), "nonsense")
     fails(palenka(call, "report", "nobody", "--convention=2025"), "--convention is called --protocol now")

@@ -290,6 +290,9 @@ def test_a_config_of_the_other_program_names_it(write_config: WriteConfig) -> No
     assert "it has teachers: python distill.py trains it" in problems(student, [], TrainConfig)
     model = write_config(tiny.train_values(), "model.yaml")
     assert "it has a model without teachers: python train.py trains it" in problems(model, [], DistillConfig)
+    both = problems(student, ["model={architecture: llama}"], DistillConfig)
+    assert "it has a student and a model, of which train.py trains one and distill.py the other" in both
+    assert "unknown key" not in both
     assert "objective (command line): unknown key" in problems(model, ["objective.logit.weight=1"], TrainConfig)
 
 

@@ -79,6 +79,7 @@ def test_an_architectures_own_names_are_taken_too() -> None:
     [
         ({"hiden_size": 3}, "unknown key 'hiden_size' for architecture 'llama'; did you mean 'hidden_size'?"),
         ({"num_layer": 3, "hiden_size": 3}, "unknown key 'num_layer'"),
+        ({"num_heads": 2}, "; did you mean 'num_attention_heads' or 'num_key_value_heads'?"),
         ({"resid_pdrop": 0.1}, "unknown key 'resid_pdrop' for architecture 'llama'; known: attention_bias"),
         ({"vocab_size": 100}, "vocab_size comes from the tokenizer; leave it out"),
         ({"bos_token_id": 1}, "bos_token_id comes from the tokenizer; leave it out"),

@@ -1,6 +1,7 @@
 """What is evaluated: a folder with a causal or masked language model in it, wherever it comes from."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +28,7 @@ HUB_FILES = [
     "config.json", "model*.safetensors", "model*.json", "generation_config.json", "adapter_config.json", "tokenizer*",
     "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model",
 ]  # fmt: skip
-
+HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 SOURCE = "model.json"
 """In a folder of results outside the model's own: whose they are."""
@@ -50,7 +51,7 @@ class EvaluatedModel:
     @classmethod
     def find(cls, model: str) -> "EvaluatedModel":
         """Raise UserError unless `model` names a folder with a whole model or its results, or a model on the hub."""
-        folder = _from_hub(model) if model.startswith(PREFIX) else find_run(model)
+        folder = _from_hub(model) if model.startswith(PREFIX) else _here(model)
         if (folder / SOURCE).exists():
             found = cls.find(str(read_json(folder / SOURCE)["model"]))
             found.elsewhere = folder
@@ -156,6 +157,16 @@ def run_and_milestone(folder: Path) -> tuple[str, str | None]:
 
 def _digest(parts: list[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _here(model: str) -> Path:
+    """Where a run or a folder lies. A name such as the hub's may be meant for one of its models."""
+    try:
+        return find_run(model)
+    except UserError as absent:
+        if not HUB_NAME.fullmatch(model):
+            raise
+        raise UserError(f"{absent}; a model of the Hugging Face Hub would be {PREFIX}{model}") from None
 
 
 def _from_hub(model: str) -> Path:

@@ -426,6 +426,11 @@ class DistillConfig(RunConfig):
     def _has_teachers(cls, values: Any) -> Any:
         if isinstance(values, dict) and "model" in values and "student" not in values:
             raise ValueError("it has a model without teachers: python train.py trains it, not distill.py")
+        if isinstance(values, dict) and "model" in values:
+            raise ValueError(
+                "it has a student and a model, of which train.py trains one and distill.py the other: leave the model "
+                "out; what a teacher's file and a student's share belongs in a base of both"
+            )
         return values
 
     @model_validator(mode="after")

@@ -52,8 +52,9 @@ def count(number: int, noun: str) -> str:
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """A suffix for an 'unknown …' message: the nearest known name, or all of them."""
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
+    """A suffix for an 'unknown …' message: the nearest known name (or names that are equally near), or all of them."""
+    near = {each: difflib.SequenceMatcher(None, each, name).ratio() for each in difflib.get_close_matches(name, known)}
+    if near:
+        nearest = sorted(repr(each) for each, ratio in near.items() if ratio == max(near.values()))
+        return f"; did you mean {' or '.join(nearest)}?"
     return f"; known: {', '.join(sorted(known))}" if known else ""
