@@ -253,6 +253,7 @@ def test_a_dry_run_says_what_will_be_scored_and_when(teacher: Path) -> None:
     described = describe(plan)
     words = plan.windows().words(range(plan.total_windows))
     assert f"{words:,} words seen; 3 of 4 milestones lie within: 100, 200, 300; " in described
+    assert f"; {words:,} seen in " in described, "the same number wherever it stands"
     assert "missing, for the run ends before: 5M\n" in described
     assert "each is scored on pairs: 7 items, 14 texts" in described
     assert "each is scored on contexts: 4 items, 8 texts" in described

@@ -112,8 +112,10 @@ def test_what_cleaning_removed_is_told_from_a_twentieth_on(raw: Path, capsys: py
     (raw / "train" / "childes.train").write_text("*MOT:\twhere is it? [points to the ball]\n" * 10)
     line = "A:\tI see it over there, by the door, which was open all day long, I think. *y\n"
     (raw / "train" / "switchboard.train").write_text(line * 20)
-    effects = json.loads((run(raw) / "prepared.json").read_text())["splits"]["train"]["domains"]["childes"]["effects"]
+    folder = run(raw)
+    effects = json.loads((folder / "prepared.json").read_text())["splits"]["train"]["domains"]["childes"]["effects"]
     told = capsys.readouterr()
+    assert f" entries; in {folder}, README.md is its card\n" in told.out and (folder / "README.md").exists()
     share = (170 + 10) / 400
     assert effects["share"] == round(share, 4) and effects["removed"]["bracketed_comments"] == 170
     assert f"train/childes (childes.train): cleaning removed {100 * share:.1f} % of the text" in told.err

@@ -36,7 +36,7 @@ def plan_text(plan: Plan, devices: Sequence[Device]) -> str:
     """A checked run: its resolved configuration, what it will do, then memory and time on each device."""
     found = Estimate(plan.config.name, plan, [Length("time", plan.total_steps)])
     data, windows = plan.config.data, plan.windows()
-    words = windows.words(range(plan.total_windows)) if plan.milestones.points else 0
+    words = windows.words(range(plan.total_windows)) if plan.milestones.points else None
     lines = [
         _student(plan),
         *_others(plan, with_layers=True),
@@ -48,8 +48,8 @@ def plan_text(plan: Plan, devices: Sequence[Device]) -> str:
         f"  {plan.total_steps:,} steps of {_sizes(plan)} sequences "
         f"({plan.processes} process(es), micro-batches of {plan.micro_batch_size}); "
         f"dev evaluation every {plan.eval_steps}, checkpoint every {plan.checkpoint_steps}",
-        *(f"  {line}" for line in _account(plan).lines),
-        *(plan.milestones.describe(words, plan.parameters["total"]) if plan.milestones.points else []),
+        *(f"  {line}" for line in _account(plan, words).lines),
+        *(plan.milestones.describe(words, plan.parameters["total"]) if words is not None else []),
         f"  {_per_token(found.flops)}, {_total(found, plan.total_steps)} in all, in {plan.precision} here",
     ]
     config = yaml.safe_dump(plan.resolved, sort_keys=False)
@@ -57,8 +57,8 @@ def plan_text(plan: Plan, devices: Sequence[Device]) -> str:
     return "\n".join([config, *lines, "", text_table(_rows(found, devices), width=WIDTH), "", notes])
 
 
-def _account(plan: Plan) -> Account:
-    """Of a run to be: its teachers may be untrained, and the words that it will see come from those of an epoch."""
+def _account(plan: Plan, words: int | None) -> Account:
+    """Of a run to be: its teachers may be untrained; words that nobody counted come from those of an epoch."""
 
     def untrained(run: str) -> dict[str, Any] | None:
         recipe = find_recipe(run, plan.config.data.name)
@@ -66,7 +66,7 @@ def _account(plan: Plan) -> Account:
 
     windows = plan.windows()
     epochs = windows.epochs_before(plan.total_windows)
-    seen = round(epochs * windows.words_in_epoch)
+    seen = round(epochs * windows.words_in_epoch) if words is None else words
     return Account(ledger_of(plan.resolved, untrained), seen, round(epochs, 4))
 
 

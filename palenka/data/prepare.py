@@ -105,7 +105,7 @@ def prepare(
             _write_json(partial / "prepared.json", record)
             sync_tree(partial)
             replace(partial, target)
-    _print_table(record)
+    _print_table(record, target)
     return target
 
 
@@ -368,9 +368,9 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _print_table(record: dict[str, Any]) -> None:
+def _print_table(record: dict[str, Any], folder: Path) -> None:
     columns = ("documents", "words", "tokens", "tokens/word", "bytes", "removed")
-    print(f"\n{record['name']}: vocabulary of {record['vocab_size']:,} entries\n")
+    print(f"\n{record['name']}: vocabulary of {record['vocab_size']:,} entries; in {folder}, README.md is its card\n")
     rows = [["", *columns]]
     for split, sizes in record["splits"].items():
         for name, row in [*sizes["domains"].items(), ("total", sizes)]:
