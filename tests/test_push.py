@@ -167,6 +167,9 @@ def test_without_a_network(push: Push, hub: StandInHub, monkeypatch: pytest.Monk
     hub.close()
     code, _, error = push("--yes")
     assert code == 2 and "no answer from the hub" in error
+    code, _, error = push()
+    assert code == 2 and "Nothing was sent; what would be depends on what is there" in error
+    assert "sends the rest" not in error
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     code, _, error = push("--yes")
     assert code == 2 and "OfflineModeIsEnabled" in error

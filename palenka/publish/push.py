@@ -75,14 +75,14 @@ def push(run: str, repository: str, licence: str, revisions: bool = False, with_
             name: _contents(each, card if name == MAIN else milestone_card(card, name), with_code, Path(scratch, name))
             for name, each in folders.items()
         }
-        with clear_refusals(repository):
+        with clear_refusals(repository, sends):
             is_new = not _is_there(api, repository)
             branches = [_compare(api, repository, name, files, is_new) for name, files in contents.items()]
         print(_shown(repository, branches, is_new))
         if not sends:
             print("\nnothing was sent; --yes sends it")
             return
-        with clear_refusals(repository):
+        with clear_refusals(repository, sends):
             _send(api, repository, branches)
 
 
@@ -156,12 +156,16 @@ def _send(api: HfApi, repository: str, branches: Sequence[Branch]) -> None:
 
 
 @contextmanager
-def clear_refusals(repository: str) -> Iterator[None]:
+def clear_refusals(repository: str, sends: bool) -> Iterator[None]:
     """The hub's answers as one line, with what helps.
 
     Its client raises what its network library of the day does, and wraps what meets an upload.
     """
-    again = "What was sent stays; the same command sends the rest"
+    again = (
+        "What was sent stays; the same command sends the rest"
+        if sends
+        else "Nothing was sent; what would be depends on what is there"
+    )
     try:
         yield
     except Exception as error:
