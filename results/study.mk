@@ -23,7 +23,7 @@ $(call searched,%):
 $(call searched,kd): $(call result,$(TEACHERS))
 
 $(call score,%): $(call result,%)
-	palenka evaluate sample/$* --tasks blimp_filtered,supplement_filtered,cross_entropy
+	palenka evaluate sample/$* --tasks blimp_filtered,supplement_filtered
 
 $(call result,teacher-%):
 	python train.py --config config/sample/teacher-$*.yaml
