@@ -447,7 +447,18 @@ def test_a_dry_run_names_what_a_run_costs(teacher: Path, write_config: WriteConf
         *(device.name for device in DEVICES), "this machine",
     ):  # fmt: skip
         assert expected in text
-    assert yaml.safe_load(text.split("\n\n")[0]) == plan.resolved
+    assert yaml.safe_load(text.split("\n\n")[0]) == plan.resolved and "not set" not in text
+
+
+def test_a_dry_run_names_sizes_that_are_left_to_the_library(prepared: Path, write_config: WriteConfig) -> None:
+    """A Llama of two layers of 16 and 11,008 between has 1.1 million parameters that nobody asked for."""
+    values = tiny.train_values()
+    del values["model"]["intermediate_size"]
+    plan = load_plan(write_config(values), [], TrainConfig)
+    assert "not set, and so what the architecture has by default: intermediate_size 11,008\n" in describe(plan)
+    assert plan.parameters["total"] > 2 * 3 * 16 * 11_008
+    values["model"] = {"architecture": "gpt2", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    assert "not set" not in describe(load_plan(write_config(values), [], TrainConfig)), "GPT-2's follows from its width"
 
 
 def test_cost_needs_neither_data_nor_trained_teachers(call: Call, tmp_path: Path) -> None:

@@ -37,8 +37,10 @@ def plan_text(plan: Plan, devices: Sequence[Device]) -> str:
     found = Estimate(plan.config.name, plan, [Length("time", plan.total_steps)])
     data, windows = plan.config.data, plan.windows()
     words = windows.words(range(plan.total_windows)) if plan.milestones.points else None
+    unset = ", ".join(f"{key} {size:,}" for key, size in plan.config.trained_model.default_sizes.items())
     lines = [
         _student(plan),
+        *([f"  sizes that are not set, and so what the architecture has by default: {unset}"] if unset else []),
         *_others(plan, with_layers=True),
         *([_cache_line(plan)] if plan.config.recorded else []),
         *([_states_line(plan)] if plan.config.kept else []),

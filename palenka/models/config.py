@@ -49,6 +49,13 @@ class ModelConfig(BaseModel):
         keys: dict[str, Any] = {} if is_own or not PUBLISHED.keys() <= {*_known_keys(self.architecture)} else PUBLISHED
         return {stored.get(key, key): value for key, value in (keys | (self.model_extra or {})).items()}
 
+    @property
+    def default_sizes(self) -> dict[str, int]:
+        """Sizes of layers that are not set, as the config class has them; without what it makes of others (`None`)."""
+        stored, found = _stored_names(self.architecture), self.hugging_face({})
+        values = {key: getattr(found, stored.get(key, key), None) for key in SIZES if key != "max_position_embeddings"}
+        return {key: value for key, value in values.items() if value and stored.get(key, key) not in self.keys}
+
     @model_validator(mode="before")
     @classmethod
     def _one_spelling(cls, values: Any) -> Any:
