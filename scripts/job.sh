@@ -5,12 +5,19 @@
 STARTS=3 # how often a job may start without a checkpoint in between
 
 do_job() { # JOB ARGUMENT…
-    local job_name=$1 program=$1.py baselines=("$root"/config/baseline/*.yaml) grid=${2:-$root/config/grid/PalenkaLlama1-58M.yaml}
+    local job_name=$1 program=$1.py baselines=("$root"/config/baseline/*.yaml) grid=$root/config/grid/PalenkaLlama1-58M.yaml
     local task=${SLURM_ARRAY_TASK_ID:-}
     shift
     if [[ $job_name = *baselines ]] && [ "$task" -ge "${#baselines[@]}" ]; then
         echo "task $task has no baseline: config/baseline/ has ${#baselines[@]}, the first is for task 0"
         return 2
+    fi
+    if [[ $job_name = train_baselines && ${1:-=} != *=* ]]; then
+        echo "train_baselines.slurm trains config/baseline/ and takes key.path=value; your own config: sbatch scripts/train.slurm $1"
+        return 2
+    elif [[ $job_name = *grid* && ${1:-=} != *=* && ${1:-} != -* ]]; then # overrides alone are meant for the study's grid
+        grid=$1
+        shift
     fi
     case $job_name in
         train | distill)
@@ -23,16 +30,16 @@ do_job() { # JOB ARGUMENT…
             palenka evaluate "$(name_in "${baselines[task]}")" --tasks blimp_filtered,supplement_filtered "$@"
             ;;
         search) run -m palenka search --config "$@" ;;
-        grid) run -m palenka grid --config "$grid" --part "$task/$SLURM_ARRAY_TASK_COUNT" "${@:2}" ;;
+        grid) run -m palenka grid --config "$grid" --part "$task/$SLURM_ARRAY_TASK_COUNT" "$@" ;;
         train_gridsearch_finalist)
-            palenka grid --config "$grid" --select "${@:2}" &&
-                run -m palenka grid --config "$grid" --finalist "$task" "${@:2}"
+            palenka grid --config "$grid" --select "$@" &&
+                run -m palenka grid --config "$grid" --finalist "$task" "$@"
             ;;
         eval-all_gridsearch_finalist)
             local results=("${PALENKA_RUNS:-$root/runs}/$(name_in "$grid")"/finalists/*/result.json)
             local finalist=${results[task - 1]:-}
             [ -r "$finalist" ] || { echo "there is no finalist $task that is trained: looked for ${results[0]}"; return 1; }
-            palenka evaluate "$(dirname "$finalist")" "${@:2}"
+            palenka evaluate "$(dirname "$finalist")" "$@"
             ;;
         slurm-eval) palenka evaluate "$@" ;;
         eval-glue) palenka finetune "$@" ;;

@@ -184,20 +184,34 @@ def test_each_task_of_an_array_gets_a_config_and_all_overrides(
 @pytest.mark.parametrize(
     ("job", "expected"),
     [
-        ("grid", ["grid --config mine.yaml --part 1/8 seed=3"]),
+        ("grid", ["grid --config {grid} --part 1/8 seed=3"]),
         (
             "train_gridsearch_finalist",
-            ["grid --config mine.yaml --select seed=3", "grid --config mine.yaml --finalist 1 seed=3"],
+            ["grid --config {grid} --select seed=3", "grid --config {grid} --finalist 1 seed=3"],
         ),
     ],
 )
-def test_the_jobs_of_a_grid_pass_on_what_is_overridden(repository: Path, job: str, expected: list[str]) -> None:
-    command = ["bash", repository / "scripts" / f"{job}.slurm", "mine.yaml", "seed=3"]
+@pytest.mark.parametrize("given", [["mine.yaml"], []], ids=["of a config", "of the study's grid"])
+def test_the_jobs_of_a_grid_pass_on_what_is_overridden(
+    repository: Path, job: str, expected: list[str], given: list[str]
+) -> None:
+    command = ["bash", repository / "scripts" / f"{job}.slurm", *given, "seed=3"]
     environment = as_job(repository, ARRAY_TASK_ID="1", ARRAY_TASK_COUNT="8")
     done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+    grid = given[0] if given else f"{repository}/config/grid/PalenkaLlama1-58M.yaml"
     assert [line for line in done.stdout.splitlines() if line.startswith("python")] == [
-        f"python -m palenka {arguments}" for arguments in expected
+        f"python -m palenka {arguments.format(grid=grid)}" for arguments in expected
     ]
+
+
+def test_baselines_are_not_given_a_config(repository: Path) -> None:
+    (repository / "config" / "baseline").mkdir(parents=True)
+    (repository / "config" / "baseline" / "a.yaml").write_text("name: baseline/a\n")
+    command = ["bash", repository / "scripts" / "train_baselines.slurm", "mine.yaml"]
+    environment = as_job(repository, ARRAY_TASK_ID="0")
+    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert done.stdout.splitlines()[-1].endswith("your own config: sbatch scripts/train.slurm mine.yaml")
 
 
 @pytest.mark.parametrize("path", [path for path in JOBS if "baselines" in path.name], ids=name)
