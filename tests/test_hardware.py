@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from palenka.util.hardware import device_name, rated_watts
+from palenka.util.hardware import description, device_name, rated_watts
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -14,6 +14,9 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 def test_a_processor_has_a_name_and_twelve_watts_a_thread() -> None:
     assert device_name(CPU).strip()
     assert rated_watts(CPU) == 12 * torch.get_num_threads()
+    assert description(CPU, 4) == {
+        "device": device_name(CPU), "processes": 4, "watts": 4 * 12 * torch.get_num_threads()
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from palenka.runs.directory import Run, find_run
 from palenka.runs.identity import Identity
@@ -89,8 +88,7 @@ def test_an_open_run_says_what_it_is(run: Run) -> None:
     assert read_json(run.path / "identity.json") == VALUES
     assert (run.path / "config.yaml").read_text() == "name: group/one\nseed: 42\n"
     environment = read_json(run.path / "environment.json")
-    assert {"command", "commit", "python", "torch", "transformers", "host", "device"} <= environment.keys()
-    assert (environment["processes"], environment["watts"]) == (1, 12 * torch.get_num_threads())
+    assert {"command", "commit", "python", "torch", "transformers", "host"} <= environment.keys()
     assert not run.finished
 
 

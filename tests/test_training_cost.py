@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import tiny
+import torch
 from shared_fixtures import Call, WriteConfig
 from trainings import plan_for, train_run
 
@@ -40,6 +41,11 @@ def recorded(values: dict[str, Any], **training: Any) -> dict[str, Any]:
 def test_a_baseline_by_hand(prepared: Path, runs_folder: Path) -> None:
     expected = {"student": TOKENS * LLAMA, "teachers": 0, "trainings": {}, "unknown": {}}
     assert recorded(tiny.train_values()) == expected
+
+
+def test_a_run_says_what_it_was_trained_on(prepared: Path, runs_folder: Path) -> None:
+    found = read_json(train_run(tiny.train_values()) / "environment.json")
+    assert found["device"] and (found["processes"], found["watts"]) == (1, 12 * torch.get_num_threads())
 
 
 def test_a_student_by_hand_and_what_is_not_known_of_its_teacher(teacher: Path) -> None:

@@ -13,7 +13,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -43,10 +43,8 @@ from palenka.util.files import (
     write_json,
     write_text,
 )
-from palenka.util.hardware import device_name, local_device, rated_watts
 from palenka.util.locks import lock
 from palenka.util.paths import ROOT, runs_root
-from palenka.util.processes import process_count
 from palenka.util.system_errors import noting
 
 CHECKPOINT = "checkpoint-"
@@ -219,8 +217,8 @@ class Run:
         except UserError as error:
             raise UserError(f"{error}. Put back a copy of it, or move {self.path} away to train again") from None
 
-    def open(self, identity: Identity, config: dict[str, Any]) -> None:
-        """Take the lock and write what the run is.
+    def open(self, identity: Identity, config: dict[str, Any], hardware: Mapping[str, Any] | None = None) -> None:
+        """Take the lock and write what the run is, and what it is trained on.
 
         Raises:
             UserError: another process holds the run, has just finished it, or made it another run.
@@ -235,7 +233,7 @@ class Run:
             self._restart(config["training"]["skip_bad_steps"])
         write_json(self.path / "identity.json", identity.given)
         write_text(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-        write_json(self.path / "environment.json", environment())
+        write_json(self.path / "environment.json", environment() | dict(hardware or {}))
 
     def tidy(self) -> None:
         """Remove what was left by a process that was killed after writing its result, unless one is still running."""
@@ -425,8 +423,6 @@ class Run:
 
 def environment() -> dict[str, Any]:
     """Versions, commit and machine: for the record, never part of a run's identity."""
-    device = local_device()
-    watts = rated_watts(device)
     packages = ("torch", "transformers", "accelerate", "tokenizers", "numpy")
     return {
         "command": " ".join(sys.argv),
@@ -435,9 +431,6 @@ def environment() -> dict[str, Any]:
         **{name: metadata.version(name) for name in packages},
         "host": platform.node(),
         "platform": platform.platform(),
-        "device": device_name(device),
-        "processes": process_count(),
-        "watts": watts and watts * process_count(),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
         "log": os.environ.get("PALENKA_LOG"),
     }

@@ -19,7 +19,7 @@ from palenka.training.plan import Plan
 from palenka.training.trackers import TrackedRun, Trackers
 from palenka.util.errors import Stopped, UserError
 from palenka.util.files import read_object, write_json
-from palenka.util.hardware import local_device, total_memory
+from palenka.util.hardware import description, local_device, total_memory
 from palenka.util.processes import check_processes
 
 Found = TypeVar("Found")
@@ -116,7 +116,7 @@ class Session:
     def _open(self) -> None:
         record = self.run.path / "data.json"  # checksums of the data that the run began with
         self._check_data(record)
-        self.run.open(self.plan.identity(), self.plan.resolved)
+        self.run.open(self.plan.identity(), self.plan.resolved, description(self.device, self.plan.processes))
         write_json(record, training_files(self.plan.data_folder))
         write_json(self.run.path / LEDGER, asdict(ledger_of(self.plan.resolved)))
 

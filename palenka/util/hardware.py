@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -50,6 +50,12 @@ def total_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1]
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def description(device: torch.device, processes: int) -> dict[str, Any]:
+    """For a run's record: `device`, `processes` that have one each, and the rated `watts` of all of them."""
+    watts = rated_watts(device)
+    return {"device": device_name(device), "processes": processes, "watts": watts and watts * processes}
 
 
 def device_name(device: torch.device) -> str:
