@@ -23,7 +23,7 @@ def draw_arms(records: Records) -> Chart | None:
     dots = [{"run": arm, "x": score} for arm in arms for score in points(of_arm(records, arm))]
     means = [{"run": arm, "x": mean(points(of_arm(records, arm)))} for arm in arms]
     x = axis("BLiMP, %", padding=ROOM, tickCount=8) | {"field": "x"}
-    label = {"type": "text", "align": "left", "dx": 4, "y": 8, "color": MUTED}
+    label = {"type": "text", "align": "right", "dx": -4, "y": 8, "color": MUTED}
     layers = [
         _layer(lines, {"type": "rule", "strokeDash": [4, 3], "color": MUTED}, x=x),
         _layer(lines, label, x=x, text={"field": "name"}),
