@@ -133,6 +133,33 @@ def test_a_folder_is_one_searchs(run: Called, runs_folder: Path) -> None:
     assert (code, "2 of 2 trials are done" in output) == (0, True), "more trials may be asked for"
 
 
+@pytest.mark.usefixtures("fresh_accelerator")
+def test_the_best_value_may_be_written_into_the_run_before_the_search_is_over(run: Called) -> None:
+    assert run("trials=1")[0] == 0
+    tuned = short(tiny.train_values())
+    tuned["training"] = {**tuned["training"], "lr": 0.0123}
+    code, output, errors = run("trials=2", values=tuned)
+    assert (code, "2 of 2 trials are done" in output) == (0, True), errors
+    finalists = {"count": 1, "seeds": [1]}
+    code, _, errors = run("trials=2", values=tuned, finalists=finalists)
+    assert code == 2, "the run's own values are what its finalists are compared with"
+    assert "config.training.lr" in errors
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("a", {"b": [1, {"c": 2, "d": 3}]}),
+        ("b.1.c", {"a": 0, "b": [1, {"d": 3}]}),
+        ("b.7.c", {"a": 0, "b": [1, {"c": 2, "d": 3}]}),
+        ("e.f", {"a": 0, "b": [1, {"c": 2, "d": 3}]}),
+        ("a.b", {"a": 0, "b": [1, {"c": 2, "d": 3}]}),
+    ],
+)
+def test_an_axis_is_taken_out_of_a_config(key: str, expected: dict[str, Any]) -> None:
+    assert palenka.search.search._without({"a": 0, "b": [1, {"c": 2, "d": 3}]}, key) == expected
+
+
 def test_what_is_no_search_is_left_alone(run: Called, runs_folder: Path) -> None:
     (runs_folder / "study" / "search").mkdir(parents=True)
     (runs_folder / "study" / "search" / "grid.json").write_text("{}")

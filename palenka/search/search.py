@@ -13,6 +13,7 @@ looks next; what has an outcome in its run directory is settled then, if that ha
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from itertools import groupby
 from json import dumps
 from pathlib import Path
@@ -125,7 +126,7 @@ class Search:
         with held(self._lock):
             identity, path = self._identity(), self.folder / IDENTITY
             if path.exists():
-                if found := identity.differences(read_object(path)):
+                if found := identity.differences(self._undecided(read_object(path))):
                     listed = "\n".join(f"  {line}" for line in found)
                     raise UserError(
                         f"{self.folder}: this name is another search's; nothing was changed. It differs in\n{listed}\n"
@@ -140,11 +141,18 @@ class Search:
     def _identity(self) -> Identity:
         """What decides which trials there are and how they come out: the run, the axes, what draws from them."""
         run = self.base.identity()
+        of_run = self._undecided(run.given)
         given, whole = (
             self.config.model_dump(mode="json", exclude_none=True, exclude_defaults=brief, exclude=MAY_CHANGE)
             for brief in (True, False)
         )
-        return Identity({**run.given, "search": given}, {**run.whole, "search": whole})
+        return Identity({**of_run, "search": given}, {**run.whole, "search": whole})
+
+    def _undecided(self, identity: Mapping[str, Any]) -> dict[str, Any]:
+        """Without the run's own values of what each trial has a value of: the best one may be written into its config
+        before the search is over. Finalists are compared with the run as it is, so that all of it counts there."""
+        decided = [key for key, axis in self.config.axes.items() if not (axis.when or self.config.finalists)]
+        return {**identity, "config": reduce(_without, decided, identity["config"])}
 
     @property
     def _lock(self) -> Path:
@@ -356,6 +364,17 @@ class Search:
 def _label(number: int) -> str:
     """Of a trial."""
     return f"trial-{number:03d}"
+
+
+def _without(tree: Any, key: str) -> Any:
+    """Nested mappings and lists without what stands at a key with dots, if anything does."""
+    first, _, rest = key.partition(".")
+    if isinstance(tree, list):
+        return [_without(part, rest) if first == str(place) else part for place, part in enumerate(tree)]
+    if not isinstance(tree, dict) or first not in tree:
+        return tree
+    below = {first: _without(tree[first], rest)} if rest else {}
+    return {name: part for name, part in {**tree, **below}.items() if rest or name != first}
 
 
 def _running(trials: Trials) -> list[FrozenTrial]:
