@@ -23,7 +23,7 @@ def draw_arms(records: Records) -> Chart | None:
     dots = [{"run": arm, "x": score} for arm in arms for score in points(of_arm(records, arm))]
     means = [{"run": arm, "x": mean(points(of_arm(records, arm)))} for arm in arms]
     x = axis("BLiMP, %", padding=ROOM, tickCount=8) | {"field": "x"}
-    label = {"type": "text", "align": "right", "dx": -4, "y": 8, "color": MUTED}
+    label = {"type": "text", "align": "right", "dx": 3, "y": -7, "color": MUTED}  # above the dots
     layers = [
         _layer(lines, {"type": "rule", "strokeDash": [4, 3], "color": MUTED}, x=x),
         _layer(lines, label, x=x, text={"field": "name"}),
@@ -41,11 +41,13 @@ def draw_costs(records: Records) -> Chart | None:
         middle, deviation = mean(scores), stdev(scores) if len(scores) > 1 else 0.0
         found = {"x": mean(map(flops, runs)), "y": middle, "low": middle - deviation, "high": middle + deviation}
         rows.append({"run": arm} | found)
-    x = axis("TFLOP, the teachers' trainings counted", type="log", padding=ROOM) | {"field": "x"}
+    x = axis("TFLOP, the teachers' trainings counted", padding=ROOM) | {"field": "x"}
     y = axis("BLiMP, % ± sd", padding=ROOM) | {"field": "y"}
+    named = _named(arms)
+    bars = {"x": x, "y": y | {"field": "low"}, "y2": {"field": "high"}, "color": named["color"]}
     layers = [
-        _layer(rows, {"type": "rule"}, x=x, y=y | {"field": "low"}, y2={"field": "high"}, **by_run(ALL)),
-        _layer(rows, {"type": "point", "size": 70}, x=x, y=y, **_named(arms)),
+        _layer(rows, {"type": "rule"}, **bars),
+        _layer(rows, {"type": "point", "size": 70}, x=x, y=y, **named),
     ]
     return chart("BLiMP of each arm over what it cost", {"height": 300, "layer": layers}) if arms else None
 

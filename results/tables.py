@@ -29,6 +29,7 @@ from arms import (
 from palenka.evaluation.comparison import SeedDifference, compare_seeds
 
 LEAST_RUNS = 6  # that a correlation is told of
+LEAST_ARMS = 5  # the same between arms: of three, every order has a ρ of 0.5 or more in either direction
 
 
 def leaderboard(records: Records) -> str:
@@ -85,8 +86,13 @@ def predictors(records: Records) -> str:
     for domain in runs[0]["dev"]["domains"]:
         metrics[f"dev {domain}, bits/byte"] = [run["dev"]["domains"][domain] for run in runs]
     arms, scores = np.array([ARMS.index(run["arm"]) for run in runs]), np.array(points(runs))
+    few = len(set(arms)) < LEAST_ARMS
     rows = [
-        (name, *(correlation(estimate(arms, np.array(values), scores, of)) for of in (between, within)))
+        (
+            name,
+            f"not yet: {len(set(arms))} arms" if few else correlation(estimate(arms, np.array(values), scores, between)),
+            correlation(estimate(arms, np.array(values), scores, within)),
+        )
         for name, values in metrics.items()
     ]
     return table(("metric", "between arms, ρ [95 %]", "within arms, ρ [95 %]"), rows)

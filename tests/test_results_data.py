@@ -157,6 +157,8 @@ def test_correlations_between_and_within_arms() -> None:
 
 def test_a_table_of_what_predicts() -> None:
     records = made("control", 50, 51, 52.5, dev=4.2) + made("kd", 55, 56, 57, dev=4.1) + made("dskd", 60, 61, 62, dev=4)
+    assert cells(tables.predictors(records), "dev, nats/token")[1] == "not yet: 3 arms"
+    records += made("mix", 63, dev=3.9) + made("chain", 64, dev=3.8)
     rows = tables.predictors(records)
     assert cells(rows, "dev, nats/token")[1].startswith("−1.00 [")
     assert cells(rows, "dev childes, bits/byte")[2].startswith("−")
