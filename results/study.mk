@@ -4,6 +4,7 @@
 
 RUNS := $(or $(PALENKA_RUNS),runs)
 ARMS := control kd dskd babyllama palenkallama-as-run mix kd-mix kd-equal-flops chain
+MORE := $(foreach arm,control kd-equal-flops,$(arm)-s3 $(arm)-s4)  # question 1b, by the plan's rule on more seeds
 TEACHERS := teacher-gpt2 teacher-llama
 
 result = $(1:%=$(RUNS)/sample/%/result.json)
@@ -14,7 +15,7 @@ searched = $(1:%=$(RUNS)/search/sample-%/.searched)
 export OMP_NUM_THREADS = 1
 .SECONDARY:
 .PHONY: study tuned
-study: tuned $(call score,$(TEACHERS) $(foreach arm,$(ARMS),$(arm) $(arm)-s1 $(arm)-s2) control-6M)
+study: tuned $(call score,$(TEACHERS) $(foreach arm,$(ARMS),$(arm) $(arm)-s1 $(arm)-s2) $(MORE) control-6M)
 tuned: $(call searched,$(TEACHERS) control mix kd)
 
 $(call searched,%):
