@@ -86,15 +86,12 @@ def predictors(records: Records) -> str:
     for domain in runs[0]["dev"]["domains"]:
         metrics[f"dev {domain}, bits/byte"] = [run["dev"]["domains"][domain] for run in runs]
     arms, scores = np.array([ARMS.index(run["arm"]) for run in runs]), np.array(points(runs))
-    few = len(set(arms)) < LEAST_ARMS
-    rows = [
-        (
-            name,
-            f"not yet: {len(set(arms))} arms" if few else correlation(estimate(arms, np.array(values), scores, between)),
-            correlation(estimate(arms, np.array(values), scores, within)),
-        )
-        for name, values in metrics.items()
-    ]
+    number = len(set(arms))
+    rows = []
+    for name, values in metrics.items():
+        among, inside = (estimate(arms, np.array(values), scores, of) for of in (between, within))
+        told = correlation(among) if number >= LEAST_ARMS else f"not yet: {number} arms"
+        rows.append((name, told, correlation(inside)))
     return table(("metric", "between arms, ρ [95 %]", "within arms, ρ [95 %]"), rows)
 
 
