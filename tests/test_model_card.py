@@ -1,6 +1,7 @@
 """The model card: front matter that the Hub's own classes read, with the values of the files."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,31 @@ def test_the_text_states_size_objective_teachers_and_baselines(student: Path) ->
     assert "1 × hard_target + 0.5 × logit" in text
     assert "`demo/teacher-gpt2`, `demo/teacher-llama`" in text
     assert "- words of text: at least 0; 1,312,345 seen in 4 epochs\n- BabyLM strict-small: not eligible: " in text
-    assert "| blimp_filtered | 43.75 |" in text
+    assert "| blimp_filtered | 2024 | 43.75 |" in text
     assert "chance 50.00, word frequency 52.00, 5-gram 58.00" in text
+
+
+def test_results_of_each_year_stand_side_by_side(student: Path) -> None:
+    write_evaluation(student, "blimp_filtered", {"x": [1.0, 1.0, 1.0, 0.0]}, protocol="2026")
+    write_evaluation(student, "comps", {"x": [1.0, 0.0]}, protocol="2026")
+    write_model_card(student)
+    text = (student / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\w+) \| (\d+) \| ([\d.]+) \|", text, re.MULTILINE)
+    assert rows == [
+        ("blimp_filtered", "2024", "43.75"), ("blimp_filtered", "2026", "75.00"), ("comps", "2026", "50.00"),
+    ]  # fmt: skip
+    (index,) = front_matter(student)["model-index"]
+    found = [(of["dataset"]["type"], of["dataset"].get("config")) for of in index["results"]]
+    assert found[:3] == [
+        ("blimp_filtered", "BabyLM 2024 protocol"), ("blimp_filtered", "BabyLM 2026 protocol"),
+        ("comps", "BabyLM 2026 protocol"),
+    ]  # fmt: skip
+
+
+def test_what_was_seen_is_said_once(student: Path) -> None:
+    write_model_card(student)
+    text = (student / "README.md").read_text(encoding="utf-8")
+    assert (text.count("1,312,345"), text.count("epochs")) == (1, 1)
 
 
 def test_it_says_what_training_cost_and_what_is_not_known_of_it(student: Path) -> None:

@@ -7,6 +7,7 @@ from typing import cast
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from palenka.evaluation.protocols import PROTOCOLS
 from palenka.evaluation.ways import CAUSAL, OF_MASKED, in_way
 from palenka.finetuning.results import RecipeResults
 from palenka.models.config import ARCHITECTURES
@@ -47,14 +48,15 @@ def model_card(run: Path, licence: str = UNKNOWN, place: str | None = None, with
     Raises:
         UserError: `run` is not a run directory, or a result file cannot be read.
     """
-    found = read_run(run)
-    for problem in found.broken:
+    years = [read_run(run, year) for year in PROTOCOLS]
+    found, evaluations = years[0], [of.evaluations[task] for of in years for task in task_names([of])]
+    for problem in dict.fromkeys(problem for of in years for problem in of.broken):
         print(f"not in the model card: {problem}", file=sys.stderr)
     card = ModelCard.from_template(
-        _metadata(found, licence), template_str=TEMPLATE.read_text(encoding="utf-8"), run=found, listed=listed,
-        flops=flops,
+        _metadata(found, evaluations, licence), template_str=TEMPLATE.read_text(encoding="utf-8"),
+        run=found, listed=listed, flops=flops,
         kind=_kind(found), own=found.architecture in ARCHITECTURES.available(),
-        objective=objective_text(found), rows=[_row(found.evaluations[task]) for task in task_names([found])],
+        objective=objective_text(found), rows=[_row(each) for each in evaluations],
         finetuned=[_finetuned(of) for of in found.finetuning],
         words=account_of(run).lines if found.result else [], licence=licence, with_code=with_code,
         place=place or f"runs/{found.name}",
@@ -77,8 +79,7 @@ def _kind(run: Run) -> str:
     return " and ".join(sorted({"masked" if name in OF_MASKED else name for name in run.learned}))
 
 
-def _metadata(run: Run, licence: str) -> ModelCardData:
-    evaluations = [run.evaluations[task] for task in task_names([run])]
+def _metadata(run: Run, evaluations: list[Evaluation], licence: str) -> ModelCardData:
     protocols = [in_way(f"BabyLM {found.protocol} protocol", found.way) for found in evaluations]
     results = [
         _result(found.task, "accuracy", "Accuracy", found.accuracy, protocol)
@@ -106,7 +107,7 @@ def _result(data: str, metric: str, name: str, value: float, protocol: str | Non
 
 def _row(found: Evaluation) -> list[str]:
     known = ", ".join(f"{BASELINES.get(name, name)} {percent(value)}" for name, value in baselines(found).items())
-    return [found.name, percent(found.accuracy), percent(found.stderr), f"{found.n:,}", known]
+    return [found.name, str(found.protocol), percent(found.accuracy), percent(found.stderr), f"{found.n:,}", known]
 
 
 def _finetuned(found: RecipeResults) -> list[str]:

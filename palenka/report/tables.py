@@ -37,9 +37,11 @@ def objective_text(run: Run) -> str:
     knobs = run.config.get("objective") or {}
 
     def text(term: str) -> str:
-        summed = (knobs[term] or {}).get("reduction") == "sequence_sum"
+        options = knobs[term] or {}
+        summed, temperature = options.get("reduction") == "sequence_sum", options.get("temperature", 1)
         recorded = f" of a recorded {run.recorded}" if term == "logit" and run.recorded else ""
-        return f"{run.weights[term]} × {term}{recorded}" + (" summed over sequences" if summed else "")
+        at = f" at T = {temperature:g}" if temperature != 1 else ""
+        return f"{run.weights[term]} × {term}{recorded}{at}" + (" summed over sequences" if summed else "")
 
     if run.learned == ["causal"]:
         return " + ".join(map(text, run.weights)) or "next-token cross-entropy"
