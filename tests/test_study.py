@@ -598,7 +598,8 @@ def test_status_of_a_cohort_counts_the_time_of_all_its_students(
 
 
 def test_status_without_an_answer_of_slurm_shows_the_runs(runs_folder: Path, queue: Queue, call: Call) -> None:
-    queue.write("squeue", "echo no controller >&2; exit 1")
+    queue.write("squeue", "echo no controller >&2; echo try again >&2; exit 1")
     code, output, errors = call(cli.main, ["status"])
     assert (code, output) == (0, f"no runs in {runs_folder}, and none in the queue\n")
-    assert "no controller" in errors
+    [line] = errors.splitlines()
+    assert line.startswith("the queue is not known: squeue ") and line.endswith(": no controller; try again")

@@ -89,7 +89,7 @@ class Jobs:
         except UserError as error:
             if must_answer:
                 raise
-            print(f"the queue is not known: {str(error).splitlines()[-1]}", file=sys.stderr)
+            print(f"the queue is not known: {'; '.join(str(error).splitlines())}", file=sys.stderr)
             self.queue = {}
         self.known: dict[str, dict[str, str]] = read_json(self.path) if self.path.exists() else {}
 
