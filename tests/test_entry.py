@@ -118,7 +118,7 @@ def predictions(folder: Path) -> dict[str, Any]:
 @pytest.mark.usefixtures("scored")
 def test_the_predictions_of_model_and_milestones(submit: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     code, shown, _ = submit()
-    assert code == 0 and "--model_path_or_name entry-s_1 --fast --track strict-small" in shown
+    assert code == 0 and "--model_path_or_name entry-s_1 --backend causal --track strict-small --fast" in shown
     place = tmp_path / "results" / "entry-s_1"
     assert {path.name for path in place.iterdir() if path.is_dir()} == {"main", *MILESTONES}
     found = predictions(place / "main" / "zero_shot" / "causal")
@@ -154,13 +154,37 @@ def test_what_is_missing_is_named(
     record = read_json(tmp_path / "results" / "entry-s_1" / "submission.json")
     assert code == 0 and not record["complete"] and "\n  complete" not in shown
     named = "\n".join(record["missing"])
-    absent = "main: comps: not evaluated", "milestones: there is no chck_2M in", "chck_10M: ewok_fast: not evaluated"
+    absent = "main: not evaluated: comps; palenka evaluate entry/s.1 --protocol 2026 does", \
+        "milestones: there is no chck_2M in", "chck_10M: not evaluated: ewok_fast; palenka evaluate entry/s.1"
     for what in absent:
         assert what in named and f"  incomplete: {what}" in shown
     gated = f"main: ewok_filtered: there is no folder {items / 'ewok_filtered'} (EWoK is for those who accept its terms"
     assert gated in named and "palenka download ewok fetches it" in named
     for seen in ("chck_1M:", "main: blimp"):
         assert seen not in named
+
+
+def test_what_all_milestones_lack_is_said_once(
+    submit: Callable[..., tuple[int, str, str]], run: Path, items: Path, tmp_path: Path
+) -> None:
+    code, _, error = submit()
+    unasked = ", ".join(PROTOCOLS["2026"].tasks)
+    assert (code, f"nothing to submit: not evaluated: {unasked}; palenka evaluate" in error) == (2, True), error
+    evaluate([str(run)], items, ["comps"], "2026")
+    submit()
+    missing = read_json(tmp_path / "results" / "entry-s_1" / "submission.json")["missing"]
+    others = ", ".join(name for name in PROTOCOLS["2026"].tasks if name != "comps")
+    fast = ", ".join(PROTOCOLS["2026"].fast)
+    glue = "boolq, mnli, mrpc, multirc, qqp, rte, wsc"
+    command = f"palenka finetune {run} --recipe config/finetuning/2026.yaml --seeds 0"
+    first, second, third, last = missing
+    assert first == f"main: not evaluated: {others}; palenka evaluate entry/s.1 --protocol 2026 does that"
+    assert second == f"GLUE: no predictions of {glue}; {command} makes them"
+    assert third.startswith("ages of acquisition: ")
+    milestones = ", ".join(MILESTONES)
+    assert last == f"{milestones}: not evaluated: {fast}; palenka evaluate entry/s.1 --protocol 2026 --fast does that"
+    form = (tmp_path / "results" / "entry-s_1" / "submission.md").read_text()
+    assert form.index("| layers | 2 |") < form.index("## To be filled in") < form.index(f"- {last}\n")
 
 
 @pytest.mark.usefixtures("scored")
@@ -224,12 +248,12 @@ def test_the_form_has_what_the_run_knows(submit: Callable[..., tuple[int, str, s
         "attention heads": 2, "vocabulary size": 320, "maximum length": 16, "learning rate": 1e-3, "batch size": 8,
         "epochs": 4.0, "seed": 1, "words of training data": 1234, "words seen": 1_312_345, "teacher models": "none",
         "training data": ["tiny/text"], "optimizer": "adamw", "learning rate scheduler": "cosine",
-        "FLOPs of training": 1.24e12, "FLOPs of its teachers' trainings": 3.33e12,
+        "FLOPs of training": 1.24e12, "FLOPs of its teachers' trainings": "none",
     }  # fmt: skip
     assert {name: form[name] for name in known} == known
     text = (place / "submission.md").read_text()
-    assert "**Incomplete.** Missing:" in text and "| FLOPs of training |" in text
-    assert "To be filled in:" in text and "- GPU hours of development: " in text and form["human annotation"] is None
+    assert "**Incomplete**" in text and "| words of training data | 1,234 |" in text and "| FLOPs of training |" in text
+    assert "## To be filled in" in text and "- GPU hours of development: " in text and form["human annotation"] is None
     assert json.dumps(form)
 
 
@@ -237,9 +261,16 @@ def test_the_form_has_what_the_run_knows(submit: Callable[..., tuple[int, str, s
 def test_what_a_run_cost_is_left_to_its_author_where_it_is_not_known(
     submit: Callable[..., tuple[int, str, str]], run: Path, tmp_path: Path
 ) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    objective = {"hard_target": {"weight": 0.5}, "logit": {"weight": 0.5, "temperature": 2.0}}
+    (run / "config.yaml").write_text(yaml.safe_dump(config | {"teachers": [{"run": "theirs"}], "objective": objective}))
+    form = tmp_path / "results" / "entry-s_1" / "submission.md"
+    submit()
+    assert "| FLOPs of its teachers' trainings | 3.33e12 |" in form.read_text()
+    assert "| objective | 0.5 × hard_target + 0.5 × logit at T = 2 |" in form.read_text()
     write_json(run / "cost.json", {"student": 1e12, "teachers": 0, "unknown": {"theirs": "it was not trained here"}})
     submit()
-    text = (tmp_path / "results" / "entry-s_1" / "submission.md").read_text()
+    text = form.read_text()
     assert "| FLOPs of training | 1.00e12 |" in text and "- FLOPs of its teachers' trainings: " in text
 
 

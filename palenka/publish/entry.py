@@ -15,7 +15,7 @@ from typing import Any
 from palenka.data.published import FILES
 from palenka.evaluation.acquisition import Followed, score, surprisals
 from palenka.evaluation.models import EvaluatedModel
-from palenka.evaluation.official.submission import Written, write_2024, write_predictions
+from palenka.evaluation.official.submission import NothingToSubmitError, Written, write_2024, write_predictions
 from palenka.evaluation.results import read_result
 from palenka.evaluation.tasks.acquisition import PUBLISHED
 from palenka.finetuning.results import read_predictions, recipe_folder, result_path
@@ -74,22 +74,25 @@ def submit(entry: Entry) -> None:
         missing += [*_ages(entry, track, written), *_milestones(entry, track, model)]
     _write_form(model.folder, place.parent if place.name == "main" else place, entry.form, track, missing)
     _tell(written, missing)
-    print(f"  for the pipeline's collate_preds: --results_dir {out} --model_path_or_name {written.name} --fast"
-          f"{f' --track {track}' if track else ''}")  # fmt: skip
+    print(f"  for the pipeline's collate_preds: --results_dir {out} --model_path_or_name {written.name}"
+          f" --backend {written.folder.name}{f' --track {track}' if track else ''} --fast")  # fmt: skip
 
 
 def _glue(entry: Entry, model: EvaluatedModel, place: Path) -> list[str]:
     """Write what classifiers answer; what is missing of it."""
-    missing, recipe = [], entry.recipe or entry.form
-    for file, items in FILES["glue_filtered"].items():
-        task = file.removesuffix(".valid")
+    missing, absent, recipe = [], [], entry.recipe or entry.form
+    sizes = {file.removesuffix(".valid"): items for file, items in FILES["glue_filtered"].items()}
+    for task, items in sizes.items():
+        path = result_path(recipe_folder(model.home, recipe), task, entry.seed)
+        if not path.exists():
+            absent.append(task)
+            continue
         try:
             records = read_predictions(model.home, recipe, task, entry.seed)
         except UserError as problem:
             missing.append(f"GLUE: {problem}")
             continue
-        result = read_result(result_path(recipe_folder(model.home, recipe), task, entry.seed))
-        if result["identity"]["model"] != model.fingerprint:
+        if read_result(path)["identity"]["model"] != model.fingerprint:
             missing.append(f"GLUE: {task}: the classifier was made of other weights, or with another tokenizer")
             continue
         if len(records) != items:
@@ -97,6 +100,10 @@ def _glue(entry: Entry, model: EvaluatedModel, place: Path) -> list[str]:
         made = [{"id": record["id"], "pred": record["predicted"]} for record in records]
         make_folder(place / task)
         write_text(place / task / "predictions.json", json.dumps({task: {"predictions": made}}))
+    if absent:
+        tasks = f" --tasks {','.join(absent)}" if len(absent) < len(sizes) else ""
+        command = f"palenka finetune {model.home} --recipe config/finetuning/{recipe}.yaml{tasks} --seeds {entry.seed}"
+        missing.append(f"GLUE: no predictions of {', '.join(absent)}; {command} makes them")
     return missing
 
 
@@ -116,19 +123,22 @@ def _ages(entry: Entry, track: str, written: Written) -> list[str]:
 
 
 def _milestones(entry: Entry, track: str, run: EvaluatedModel) -> list[str]:
-    """Write the predictions of a run's milestones; what is missing of them."""
+    """Write the predictions of a run's milestones; what is missing of them, each thing once for all that lack it."""
     place, names = run.folder / MILESTONES, [milestone_name(words) for words in TRACKS[track]]
     absent = [name for name in names if not (place / name).is_dir()]
-    missing = [f"milestones: there is no {', '.join(absent)} in {place}"] if absent else []
+    lacking: dict[str, list[str]] = {}
     for name in (name for name in names if name not in absent):
         try:
             milestone = run.milestone(name)
-            written = write_predictions(milestone, entry.form, entry.out, entry.data, entry.way, fast=True)
+            lacks = write_predictions(milestone, entry.form, entry.out, entry.data, entry.way, fast=True).missing
+        except NothingToSubmitError as problem:
+            lacks = [problem.reason]
         except UserError as problem:
-            missing.append(f"{name}: {problem}")
-        else:
-            missing += [f"{name}: {what}" for what in written.missing]
-    return missing
+            lacks = [str(problem)]
+        for what in lacks:
+            lacking.setdefault(what, []).append(name)
+    missing = [f"milestones: there is no {', '.join(absent)} in {place}"] if absent else []
+    return missing + [f"{', '.join(of)}: {what}" for what, of in lacking.items()]
 
 
 def _write_form(folder: Path, place: Path, form: str, track: str | None, missing: list[str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from palenka.report.accounts import flops
-from palenka.report.results import Cost, Run, read_run
+from palenka.report.results import Run, read_run
 from palenka.report.tables import objective_text
 from palenka.runs.ledger import Account, account_of
 from palenka.util.files import read_json
@@ -71,16 +71,17 @@ def _training(run: Run) -> dict[str, Any]:
         "seed": run.seed,
         "objective": objective_text(run),
         "teacher models": run.teachers or "none",
-        **_flops(run.cost),
+        **_flops(run),
         "hours of training, of each process": round(run.result.seconds / 3600, 3),
     }
 
 
-def _flops(cost: Cost | None) -> dict[str, float | None]:
+def _flops(run: Run) -> dict[str, float | str | None]:
     """Of all matrix products: the run's, with its teachers' passes, and its teachers'; None where that is not known."""
+    cost = run.cost
     own = float(f"{cost.student + cost.teachers:.3g}") if cost else None
     others = float(f"{cost.of_trainings:.3g}") if cost and not cost.unknown else None
-    return {"FLOPs of training": own, "FLOPs of its teachers' trainings": others}
+    return {"FLOPs of training": own, "FLOPs of its teachers' trainings": others if run.teachers else "none"}
 
 
 def _text(account: Account) -> dict[str, Any]:
@@ -102,18 +103,19 @@ def unknown_fields(form: dict[str, Any]) -> list[str]:
 
 def form_text(form: dict[str, Any], missing: list[str]) -> str:
     """The form in Markdown, with what is missing of the submission."""
-    rows = [f"| {name} | {_shown(value)} |" for name, value in form.items() if value is not None]
+    rows = [f"| {name} | {_shown(name, value)} |" for name, value in form.items() if value is not None]
     to_fill_in = [f"- {name}: " for name in unknown_fields(form)]
-    state = ["**Incomplete.** Missing:", "", *(f"- {what}" for what in missing)] if missing else ["Complete."]
+    state = "**Incomplete**: what is missing stands at the end." if missing else "Complete."
+    lacks = ["## Missing", "", *(f"- {what}" for what in missing), ""] if missing else []
     return "\n".join([
-        f"# {form['model']}", "", *state, "", "| field | value |", "|---|---|", *rows, "", "To be filled in:", "",
-        *to_fill_in, "",
+        f"# {form['model']}", "", state, "", "| field | value |", "|---|---|", *rows, "", "## To be filled in", "",
+        *to_fill_in, "", *lacks,
     ])  # fmt: skip
 
 
-def _shown(value: Any) -> str:
+def _shown(name: str, value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     if isinstance(value, float) and value >= 10**6:
         return flops(value)
-    return f"{value:,}" if isinstance(value, int) and value >= 10_000 else str(value)
+    return f"{value:,}" if isinstance(value, int) and name != "seed" else str(value)

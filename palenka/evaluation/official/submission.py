@@ -37,7 +37,6 @@ from palenka.paradigms._learned import learned
 from palenka.util.errors import UserError
 from palenka.util.files import make_folder, read_json, write_bytes, write_json, write_text
 from palenka.util.paths import evaluation_root
-from palenka.util.text import count
 
 GROUPS = {"supplement": "blimp", "wug_adj_nominalization": "wug_adj", "wug_past_tense": "wug_past"}
 """The pipelines' names of tasks that are not the names of their folders, but for `_filtered` and `_fast`."""
@@ -60,6 +59,15 @@ class Written:
     folder: Path
     tasks: list[str]
     missing: list[str]
+
+
+class NothingToSubmitError(UserError):
+    """None of a model's tasks can be submitted; `reason` says why."""
+
+    def __init__(self, model: EvaluatedModel, reason: str) -> None:
+        self.reason = reason
+        where = "" if model.elsewhere else ". Where results lie elsewhere (--out DIR), give DIR/<model> in its place"
+        super().__init__(f"{model.folder}: nothing to submit: {reason}{where}")
 
 
 def write_2024(model: EvaluatedModel, out: Path, data: Path | None = None, way: str | None = None) -> Written:
@@ -145,14 +153,17 @@ def claim(place: Path, record: Path, model: EvaluatedModel, form: str) -> None:
 def _collect(
     model: EvaluatedModel, form: str, data: Path | None, way: Way, tasks: Mapping[str, OfficialTask]
 ) -> tuple[Found, list[str]]:
-    """The tasks that can be submitted, and why others cannot. Raises UserError where that is none."""
-    root, found, missing = data or evaluation_root(), [], []
+    """The tasks that can be submitted, and why others cannot. Raises NothingToSubmitError where that is none."""
+    root, found, missing, not_evaluated = data or evaluation_root(), [], [], []
     for name, published in tasks.items():
         path = model.results(form, way.folder) / f"{name}.json"
         items = root / PROTOCOLS[form].folder(name)
         if not items.is_dir():
             advice = f" ({GATED[items.name]})" if items.name in GATED else ""
             missing.append(f"{name}: there is no folder {items}{advice}")
+            continue
+        if not path.exists():
+            not_evaluated.append(name)
             continue
         task = read_task(items, form)
         try:
@@ -164,19 +175,17 @@ def _collect(
         wrong = differences(items)
         if wrong or len(records) != published.items:
             missing.append(f"{name}: {len(records):,} items, of {published.items:,}{f' ({wrong})' if wrong else ''}")
-    if not found:
+    if not_evaluated:
         fast = "" if tasks is PROTOCOLS[form].tasks else " --fast"
-        first = f"palenka evaluate {run_and_milestone(model.folder)[0]} --protocol {form}{fast}"
-        where = "" if model.elsewhere else ". Where results lie elsewhere (--out DIR), give DIR/<model> in its place"
-        why = "; ".join([*missing[:2], *([f"and {count(len(missing) - 2, 'task')} more"] if len(missing) > 2 else [])])
-        raise UserError(f"{model.folder}: nothing to submit: {why}. First: {first}{where}")
+        command = f"palenka evaluate {run_and_milestone(model.folder)[0]} --protocol {form}{fast}"
+        missing.append(f"not evaluated: {', '.join(not_evaluated)}; {command} does that")
+    if not found:
+        raise NothingToSubmitError(model, "; ".join(missing))
     return found, missing
 
 
 def _records(model: EvaluatedModel, path: Path, task: EvaluationTask) -> Records:
     """What is known of a task's items. Raises UserError where that cannot be submitted."""
-    if not path.exists():
-        raise UserError(f"not evaluated: there is no {path}")
     result = read_result(path)
     if result["identity"].get("model") != model.fingerprint:
         raise UserError(f"{path} is of other weights, or another tokenizer")
