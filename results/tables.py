@@ -34,6 +34,18 @@ LEAST_ARMS = 5  # the same between arms: of three, every order has a ρ of 0.5 o
 
 def leaderboard(records: Records) -> str:
     """Arms by their mean, and the baselines."""
+    return table(*ranking(records))
+
+
+def summary(records: Records) -> str:
+    """The same without what only a reader of the study asks for."""
+    shown = ("arm", "runs", "BLiMP", "dev, nats/token", "TFLOP")
+    heads, rows = ranking(records)
+    return table(shown, [[row[heads.index(head)] for head in shown] for row in rows])
+
+
+def ranking(records: Records) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """The heads and rows of the leaderboard."""
     arms = [arm for arm in (*TEACHERS, *ARMS) if points(of_arm(records, arm))]
     ranked = sorted(arms, key=lambda arm: -mean(points(of_arm(records, arm))))
     heads = ("arm", "runs", "BLiMP", "supplement", "dev, nats/token", "TFLOP", "minus control, 95 %", "p", "commit")
@@ -41,7 +53,7 @@ def leaderboard(records: Records) -> str:
         (name, "", floor(records, BLIMP, key), floor(records, SUPPLEMENT, key), "", "", "", "", "")
         for key, name in FLOORS.items()
     ]
-    return table(heads, [*(leaderboard_row(records, arm) for arm in ranked), *floors])
+    return heads, [*(leaderboard_row(records, arm) for arm in ranked), *floors]
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -118,4 +130,9 @@ def p_value(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
-TABLES: dict[str, Callable[[Records], str]] = {"leaderboard": leaderboard, "answers": answers, "predictors": predictors}
+TABLES: dict[str, Callable[[Records], str]] = {
+    "leaderboard": leaderboard,
+    "summary": summary,
+    "answers": answers,
+    "predictors": predictors,
+}

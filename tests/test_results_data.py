@@ -114,6 +114,8 @@ def test_a_row_of_the_leaderboard_by_hand() -> None:
     assert cells(table, "*word frequency*")[2] == "58.10"
     assert cells(table, "*5-gram*")[2] == "–"
     assert table.index("| kd |") < table.index("| control |")
+    assert cells(tables.summary(records), "kd") == ["kd", "3", "56.00 ± 1.00", "4.010 ± 0.010", "100"]
+    assert cells(tables.summary(records), "*5-gram*") == ["*5-gram*", "", "–", "", ""]
 
 
 def test_planned_comparisons_are_corrected_for_all_of_the_plan() -> None:
