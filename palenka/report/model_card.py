@@ -12,8 +12,8 @@ from palenka.evaluation.ways import CAUSAL, OF_MASKED, in_way
 from palenka.finetuning.results import RecipeResults
 from palenka.models.config import ARCHITECTURES
 from palenka.report.accounts import flops
-from palenka.report.comparison import BASELINES, baselines, task_names
-from palenka.report.results import Evaluation, Run, read_run
+from palenka.report.comparison import BASELINES, baselines, in_order
+from palenka.report.results import Evaluation, Run, read_evaluations, read_run
 from palenka.report.tables import objective_text
 from palenka.runs.ledger import account_of
 from palenka.util.files import write_text
@@ -48,9 +48,11 @@ def model_card(run: Path, licence: str = UNKNOWN, place: str | None = None, with
     Raises:
         UserError: `run` is not a run directory, or a result file cannot be read.
     """
-    years = [read_run(run, year) for year in PROTOCOLS]
-    found, evaluations = years[0], [of.evaluations[task] for of in years for task in task_names([of])]
-    for problem in dict.fromkeys(problem for of in years for problem in of.broken):
+    found = read_run(run)
+    others = [read_evaluations(run, year) for year in PROTOCOLS if year != found.protocol]
+    years = [found.evaluations, *(of_year for of_year, _, _ in others)]
+    evaluations = [of_year[task] for of_year in years for task in in_order(set(of_year))]
+    for problem in (*found.broken, *(problem for _, _, broken in others for problem in broken)):
         print(f"not in the model card: {problem}", file=sys.stderr)
     card = ModelCard.from_template(
         _metadata(found, evaluations, licence), template_str=TEMPLATE.read_text(encoding="utf-8"),
